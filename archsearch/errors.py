@@ -1,0 +1,126 @@
+"""Every error archsearch raises on purpose.
+
+    ArchsearchError
+    ├── InvalidRequest        a field of a request is wrong; nothing was started
+    │   ├── UnknownName       a name nobody registered; suggests the nearest
+    │   ├── ImpossibleBudget  no architecture of the space fits; says the smallest possible
+    │   └── TooLarge          more bytes, pixels or members than this server takes
+    ├── DataError             images or labels that cannot be learned from
+    ├── TeacherError          weights that do not load, do not match the data, or know nothing
+    ├── NotFound              no such job, teacher, data set, upload or artifact
+    ├── Conflict              right request, wrong moment
+    ├── TrainingError         a distillation that diverged
+    ├── ServiceError          the server answered, and what it answered is a problem
+    ├── TooManyAttempts       a job that killed its worker too often
+    └── Cancelled             the user stopped the job
+
+The library knows nothing of HTTP: `api` maps a class to a status in one table.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class ArchsearchError(Exception):
+    """An error with a stable `code`, a `detail` for people and, where one is at fault, the `field` to change."""
+
+    code = "error"
+    title = "Error"
+    retryable = False
+
+    def __init__(self, detail: str, *, field: str | None = None) -> None:
+        super().__init__(f"{field}: {detail}" if field else detail)
+        self.detail = detail
+        self.field = field
+
+    def problem(self) -> dict[str, Any]:
+        """The same body wherever the error ends up: a response, a job's row or a teacher's."""
+        return {
+            "type": f"urn:archsearch:problem:{self.code}",
+            "title": self.title,
+            "code": self.code,
+            "detail": self.detail,
+            "field": self.field,
+            "retryable": self.retryable,
+        }
+
+
+class InvalidRequest(ArchsearchError):
+    code = "invalid_request"
+    title = "The request is not valid"
+
+
+class UnknownName(InvalidRequest):
+    """A name that is not registered; the message suggests the nearest one."""
+
+    code = "unknown_name"
+    title = "Unknown name"
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, field: str | None = None) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else ""
+        # A list of two hundred names helps nobody; a dozen does.
+        listing = f"known: {', '.join(known)}" if len(known) <= 12 else ""
+        super().__init__("; ".join(part for part in (f"unknown {kind} {name!r}", hint, listing) if part), field=field)
+
+
+class ImpossibleBudget(InvalidRequest):
+    code = "impossible_budget"
+    title = "No architecture of the space fits the budget"
+
+
+class TooLarge(InvalidRequest):
+    code = "too_large"
+    title = "Too large"
+
+
+class DataError(ArchsearchError):
+    code = "invalid_data"
+    title = "The data cannot be used"
+
+
+class TeacherError(ArchsearchError):
+    code = "invalid_teacher"
+    title = "The teacher cannot be used"
+
+
+class NotFound(ArchsearchError):
+    code = "not_found"
+    title = "Not found"
+
+
+class Conflict(ArchsearchError):
+    code = "conflict"
+    title = "Not possible in this state"
+
+
+class TrainingError(ArchsearchError):
+    code = "training_failed"
+    title = "The distillation failed"
+
+
+class TooManyAttempts(ArchsearchError):
+    code = "too_many_attempts"
+    title = "The job stopped its worker too often"
+
+
+class Cancelled(ArchsearchError):
+    code = "cancelled"
+    title = "Cancelled"
+
+
+class ServiceError(ArchsearchError):
+    """What a server answered, for clients: `problem` is the body it sent."""
+
+    code = "service_error"
+    title = "The server refused"
+
+    def __init__(self, detail: str, *, status: int, body: dict[str, Any] | None = None) -> None:
+        super().__init__(detail, field=(body or {}).get("field"))
+        self.status = status
+        self.body = body or {}
+        self.code = self.body.get("code", self.code)

@@ -1,0 +1,233 @@
+"""`JobRequest`: the one typed request that a REST body, a YAML file and the shell's flags all become.
+
+Nothing here touches torch, a disk or a database, so a client can build and check a request anywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from archsearch.errors import InvalidRequest
+
+Kind = Literal["search", "distill", "search_and_distill"]
+# An architecture is plain JSON: the space's parameter names with whole numbers.
+Architecture = dict[str, int]
+Id = Annotated[str, Field(pattern=r"^[a-z]{2,4}_[0-9a-z]{8,32}$", description="An id this service handed out.")]
+
+
+class Spec(BaseModel):
+    """Frozen; a field nobody knows is refused with the nearest known name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suggest_known_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name in value:
+                if name not in cls.model_fields:
+                    near = difflib.get_close_matches(str(name), cls.model_fields, n=1, cutoff=0.5)
+                    hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(cls.model_fields)}"
+                    raise ValueError(f"unknown field {name!r}; {hint}")
+        return value
+
+
+class TimmTeacher(Spec):
+    """A network timm can create and load by itself: a model name, or `hf-hub:owner/name`."""
+
+    kind: Literal["timm"] = "timm"
+    name: str = Field(min_length=1, max_length=200, description="timm model name with tag, or hf-hub:owner/name.")
+
+
+class LocalTeacher(Spec):
+    """A timm `local-dir:` folder on this machine; library and shell only, no server takes a path from a client."""
+
+    kind: Literal["local"] = "local"
+    path: Path = Field(description="Folder with config.json and model.safetensors, as timm saves it.")
+
+
+class UploadedTeacher(Spec):
+    """Safetensors weights uploaded before, with the timm config that rebuilds their network."""
+
+    kind: Literal["upload"] = "upload"
+    upload: Id = Field(description="Completed upload holding the safetensors file.")
+    architecture: str = Field(min_length=1, max_length=200, description="timm model name, e.g. resnet18.")
+    model_args: dict[str, Any] = Field({}, description="Keyword arguments for timm.create_model.")
+    num_classes: int = Field(ge=2, description="Classes the head tells apart.")
+    in_chans: int = Field(3, ge=1, le=16, description="Input channels.")
+    mean: list[float] | None = Field(None, description="Channel means the weights were trained with, of pixels in 0-1.")
+    std: list[float] | None = Field(None, description="Channel deviations the weights were trained with, of pixels in 0-1.")
+    input_size: int | None = Field(None, ge=1, le=1024, description="Height and width in pixels the weights expect.")
+
+    @model_validator(mode="after")
+    def _check_normalisation(self) -> UploadedTeacher:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != self.in_chans:
+                raise ValueError(f"{name} has {len(values)} values for {self.in_chans} channels")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError("std must be positive")
+        return self
+
+
+class RegisteredTeacher(Spec):
+    """A teacher this service already checked."""
+
+    kind: Literal["teacher"] = "teacher"
+    id: Id = Field(description="Teacher id from POST /v1/teachers.")
+
+
+TeacherSource = Annotated[TimmTeacher | UploadedTeacher, Field(discriminator="kind")]
+TeacherSpec = Annotated[TimmTeacher | LocalTeacher | RegisteredTeacher, Field(discriminator="kind")]
+
+
+class DigitsData(Spec):
+    """The 1,797 handwritten 8×8 digits that come with scikit-learn."""
+
+    kind: Literal["digits"] = "digits"
+
+
+class DatasetData(Spec):
+    """A data set uploaded to this service."""
+
+    kind: Literal["dataset"] = "dataset"
+    id: Id = Field(description="Data set id from POST /v1/datasets.")
+
+
+class NpzData(Spec):
+    """A local .npz with x_train, y_train and, if you have them, x_test, y_test, x_selection, y_selection."""
+
+    kind: Literal["npz"] = "npz"
+    path: Path
+
+
+class ImageFolderData(Spec):
+    """A local folder (or zip) with one folder of images a class, or train/ and test/ holding such folders."""
+
+    kind: Literal["image_folder"] = "image_folder"
+    path: Path
+    image_size: int | None = Field(None, ge=4, le=512, description="Height and width in pixels all images become.")
+
+
+DataSpec = Annotated[DigitsData | DatasetData | NpzData | ImageFolderData, Field(discriminator="kind")]
+
+
+class Budget(Spec):
+    """Hard limits on the student. All that are set must hold; nothing beyond them is ever scored."""
+
+    params: int | None = Field(None, ge=1, description="Most parameters (count; weights, biases, norm affine).")
+    macs: int | None = Field(None, ge=1, description="Most multiply-accumulates for one image.")
+    params_ratio: float | None = Field(None, gt=0, le=1, description="Most parameters as a share of the teacher's.")
+    macs_ratio: float | None = Field(None, gt=0, le=1, description="Most multiply-accumulates as a share of the teacher's.")
+
+    @property
+    def unlimited(self) -> bool:
+        return all(limit is None for limit in (self.params, self.macs, self.params_ratio, self.macs_ratio))
+
+    def describe(self) -> str:
+        """`params ≤ 1000 and macs ≤ 2000`, for messages."""
+        limits = {name: getattr(self, name) for name in type(self).model_fields}
+        return " and ".join(f"{name} ≤ {limit}" for name, limit in limits.items() if limit is not None) or "no limit"
+
+
+class SearchSpec(Spec):
+    """How candidates are proposed and scored. None is ever trained."""
+
+    space: str = Field("resnet_cifar", description="Space of student architectures; see GET /v1/spaces.")
+    candidates: int = Field(64, ge=1, le=100_000, description="Candidates to score (count).")
+    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna sampler that proposes candidates.")
+    batch_size: int = Field(64, ge=8, le=1024, description="Training images in the one batch all candidates are scored on.")
+    score: dict[str, float] | None = Field(
+        None, description="Voters and their weights, in nats; null is the default score. See GET /v1/proxies.", min_length=1
+    )
+    time_limit_s: float | None = Field(None, gt=0, description="Stop proposing after this many seconds.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampler, batch and initial weights.")
+
+
+class DistillSpec(Spec):
+    """How the winner learns from the teacher."""
+
+    method: str = Field("kd", description="Distillation loss; `none` trains on the labels alone.")
+    epochs: int = Field(60, ge=1, le=5000, description="Passes over the training split.")
+    batch_size: int = Field(128, ge=8, le=8192, description="Images in a step.")
+    optimizer: Literal["auto", "sgd", "adamw"] = Field("auto", description="auto takes what the space's family learns best with.")
+    lr: float | None = Field(None, gt=0, le=100, description="Peak learning rate of the one cycle; null is the optimizer's own.")
+    weight_decay: float = Field(5e-4, ge=0, le=10, description="Weight decay; norms and biases are spared.")
+    temperature: float = Field(4.0, ge=0.1, le=100, description="Softens both logits (Hinton et al. 2015).")
+    alpha: float = Field(0.9, ge=0, le=1, description="Share of the teacher in the loss; the rest is the labels'.")
+    augment: Literal["none", "crop", "crop_flip"] = Field(
+        "crop", description="Random crop after padding an eighth; crop_flip also mirrors, wrong for digits and text."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto takes bf16 where the machine computes in it.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of initial weights, order and augmentation.")
+
+
+class StudentSpec(Spec):
+    """One architecture of one space, for a job that distils without searching."""
+
+    space: str = Field(description="Space the architecture belongs to.")
+    architecture: Architecture = Field(description="The space's parameters, all of them.", min_length=1)
+
+
+class JobRequest(Spec):
+    """Everything a job needs. `search_and_distill` finds the student and trains it; the other kinds do one half."""
+
+    kind: Kind = "search_and_distill"
+    name: str | None = Field(None, max_length=200, description="For people.")
+    teacher: TeacherSpec
+    data: DataSpec
+    budget: Budget = Budget()
+    search: SearchSpec = SearchSpec()
+    distill: DistillSpec = DistillSpec()
+    student: StudentSpec | None = Field(None, description="The student to distil; only for kind `distill`.")
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> JobRequest:
+        if (self.kind == "distill") != (self.student is not None):
+            raise ValueError("kind 'distill' needs a student, and only it takes one")
+        if self.kind != "distill" and self.budget.unlimited:
+            raise ValueError("budget: set at least one limit, for example {'params_ratio': 0.1}")
+        return self
+
+
+def parse_request(source: Any) -> JobRequest:
+    """A request from plain data; raises InvalidRequest naming the field and what is wrong with it."""
+    try:
+        return JobRequest.model_validate(source)
+    except ValidationError as error:
+        field, detail = first_error(error)
+        raise InvalidRequest(detail, field=field) from None
+
+
+def read_request(path: Path) -> JobRequest:
+    """A request from a YAML or JSON file."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        return parse_request(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text))
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise InvalidRequest(f"{path.name} is not readable: {error}") from None
+
+
+def first_error(error: ValidationError) -> tuple[str, str]:
+    """The field (dotted) and the message of the first thing Pydantic found wrong."""
+    field, detail = errors_by_field(error.errors())[0]
+    return field, detail
+
+
+def errors_by_field(errors: Any) -> list[tuple[str, str]]:
+    """Pydantic's errors as (dotted field, message) pairs."""
+    found = []
+    for item in errors:
+        # Pydantic names the union's member, which is no field of the request.
+        parts = [str(part) for part in item["loc"] if part not in ("body", "function-after", "function-before")]
+        parts = [part for i, part in enumerate(parts) if not (i and parts[i - 1] in ("teacher", "data", "source") and part in _KINDS)]
+        found.append((".".join(parts), item["msg"].removeprefix("Value error, ")))
+    return found
+
+
+_KINDS = {"timm", "local", "upload", "teacher", "digits", "dataset", "npz", "image_folder"}

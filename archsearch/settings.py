@@ -1,0 +1,33 @@
+"""The environment, typed: every setting of a server, a worker and their shared data folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read from `ARCHSEARCH_*`; the shell's flags override. The data folder holds everything but a PostgreSQL database."""
+
+    model_config = SettingsConfigDict(env_prefix="ARCHSEARCH_", frozen=True)
+
+    data_dir: Path = Field(Path("archsearch-data"), description="Folder for uploads, data sets, checkpoints, artifacts.")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite inside the data folder.")
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8321, ge=0, le=65535, description="Port the API listens on.")
+    allowed_hosts: list[str] = Field(
+        ["127.0.0.1", "localhost", "[::1]"], description="Host headers the API answers to (JSON list)."
+    )
+    max_upload_bytes: int = Field(2 * 2**30, ge=1, description="Largest upload.")
+    max_part_bytes: int = Field(32 * 2**20, ge=1, description="Largest part of an upload.")
+    max_dataset_bytes: int = Field(8 * 2**30, ge=1, description="Largest data set once unpacked.")
+    max_images: int = Field(1_000_000, ge=1, description="Most images in a data set.")
+    max_attempts: int = Field(5, ge=1, description="How often a job may be started before it is given up.")
+    poll_interval_s: float = Field(0.1, gt=0, description="How often a worker looks for a new job.")
+
+    @property
+    def url(self) -> str:
+        """The database's URL, with the SQLite default filled in."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'archsearch.db'}"
