@@ -44,8 +44,8 @@ class Task:
 class Split:
     """Images and labels: `x_NHWC` uint8, `y_N` int64 in [0, classes)."""
 
-    x_NHWC: npt.NDArray[np.uint8]
-    y_N: npt.NDArray[np.int64]
+    x_NHWC: npt.NDArray[np.uint8]  # noqa: N815 (its shape is its name)
+    y_N: npt.NDArray[np.int64]  # noqa: N815
 
     def __len__(self) -> int:
         return len(self.y_N)
@@ -54,13 +54,14 @@ class Split:
         """The images as a uint8 tensor N×C×H×W (a copy, writable)."""
         import torch
 
-        return torch.from_numpy(np.ascontiguousarray(self.x_NHWC.transpose(0, 3, 1, 2)))
+        # Not ascontiguousarray: one-channel images would come back as a view of a read-only memory map.
+        return torch.from_numpy(np.array(self.x_NHWC.transpose(0, 3, 1, 2), dtype=np.uint8, order="C"))
 
     def labels(self) -> Tensor:
         """The labels as an int64 tensor of length N."""
         import torch
 
-        return torch.from_numpy(self.y_N.astype(np.int64))
+        return torch.from_numpy(np.array(self.y_N, dtype=np.int64))
 
 
 @dataclass(frozen=True)

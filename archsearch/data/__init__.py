@@ -1,0 +1,41 @@
+"""Data sets: from wherever images come to one `Dataset` with three splits."""
+
+from __future__ import annotations
+
+from archsearch.data.digits import load_digits
+from archsearch.data.image_folder import load_image_folder
+from archsearch.data.limits import Limits
+from archsearch.data.npz import load_npz
+from archsearch.data.stored import open_dataset, save_dataset
+from archsearch.data.task import Dataset, Split, Task
+from archsearch.errors import InvalidRequest
+from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderData, NpzData
+
+__all__ = [
+    "Dataset",
+    "Limits",
+    "Split",
+    "Task",
+    "load",
+    "load_digits",
+    "load_image_folder",
+    "load_npz",
+    "open_dataset",
+    "save_dataset",
+]
+
+
+def load(spec: DataSpec, limits: Limits | None = None) -> Dataset:
+    """The data set a request names; raises InvalidRequest for one that only a service holds."""
+    match spec:
+        case DigitsData():
+            return load_digits()
+        case NpzData():
+            return load_npz(spec.path, limits)
+        case ImageFolderData():
+            return load_image_folder(spec.path, spec.image_size, limits)
+        case DatasetData():
+            raise InvalidRequest(
+                f"data set {spec.id} lives in a service; submit the job there, or give a local npz or image_folder",
+                field="data",
+            )

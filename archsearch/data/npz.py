@@ -1,0 +1,90 @@
+"""Data sets from .npz files: x_train and y_train, and the other splits where the user has them."""
+
+from __future__ import annotations
+
+import difflib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from archsearch.data.archive import open_zip
+from archsearch.data.assemble import assemble
+from archsearch.data.labels import check_label_layout, check_labels, check_names, check_range, count_classes
+from archsearch.data.limits import Limits
+from archsearch.data.npy import Header, read_array, read_header
+from archsearch.data.pixels import check_layout, to_pixels
+from archsearch.data.splits import complete
+from archsearch.data.task import Dataset, Split
+from archsearch.errors import DataError, TooLarge
+
+# N images, H W space, C channels
+
+SPLITS = ("train", "selection", "test")
+KEYS = (*(f"{axis}_{name}" for name in SPLITS for axis in "xy"), "class_names")
+FIX = "write the file with np.savez_compressed(path, x_train=..., y_train=...)"
+
+
+def load_npz(path: Path, limits: Limits | None = None) -> Dataset:
+    """The data set of an .npz file: arrays x_train, y_train; optional x_/y_selection, x_/y_test and class_names.
+
+    Images are N×H×W or N×H×W×C with 1 to 4 channels, uint8 or floats in 0-1. Labels are whole numbers 0 to K-1.
+    A split that is missing is held out of train, stratified and always the same. Other keys are left unread, except
+    that an unknown one starting with x_ or y_ is refused. Raises DataError or TooLarge whose `field` is the key.
+    """
+    limits = limits or Limits()
+    with open_zip(path, limits, FIX) as archive:
+        headers = _read_headers(archive, path.name)
+        _check_headers(headers, limits)
+        names = _read_names(archive, headers, limits)
+        splits = {name: _read_split(archive, headers, name) for name in SPLITS if f"x_{name}" in headers}
+    classes = count_classes(splits["train"].y_N, names, limits)
+    for name, split in splits.items():
+        check_range(f"y_{name}", split.y_N, classes)
+    train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"))
+    return assemble(train, selection, test, classes, names)
+
+
+def _read_headers(archive: zipfile.ZipFile, file: str) -> dict[str, Header]:
+    members = {i.filename.removesuffix(".npy"): i for i in archive.infolist() if i.filename.endswith(".npy")}
+    for key in members:
+        if key[:2] in ("x_", "y_") and key not in KEYS and {"x_train", "y_train"} <= members.keys():
+            # Silently leaving out somebody's validation images would be worse than asking.
+            near = difflib.get_close_matches(key.replace("val", "selection"), KEYS, n=1, cutoff=0.5)
+            raise DataError(f"would not be read; rename it {near[0] if near else KEYS[2]} or remove it", field=key)
+    for name in SPLITS:
+        for key, other in ((f"x_{name}", f"y_{name}"), (f"y_{name}", f"x_{name}")):
+            if key not in members and (name == "train" or other in members):
+                raise DataError(f"{file} has no such array, only {_listing(members)}; {FIX}", field=key)
+    return {key: read_header(archive, info) for key, info in members.items() if key in KEYS}
+
+
+def _listing(members: Mapping[str, object]) -> str:
+    names = sorted(members)
+    return ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else "nothing"
+
+
+def _check_headers(headers: dict[str, Header], limits: Limits) -> None:
+    images = sum(header.shape[0] for key, header in headers.items() if key.startswith("x_") and header.shape)
+    if images > limits.max_images:
+        raise TooLarge(f"{images:,} images in all splits, at most {limits.max_images:,} are taken", field="x_train")
+    for name in SPLITS:
+        if header := headers.get(f"x_{name}"):
+            labels = headers[f"y_{name}"]
+            check_layout(header.key, header.shape, header.dtype, limits)
+            check_label_layout(labels.key, labels.shape, labels.dtype, header.shape[0])
+            own, train = header.shape[1:], headers["x_train"].shape[1:]
+            if own != train:
+                raise DataError(f"has images of shape {own}, x_train of {train}; make them equal", field=header.key)
+
+
+def _read_names(archive: zipfile.ZipFile, headers: dict[str, Header], limits: Limits) -> tuple[str, ...]:
+    if "class_names" not in headers:
+        return ()
+    return check_names(read_array(archive, headers["class_names"]), limits)
+
+
+def _read_split(archive: zipfile.ZipFile, headers: dict[str, Header], name: str) -> Split:
+    # Labels first: they are small, and wrong more often.
+    x_key, y_key = f"x_{name}", f"y_{name}"
+    y_N = check_labels(y_key, read_array(archive, headers[y_key]))
+    return Split(to_pixels(x_key, read_array(archive, headers[x_key])), y_N)

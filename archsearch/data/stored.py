@@ -1,0 +1,115 @@
+"""Data sets at rest: plain .npy files that open as memory maps, and a small task.json."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from archsearch.data.task import Dataset, Split, Task
+from archsearch.errors import Conflict, DataError
+
+SPLITS: tuple[Literal["train", "selection", "test"], ...] = ("train", "selection", "test")
+RECORD = "task.json"
+S = TypeVar("S", bound=np.generic)
+FIX = "the stored data set is damaged: upload or load it again"
+
+
+class Record(BaseModel):
+    """What task.json holds; `images` counts the images of each split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    sha256: str
+    images: dict[Literal["train", "selection", "test"], int]
+    task: Task
+
+
+def save_dataset(dataset: Dataset, folder: Path) -> None:
+    """Write the data set to `folder`, whole or not at all; the same data set there already is left alone.
+
+    Raises Conflict where the folder holds anything else.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        _write(dataset, temporary)
+        os.replace(temporary, folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        if not _holds(folder, dataset.sha256):
+            raise Conflict(f"{folder} holds something else; choose another folder", field="folder") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """The data set stored in `folder`, its arrays read-only memory maps; raises DataError if it is not whole.
+
+    Shapes and types are compared with task.json; the bytes are not hashed again.
+    """
+    record = read_record(folder)
+    splits = {name: _open_split(folder, name, record) for name in SPLITS}
+    return Dataset(record.task, splits["train"], splits["selection"], splits["test"], record.sha256)
+
+
+def read_record(folder: Path) -> Record:
+    """The task.json of a stored data set; raises DataError if there is none or it is damaged."""
+    try:
+        return Record.model_validate_json((folder / RECORD).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DataError(f"cannot read {folder / RECORD} ({type(error).__name__}); {FIX}", field=RECORD) from None
+
+
+def _holds(folder: Path, sha256: str) -> bool:
+    try:
+        return read_record(folder).sha256 == sha256
+    except DataError:
+        return False
+
+
+def _write(dataset: Dataset, folder: Path) -> None:
+    folder.mkdir()
+    for name in SPLITS:
+        split: Split = getattr(dataset, name)
+        _write_array(folder / f"{name}_x.npy", split.x_NHWC)
+        _write_array(folder / f"{name}_y.npy", split.y_N)
+    images = {name: len(getattr(dataset, name)) for name in SPLITS}
+    with open(folder / RECORD, "w", encoding="utf-8") as file:
+        file.write(Record(sha256=dataset.sha256, images=images, task=dataset.task).model_dump_json(indent=2))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_array(path: Path, array: npt.NDArray[np.uint8] | npt.NDArray[np.int64]) -> None:
+    with open(path, "wb") as file:
+        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        file.flush()
+        # Renamed before its bytes are on the disk, a folder could survive a power cut empty.
+        os.fsync(file.fileno())
+
+
+def _open_split(folder: Path, name: Literal["train", "selection", "test"], record: Record) -> Split:
+    task, count = record.task, record.images.get(name, -1)
+    x_NHWC = _open_array(folder / f"{name}_x.npy", (count, task.height, task.width, task.in_chans), np.uint8)
+    y_N = _open_array(folder / f"{name}_y.npy", (count,), np.int64)
+    return Split(x_NHWC, y_N)
+
+
+def _open_array(path: Path, shape: tuple[int, ...], dtype: type[S]) -> npt.NDArray[S]:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"cannot open {path} ({error}); {FIX}", field=path.name) from None
+    if array.shape != shape or array.dtype != dtype:
+        raise DataError(f"{path} holds {array.dtype} {array.shape}, not {shape}; {FIX}", field=path.name)
+    typed: npt.NDArray[S] = array
+    return typed

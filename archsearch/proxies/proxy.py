@@ -1,0 +1,63 @@
+"""What a proxy is: a pure function of the evidence, with its source and its unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from archsearch.proxies.evidence import Evidence
+from archsearch.registry import Registry
+
+Need = Literal["data", "labels", "gradients", "teacher"]
+
+
+class Undefined(Exception):
+    """A signal that does not exist for this candidate, with the reason; the candidate is never chosen."""
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A zero-cost proxy.
+
+    Attributes:
+        measure: The proxy as published, from evidence to a number; higher is better.
+        needs: What the number depends on beyond the network itself.
+        magnitude: Whether it is a positive magnitude, whose vote in nats is its logarithm. Otherwise it votes as it is.
+        source: Paper and equation.
+    """
+
+    name: str
+    doc: str
+    measure: Callable[[Evidence], float]
+    needs: frozenset[Need]
+    magnitude: bool
+    source: str
+
+    def nats(self, value: float) -> float:
+        """The proxy's vote; raises Undefined for a value nobody can vote with."""
+        if not math.isfinite(value):
+            raise Undefined(f"{self.name} is {value}")
+        if not self.magnitude:
+            return value
+        if value <= 0:
+            raise Undefined(f"{self.name} is {value}: no signal passes through the network")
+        return math.log(value)
+
+
+proxies: Registry[Proxy] = Registry("proxy", "archsearch.proxies")
+
+
+def proxy(
+    *needs: Need, magnitude: bool, source: str
+) -> Callable[[Callable[[Evidence], float]], Callable[[Evidence], float]]:
+    """Register a function under its own name."""
+
+    def register(measure: Callable[[Evidence], float]) -> Callable[[Evidence], float]:
+        doc = (measure.__doc__ or "").strip().splitlines()[0]
+        name = measure.__name__
+        proxies.add(name, Proxy(name, doc, measure, frozenset(needs), magnitude, source))
+        return measure
+
+    return register

@@ -1,0 +1,248 @@
+"""The search: Optuna proposes, the budget is checked, one batch scores, and nothing is trained.
+
+A search is a generator of trials. It keeps no state that its trials do not carry, so feeding it the trials it made
+before continues it exactly where it was.
+"""
+
+# B batch, C channels, H W space, K classes
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from archsearch.data.task import Dataset, Task
+from archsearch.hardware import fits, measure
+from archsearch.proxies import Undefined
+from archsearch.proxies.evidence import NetworkEvidence, observe_student, observe_teacher
+from archsearch.proxies.score import check_weights, score
+from archsearch.request import Architecture, SearchSpec
+from archsearch.spaces import Cost, Parameter, Space, spaces
+from archsearch.teachers import Teacher, normalise
+
+if TYPE_CHECKING:
+    import optuna
+    from torch import Tensor
+
+# Proposals in a row that were all known already: a space this worn out has nothing left to show.
+_GIVE_UP_AFTER = 200
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate and everything known about it.
+
+    Attributes:
+        score: In nats, higher is better; None when it failed.
+        proxies: Each proxy as published; None where it is undefined for this candidate.
+        votes: Each voter's share of the score, in nats.
+        reason: Why a failed candidate has no score.
+        seconds: Wall time from proposal to score.
+    """
+
+    number: int
+    architecture: Architecture
+    cost: Cost
+    state: Literal["scored", "failed"]
+    score: float | None
+    proxies: Mapping[str, float | None]
+    votes: Mapping[str, float]
+    reason: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every candidate is measured against: the batch, normalised for students, and the teacher's evidence."""
+
+    x_BCHW: Tensor
+    y_B: Tensor
+    teacher: NetworkEvidence
+    task: Task
+
+
+def check_search(spec: SearchSpec) -> Space:
+    """The space, after checking every name the spec mentions."""
+    check_weights(spec.score)
+    return spaces.get(spec.space, field="search.space")
+
+
+def prepare(spec: SearchSpec, teacher: Teacher, dataset: Dataset) -> Bench:
+    """Draw the batch and look at it once through the teacher's eyes.
+
+    The batch is class-balanced as far as its size allows, from the training split, by the request's seed.
+    """
+    import torch
+
+    rows = _balanced_rows(dataset.train.y_N, spec.batch_size, spec.seed)
+    x_BCHW = torch.from_numpy(dataset.train.x_NHWC[rows]).permute(0, 3, 1, 2).contiguous().float() / 255
+    y_B = torch.from_numpy(dataset.train.y_N[rows])
+    evidence = observe_teacher(teacher.model, teacher.prepare(x_BCHW), y_B)
+    task = dataset.task
+    return Bench(normalise(x_BCHW, task.mean, task.std), y_B, evidence, task)
+
+
+def search(spec: SearchSpec, bench: Bench, limit: Cost, done: Iterable[Trial] = ()) -> Iterator[Trial]:
+    """Propose, check and score candidates until the spec's count or time is reached or the space is exhausted.
+
+    Args:
+        limit: The budget in absolute numbers; no candidate beyond it is ever scored.
+        done: Trials of an earlier run of the same search; it continues after them.
+
+    Yields:
+        New trials only. `spec.candidates` counts old and new together.
+    """
+    space = check_search(spec)
+    parameters = space.parameters(bench.task)
+    study = _study(spec)
+    known: set[str] = set()
+    for trial in done:
+        _tell(study, trial, parameters)
+        known.add(key(trial.architecture))
+    started = time.monotonic()
+    while len(known) < spec.candidates:
+        if spec.time_limit_s is not None and time.monotonic() - started >= spec.time_limit_s:
+            return
+        architecture = _propose(spec, space, study, bench.task, limit, known)
+        if architecture is None:
+            return
+        trial = evaluate(spec, space, bench, architecture, limit, number=len(known))
+        known.add(key(architecture))
+        _tell(study, trial, parameters)
+        yield trial
+
+
+def evaluate(
+    spec: SearchSpec, space: Space, bench: Bench, architecture: Architecture, limit: Cost, number: int = 0
+) -> Trial:
+    """Count a candidate's cost on the meta device, build it, and score it with one forward and one backward pass."""
+    import torch
+
+    started = time.monotonic()
+    cost = measure(space, architecture, bench.task)
+    if not fits(cost, limit):
+        # The proposal fitted by the closed form; were the two ever to disagree, torch's count decides.
+        return _failed(number, architecture, cost, "beyond the budget by torch's own count", started)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        student = space.build(architecture, bench.task).to(memory_format=torch.channels_last)
+        x_BCHW = bench.x_BCHW.contiguous(memory_format=torch.channels_last)
+        try:
+            evidence = observe_student(student, x_BCHW, bench.y_B, bench.teacher)
+            result = score(evidence, spec.score)
+        except (Undefined, RuntimeError) as error:  # torch's out-of-memory is a RuntimeError
+            return _failed(number, architecture, cost, str(error), started)
+    seconds = time.monotonic() - started
+    return Trial(number, architecture, cost, "scored", result.value, result.proxies, result.votes, None, seconds)
+
+
+def winner(trials: Iterable[Trial]) -> Trial | None:
+    """The best score; of equals the one with fewer parameters, then the earlier one."""
+    scored = [trial for trial in trials if trial.score is not None]
+    return max(scored, key=lambda t: (t.score, -t.cost.params, -t.number), default=None)
+
+
+def key(architecture: Architecture) -> str:
+    """The same text for the same architecture, whatever the order of its parameters."""
+    return json.dumps(architecture, sort_keys=True, separators=(",", ":"))
+
+
+def _failed(number: int, architecture: Architecture, cost: Cost, reason: str, started: float) -> Trial:
+    return Trial(number, architecture, cost, "failed", None, {}, {}, reason, time.monotonic() - started)
+
+
+def _study(spec: SearchSpec) -> optuna.Study:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(direction="maximize", sampler=_sampler(spec, 0, 0))
+
+
+def _sampler(spec: SearchSpec, told: int, attempt: int) -> Any:
+    """A fresh sampler for each proposal, seeded by where the search stands: a resumed search proposes the same."""
+    import optuna
+
+    seed = zlib.crc32(f"{spec.seed}/{told}/{attempt}".encode())
+    # After a run of duplicates TPE has settled on a point; only chance leads away from it.
+    if spec.sampler == "random" or attempt > 10:
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=16, warn_independent_sampling=False)
+
+
+def _distributions(parameters: Iterable[Parameter]) -> dict[str, Any]:
+    import optuna
+
+    return {p.name: optuna.distributions.IntDistribution(p.low, p.values[-1], step=p.step) for p in parameters}
+
+
+def _propose(
+    spec: SearchSpec, space: Space, study: optuna.Study, task: Task, limit: Cost, known: set[str]
+) -> Architecture | None:
+    """A new architecture within the budget, or None when the space seems exhausted."""
+    import optuna
+
+    parameters = space.parameters(task)
+    for attempt in range(_GIVE_UP_AFTER):
+        study.sampler = _sampler(spec, len(known), attempt)
+        asked = study.ask(fixed_distributions=_distributions(parameters))
+        study.tell(asked, state=optuna.trial.TrialState.FAIL)  # what is told in earnest is the repaired proposal
+        rng = random.Random(f"{spec.seed}/{len(known)}/{attempt}")
+        architecture = _repair({name: int(v) for name, v in asked.params.items()}, space, parameters, task, limit, rng)
+        if key(architecture) not in known:
+            return architecture
+    return None
+
+
+def _repair(
+    architecture: Architecture,
+    space: Space,
+    parameters: tuple[Parameter, ...],
+    task: Task,
+    limit: Cost,
+    rng: random.Random,
+) -> Architecture:
+    """Step parameters down, one at a time and at random, until the architecture fits the budget.
+
+    Under a tight budget nearly every proposal is too large. Rejecting them wastes the search (95-99 % of trials, say
+    users of other searchers); stepping down ends on the budget's edge, which is where good students are.
+    """
+    architecture = dict(architecture)
+    steps = {parameter.name: parameter for parameter in parameters}
+    while not fits(space.cost(architecture, task), limit):
+        name = rng.choice([name for name, p in steps.items() if architecture[name] > p.low])
+        architecture[name] -= steps[name].step
+    return architecture
+
+
+def _tell(study: optuna.Study, trial: Trial, parameters: tuple[Parameter, ...]) -> None:
+    import optuna
+
+    state = optuna.trial.TrialState.COMPLETE if trial.score is not None else optuna.trial.TrialState.FAIL
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=state,
+            value=trial.score,
+            params=dict(trial.architecture),
+            distributions=_distributions(parameters),
+        )
+    )
+
+
+def _balanced_rows(y_N: Any, count: int, seed: int) -> Any:
+    """Row numbers that take every class in turn, in random order, until there are `count`."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(y_N))
+    labels = np.asarray(y_N)[order]
+    # A row's turn is how many of its class came before it; sorting by turn takes one of each class, then the next.
+    by_class = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[by_class], labels[by_class])
+    turn = np.empty(len(labels), dtype=np.int64)
+    turn[by_class] = np.arange(len(labels)) - starts
+    return np.sort(order[np.argsort(turn, kind="stable")[:count]])

@@ -1,0 +1,119 @@
+"""What a space is: whole-number parameters, and how their values become an ordinary timm model.
+
+Nothing here imports torch, so the API lists and checks spaces without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from archsearch.data.task import Task
+from archsearch.errors import InvalidRequest
+from archsearch.registry import Registry
+from archsearch.request import Architecture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One searchable whole number, `low` to `high` in steps of `step`. More is never cheaper."""
+
+    name: str
+    low: int
+    high: int
+    step: int = 1
+    doc: str = ""
+
+    @property
+    def values(self) -> range:
+        return range(self.low, self.high + 1, self.step)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs, exactly: `params` as torch counts them, `macs` multiply-accumulates for one image."""
+
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class TimmModel:
+    """Arguments of `timm.create_model`; a student of any space is this and nothing else."""
+
+    name: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A family of student architectures.
+
+    Attributes:
+        parameters: What is searched, for a task; bounds may follow its resolution.
+        model: The timm model an architecture stands for.
+        cost: The cost in closed form. The meta device has the last word (`hardware.measure`) and tests hold the two
+            equal; the closed form lets a search refuse thousands of proposals a second without building any.
+        optimizer: What the family is trained with unless the user says otherwise.
+        stock: Whether plain timm builds the student, without this package.
+    """
+
+    name: str
+    doc: str
+    parameters: Callable[[Task], tuple[Parameter, ...]]
+    model: Callable[[Architecture, Task], TimmModel]
+    cost: Callable[[Architecture, Task], Cost]
+    optimizer: Literal["sgd", "adamw"]
+    stock: bool
+
+    def cardinality(self, task: Task) -> int:
+        return math.prod(len(parameter.values) for parameter in self.parameters(task))
+
+    def smallest(self, task: Task) -> Architecture:
+        return {parameter.name: parameter.values[0] for parameter in self.parameters(task)}
+
+    def largest(self, task: Task) -> Architecture:
+        return {parameter.name: parameter.values[-1] for parameter in self.parameters(task)}
+
+    def build(self, architecture: Architecture, task: Task) -> nn.Module:
+        """The untrained student, on the current default device, with the task's head and channels."""
+        import timm
+
+        import archsearch.models  # noqa: F401  (registers with timm)
+
+        model = self.model(architecture, task)
+        network: nn.Module = timm.create_model(
+            model.name, num_classes=task.classes, in_chans=task.in_chans, **dict(model.args)
+        )
+        return network
+
+    def check(self, architecture: Architecture, task: Task, *, field: str = "student.architecture") -> None:
+        """Raise InvalidRequest unless `architecture` gives every parameter a value within its bounds."""
+        known = {parameter.name: parameter for parameter in self.parameters(task)}
+        for name in known.keys() ^ architecture.keys():
+            wrong = "is missing" if name in known else f"is no parameter of {self.name} ({', '.join(known)})"
+            raise InvalidRequest(f"{name!r} {wrong}", field=field)
+        for name, parameter in known.items():
+            if architecture[name] not in parameter.values:
+                low, high, step = parameter.low, parameter.high, parameter.step
+                raise InvalidRequest(
+                    f"{architecture[name]} is not in {low}…{high} in steps of {step}", field=f"{field}.{name}"
+                )
+
+
+spaces: Registry[Space] = Registry("space", "archsearch.spaces")
+
+
+def conv_cost(c_in: int, c_out: int, kernel: int, out_hw: int) -> Cost:
+    """A bias-free convolution with `out_hw` output positions."""
+    weights = c_in * c_out * kernel * kernel
+    return Cost(weights, weights * out_hw)
+
+
+def total(*costs: Cost) -> Cost:
+    return Cost(sum(cost.params for cost in costs), sum(cost.macs for cost in costs))

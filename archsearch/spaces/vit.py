@@ -1,0 +1,75 @@
+"""Plain vision transformers as stock timm builds them (Dosovitskiy et al. 2021, sized like DeiT and below).
+
+The student is timm's `vit_tiny_patch16_224` with other sizes, so timm alone loads it.
+"""
+
+from __future__ import annotations
+
+from archsearch.data.task import Task
+from archsearch.request import Architecture
+from archsearch.spaces.space import Cost, Parameter, Space, TimmModel, spaces, total
+
+HEAD_DIM = 32
+# Sixty-four tokens are what keeps attention cheap and the map fine enough at any resolution.
+TOKENS_PER_SIDE = 8
+
+
+def patch_size(task: Task) -> int:
+    """The patch that cuts the shorter side into eight or just above."""
+    return max(1, min(task.height, task.width) // TOKENS_PER_SIDE)
+
+
+def parameters(task: Task) -> tuple[Parameter, ...]:
+    return (
+        Parameter("depth", 1, 12, 1, "transformer blocks"),
+        Parameter("heads", 1, 12, 1, f"attention heads of {HEAD_DIM} channels; the width is {HEAD_DIM} × heads"),
+        Parameter("mlp_ratio", 1, 4, 1, "hidden width of the MLP over the width"),
+    )
+
+
+def model(architecture: Architecture, task: Task) -> TimmModel:
+    args = {
+        "img_size": [task.height, task.width],
+        "patch_size": patch_size(task),
+        "embed_dim": HEAD_DIM * architecture["heads"],
+        "depth": architecture["depth"],
+        "num_heads": architecture["heads"],
+        "mlp_ratio": architecture["mlp_ratio"],
+        # Averaging the tokens learns faster than a class token on little data (Beyer et al. 2022).
+        "class_token": False,
+        "global_pool": "avg",
+    }
+    return TimmModel("vit_tiny_patch16_224", args)
+
+
+def cost(architecture: Architecture, task: Task) -> Cost:
+    width, hidden = HEAD_DIM * architecture["heads"], HEAD_DIM * architecture["heads"] * architecture["mlp_ratio"]
+    patch = patch_size(task)
+    tokens = (task.height // patch) * (task.width // patch)
+    norm = Cost(2 * width, 0)
+    embed = _linear(task.in_chans * patch * patch, width, tokens)
+    positions = Cost(tokens * width, 0)
+    # Queries times keys, then weights times values: tokens² × width each, without parameters.
+    attention = Cost(0, 2 * tokens * tokens * width)
+    linears = [_linear(width, 3 * width, tokens), _linear(width, width, tokens)]
+    mlp = [_linear(width, hidden, tokens), _linear(hidden, width, tokens)]
+    block = total(norm, attention, *linears, norm, *mlp)
+    return total(embed, positions, *[block] * architecture["depth"], norm, _linear(width, task.classes, 1))
+
+
+def _linear(d_in: int, d_out: int, positions: int) -> Cost:
+    return Cost(d_in * d_out + d_out, d_in * d_out * positions)
+
+
+spaces.add(
+    "vit",
+    Space(
+        name="vit",
+        doc="Vision transformers, stock timm: depth, heads and MLP ratio; the patch follows the resolution.",
+        parameters=parameters,
+        model=model,
+        cost=cost,
+        optimizer="adamw",
+        stock=True,
+    ),
+)

@@ -1,0 +1,286 @@
+"""From a timm name, uploaded weights, `local-dir:` or `hf-hub:` to a frozen, checked teacher.
+
+Weights are safetensors and nothing else; whatever else arrives is refused unread.
+"""
+
+# B batch, C channels, H W space, K classes
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsearch.data.metrics import accuracy
+from archsearch.data.task import Dataset
+from archsearch.errors import InvalidRequest, TeacherError, UnknownName
+from archsearch.request import LocalTeacher, TimmTeacher, UploadedTeacher
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# Arguments of timm.create_model that read files, reach for the network or change what is returned.
+_FORBIDDEN_ARGS = {
+    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "features_only",
+    "num_classes", "in_chans", "scriptable", "exportable", "no_jit", "pruned", "device", "dtype",
+}  # fmt: skip
+_LARGEST_ARG = 65_536
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained network in eval mode, its own normalisation, and what it is known to be.
+
+    Attributes:
+        mean, std: Per channel, of pixels in 0-1, as the weights were trained.
+        input_hw: Resolution the weights expect; images of another size are resized. None takes them as they are.
+        sha256: Of the weights, by name, shape and value.
+    """
+
+    name: str
+    model: nn.Module
+    num_classes: int
+    in_chans: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_hw: tuple[int, int] | None
+    sha256: str
+
+    def prepare(self, x_BCHW: Tensor) -> Tensor:
+        """Images in 0-1 as this teacher wants them: resized and normalised."""
+        from torch.nn.functional import interpolate
+
+        if self.input_hw is not None and tuple(x_BCHW.shape[2:]) != self.input_hw:
+            x_BCHW = interpolate(x_BCHW, size=self.input_hw, mode="bilinear", antialias=True, align_corners=False)
+        return normalise(x_BCHW, self.mean, self.std)
+
+    def logits(self, x_BCHW: Tensor) -> Tensor:
+        """Logits B×K of images in 0-1."""
+        logits_BK: Tensor = self.model(self.prepare(x_BCHW))
+        return logits_BK
+
+
+def normalise(x_BCHW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(x − mean) / std, per channel."""
+    shape = (1, -1, 1, 1)
+    return (x_BCHW - x_BCHW.new_tensor(mean).view(shape)) / x_BCHW.new_tensor(std).view(shape)
+
+
+def check_weights_file(path: Path, *, field: str = "upload") -> None:
+    """Raise TeacherError unless the file is whole safetensors; needs no torch and reads only the header."""
+    from safetensors import SafetensorError, safe_open
+
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise TeacherError(
+            "these are pickled PyTorch weights, which can run code when read; "
+            "save them with safetensors.torch.save_file(model.state_dict(), path) and upload that",
+            field=field,
+        )
+    try:
+        with safe_open(path, framework="np") as weights:
+            if not list(weights.keys()):
+                raise TeacherError("the safetensors file holds no tensors", field=field)
+    except SafetensorError as error:
+        raise TeacherError(f"not a whole safetensors file ({error}); was the upload cut short?", field=field) from None
+
+
+def check_source(source: TimmTeacher | UploadedTeacher, *, field: str = "source") -> None:
+    """What can be refused without torch: prefixes that read this machine's disk, arguments that are not sizes."""
+    name = source.name if isinstance(source, TimmTeacher) else source.architecture
+    prefix, colon, _ = name.partition(":")
+    allowed = ("hf-hub", "hf_hub") if isinstance(source, TimmTeacher) else ()
+    if colon and prefix not in allowed:
+        raise InvalidRequest(f"{prefix}: names no timm model a client may ask for", field=f"{field}.name")
+    if isinstance(source, UploadedTeacher):
+        _check_args(source.model_args, f"{field}.model_args")
+
+
+def load_teacher(source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | None = None) -> Teacher:
+    """Load a teacher strictly; raises TeacherError or UnknownName saying what is wrong with it.
+
+    Args:
+        source: Where it comes from.
+        weights: The safetensors file of an uploaded teacher.
+    """
+    if isinstance(source, UploadedTeacher):
+        if weights is None:
+            raise TeacherError("the uploaded weights are not at hand", field="upload")
+        return _load_uploaded(source, weights)
+    if isinstance(source, LocalTeacher):
+        if not (source.path / "model.safetensors").is_file() or not (source.path / "config.json").is_file():
+            raise TeacherError(f"{source.path} needs config.json and model.safetensors", field="teacher.path")
+        return _load_pretrained(f"local-dir:{source.path}", "teacher.path")
+    check_source(source, field="teacher")
+    if source.name.startswith(("hf-hub:", "hf_hub:")):
+        _require_safetensors(source.name)
+    return _load_pretrained(source.name, "teacher.name")
+
+
+def check_teacher(teacher: Teacher, dataset: Dataset) -> float:
+    """The teacher's accuracy on the selection split, in percent; raises TeacherError when it does not fit the data."""
+    task = dataset.task
+    if teacher.num_classes != task.classes:
+        raise TeacherError(
+            f"{teacher.name} tells {teacher.num_classes} classes apart, the data has {task.classes}; "
+            "use a teacher trained on these classes",
+            field="teacher",
+        )
+    if teacher.in_chans != task.in_chans:
+        raise TeacherError(
+            f"{teacher.name} expects {teacher.in_chans} channels, the data has {task.in_chans}", field="teacher"
+        )
+    try:
+        measured = accuracy(teacher.logits, dataset.selection)
+    except RuntimeError as error:
+        size = f"{task.height}×{task.width}"
+        raise TeacherError(f"{teacher.name} fails on {size} images: {error}; set input_size", field="teacher") from None
+    _require_knowledge(teacher.name, measured, dataset)
+    return measured
+
+
+def fingerprint(model: nn.Module) -> str:
+    """sha256 of a network's state: names, shapes and values."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
+    import torch
+    from safetensors.torch import load_file
+
+    check_source(source)
+    check_weights_file(weights)
+    kwargs = {"num_classes": source.num_classes, "in_chans": source.in_chans, **source.model_args}
+    with torch.device("meta"):  # a wrong file is refused before it costs memory
+        _require_same_tensors(_build(source.architecture, kwargs), weights, source.architecture)
+    model = _build(source.architecture, kwargs)
+    model.load_state_dict(load_file(weights), strict=True)
+    return _freeze(
+        source.architecture,
+        model,
+        mean=source.mean,
+        std=source.std,
+        input_hw=None if source.input_size is None else (source.input_size, source.input_size),
+    )
+
+
+def _build(architecture: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    """An untrained timm network; every way a client's arguments can be wrong becomes a TeacherError."""
+    import timm
+
+    import archsearch.models  # noqa: F401  (registers with timm)
+
+    if not timm.is_model(architecture):
+        raise UnknownName("timm model", architecture, timm.list_models(), field="architecture")
+    try:
+        network: nn.Module = timm.create_model(architecture, pretrained=False, **kwargs)
+    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError, IndexError, AttributeError) as error:
+        raise TeacherError(f"timm cannot build {architecture} with these arguments: {error}", field="model_args") from None
+    return network
+
+
+def _load_pretrained(name: str, field: str) -> Teacher:
+    import timm
+
+    import archsearch.models  # noqa: F401  (registers with timm)
+
+    bare = name.partition(".")[0]
+    if ":" not in name and not timm.is_model(bare):
+        raise UnknownName("timm model", name, timm.list_models(), field=field)
+    try:
+        model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # timm, the hub and safetensors each raise their own kinds
+        raise TeacherError(f"timm cannot load {name}: {type(error).__name__}: {error}", field=field) from error
+    config = model.pretrained_cfg
+    return _freeze(name, model, config.get("mean"), config.get("std"), tuple(config["input_size"][1:]))
+
+
+def _freeze(name: str, model: nn.Module, mean: Any, std: Any, input_hw: tuple[int, int] | None) -> Teacher:
+    in_chans = int(getattr(model, "in_chans", 0) or _first_convolution(model))
+    model.eval().requires_grad_(False)
+    bad = [key for key, value in model.state_dict().items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        raise TeacherError(f"{name}: weights are not finite in {', '.join(bad[:3])}", field="upload")
+    return Teacher(
+        name=name,
+        model=model,
+        num_classes=int(model.num_classes),  # type: ignore[arg-type]
+        in_chans=in_chans,
+        mean=tuple(mean or (0.5,) * in_chans),
+        std=tuple(std or (0.5,) * in_chans),
+        input_hw=input_hw,
+        sha256=fingerprint(model),
+    )
+
+
+def _first_convolution(model: nn.Module) -> int:
+    from torch import nn
+
+    return next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+
+
+def _require_same_tensors(model: nn.Module, weights: Path, name: str) -> None:
+    from safetensors import safe_open
+
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    with safe_open(weights, framework="np") as file:
+        found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    wrong = [f"{key} is missing" for key in wanted.keys() - found.keys()]
+    wrong += [f"{key} is not part of it" for key in found.keys() - wanted.keys()]
+    wrong += [f"{key} is {found[key]} instead of {wanted[key]}" for key in wanted.keys() & found if found[key] != wanted[key]]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise TeacherError(f"the weights do not fit {name}: {'; '.join(sorted(wrong)[:3])}{more}", field="upload")
+
+
+def _require_safetensors(name: str) -> None:
+    """Refuse a hub repository that would have to be unpickled; the file lands in the cache timm reads from."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repo, _, revision = name.partition(":")[2].partition("@")
+    try:
+        hf_hub_download(repo, "model.safetensors", revision=revision or None)
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
+        raise TeacherError(f"{name}: no model.safetensors to be had ({error})", field="teacher.name") from None
+
+
+def _require_knowledge(name: str, measured: float, dataset: Dataset) -> None:
+    """A teacher has to beat the best guess by more than luck: three standard errors above the largest class."""
+    import numpy as np
+
+    guess = np.bincount(dataset.selection.y_N).max() / len(dataset.selection)
+    bound = 100 * (guess + 3 * math.sqrt(guess * (1 - guess) / len(dataset.selection)))
+    if measured <= bound:
+        raise TeacherError(
+            f"{name} is right on {measured:.1f} % of the {len(dataset.selection)} selection images; guessing "
+            f"reaches {bound:.1f} %. Check the order of the classes and the normalisation (mean, std), or train it",
+            field="teacher",
+        )
+
+
+def _check_args(args: Mapping[str, Any], field: str) -> None:
+    for name, value in args.items():
+        if name in _FORBIDDEN_ARGS:
+            raise InvalidRequest("is not yours to set; use the fields beside model_args", field=f"{field}.{name}")
+        _check_value(value, f"{field}.{name}")
+
+
+def _check_value(value: Any, field: str) -> None:
+    if isinstance(value, list) and len(value) <= 64:
+        for item in value:
+            _check_value(item, field)
+    elif isinstance(value, bool) or (isinstance(value, str) and len(value) <= 64 and "/" not in value):
+        return
+    elif not isinstance(value, int | float) or not abs(value) <= _LARGEST_ARG:
+        raise InvalidRequest(
+            f"{value!r} is no size: numbers up to {_LARGEST_ARG}, short words, booleans and lists of them", field=field
+        )
