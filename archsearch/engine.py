@@ -15,7 +15,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
@@ -89,9 +88,9 @@ class EngineClient:
         return str(found[0].status) if found else None
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.destroy()
-            self._opened = None
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.destroy()
 
     @property
     def _client(self) -> DBOSClient:
@@ -336,7 +335,7 @@ def _take_name(path: Path) -> int:
             raise Conflict(f"worker {path.stem!r} runs already: {path.read_text().strip()}; choose another name")
         time.sleep(0.05)
     os.truncate(lock, 0)
-    os.write(lock, f"pid {os.getpid()} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
+    os.write(lock, f"pid {os.getpid()} since {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n".encode())
     return lock
 
 
@@ -348,3 +347,15 @@ def _release_lock(lock: int) -> None:
 
 def _refuse_pickle(_: object, serialized_data: str) -> object:
     raise ValueError("this database holds JSON only; refusing to unpickle")
+
+
+def living_workers(lock_dir: Path) -> dict[str, str]:
+    """Names of the workers that live, each with its lock's note (`pid … since …`)."""
+    living = {}
+    for path in sorted(lock_dir.glob("*.lock")):
+        lock = _take_lock(path)
+        if lock is None:
+            living[path.stem] = path.read_text().strip()
+        else:
+            _release_lock(lock)
+    return living

@@ -9,6 +9,7 @@
     ├── TeacherError          weights that do not load, do not match the data, or know nothing
     ├── NotFound              no such job, teacher, data set, upload or artifact
     ├── Conflict              right request, wrong moment
+    ├── SearchError           no candidate could be scored
     ├── TrainingError         a distillation that diverged
     ├── ServiceError          the server answered, and what it answered is a problem
     ├── TooManyAttempts       a job that killed its worker too often
@@ -96,6 +97,11 @@ class NotFound(ArchsearchError):
 class Conflict(ArchsearchError):
     code = "conflict"
     title = "Not possible in this state"
+
+
+class SearchError(ArchsearchError):
+    code = "search_failed"
+    title = "The search found no student"
 
 
 class TrainingError(ArchsearchError):

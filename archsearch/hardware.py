@@ -53,8 +53,8 @@ def limits(budget: Budget, teacher: Cost | None) -> Cost:
 
     Shares of the teacher need the teacher's cost; without it they do not limit anything yet.
     """
-    params = [budget.params, _share(budget.params_ratio, teacher and teacher.params)]
-    macs = [budget.macs, _share(budget.macs_ratio, teacher and teacher.macs)]
+    params = [budget.params, _share(budget.params_ratio, teacher.params if teacher else None)]
+    macs = [budget.macs, _share(budget.macs_ratio, teacher.macs if teacher else None)]
     return Cost(
         params=min((limit for limit in params if limit is not None), default=_UNLIMITED),
         macs=min((limit for limit in macs if limit is not None), default=_UNLIMITED),

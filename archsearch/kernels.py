@@ -25,8 +25,9 @@ def relation(features: Tensor) -> Tensor:
     Source: similarity-preserving distillation (Tung and Mori 2019, eq. 2-3); DisWOT (Dong et al. 2023, eq. 5).
     """
     features_BD = features.flatten(1).float()
-    gram_BB = features_BD @ features_BD.T
-    return gram_BB / gram_BB.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    gram_BB: Tensor = features_BD @ features_BD.T
+    norm_B1: Tensor = gram_BB.norm(dim=1, keepdim=True)
+    return gram_BB / norm_B1.clamp_min(1e-12)
 
 
 def softened_kl(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> Tensor:
@@ -37,4 +38,5 @@ def softened_kl(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> T
     log_s_BK = (student_BK.float() / temperature).log_softmax(1)
     log_t_BK = (teacher_BK.float() / temperature).log_softmax(1)
     kl_B = (log_t_BK.exp() * (log_t_BK - log_s_BK)).sum(1)
-    return kl_B.mean() * temperature**2
+    loss: Tensor = kl_B.mean() * temperature**2
+    return loss

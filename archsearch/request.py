@@ -62,7 +62,9 @@ class UploadedTeacher(Spec):
     num_classes: int = Field(ge=2, description="Classes the head tells apart.")
     in_chans: int = Field(3, ge=1, le=16, description="Input channels.")
     mean: list[float] | None = Field(None, description="Channel means the weights were trained with, of pixels in 0-1.")
-    std: list[float] | None = Field(None, description="Channel deviations the weights were trained with, of pixels in 0-1.")
+    std: list[float] | None = Field(
+        None, description="Channel deviations the weights were trained with, of pixels in 0-1."
+    )
     input_size: int | None = Field(None, ge=1, le=1024, description="Height and width in pixels the weights expect.")
 
     @model_validator(mode="after")
@@ -123,7 +125,9 @@ class Budget(Spec):
     params: int | None = Field(None, ge=1, description="Most parameters (count; weights, biases, norm affine).")
     macs: int | None = Field(None, ge=1, description="Most multiply-accumulates for one image.")
     params_ratio: float | None = Field(None, gt=0, le=1, description="Most parameters as a share of the teacher's.")
-    macs_ratio: float | None = Field(None, gt=0, le=1, description="Most multiply-accumulates as a share of the teacher's.")
+    macs_ratio: float | None = Field(
+        None, gt=0, le=1, description="Most multiply-accumulates as a share of the teacher's."
+    )
 
     @property
     def unlimited(self) -> bool:
@@ -141,9 +145,13 @@ class SearchSpec(Spec):
     space: str = Field("resnet_cifar", description="Space of student architectures; see GET /v1/spaces.")
     candidates: int = Field(64, ge=1, le=100_000, description="Candidates to score (count).")
     sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna sampler that proposes candidates.")
-    batch_size: int = Field(64, ge=8, le=1024, description="Training images in the one batch all candidates are scored on.")
+    batch_size: int = Field(
+        64, ge=8, le=1024, description="Training images in the one batch all candidates are scored on."
+    )
     score: dict[str, float] | None = Field(
-        None, description="Voters and their weights, in nats; null is the default score. See GET /v1/proxies.", min_length=1
+        None,
+        description="Voters and their weights, in nats; null is the default score. See GET /v1/proxies.",
+        min_length=1,
     )
     time_limit_s: float | None = Field(None, gt=0, description="Stop proposing after this many seconds.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampler, batch and initial weights.")
@@ -155,15 +163,21 @@ class DistillSpec(Spec):
     method: str = Field("kd", description="Distillation loss; `none` trains on the labels alone.")
     epochs: int = Field(60, ge=1, le=5000, description="Passes over the training split.")
     batch_size: int = Field(128, ge=8, le=8192, description="Images in a step.")
-    optimizer: Literal["auto", "sgd", "adamw"] = Field("auto", description="auto takes what the space's family learns best with.")
-    lr: float | None = Field(None, gt=0, le=100, description="Peak learning rate of the one cycle; null is the optimizer's own.")
+    optimizer: Literal["auto", "sgd", "adamw"] = Field(
+        "auto", description="auto takes what the space's family learns best with."
+    )
+    lr: float | None = Field(
+        None, gt=0, le=100, description="Peak learning rate of the one cycle; null is the optimizer's own."
+    )
     weight_decay: float = Field(5e-4, ge=0, le=10, description="Weight decay; norms and biases are spared.")
     temperature: float = Field(4.0, ge=0.1, le=100, description="Softens both logits (Hinton et al. 2015).")
     alpha: float = Field(0.9, ge=0, le=1, description="Share of the teacher in the loss; the rest is the labels'.")
     augment: Literal["none", "crop", "crop_flip"] = Field(
         "crop", description="Random crop after padding an eighth; crop_flip also mirrors, wrong for digits and text."
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto takes bf16 where the machine computes in it.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto takes bf16 where the machine computes in it."
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of initial weights, order and augmentation.")
 
 
@@ -225,7 +239,11 @@ def errors_by_field(errors: Any) -> list[tuple[str, str]]:
     for item in errors:
         # Pydantic names the union's member, which is no field of the request.
         parts = [str(part) for part in item["loc"] if part not in ("body", "function-after", "function-before")]
-        parts = [part for i, part in enumerate(parts) if not (i and parts[i - 1] in ("teacher", "data", "source") and part in _KINDS)]
+        parts = [
+            part
+            for i, part in enumerate(parts)
+            if not (i and parts[i - 1] in ("teacher", "data", "source") and part in _KINDS)
+        ]
         found.append((".".join(parts), item["msg"].removeprefix("Value error, ")))
     return found
 

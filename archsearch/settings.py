@@ -9,11 +9,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Read from `ARCHSEARCH_*`; the shell's flags override. The data folder holds everything but a PostgreSQL database."""
+    """Read from `ARCHSEARCH_*`; the shell's flags override."""
 
     model_config = SettingsConfigDict(env_prefix="ARCHSEARCH_", frozen=True)
 
-    data_dir: Path = Field(Path("archsearch-data"), description="Folder for uploads, data sets, checkpoints, artifacts.")
+    data_dir: Path = Field(
+        Path("archsearch-data"), description="Folder for everything kept, but a PostgreSQL database."
+    )
     database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite inside the data folder.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8321, ge=0, le=65535, description="Port the API listens on.")

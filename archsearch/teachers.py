@@ -8,6 +8,7 @@ Weights are safetensors and nothing else; whatever else arrives is refused unrea
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -143,6 +144,26 @@ def check_teacher(teacher: Teacher, dataset: Dataset) -> float:
     return measured
 
 
+def describe_folder(folder: Path) -> dict[str, Any]:
+    """The fields of an `UploadedTeacher` (all but `upload`) that a timm `local-dir:` folder's config.json holds."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        pretrained = config["pretrained_cfg"]
+        args = {name: value for name, value in config.get("model_args", {}).items() if name not in _FORBIDDEN_ARGS}
+        in_chans, height, _ = pretrained["input_size"]
+        return {
+            "architecture": config["architecture"],
+            "model_args": args,
+            "num_classes": config["num_classes"],
+            "in_chans": in_chans,
+            "mean": pretrained["mean"],
+            "std": pretrained["std"],
+            "input_size": height,
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TeacherError(f"{folder}/config.json is not timm's: {error!r}", field="teacher.path") from None
+
+
 def fingerprint(model: nn.Module) -> str:
     """sha256 of a network's state: names, shapes and values."""
     digest = hashlib.sha256()
@@ -160,8 +181,8 @@ def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
     check_weights_file(weights)
     kwargs = {"num_classes": source.num_classes, "in_chans": source.in_chans, **source.model_args}
     with torch.device("meta"):  # a wrong file is refused before it costs memory
-        _require_same_tensors(_build(source.architecture, kwargs), weights, source.architecture)
-    model = _build(source.architecture, kwargs)
+        _require_same_tensors(build(source.architecture, kwargs), weights, source.architecture)
+    model = build(source.architecture, kwargs)
     model.load_state_dict(load_file(weights), strict=True)
     return _freeze(
         source.architecture,
@@ -172,7 +193,7 @@ def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
     )
 
 
-def _build(architecture: str, kwargs: Mapping[str, Any]) -> nn.Module:
+def build(architecture: str, kwargs: Mapping[str, Any]) -> nn.Module:
     """An untrained timm network; every way a client's arguments can be wrong becomes a TeacherError."""
     import timm
 
@@ -183,7 +204,9 @@ def _build(architecture: str, kwargs: Mapping[str, Any]) -> nn.Module:
     try:
         network: nn.Module = timm.create_model(architecture, pretrained=False, **kwargs)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError, IndexError, AttributeError) as error:
-        raise TeacherError(f"timm cannot build {architecture} with these arguments: {error}", field="model_args") from None
+        raise TeacherError(
+            f"timm cannot build {architecture} with these arguments: {error}", field="model_args"
+        ) from None
     return network
 
 
@@ -199,7 +222,7 @@ def _load_pretrained(name: str, field: str) -> Teacher:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # timm, the hub and safetensors each raise their own kinds
         raise TeacherError(f"timm cannot load {name}: {type(error).__name__}: {error}", field=field) from error
-    config = model.pretrained_cfg
+    config: Any = model.pretrained_cfg
     return _freeze(name, model, config.get("mean"), config.get("std"), tuple(config["input_size"][1:]))
 
 
@@ -235,7 +258,9 @@ def _require_same_tensors(model: nn.Module, weights: Path, name: str) -> None:
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
     wrong = [f"{key} is missing" for key in wanted.keys() - found.keys()]
     wrong += [f"{key} is not part of it" for key in found.keys() - wanted.keys()]
-    wrong += [f"{key} is {found[key]} instead of {wanted[key]}" for key in wanted.keys() & found if found[key] != wanted[key]]
+    wrong += [
+        f"{key} is {found[key]} instead of {wanted[key]}" for key in wanted.keys() & found if found[key] != wanted[key]
+    ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise TeacherError(f"the weights do not fit {name}: {'; '.join(sorted(wrong)[:3])}{more}", field="upload")

@@ -34,7 +34,7 @@ def decode(name: str, data: bytes, image_size: int | None, limits: Limits) -> np
     or `image_size` where setting that helps.
     """
     # Pillow is slow to import and only needed where images come as files.
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
@@ -45,6 +45,10 @@ def decode(name: str, data: bytes, image_size: int | None, limits: Limits) -> np
             pixels = np.array(image, dtype=np.uint8)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLarge(f"has more than {limits.max_pixels:,} pixels; make it smaller", field=name) from None
+    except UnidentifiedImageError:
+        # Pillow's own message would name a BytesIO and its address.
+        detail = f"is damaged or no image: not {', '.join(FORMATS[:-1])} or {FORMATS[-1]} inside; convert or remove it"
+        raise DataError(detail, field=name) from None
     except UNREADABLE as error:
         raise DataError(f"is damaged or no image ({error}); replace or remove it", field=name) from None
     return pixels.reshape(*pixels.shape[:2], -1)

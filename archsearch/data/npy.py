@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 import zipfile
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from archsearch.errors import DataError
 
 CHUNK_BYTES = 2**24
 MAX_HEADER_BYTES = 2**14
+# NumPy parses headers with Python's own tokenizer and parser, whose errors come through.
+MALFORMED = (ValueError, TypeError, KeyError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,10 @@ def read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
         offset = stream.tell()
     except BROKEN as error:
         raise damaged(key, error) from None
-    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
-        raise DataError(f"is not a readable .npy array ({error}); write the file with np.savez", field=key) from None
+    except MALFORMED as error:
+        raise DataError(
+            f"is not a readable .npy array ({error!s:.100}); write the file with np.savez", field=key
+        ) from None
     header = Header(key, info, shape, dtype, fortran, offset)
     _check_header(header)
     return header

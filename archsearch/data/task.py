@@ -44,8 +44,8 @@ class Task:
 class Split:
     """Images and labels: `x_NHWC` uint8, `y_N` int64 in [0, classes)."""
 
-    x_NHWC: npt.NDArray[np.uint8]  # noqa: N815 (its shape is its name)
-    y_N: npt.NDArray[np.int64]  # noqa: N815
+    x_NHWC: npt.NDArray[np.uint8]
+    y_N: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.y_N)

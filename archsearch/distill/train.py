@@ -23,7 +23,9 @@ from archsearch.request import DistillSpec
 from archsearch.teachers import Teacher, normalise
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Generator, Tensor, nn
     from torch.optim import Optimizer
 
 # Peak learning rates of one cycle at batch 128; they follow the batch (linearly for SGD, by its root for AdamW).
@@ -192,13 +194,13 @@ class _Run:
             resumed_at=self.resumed_at,
         )
 
-    def _batch(self, rows: object, generator: object) -> tuple[Tensor, Tensor]:
+    def _batch(self, rows_B: npt.NDArray[np.int64], generator: Generator) -> tuple[Tensor, Tensor]:
         import torch
 
         train = self.dataset.train
-        x_BCHW = torch.from_numpy(train.x_NHWC[rows]).permute(0, 3, 1, 2)  # type: ignore[index]
-        x_BCHW = augment(x_BCHW, self.spec.augment, generator)  # type: ignore[arg-type]
-        return x_BCHW.float() / 255, torch.from_numpy(train.y_N[rows])  # type: ignore[index]
+        x_BCHW = torch.from_numpy(train.x_NHWC[rows_B]).permute(0, 3, 1, 2)
+        x_BCHW = augment(x_BCHW, self.spec.augment, generator)
+        return x_BCHW.float() / 255, torch.from_numpy(train.y_N[rows_B])
 
     def _step(self, x_BCHW: Tensor, y_B: Tensor) -> None:
         import torch
@@ -214,7 +216,7 @@ class _Run:
             x_BCHW = normalise(x_BCHW, task.mean, task.std).contiguous(memory_format=torch.channels_last)
             loss = self.method.compute(self.student(x_BCHW), teacher_BK, y_B, self.spec)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self.step += 1
         value = float(loss.detach())

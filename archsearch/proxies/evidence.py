@@ -96,7 +96,7 @@ def observe_student(model: nn.Module, x_BCHW: Tensor, y_B: Tensor, teacher: Netw
     model.zero_grad(set_to_none=True)
     with _stages(model) as seen:
         logits_BK = model(x_BCHW)
-    softened_kl(logits_BK, teacher.logits_BK, TEMPERATURE).backward()
+    torch.autograd.backward(softened_kl(logits_BK, teacher.logits_BK, TEMPERATURE))
     with torch.no_grad():
         student = _network_evidence(logits_BK.detach(), seen, y_B)
     return Evidence(student=student, teacher=teacher, weights=tuple(_weights(model)))

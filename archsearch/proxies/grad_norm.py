@@ -9,4 +9,4 @@ from archsearch.proxies.proxy import proxy
 @proxy("data", "gradients", "teacher", magnitude=True, source="Abdelfattah et al. 2021, section 3.1")
 def grad_norm(ev: Evidence) -> float:
     """How strongly the distillation loss pulls: the sum over weight matrices of ‖∂L/∂θ‖₂."""
-    return sum(weight.gradient.norm().item() for weight in ev.weights)
+    return sum(float(weight.gradient.norm()) for weight in ev.weights)

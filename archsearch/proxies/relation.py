@@ -6,7 +6,9 @@ from archsearch.proxies.evidence import Evidence
 from archsearch.proxies.proxy import Undefined, proxy
 
 
-@proxy("data", "teacher", magnitude=False, source="DisWOT, Dong et al. 2023, eq. 6; here over all stages, trained teacher")
+@proxy(
+    "data", "teacher", magnitude=False, source="DisWOT, Dong et al. 2023, eq. 6; here over all stages, trained teacher"
+)
 def relation(ev: Evidence) -> float:
     """Minus the mean squared distance between student's and teacher's sample relations, averaged over stages.
 
@@ -21,6 +23,6 @@ def relation(ev: Evidence) -> float:
 
 
 def match_stages(students: int, teachers: int) -> list[tuple[int, int]]:
-    """Pairs of stage indices at equal relative depth, as many as the shallower network has; the last pair is the ends."""
+    """Pairs of stage indices at equal relative depth, as many as the shallower network has; ends meet."""
     count = min(students, teachers)
     return [(round((i + 1) * students / count) - 1, round((i + 1) * teachers / count) - 1) for i in range(count)]

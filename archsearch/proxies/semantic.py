@@ -19,4 +19,4 @@ def semantic(ev: Evidence) -> float:
     norms_K = (s_KD.norm(dim=1) * t_KD.norm(dim=1)).clamp_min(1e-12)
     cosine_K = (s_KD * t_KD).sum(1) / norms_K
     agreement_K = (s_KD * t_KD).sign().mean(1)
-    return (-2 + 2 * (cosine_K * agreement_K).mean()).item()
+    return float(-2 + 2 * (cosine_K * agreement_K).mean())

@@ -6,7 +6,13 @@ from archsearch.proxies.evidence import Evidence
 from archsearch.proxies.proxy import proxy
 
 
-@proxy("data", "gradients", "teacher", magnitude=True, source="SNIP, Lee et al. 2019, eq. 6 (summed as in Abdelfattah 2021)")
+@proxy(
+    "data",
+    "gradients",
+    "teacher",
+    magnitude=True,
+    source="SNIP, Lee et al. 2019, eq. 6 (summed as in Abdelfattah 2021)",
+)
 def snip(ev: Evidence) -> float:
     """How much the distillation loss feels each weight: Σ |θ · ∂L/∂θ| over weight matrices.
 

@@ -10,7 +10,8 @@ from archsearch.spaces.space import Cost, Parameter, Space, TimmModel, conv_cost
 def parameters(task: Task) -> tuple[Parameter, ...]:
     depths = tuple(Parameter(f"depth{i}", 1, 9, 1, f"blocks in stage {i}") for i in (1, 2, 3))
     widths = tuple(
-        Parameter(f"width{i}", 8, high, 8, f"channels of stage {i}") for i, high in zip((1, 2, 3), (64, 128, 256), strict=True)
+        Parameter(f"width{i}", 8, high, 8, f"channels of stage {i}")
+        for i, high in zip((1, 2, 3), (64, 128, 256), strict=True)
     )
     return depths + widths
 

@@ -1,0 +1,79 @@
+"""What there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from archsearch.data.task import Task
+from archsearch.distill import losses
+from archsearch.proxies import proxies
+from archsearch.proxies.score import DEFAULT
+from archsearch.request import Architecture
+from archsearch.spaces import Space, spaces
+
+from ..schemas import MemberAnswer, ParameterAnswer, Problem, ProxyAnswer, SpaceAnswer
+
+router = APIRouter(tags=["catalogue"])
+Size = Annotated[int, Query(ge=4, le=512, description="Height and width in pixels.")]
+
+
+@router.get("/spaces")
+def list_spaces(
+    image_size: Size = 32,
+    classes: Annotated[int, Query(ge=2, le=10_000)] = 10,
+    in_chans: Annotated[int, Query(ge=1, le=4)] = 3,
+) -> list[SpaceAnswer]:
+    """Student families, with bounds and costs for a task of this size."""
+    task = Task(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
+    return [describe(space, task) for space in spaces]
+
+
+@router.get("/spaces/{name}", responses={422: {"model": Problem}})
+def get_space(name: str, image_size: Size = 32, classes: int = 10, in_chans: int = 3) -> SpaceAnswer:
+    task = Task(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
+    return describe(spaces.get(name, field="name"), task)
+
+
+@router.get("/proxies")
+def list_proxies() -> list[ProxyAnswer]:
+    """Zero-cost proxies: what each measures, needs and comes from, and its weight in the default score."""
+    return [
+        ProxyAnswer(
+            name=proxy.name,
+            doc=proxy.doc,
+            needs=sorted(proxy.needs),
+            unit="nats (votes with its logarithm)" if proxy.magnitude else "votes as it is",
+            source=proxy.source,
+            default_weight=DEFAULT.get(proxy.name, 0.0),
+        )
+        for proxy in proxies
+    ]
+
+
+@router.get("/losses")
+def list_losses() -> list[dict[str, str | bool]]:
+    """Distillation methods."""
+    return [
+        {"name": loss.name, "doc": loss.doc, "needs_teacher": loss.needs_teacher, "source": loss.source}
+        for loss in losses
+    ]
+
+
+def describe(space: Space, task: Task) -> SpaceAnswer:
+    def member(architecture: Architecture) -> MemberAnswer:
+        cost = space.cost(architecture, task)
+        return MemberAnswer(architecture=architecture, params=cost.params, macs=cost.macs)
+
+    return SpaceAnswer(
+        name=space.name,
+        doc=space.doc,
+        stock_timm=space.stock,
+        parameters=[
+            ParameterAnswer(name=p.name, doc=p.doc, low=p.low, high=p.high, step=p.step) for p in space.parameters(task)
+        ],
+        cardinality=space.cardinality(task),
+        smallest=member(space.smallest(task)),
+        largest=member(space.largest(task)),
+    )

@@ -1,0 +1,45 @@
+"""Data sets: an upload, checked image by image and stored in canonical form."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from archsearch import datasets
+from archsearch.store import queries
+from archsearch.store.models import DatasetRow
+
+from ..deps import ServicesDep, SessionDep
+from ..schemas import DatasetAnswer, DatasetBody, Page, Problem
+
+router = APIRouter(prefix="/datasets", tags=["datasets"], responses={404: {"model": Problem}, 422: {"model": Problem}})
+
+
+@router.post("", status_code=201)
+def create(body: DatasetBody, session: SessionDep, services: ServicesDep) -> DatasetAnswer:
+    """Read an uploaded npz or zip. Everything wrong with it is found now, and named."""
+    row = datasets.register(
+        session,
+        services.files,
+        services.settings,
+        upload_id=body.upload,
+        format=body.format,
+        name=body.name,
+        image_size=body.image_size,
+    )
+    return DatasetAnswer.model_validate(row)
+
+
+@router.get("")
+def list_datasets(
+    session: SessionDep, after: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> Page[DatasetAnswer]:
+    rows, next_after = queries.page(session, DatasetRow, after=after, limit=limit)
+    data = [DatasetAnswer.model_validate(row) for row in rows]
+    return Page(data=data, has_more=next_after is not None, next_after=next_after)
+
+
+@router.get("/{dataset_id}")
+def get(dataset_id: str, session: SessionDep) -> DatasetAnswer:
+    return DatasetAnswer.model_validate(queries.require(session, DatasetRow, dataset_id))

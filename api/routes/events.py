@@ -1,0 +1,64 @@
+"""What happens to a job, as JSON or as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from archsearch.store import queries
+from archsearch.store.models import Job
+
+from ..deps import Services, ServicesDep
+from ..schemas import EventAnswer, Problem
+
+router = APIRouter(tags=["events"], responses={404: {"model": Problem}})
+_POLL_S, _PING_S = 0.3, 15.0
+
+
+@router.get("/jobs/{job_id}/events", response_model=list[EventAnswer])
+def events(
+    job_id: str,
+    request: Request,
+    services: ServicesDep,
+    after: Annotated[int, Query(ge=0)] = 0,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Any:
+    """Events after number `after`. With `Accept: text/event-stream` they are streamed as they happen, until a final
+    `done`; a client that lost the connection goes on with `Last-Event-ID`."""
+    with services.sessions() as session:
+        queries.require(session, Job, job_id)
+        if "text/event-stream" not in request.headers.get("accept", ""):
+            return [EventAnswer.model_validate(row) for row in queries.events_after(session, job_id, after)]
+    start = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream(request, services, job_id, start), media_type="text/event-stream", headers=headers)
+
+
+async def stream(request: Request, services: Services, job_id: str, after: int) -> AsyncIterator[str]:
+    """Server-sent events: `id` is the number, `event` the type, `data` the JSON."""
+    pinged = time.monotonic()
+    while not await request.is_disconnected():
+        found = await run_in_threadpool(_read, services, job_id, after)
+        for event in found:
+            after = event.seq
+            data = json.dumps({"at": event.at.isoformat(), **event.data})
+            yield f"id: {event.seq}\nevent: {event.type}\ndata: {data}\n\n"
+            if event.type == "done":
+                return
+        if time.monotonic() - pinged > _PING_S:
+            pinged = time.monotonic()
+            yield ": ping\n\n"
+        if not found:
+            await asyncio.sleep(_POLL_S)
+
+
+def _read(services: Services, job_id: str, after: int) -> list[EventAnswer]:
+    with services.sessions() as session:
+        return [EventAnswer.model_validate(row) for row in queries.events_after(session, job_id, after)]

@@ -1,0 +1,181 @@
+"""What the API answers, and the bodies that are not a `JobRequest`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from archsearch.request import DatasetData, DigitsData, Id, Spec, TeacherSource
+
+T = TypeVar("T")
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Page(Answer, Generic[T]):
+    """One page of a list, newest first; ask again with `after=next_after` for more."""
+
+    data: list[T]
+    has_more: bool
+    next_after: str | None
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int = 0
+    code: str
+    detail: str
+    field: str | None = None
+    retryable: bool = False
+    request_id: str | None = None
+
+
+class JobAnswer(Answer):
+    id: str
+    kind: str
+    name: str | None
+    status: Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
+    phase: Literal["validating", "searching", "verifying", "distilling", "exporting"] | None
+    progress: float = Field(description="Of the whole job, 0 to 1.")
+    eta_s: float | None = Field(description="Estimated seconds to the end of the phase.")
+    attempt: int
+    worker: str | None
+    heartbeat_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    candidates_scored: int = 0
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    request: dict[str, Any]
+
+
+class EventAnswer(Answer):
+    seq: int
+    at: datetime
+    type: str
+    data: dict[str, Any]
+
+
+class CandidateAnswer(Answer):
+    number: int
+    architecture: dict[str, int]
+    params: int
+    macs: int
+    state: Literal["scored", "failed"]
+    score: float | None = Field(description="In nats; higher is better.")
+    proxies: dict[str, float | None]
+    votes: dict[str, float] = Field(description="Each voter's share of the score, in nats.")
+    reason: str | None
+    seconds: float
+    attempt: int
+
+
+class ArtifactAnswer(Answer):
+    id: str
+    job_id: str
+    name: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+
+
+class UploadBody(Spec):
+    filename: str | None = Field(None, max_length=255, description="For people; no file is ever named by it.")
+    size_bytes: int | None = Field(None, ge=1, description="Checked on arrival, so a hopeless upload fails first.")
+
+
+class CompleteBody(Spec):
+    sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$", description="Of the whole content, in hex.")
+
+
+class UploadAnswer(Answer):
+    id: str
+    filename: str | None
+    size_bytes: int | None
+    sha256: str | None
+    status: Literal["open", "complete"]
+    created_at: datetime
+    max_part_bytes: int = 0
+
+
+class DatasetBody(Spec):
+    upload: Id
+    format: Literal["npz", "image_folder"] = Field(description="npz arrays, or a zip of class folders.")
+    name: str | None = Field(None, max_length=200)
+    image_size: int | None = Field(None, ge=4, le=512, description="For image_folder: pixels all images become.")
+
+
+class DatasetAnswer(Answer):
+    id: str
+    name: str | None
+    format: str
+    sha256: str
+    task: dict[str, Any]
+    splits: dict[str, int]
+    created_at: datetime
+
+
+class TeacherBody(Spec):
+    source: TeacherSource
+    name: str | None = Field(None, max_length=200)
+    data: DigitsData | DatasetData | None = Field(
+        None, discriminator="kind", description="Measure the teacher on this data's selection split right away."
+    )
+
+
+class TeacherAnswer(Answer):
+    id: str
+    name: str | None
+    status: Literal["checking", "ready", "refused"]
+    source: dict[str, Any]
+    data: dict[str, Any] | None
+    sha256: str | None
+    num_classes: int | None
+    in_chans: int | None
+    params: int | None
+    macs: int | None
+    selection_acc: float | None
+    error: dict[str, Any] | None
+    created_at: datetime
+
+
+class ParameterAnswer(BaseModel):
+    name: str
+    doc: str
+    low: int
+    high: int
+    step: int
+
+
+class MemberAnswer(BaseModel):
+    architecture: dict[str, int]
+    params: int
+    macs: int
+
+
+class SpaceAnswer(BaseModel):
+    name: str
+    doc: str
+    stock_timm: bool = Field(description="Whether plain timm builds the student, without this package.")
+    parameters: list[ParameterAnswer]
+    cardinality: int
+    smallest: MemberAnswer
+    largest: MemberAnswer
+
+
+class ProxyAnswer(BaseModel):
+    name: str
+    doc: str
+    needs: list[str]
+    unit: str
+    source: str
+    default_weight: float

@@ -1,0 +1,57 @@
+"""The shell: everything the service and the library do, with exit codes that scripts can use."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from archsearch import __version__
+from archsearch.cli import catalogue, local, remote, service
+from archsearch.errors import ArchsearchError, Cancelled, InvalidRequest, NotFound, ServiceError
+
+EPILOG = """\b
+Exit codes: 0 done, 1 the job failed, 2 the request is wrong, 3 the server does not answer,
+4 the job was cancelled, 5 no such thing, 130 interrupted.
+Every setting of a server can also come from the environment: ARCHSEARCH_DATA_DIR, ARCHSEARCH_PORT, …"""
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="archsearch")
+def app() -> None:
+    """Find the student network that fits your budget, and distil it from your teacher.
+
+    \b
+    With a server:     serve, then submit, watch, download
+    Without a server:  search, distill
+    """
+
+
+for command in (*service.commands, *remote.commands, *local.commands, *catalogue.commands):
+    app.add_command(command)
+
+
+def main() -> None:
+    """The `archsearch` command."""
+    try:
+        app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except ArchsearchError as error:
+        click.secho(f"{error.title}: {error}", fg="red", err=True)
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: ArchsearchError) -> int:
+    """The code for scripts; the help text lists them."""
+    if isinstance(error, ServiceError):
+        return {0: 3, 404: 5}.get(error.status, 2 if 400 <= error.status < 500 else 1)
+    if isinstance(error, Cancelled):
+        return 4
+    if isinstance(error, NotFound):
+        return 5
+    return 2 if isinstance(error, InvalidRequest) else 1

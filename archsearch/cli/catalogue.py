@@ -1,0 +1,82 @@
+"""Commands that list what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from archsearch.cli.display import count
+from archsearch.data.task import Task
+from archsearch.proxies import proxies as all_proxies
+from archsearch.proxies.score import DEFAULT
+from archsearch.spaces import spaces as all_spaces
+
+
+@click.command()
+@click.option("--image-size", type=click.IntRange(4, 512), default=32, show_default=True, help="Pixels a side.")
+@click.option("--classes", type=click.IntRange(2), default=10, show_default=True)
+@click.option("--in-chans", type=click.IntRange(1, 4), default=3, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def spaces(image_size: int, classes: int, in_chans: int, as_json: bool) -> None:
+    """List the spaces of student architectures, with bounds and costs for a task."""
+    task = Task(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
+    rows: list[dict[str, Any]] = []
+    for space in all_spaces:
+        smallest, largest = (space.cost(member(task), task) for member in (space.smallest, space.largest))
+        rows.append(
+            {
+                "name": space.name,
+                "doc": space.doc,
+                "stock_timm": space.stock,
+                "parameters": [asdict(parameter) for parameter in space.parameters(task)],
+                "cardinality": space.cardinality(task),
+                "smallest": asdict(smallest),
+                "largest": asdict(largest),
+            }
+        )
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(title=f"Spaces at {image_size}×{image_size}, {classes} classes")
+    for column in ("space", "members", "parameters from … to", "MACs from … to", "searched"):
+        table.add_column(column)
+    for row in rows:
+        searched = ", ".join(f"{p['name']} {p['low']}–{p['high']}" for p in row["parameters"])
+        sizes = [f"{count(row['smallest'][what])} … {count(row['largest'][what])}" for what in ("params", "macs")]
+        table.add_row(row["name"], f"{row['cardinality']:,}", *sizes, searched)
+    Console().print(table)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def proxies(as_json: bool) -> None:
+    """List the zero-cost proxies: what they measure, need and come from."""
+    rows: list[dict[str, Any]] = [
+        {
+            "name": p.name,
+            "doc": p.doc,
+            "needs": sorted(p.needs),
+            "source": p.source,
+            "default_weight": DEFAULT.get(p.name, 0.0),
+        }
+        for p in all_proxies
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(title="Proxies")
+    for column in ("proxy", "weight", "what it says", "needs", "source"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
+            row["name"], f"{row['default_weight']:g}", row["doc"], ", ".join(row["needs"]) or "nothing", row["source"]
+        )
+    Console().print(table)
+
+
+commands = (spaces, proxies)

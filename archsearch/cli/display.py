@@ -1,0 +1,96 @@
+"""How a job looks while it runs: one live line on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+_PLAIN_EVERY_S = 5.0
+_WORDS = {
+    "queued": "waiting", "validating": "checking", "searching": "searching", "verifying": "verifying",
+    "distilling": "distilling", "exporting": "exporting",
+}  # fmt: skip
+
+
+class Display:
+    """Draws reports on standard error, so that standard output stays the result's."""
+
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stderr)
+        self._live = self._console.is_terminal
+        self._progress = Progress(
+            TextColumn("{task.fields[phase]:<11}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[details]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._task = self._progress.add_task("", total=1.0, phase="waiting", details="")
+        self._phase, self._printed_at = "", 0.0
+
+    def __enter__(self) -> Display:
+        if self._live:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def show(self, report: dict[str, Any]) -> None:
+        """One report: the phase, how far it is, and what is worth saying about it."""
+        phase, done = report["phase"], report.get("progress") or 0.0
+        text = details(report)
+        if self._live:
+            if phase != self._phase and self._phase:
+                self._progress.reset(self._task)
+            self._progress.update(self._task, completed=done, phase=_WORDS.get(phase, phase), details=text)
+        elif phase != self._phase or done == 1.0 or time.monotonic() - self._printed_at > _PLAIN_EVERY_S:
+            self._printed_at = time.monotonic()
+            self._console.print(Text(f"{_WORDS.get(phase, phase):<11} {100 * done:3.0f} %  {text}".rstrip()))
+        self._phase = phase
+
+    def note(self, text: str) -> None:
+        """A line that stays above the bar."""
+        self._console.print(Text(text))
+
+
+def details(report: dict[str, Any]) -> str:
+    """What a report has to say beyond its phase."""
+    parts = []
+    if "scored" in report:
+        parts.append(f"{report['scored']}/{report['candidates']} scored")
+        if report.get("best_score") is not None:
+            parts.append(f"best {report['best_score']:.2f} ({count(report['best_params'])} params)")
+    if "epoch" in report:
+        parts.append(f"epoch {report['epoch']}/{report['epochs']}")
+        parts.append(f"loss {report['loss']:.3f}")
+        if report.get("selection_acc") is not None:
+            parts.append(f"selection {report['selection_acc']:.1f} %")
+    if report.get("eta_s"):
+        parts.append(f"ETA {duration(report['eta_s'])}")
+    return "  ".join(parts)
+
+
+def count(number: float) -> str:
+    """1234567 as 1.23M."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """95 as 1:35."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

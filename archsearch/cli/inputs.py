@@ -1,0 +1,145 @@
+"""From flags and files to a `JobRequest`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import yaml
+
+from archsearch.client import Client
+from archsearch.errors import InvalidRequest
+from archsearch.request import ImageFolderData, JobRequest, LocalTeacher, NpzData, parse_request
+
+__all__ = ["build_request", "data_of", "request_options", "send_local_parts", "teacher_of"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--request", "-f", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                 help="YAML or JSON file with a whole request; flags override it."),
+    click.option("--teacher", "-t", help="timm model name, hf-hub:owner/name, a timm folder, or a teacher id (tch_…)."),
+    click.option("--data", "-d", help="digits, an .npz file, a folder or .zip of class folders, or an id (ds_…)."),
+    click.option("--params", type=int, help="Most parameters the student may have."),
+    click.option("--params-ratio", type=float, help="Most parameters, as a share of the teacher's."),
+    click.option("--macs", type=int, help="Most multiply-accumulates for one image."),
+    click.option("--macs-ratio", type=float, help="Most multiply-accumulates, as a share of the teacher's."),
+    click.option("--space", help="Space of student architectures; `archsearch spaces` lists them."),
+    click.option("--candidates", type=int, help="Candidates to score."),
+    click.option("--method", help="Distillation loss: kd, or none for the labels alone."),
+    click.option("--epochs", type=int, help="Passes over the training split."),
+    click.option("--seed", type=int, help="Seed of search and distillation."),
+    click.option("--name", help="A name for people."),
+    click.option("--architecture", help="JSON of one architecture: distil it instead of searching (needs --space)."),
+    click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
+                 help="Any other field, e.g. --set distill.temperature=2 --set search.sampler=random."),
+)  # fmt: skip
+_FIELDS = {
+    "params": "budget.params", "params_ratio": "budget.params_ratio", "macs": "budget.macs",
+    "macs_ratio": "budget.macs_ratio", "space": "search.space", "candidates": "search.candidates",
+    "method": "distill.method", "epochs": "distill.epochs", "name": "name",
+}  # fmt: skip
+
+
+def request_options(command: F) -> F:
+    """The flags every command that takes a request has."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def build_request(kind: str, flags: dict[str, Any]) -> JobRequest:
+    """One request from a file and flags; raises InvalidRequest naming the field."""
+    file: Path | None = flags["file"]
+    body: Any = {} if file is None else yaml.safe_load(file.read_text(encoding="utf-8"))  # YAML reads JSON too
+    if not isinstance(body, dict):
+        raise InvalidRequest(f"{file} holds no mapping of fields")
+    body.setdefault("kind", kind)
+    if flags["teacher"]:
+        body["teacher"] = teacher_of(flags["teacher"])
+    if flags["data"]:
+        body["data"] = data_of(flags["data"])
+    if flags["architecture"]:
+        body["kind"] = "distill"
+        body["student"] = {"space": flags["space"] or "resnet_cifar", "architecture": _json(flags["architecture"])}
+    if flags["seed"] is not None:
+        _put(body, "search.seed", flags["seed"])
+        _put(body, "distill.seed", flags["seed"])
+    for flag, field in _FIELDS.items():
+        if flags[flag] is not None:
+            _put(body, field, flags[flag])
+    for setting in flags["settings"]:
+        field, equals, value = setting.partition("=")
+        if not equals:
+            raise InvalidRequest(f"{setting!r} is no FIELD=VALUE", field="--set")
+        _put(body, field, yaml.safe_load(value))
+    for field in ("teacher", "data"):
+        if field not in body:
+            raise InvalidRequest(f"is needed; give --{field} or a request file", field=field)
+    return parse_request(body)
+
+
+def teacher_of(text: str) -> dict[str, Any]:
+    """What `--teacher` means."""
+    path = Path(text.removeprefix("local-dir:"))
+    if re.fullmatch(r"tch_[0-9a-f]{20}", text):
+        return {"kind": "teacher", "id": text}
+    if text.startswith("local-dir:") or path.is_dir():
+        return {"kind": "local", "path": str(path)}
+    return {"kind": "timm", "name": text}
+
+
+def data_of(text: str) -> dict[str, Any]:
+    """What `--data` means."""
+    path = Path(text)
+    if text == "digits":
+        return {"kind": "digits"}
+    if re.fullmatch(r"ds_[0-9a-f]{20}", text):
+        return {"kind": "dataset", "id": text}
+    if not path.exists():
+        raise InvalidRequest(f"{text!r} is neither digits, a data set id nor a file here", field="data")
+    return {"kind": "npz" if path.suffix == ".npz" else "image_folder", "path": str(path)}
+
+
+def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], None]) -> JobRequest:
+    """Upload what a request names on this machine, and name it by id instead."""
+    body = request.model_dump(mode="json")
+    data = request.data
+    if isinstance(data, NpzData | ImageFolderData):
+        say(f"uploading {data.path}")
+        if data.path.is_dir():
+            raise InvalidRequest(f"{data.path} is a folder; zip it and submit the zip", field="data.path")
+        kind, size = ("npz", None) if isinstance(data, NpzData) else ("image_folder", data.image_size)
+        dataset = client.add_dataset(data.path, kind, name=data.path.name, image_size=size)  # type: ignore[arg-type]
+        say(f"data set {dataset['id']}: {dataset['splits']}")
+        body["data"] = {"kind": "dataset", "id": dataset["id"]}
+    if isinstance(request.teacher, LocalTeacher):
+        from archsearch.teachers import describe_folder
+
+        folder = request.teacher.path
+        source = describe_folder(folder)
+        say(f"uploading {folder}")
+        teacher = client.add_teacher(source, weights=folder / "model.safetensors", name=folder.name, data=body["data"])
+        say(f"teacher {teacher['id']}: {teacher['selection_acc']} % on the selection split")
+        body["teacher"] = {"kind": "teacher", "id": teacher["id"]}
+    return parse_request(body)
+
+
+def _put(body: dict[str, Any], field: str, value: Any) -> None:
+    *parents, last = field.split(".")
+    for parent in parents:
+        body = body.setdefault(parent, {})
+        if not isinstance(body, dict):
+            raise InvalidRequest(f"{parent} has no fields", field=field)
+    body[last] = value
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"is not JSON: {error}", field="--architecture") from None

@@ -1,0 +1,99 @@
+"""Commands that work here, without a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archsearch.cli.display import Display, count
+from archsearch.cli.inputs import build_request, data_of, request_options
+from archsearch.errors import InvalidRequest
+
+out_option = click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path), required=True,
+                          help="Folder for what is made; the same command again goes on after a crash.")  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.command()
+@request_options
+@out_option
+@json_option
+def search(out: Path, as_json: bool, **flags: Any) -> None:
+    """Find the best student here, without training anything."""
+    result = _run("search", flags, out)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    found = result["search"]
+    best = found["winner"]
+    click.echo(f"{found['candidates_scored']} candidates scored in {found['seconds']:.1f} s")
+    click.echo(f"winner: {best['space']} {json.dumps(best['architecture'])}")
+    click.echo(
+        f"        {count(best['params'])} parameters, {count(best['macs'])} MACs, score {best['score']:.3f} nats"
+    )
+    for name, vote in sorted(best["votes"].items(), key=lambda item: -item[1]):
+        click.echo(f"        {vote:+8.3f} from {name}")
+
+
+@click.command()
+@request_options
+@out_option
+@json_option
+def distill(out: Path, as_json: bool, **flags: Any) -> None:
+    """Find a student and distil it here; with --architecture, distil that one."""
+    result = _run("search_and_distill", flags, out)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    student, teacher = result["student"], result["teacher"]
+    click.echo(f"student {student['test_acc']:.2f} %, teacher {teacher['test_acc']:.2f} % on the test split")
+    click.echo(f"{count(student['params'])} parameters, {student['params'] / teacher['params']:.1%} of the teacher's")
+    click.echo(f"in {out}")
+
+
+@click.command("train-teacher")
+@click.option("--data", "-d", required=True, help="digits, an .npz file, or a folder or .zip of class folders.")
+@click.option("--model", default="cifar_resnet", show_default=True, help="timm model name.")
+@click.option("--model-args", default="{}", help="JSON for timm.create_model, e.g. '{\"depths\": [9, 9, 9]}'.")
+@click.option("--epochs", type=int, default=60, show_default=True)
+@click.option(
+    "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Fields of the recipe, e.g. augment=crop_flip."
+)
+@out_option
+@json_option
+def train_teacher(
+    data: str, model: str, model_args: str, epochs: int, settings: tuple[str, ...], out: Path, as_json: bool
+) -> None:
+    """Train a teacher on the labels alone and save it as timm does."""
+    import yaml
+
+    from archsearch.local import train_teacher
+
+    spec = {"epochs": epochs, **dict(setting.split("=", 1) for setting in settings if "=" in setting)}
+    spec = {name: yaml.safe_load(value) if isinstance(value, str) else value for name, value in spec.items()}
+    try:
+        args = json.loads(model_args)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"is not JSON: {error}", field="--model-args") from None
+    with Display() as display:
+        result = train_teacher(data_of(data), out, model=model, model_args=args, spec=spec, listener=display.show)
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        click.echo(
+            f"{model}: {result['test_acc']:.2f} % on the test split, {count(result['params'])} parameters, in {out}"
+        )
+
+
+def _run(kind: str, flags: dict[str, Any], out: Path) -> dict[str, Any]:
+    from archsearch.local import run
+
+    request = build_request(kind, flags)
+    with Display() as display:
+        return run(request, out, listener=display.show)
+
+
+commands = (search, distill, train_teacher)

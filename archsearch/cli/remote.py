@@ -1,0 +1,104 @@
+"""Commands that speak to a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archsearch.cli.display import Display
+from archsearch.cli.inputs import build_request, request_options, send_local_parts
+from archsearch.client import Client
+from archsearch.errors import ArchsearchError, Cancelled
+
+url_option = click.option("--url", envvar="ARCHSEARCH_URL", help="The server.  [default: http://127.0.0.1:8321]")
+
+
+class JobFailed(ArchsearchError):
+    """A job that ended badly, told with the problem its row carries."""
+
+    code = "job_failed"
+    title = "The job failed"
+
+
+@click.command()
+@request_options
+@url_option
+@click.option("--kind", type=click.Choice(["search", "distill", "search_and_distill"]), default="search_and_distill")
+@click.option("--watch/--no-watch", "watching", default=False, help="Follow the job until it ends.")
+def submit(url: str | None, kind: str, watching: bool, **flags: Any) -> None:
+    """Send a job to the server; prints its id. Local data and teachers are uploaded first."""
+    request = build_request(kind, flags)
+    with Client(url) as client:
+        request = send_local_parts(client, request, lambda text: click.echo(text, err=True))
+        job = client.submit(request)
+        click.echo(job["id"])
+        if watching:
+            follow(client, job["id"])
+
+
+@click.command()
+@click.argument("job_id")
+@url_option
+@click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON instead.")
+def watch(job_id: str, url: str | None, as_json: bool) -> None:
+    """Follow a job until it ends; prints its result as JSON."""
+    with Client(url) as client:
+        if as_json:
+            for event in client.watch(job_id):
+                click.echo(json.dumps(event))
+            raise_outcome(client.job(job_id))
+        else:
+            click.echo(json.dumps(follow(client, job_id), indent=2))
+
+
+@click.command()
+@click.argument("job_id")
+@click.option(
+    "--out", "-o", type=click.Path(file_okay=False, path_type=Path), default=Path("student"), show_default=True
+)
+@url_option
+def download(job_id: str, out: Path, url: str | None) -> None:
+    """Fetch a finished job's student and check every file's sha256."""
+    with Client(url) as client:
+        for path in client.download(job_id, out):
+            click.echo(path)
+
+
+@click.command()
+@click.argument("job_id")
+@url_option
+def cancel(job_id: str, url: str | None) -> None:
+    """Ask a job to stop; prints its status."""
+    with Client(url) as client:
+        click.echo(client.cancel(job_id)["status"])
+
+
+def follow(client: Client, job_id: str) -> dict[str, Any]:
+    """Draw a job's progress until it ends; returns its result, or raises what it ended with."""
+    with Display() as display:
+        for event in client.watch(job_id):
+            data = event["data"]
+            if event["type"] == "progress":
+                display.show(data)
+            elif event["type"] == "phase":
+                display.show({"phase": data["phase"]})
+            elif event["type"] == "started" and data["attempt"] > 1:
+                display.note(f"attempt {data['attempt']}: the job goes on where it was")
+    return raise_outcome(client.job(job_id))
+
+
+def raise_outcome(job: dict[str, Any]) -> dict[str, Any]:
+    """The result of a job that succeeded; otherwise its problem as an error."""
+    error = job["error"] or {}
+    if job["status"] == "cancelled":
+        raise Cancelled(f"job {job['id']} was cancelled")
+    if job["status"] != "succeeded":
+        raise JobFailed(f"{error.get('detail')} [{error.get('code')}]", field=error.get("field"))
+    result: dict[str, Any] = job["result"]
+    return result
+
+
+commands = (submit, watch, download, cancel)

@@ -1,0 +1,55 @@
+"""Commands that run the service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from archsearch.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def storage_options(command: F) -> F:
+    """Where everything is kept."""
+    for option in (
+        click.option("--database-url", help="SQLAlchemy URL; default: SQLite inside the data folder."),
+        click.option(
+            "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder for everything kept."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@storage_options
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8321]")
+@click.option("--no-worker", is_flag=True, help="API only; start workers yourself with `archsearch worker`.")
+def serve(no_worker: bool, **settings: Any) -> None:
+    """Run the API and one worker. Needs no other server."""
+    from archsearch.serve import serve
+
+    serve(_settings(settings), with_worker=not no_worker)
+
+
+@click.command()
+@storage_options
+@click.option("--name", default="worker-1", show_default=True, help="Unique and stable: a restart resumes its jobs.")
+@click.option("--supervised", is_flag=True, hidden=True)
+def worker(name: str, supervised: bool, **settings: Any) -> None:
+    """Run one worker on a service's data folder and database."""
+    from archsearch.worker import work
+
+    work(_settings(settings), name, supervised=supervised)
+
+
+def _settings(flags: dict[str, Any]) -> Settings:
+    return Settings(**{name: value for name, value in flags.items() if value is not None})
+
+
+commands = (serve, worker)

@@ -1,0 +1,223 @@
+"""A typed client of the REST API: what the shell uses, and what a script would."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import httpx
+
+from archsearch.errors import ServiceError
+from archsearch.request import JobRequest
+
+DEFAULT_URL = "http://127.0.0.1:8321"
+TERMINAL = ("succeeded", "failed", "cancelled")
+_RETRIES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+Progress = Callable[[int, int], None]
+Json = dict[str, Any]
+
+
+class Client:
+    """Speaks to one server. Methods raise ServiceError with the server's problem, field and fix included.
+
+    with Client() as client:
+        job = client.submit(request)
+        for event in client.watch(job["id"]): print(event)
+        client.download(job["id"], "student")
+    """
+
+    def __init__(self, url: str | None = None, *, timeout_s: float = 120.0) -> None:
+        self.url = (url or os.environ.get("ARCHSEARCH_URL") or DEFAULT_URL).rstrip("/")
+        # Environment proxies are for the world outside; this is usually the machine itself.
+        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def upload(self, path: Path | str, *, listener: Progress | None = None) -> Json:
+        """Send a file in parts and check that it arrived whole; returns the completed upload.
+
+        Args:
+            listener: Called with bytes sent and bytes in all.
+        """
+        path = Path(path)
+        size = path.stat().st_size
+        upload = self._object("POST", "/v1/uploads", json={"filename": path.name[-255:], "size_bytes": size})
+        digest, sent = hashlib.sha256(), 0
+        with path.open("rb") as file:
+            for number in range(1, 100_001):
+                part = file.read(upload["max_part_bytes"])
+                if not part:
+                    break
+                self.call("PUT", f"/v1/uploads/{upload['id']}/parts/{number}", content=part)
+                digest.update(part)
+                sent += len(part)
+                if listener:
+                    listener(sent, size)
+        return self._object("POST", f"/v1/uploads/{upload['id']}:complete", json={"sha256": digest.hexdigest()})
+
+    def add_dataset(
+        self,
+        path: Path | str,
+        format: Literal["npz", "image_folder"],
+        *,
+        name: str | None = None,
+        image_size: int | None = None,
+    ) -> Json:
+        """Upload an npz or a zip of class folders and have it checked."""
+        body = {"upload": self.upload(path)["id"], "format": format, "name": name, "image_size": image_size}
+        return self._object("POST", "/v1/datasets", json=body)
+
+    def add_teacher(
+        self,
+        source: Mapping[str, Any],
+        *,
+        weights: Path | str | None = None,
+        name: str | None = None,
+        data: Mapping[str, Any] | None = None,
+        wait_s: float = 120.0,
+    ) -> Json:
+        """Register a teacher and wait until a worker has checked it; raises ServiceError when it is refused.
+
+        Args:
+            source: `{"kind": "timm", "name": …}`, or the fields of an uploaded teacher without `upload`.
+            weights: The safetensors file to upload for it.
+            data: The data to measure it on, for example `{"kind": "dataset", "id": …}`.
+            wait_s: How long to wait for the check; 0 returns at once.
+        """
+        source = dict(source)
+        if weights is not None:
+            source = {"kind": "upload", **source, "upload": self.upload(weights)["id"]}
+        teacher = self._object("POST", "/v1/teachers", json={"source": source, "name": name, "data": data})
+        deadline = time.monotonic() + wait_s
+        while teacher["status"] == "checking" and time.monotonic() < deadline:
+            time.sleep(0.3)
+            teacher = self._object("GET", f"/v1/teachers/{teacher['id']}")
+        if teacher["status"] == "refused":
+            raise ServiceError(teacher["error"]["detail"], status=422, body=teacher["error"])
+        return teacher
+
+    def submit(self, request: JobRequest | Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+        """Queue a job; returns it."""
+        body = request.model_dump(mode="json") if isinstance(request, JobRequest) else dict(request)
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._object("POST", "/v1/jobs", json=body, headers=headers)
+
+    def job(self, job_id: str) -> Json:
+        return self._object("GET", f"/v1/jobs/{job_id}")
+
+    def cancel(self, job_id: str) -> Json:
+        return self._object("POST", f"/v1/jobs/{job_id}:cancel")
+
+    def candidates(self, job_id: str, limit: int = 50) -> list[dict[str, Any]]:
+        """Best first."""
+        found: list[dict[str, Any]] = self.call("GET", f"/v1/jobs/{job_id}/candidates", params={"limit": limit})
+        return found
+
+    def watch(self, job_id: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
+        """A job's events as they happen, until it is over. A lost connection is taken up again where it broke."""
+        failures = 0
+        while True:
+            try:
+                for event in self._stream(job_id, after):
+                    failures, after = 0, event["seq"]
+                    yield event
+                    if event["type"] == "done":
+                        return
+            except httpx.TransportError:
+                if failures >= len(_RETRIES_S):
+                    raise ServiceError(f"{self.url} no longer answers; is the server running?", status=0) from None
+                time.sleep(_RETRIES_S[failures])
+                failures += 1
+
+    def download(self, job_id: str, folder: Path | str, *, listener: Progress | None = None) -> list[Path]:
+        """Fetch a finished job's files into `folder` and check each one's sha256; returns their paths.
+
+        The zip, which holds the same files again, is left out.
+        """
+        artifacts: Any = self.call("GET", f"/v1/jobs/{job_id}/artifacts")
+        wanted = [artifact for artifact in artifacts if artifact["name"] != "student.zip"]
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        done, total = 0, sum(artifact["size_bytes"] for artifact in wanted)
+        paths = []
+        for artifact in wanted:
+            # The server's name is used for the last part of a path only, whatever it says.
+            path = folder / Path(artifact["name"]).name
+            for size in self._fetch(artifact, path):
+                done += size
+                if listener:
+                    listener(done, total)
+            paths.append(path)
+        return paths
+
+    def call(self, method: str, path: str, **kwargs: Any) -> Any:
+        """One request; the answer's JSON, or ServiceError with the problem the server sent."""
+        try:
+            answer = self._http.request(method, path, **kwargs)
+        except httpx.TransportError as error:
+            reason = f"{type(error).__name__}: {error}"
+            detail = f"{self.url} does not answer ({reason}); start it with `archsearch serve` or set ARCHSEARCH_URL"
+            raise ServiceError(detail, status=0) from None
+        if answer.is_error:
+            raise _problem(answer)
+        return answer.json() if answer.content else None
+
+    def _object(self, method: str, path: str, **kwargs: Any) -> Json:
+        found: Json = self.call(method, path, **kwargs)
+        return found
+
+    def _stream(self, job_id: str, after: int) -> Iterator[dict[str, Any]]:
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        timeout = httpx.Timeout(60.0, connect=10.0)
+        with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers, timeout=timeout) as answer:
+            if answer.is_error:
+                answer.read()
+                raise _problem(answer)
+            fields: dict[str, str] = {}
+            for line in answer.iter_lines():
+                if line:
+                    name, _, value = line.partition(":")
+                    fields[name] = value.lstrip()
+                elif "data" in fields:
+                    yield {"seq": int(fields["id"]), "type": fields["event"], "data": json.loads(fields["data"])}
+                    fields = {}
+
+    def _fetch(self, artifact: Mapping[str, Any], path: Path) -> Iterator[int]:
+        digest, partial = hashlib.sha256(), path.with_name(f".{path.name}.partial")
+        with self._http.stream("GET", f"/v1/artifacts/{artifact['id']}/content") as answer, partial.open("wb") as out:
+            if answer.is_error:
+                answer.read()
+                raise _problem(answer)
+            for chunk in answer.iter_bytes(2**20):
+                digest.update(chunk)
+                out.write(chunk)
+                yield len(chunk)
+        if digest.hexdigest() != artifact["sha256"]:
+            partial.unlink()
+            raise ServiceError(f"{artifact['name']} arrived damaged; download it again", status=0)
+        os.replace(partial, path)
+
+
+def _problem(answer: httpx.Response) -> ServiceError:
+    try:
+        body = answer.json()
+    except ValueError:
+        body = {}
+    detail = body.get("detail") or f"{answer.status_code} {answer.reason_phrase}"
+    return ServiceError(str(detail), status=answer.status_code, body=body)

@@ -1,0 +1,160 @@
+"""The whole job in this process, with files instead of a service: for Python and the shell."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from archsearch import data, export, story
+from archsearch.errors import InvalidRequest
+from archsearch.request import DatasetData, JobRequest, RegisteredTeacher, parse_request
+from archsearch.search import Trial
+from archsearch.spaces import Cost
+from archsearch.teachers import load_teacher
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+def run(
+    request: JobRequest | Mapping[str, Any], out: Path | str, *, listener: Listener | None = None
+) -> dict[str, Any]:
+    """Do what a job does, here and now, and leave the student in `out`.
+
+    Interrupted, and called again with the same request and folder, it goes on: candidates are not scored twice and
+    training continues from its checkpoint.
+
+    Args:
+        request: A `JobRequest`, or the plain data of one. Local paths are welcome, a service's ids are not.
+        out: Folder for the student; `.work` inside it keeps what a later run continues from, and goes when it is done.
+        listener: Called with every report: the phase, and what there is to say of it.
+
+    Returns:
+        The same result a service's job has: teacher, search, student and data.
+    """
+    request = request if isinstance(request, JobRequest) else parse_request(request)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    ledger = FolderLedger(out / ".work", request, listener or (lambda report: None))
+    teller = story.Story(request, _teacher(request), _data(request), ledger)
+    result: dict[str, Any] = {"teacher": story.validate(teller)}
+    architecture = dict(request.student.architecture) if request.student else {}
+    if request.kind != "distill":
+        started = time.monotonic()
+        result["search"] = {**story.find(teller), "seconds": time.monotonic() - started}
+        architecture = result["search"]["winner"]["architecture"]
+    if request.kind != "search":
+        started = time.monotonic()
+        student = {**story.distil(teller, architecture, out), "seconds": time.monotonic() - started}
+        last = story.finish(teller, architecture, out, student)
+        result = {**result, "student": last["student"], "teacher": {**result["teacher"], **last["teacher"]}}
+    result["data"] = story.describe_data(teller.dataset)
+    export.write_manifest(out, {"request": request.model_dump(mode="json"), **result}, teller.space)
+    shutil.rmtree(ledger.folder, ignore_errors=True)
+    return result
+
+
+class FolderLedger:
+    """Trials as lines of JSON in a folder, for one request; another request in the same folder starts afresh."""
+
+    def __init__(self, folder: Path, request: JobRequest, listener: Listener) -> None:
+        self.folder, self.listener = folder, listener
+        body = request.model_dump_json()
+        kept = folder / "request.json"
+        if not kept.is_file() or kept.read_text() != body:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            kept.write_text(body)
+        self.path = folder / "trials.jsonl"
+
+    def trials(self) -> Sequence[Trial]:
+        if not self.path.is_file():
+            return []
+        lines = self.path.read_text().splitlines(keepends=True)
+        # A line without its end is one the crash cut short; its candidate is scored again.
+        whole = [line for line in lines if line.endswith("\n")]
+        self.path.write_text("".join(whole))
+        return [_trial(json.loads(line)) for line in whole]
+
+    def add(self, trial: Trial, report: dict[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(asdict(trial)) + "\n")
+        self.listener(report)
+
+    def report(self, report: dict[str, Any]) -> None:
+        self.listener(report)
+
+
+def _trial(values: dict[str, Any]) -> Trial:
+    return Trial(**{**values, "cost": Cost(**values["cost"])})
+
+
+def _data(request: JobRequest) -> data.Dataset:
+    if isinstance(request.data, DatasetData):
+        raise InvalidRequest(f"{request.data.id} lives in a service; name a local npz or image_folder", field="data")
+    return data.load(request.data)
+
+
+def _teacher(request: JobRequest) -> Any:
+    if isinstance(request.teacher, RegisteredTeacher):
+        raise InvalidRequest(f"{request.teacher.id} lives in a service; give a timm name or a folder", field="teacher")
+    return load_teacher(request.teacher)
+
+
+def train_teacher(
+    source: Mapping[str, Any],
+    out: Path | str,
+    *,
+    model: str = "cifar_resnet",
+    model_args: Mapping[str, Any] | None = None,
+    spec: Mapping[str, Any] | None = None,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Train a timm model on the labels alone and save it in `out`, as timm does; resumes after an interruption.
+
+    Args:
+        source: The data, as a request names it: `{"kind": "digits"}`, `{"kind": "npz", "path": …}`.
+        model: timm model name; it gets the data's classes and channels.
+        model_args: Further arguments of `timm.create_model`.
+        spec: Fields of a `DistillSpec`; the method is `none`.
+
+    Returns:
+        `selection_acc` and `test_acc` in percent, `params`, `sha256` and `seconds`.
+    """
+    import torch
+    from pydantic import TypeAdapter, ValidationError
+
+    from archsearch.data.metrics import accuracy
+    from archsearch.distill.train import logits, train
+    from archsearch.request import DataSpec, DistillSpec, first_error
+    from archsearch.teachers import build, fingerprint
+
+    try:
+        recipe = DistillSpec.model_validate({**(spec or {}), "method": "none"})
+        dataset = data.load(TypeAdapter[Any](DataSpec).validate_python(dict(source)))
+    except ValidationError as error:
+        field, detail = first_error(error)
+        raise InvalidRequest(detail, field=field) from None
+    started, out, task = time.monotonic(), Path(out), dataset.task
+    torch.manual_seed(recipe.seed)
+    teacher = build(model, {"num_classes": task.classes, "in_chans": task.in_chans, **(model_args or {})})
+    checkpoint = out / ".work" / "checkpoint.safetensors"
+    for progress in train(teacher, dataset, recipe, teacher=None, checkpoint_path=checkpoint):
+        if listener:
+            listener({"phase": "training", **asdict(progress), "progress": progress.step / progress.steps})
+    export.save_student(teacher, task, out)
+    shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    return {
+        "selection_acc": accuracy(lambda x: logits(teacher, task, x), dataset.selection),
+        "test_acc": accuracy(lambda x: logits(teacher, task, x), dataset.test),
+        "params": sum(weight.numel() for weight in teacher.parameters()),
+        "sha256": fingerprint(teacher),
+        "seconds": time.monotonic() - started,
+    }

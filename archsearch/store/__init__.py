@@ -1,0 +1,1 @@
+"""Everything kept: tables, questions to them, and files."""

@@ -1,0 +1,166 @@
+"""The tables. Rows are the one truth about jobs; files beside the database are found through them only."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+TERMINAL = ("succeeded", "failed", "cancelled")
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware datetimes in UTC on both databases; SQLite has no time zones of its own."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Row(DeclarativeBase):
+    """Every table of ours; constraint names are fixed so that migrations can name them on both databases."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON(none_as_null=True), int: BigInteger}  # noqa: RUF012
+
+
+class Job(Row):
+    """One request and how far it got."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str | None]
+    request: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(index=True)
+    phase: Mapped[str | None]
+    progress: Mapped[float] = mapped_column(default=0.0)
+    eta_s: Mapped[float | None]
+    attempt: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None]
+    heartbeat_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    idempotency_key: Mapped[str | None] = mapped_column(unique=True)
+
+
+class Event(Row):
+    """Something that happened to a job; `seq` counts from 1 within the job."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=now)
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]]
+
+
+class Candidate(Row):
+    """One scored architecture of a job; the pair of constraints is what keeps it from being scored twice."""
+
+    __tablename__ = "candidates"
+    __table_args__ = (
+        UniqueConstraint("job_id", "architecture_key", name="uq_candidates_architecture"),
+        Index("ix_candidates_score", "job_id", "score"),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    architecture: Mapped[dict[str, Any]]
+    architecture_key: Mapped[str]
+    params: Mapped[int]
+    macs: Mapped[int]
+    state: Mapped[str]
+    score: Mapped[float | None]
+    proxies: Mapped[dict[str, Any]]
+    votes: Mapped[dict[str, Any]]
+    reason: Mapped[str | None]
+    seconds: Mapped[float]
+    attempt: Mapped[int]
+
+
+class Upload(Row):
+    """Bytes arriving in parts, then whole and named by their sha256."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    filename: Mapped[str | None]
+    size_bytes: Mapped[int | None]
+    sha256: Mapped[str | None]
+    status: Mapped[str] = mapped_column(default="open")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class DatasetRow(Row):
+    """A checked data set, stored in canonical form under its own id."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    format: Mapped[str]
+    sha256: Mapped[str]
+    task: Mapped[dict[str, Any]]
+    splits: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class TeacherRow(Row):
+    """A teacher: where it comes from and, once a worker has checked it, what it is."""
+
+    __tablename__ = "teachers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    source: Mapped[dict[str, Any]]
+    data: Mapped[dict[str, Any] | None]
+    status: Mapped[str] = mapped_column(default="checking")
+    sha256: Mapped[str | None]
+    num_classes: Mapped[int | None]
+    in_chans: Mapped[int | None]
+    params: Mapped[int | None]
+    macs: Mapped[int | None]
+    selection_acc: Mapped[float | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Artifact(Row):
+    """A file a job produced; clients know its id, never its path."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (UniqueConstraint("job_id", "name", name="uq_artifacts_name"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str]
+    media_type: Mapped[str]
+    size_bytes: Mapped[int]
+    sha256: Mapped[str]
+    path: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)

@@ -1,0 +1,110 @@
+"""Questions to the tables. Queries take a session and never commit; whoever opened the session does."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from archsearch.errors import NotFound
+from archsearch.store.models import TERMINAL, Artifact, Candidate, DatasetRow, Event, Job, Row, TeacherRow, Upload, now
+
+Prefix = Literal["job", "art", "tch", "ds", "up"]
+_NOUNS: dict[type[Row], str] = {
+    Job: "job", Upload: "upload", DatasetRow: "data set", TeacherRow: "teacher", Artifact: "artifact",
+}  # fmt: skip
+
+
+def new_id(prefix: Prefix) -> str:
+    """An id nobody guesses; its prefix says what it names."""
+    return f"{prefix}_{secrets.token_hex(10)}"
+
+
+def require(session: Session, table: type[Any], id: str, *, field: str | None = None) -> Any:
+    """The row with this id; raises NotFound."""
+    row = session.get(table, id)
+    if row is None:
+        raise NotFound(f"there is no {_NOUNS[table]} {id!r}", field=field)
+    return row
+
+
+def page(
+    session: Session,
+    table: type[Any],
+    *,
+    after: str | None = None,
+    limit: int = 50,
+    **equal: str | None,
+) -> tuple[list[Any], str | None]:
+    """Newest first: up to `limit` rows after the row with id `after`, and the id to go on from, if there is more."""
+    query = select(table).order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)
+    for column, value in equal.items():
+        if value is not None:
+            query = query.where(getattr(table, column) == value)
+    if after is not None:
+        last = require(session, table, after, field="after")
+        same_instant = (table.created_at == last.created_at) & (table.id < last.id)
+        query = query.where((table.created_at < last.created_at) | same_instant)
+    rows = list(session.scalars(query))
+    return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
+
+
+def add_event(session: Session, job_id: str, type: str, data: dict[str, Any]) -> None:
+    """Append an event; a job has one writer at a time, so the next number is free."""
+    last = session.scalar(select(func.max(Event.seq)).where(Event.job_id == job_id)) or 0
+    session.add(Event(job_id=job_id, seq=last + 1, type=type, data=data))
+    session.flush()
+
+
+def events_after(session: Session, job_id: str, after: int, limit: int = 500) -> Sequence[Event]:
+    query = select(Event).where(Event.job_id == job_id, Event.seq > after).order_by(Event.seq).limit(limit)
+    return session.scalars(query).all()
+
+
+def candidates(session: Session, job_id: str) -> Sequence[Candidate]:
+    """A job's candidates in the order they were scored."""
+    return session.scalars(select(Candidate).where(Candidate.job_id == job_id).order_by(Candidate.number)).all()
+
+
+def best_candidates(session: Session, job_id: str, limit: int, offset: int = 0) -> Sequence[Candidate]:
+    """A job's candidates, best score first, failed ones last."""
+    query = select(Candidate).where(Candidate.job_id == job_id)
+    order = (Candidate.score.is_(None), Candidate.score.desc(), Candidate.params, Candidate.number)
+    return session.scalars(query.order_by(*order).limit(limit).offset(offset)).all()
+
+
+def count_candidates(session: Session, job_id: str) -> int:
+    return session.scalar(select(func.count()).select_from(Candidate).where(Candidate.job_id == job_id)) or 0
+
+
+def artifacts(session: Session, job_id: str) -> Sequence[Artifact]:
+    return session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.name)).all()
+
+
+def job_by_idempotency_key(session: Session, key: str) -> Job | None:
+    return session.scalar(select(Job).where(Job.idempotency_key == key))
+
+
+def request_cancel(session: Session, job: Job) -> bool:
+    """Ask a job to stop; a queued one stops at once. False when it had already ended."""
+    to_cancelling = update(Job).where(Job.id == job.id, Job.status.in_(("running", "cancelling")))
+    to_cancelled = update(Job).where(Job.id == job.id, Job.status == "queued")
+    if session.execute(to_cancelled.values(status="cancelled", finished_at=now())).rowcount:  # type: ignore[attr-defined]
+        add_event(session, job.id, "done", {"status": "cancelled"})
+        session.refresh(job)
+        return True
+    asked = session.execute(to_cancelling.values(status="cancelling")).rowcount  # type: ignore[attr-defined]
+    session.refresh(job)
+    return bool(asked)
+
+
+def counts_by_status(session: Session) -> dict[str, int]:
+    rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
+    return {status: jobs for status, jobs in rows.tuples()}  # noqa: C416 (a Row is no tuple to mypy)
+
+
+def is_over(job: Job) -> bool:
+    return job.status in TERMINAL

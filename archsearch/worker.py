@@ -1,0 +1,51 @@
+"""The worker process: takes jobs from the queue and does them, one at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+
+from archsearch.engine import Worker
+from archsearch.jobs import Workplace, workflows
+from archsearch.settings import Settings
+from archsearch.store.database import connect, session_factory
+from archsearch.store.files import Files
+from archsearch.store.migrate import upgrade
+
+
+def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
+    """Work until told to stop. A Conflict says who has the name already.
+
+    Args:
+        name: Stable over restarts: a worker that comes back under its name resumes what it left.
+        supervised: Started by `serve`: standard input is a pipe that closes when the parent is gone, however it went.
+    """
+    if supervised:
+        threading.Thread(target=_die_with_parent, name="parent-watch", daemon=True).start()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s", stream=sys.stderr)
+    files = Files(settings.data_dir)
+    database = connect(settings.url)
+    upgrade(database, files.root / "migrate.lock")
+    place = Workplace(session_factory(database), files, settings, name)
+    worker = Worker(
+        database,
+        name=name,
+        lock_dir=files.workers,
+        poll_interval_s=settings.poll_interval_s,
+        workflows=workflows(place),
+    )
+    # torch takes seconds to import; better while nobody waits than inside the first job.
+    threading.Thread(target=_import_torch, name="warm-up", daemon=True).start()
+    worker.serve()
+    database.dispose()
+
+
+def _die_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def _import_torch() -> None:
+    import timm  # noqa: F401

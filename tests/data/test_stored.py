@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archsearch.data import Dataset, Split, load_digits, open_dataset, save_dataset
+from archsearch.data.assemble import assemble, fingerprint
+from archsearch.errors import Conflict, DataError
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    x_NHWC = np.random.default_rng(0).integers(0, 256, (12, 5, 7, 3), dtype=np.uint8)
+    split = Split(x_NHWC, np.arange(12) % 2)
+    return assemble(split, Split(x_NHWC[:4], split.y_N[:4]), Split(x_NHWC[4:9], split.y_N[4:9]), 2, ("cat", "hônd"))
+
+
+def test_what_is_saved_opens_bit_for_bit(dataset: Dataset, tmp_path: Path) -> None:
+    save_dataset(dataset, tmp_path / "new" / "set")
+    opened = open_dataset(tmp_path / "new" / "set")
+    assert opened.task == dataset.task
+    for name in ("train", "selection", "test"):
+        assert np.array_equal(getattr(opened, name).x_NHWC, getattr(dataset, name).x_NHWC)
+        assert np.array_equal(getattr(opened, name).y_N, getattr(dataset, name).y_N)
+    assert opened.sha256 == dataset.sha256 == fingerprint(opened.train, opened.selection, opened.test)
+
+
+def test_opening_maps_the_files_and_cannot_change_them(dataset: Dataset, tmp_path: Path) -> None:
+    save_dataset(dataset, tmp_path / "set")
+    train = open_dataset(tmp_path / "set").train
+    assert isinstance(train.x_NHWC, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        train.x_NHWC[0] = 0
+
+
+def test_saving_the_same_again_changes_nothing(dataset: Dataset, tmp_path: Path) -> None:
+    save_dataset(dataset, tmp_path / "set")
+    save_dataset(dataset, tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_saving_over_something_else_is_a_conflict(dataset: Dataset, tmp_path: Path, refused) -> None:
+    save_dataset(load_digits(), tmp_path / "set")
+    (tmp_path / "file").write_text("mine")
+    for name in ("set", "file"):
+        with refused(Conflict, "folder", "something else"):
+            save_dataset(dataset, tmp_path / name)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "set"]
+
+
+def test_a_failed_save_leaves_nothing(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save_dataset(dataset, tmp_path / "set")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_or_damaged_record_is_named(dataset: Dataset, tmp_path: Path, refused) -> None:
+    with refused(DataError, "task.json", "FileNotFoundError"):
+        open_dataset(tmp_path / "nothing")
+    save_dataset(dataset, tmp_path / "set")
+    (tmp_path / "set" / "task.json").write_text("{}")
+    with refused(DataError, "task.json", "ValidationError"):
+        open_dataset(tmp_path / "set")
+
+
+def test_a_cut_off_or_foreign_array_is_named(dataset: Dataset, tmp_path: Path, refused) -> None:
+    save_dataset(dataset, tmp_path / "set")
+    path = tmp_path / "set" / "test_x.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    with refused(DataError, "test_x.npy", "cannot open"):
+        open_dataset(tmp_path / "set")
+    np.save(path, np.zeros((5, 5, 5, 3), dtype=np.uint8))
+    with refused(DataError, "test_x.npy", "(5, 5, 7, 3)"):
+        open_dataset(tmp_path / "set")
