@@ -21,6 +21,8 @@ from . import problems
 from .deps import Services
 from .routes import artifacts, catalogue, datasets, events, health, jobs, teachers, uploads
 
+_JSON_BYTES = 2**20
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the API. Nothing is opened before it starts; nothing here imports torch."""
@@ -37,15 +39,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=__version__,
         summary="POST a teacher and a budget, download a distilled student.",
         lifespan=lifespan,
-        # JSON bodies are small; only the parts of an upload are not, and that route sets its own limit.
-        max_body_size=2**20,
     )
     problems.install(app)
     app.middleware("http")(identify)
     app.middleware("http")(refuse_other_origins)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts, www_redirect=False)
-    for router in (jobs, events, artifacts, teachers, datasets, uploads, catalogue):
-        app.include_router(router.router, prefix="/v1")
+    for room in (jobs, events, artifacts, teachers, datasets, catalogue):
+        app.include_router(room.router, prefix="/v1", max_body_size=_JSON_BYTES)
+    # The route of a part counts its bytes itself, so that its refusal can say how large a part may be.
+    app.include_router(uploads.router, prefix="/v1")
     app.include_router(health.router)
     return app
 

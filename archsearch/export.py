@@ -32,6 +32,7 @@ def save_student(student: nn.Module, task: Task, folder: Path) -> None:
     timm would hand down the stock configuration's origin, normalisation and licence; all of that is overwritten, for
     these weights have another story.
     """
+    import torch
     from timm.models import save_for_hf
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +48,9 @@ def save_student(student: nn.Module, task: Task, folder: Path) -> None:
         "pretrained_cfg": {"tag": "archsearch", "license": "other", "num_classes": task.classes, **_NO_ORIGIN},
         "label_names": list(task.class_names) or None,
     }
-    save_for_hf(student.cpu(), str(folder), model_config=config, safe_serialization=True, data_config=data_config)
+    # Training leaves the weights channels-last; safetensors keeps plain order only.
+    student = student.cpu().to(memory_format=torch.contiguous_format)
+    save_for_hf(student, str(folder), model_config=config, safe_serialization=True, data_config=data_config)
     # timm keeps what a stock configuration says of its origin even when told nothing; these weights have none of it.
     path = folder / CONFIG
     written = json.loads(path.read_text())

@@ -171,9 +171,7 @@ def _sampler(spec: SearchSpec, told: int, attempt: int) -> Any:
     # After a run of duplicates TPE has settled on a point; only chance leads away from it.
     if spec.sampler == "random" or attempt > 10:
         return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(
-        seed=seed, multivariate=True, n_startup_trials=16, warn_independent_sampling=False
-    )
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=16)
 
 
 def _distributions(parameters: Iterable[Parameter]) -> dict[str, Any]:

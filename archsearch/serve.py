@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 from archsearch.settings import Settings
 
@@ -21,14 +23,13 @@ def serve(settings: Settings, *, with_worker: bool = True) -> None:
     """Serve until interrupted."""
     import uvicorn
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s serve %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr("serve")
     supervisor = Supervisor(settings) if with_worker else None
     if supervisor:
         supervisor.start()
     try:
         config = uvicorn.Config(
-            f"{api_package()}.main:create_app",
-            factory=True,
+            api_module().create_app(settings),
             host=settings.host,
             port=settings.port,
             log_level="warning",
@@ -42,9 +43,18 @@ def serve(settings: Settings, *, with_worker: bool = True) -> None:
             supervisor.stop()
 
 
-def api_package() -> str:
-    """Where the API lies: inside an installed wheel, or at the top of a checkout."""
-    return "archsearch._api" if importlib.util.find_spec("archsearch._api") else "api"
+def log_to_stderr(process: str) -> None:
+    """Log lines say which process they come from; libraries only warn."""
+    logging.basicConfig(
+        level=logging.WARNING, format=f"%(asctime)s {process} %(levelname)s %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("archsearch").setLevel(logging.INFO)
+
+
+def api_module() -> Any:
+    """The API: inside an installed wheel, or at the top of a checkout."""
+    package = "archsearch._api" if importlib.util.find_spec("archsearch._api") else "api"
+    return importlib.import_module(f"{package}.main")
 
 
 class Supervisor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
 
 from archsearch.engine import Worker
 from archsearch.jobs import Workplace, workflows
+from archsearch.serve import log_to_stderr
 from archsearch.settings import Settings
 from archsearch.store.database import connect, session_factory
 from archsearch.store.files import Files
@@ -24,7 +24,7 @@ def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
     """
     if supervised:
         threading.Thread(target=_die_with_parent, name="parent-watch", daemon=True).start()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr(name)
     files = Files(settings.data_dir)
     database = connect(settings.url)
     upgrade(database, files.root / "migrate.lock")
