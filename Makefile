@@ -1,0 +1,49 @@
+# Two commands need nothing but Python 3.11 or later: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt
+
+.PHONY: help demo demo-cifar test test-all check format bench clean
+
+help: ## What there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.ready ## The main job on handwritten digits, from teacher to downloaded student (about 4 minutes with installation)
+	$(BIN)/python examples/demo.py
+
+demo-cifar: $(VENV)/.ready ## The same on 12,000 CIFAR-100 images with a ResNet-56 teacher (about 40 minutes)
+	$(BIN)/python examples/demo.py --data cifar100
+
+test: $(VENV)/.ready-dev ## The fast tests (under 5 minutes)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.ready-dev ## All tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready-dev ## Format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready-dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.ready ## What scoring costs, and what the score is worth (the latter needs ../shared)
+	$(BIN)/python -m benchmarks.scoring_cost
+	$(BIN)/python -m benchmarks.ranking
+
+clean: ## Remove what the demonstrations made
+	rm -rf demo-out
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "archsearch needs Python 3.11 or later: make PYTHON=python3.11 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing; torch alone is 2 GB, which takes a minute or two"
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) -e '.[dev]'
+	touch $@
