@@ -128,5 +128,6 @@ class ServiceError(ArchsearchError):
     def __init__(self, detail: str, *, status: int, body: dict[str, Any] | None = None) -> None:
         super().__init__(detail, field=(body or {}).get("field"))
         self.status = status
+        self.title = "The server refused" if status else "No answer from the server"
         self.body = body or {}
         self.code = self.body.get("code", self.code)

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from archsearch import data, export, story
@@ -43,7 +44,17 @@ from archsearch.settings import Settings
 from archsearch.spaces import Cost, spaces
 from archsearch.store import queries
 from archsearch.store.files import Files, sha256_of
-from archsearch.store.models import Artifact, Candidate, DatasetRow, Event, Job, TeacherRow, Upload, now
+from archsearch.store.models import (
+    TERMINAL,
+    Artifact,
+    Candidate,
+    DatasetRow,
+    Event,
+    Job,
+    TeacherRow,
+    Upload,
+    now,
+)
 from archsearch.teachers import Teacher, check_source, check_teacher, load_teacher
 
 log = logging.getLogger(__name__)
@@ -87,7 +98,10 @@ def submit(session: Session, engine: Engine, request: JobRequest, *, idempotency
         idempotency_key=idempotency_key,
     )
     session.add(job)
-    session.flush()
+    try:
+        session.flush()
+    except IntegrityError:
+        raise Conflict("a request with this key is being handled right now", field="Idempotency-Key") from None
     queries.add_event(session, job.id, "queued", {"kind": request.kind})
     engine.enqueue(session, "job", job.id, job.id)
     return job
@@ -228,25 +242,29 @@ def run_teacher_check(place: Workplace, teacher_id: str) -> None:
     """Load a teacher strictly and, where it came with data, measure it."""
     with place.sessions() as session:
         row = session.get(TeacherRow, teacher_id)
-        if row is None or row.status != "checking":
-            return
-        try:
-            teacher = open_teacher(session, place.files, RegisteredTeacher(id=teacher_id))
-            row.num_classes, row.in_chans, row.sha256 = teacher.num_classes, teacher.in_chans, teacher.sha256
-            if row.data is not None:
-                dataset = open_data(
-                    place.files, DatasetData(**row.data) if row.data["kind"] == "dataset" else DigitsData()
-                )
-                row.selection_acc = check_teacher(teacher, dataset)
-                cost = measure_teacher(teacher, dataset.task)
-                row.params, row.macs = cost.params, cost.macs
-            row.status, row.error = "ready", None
-        except ArchsearchError as error:
-            row.status, row.error = "refused", error.problem()
-        except Exception as error:  # nothing a teacher does may stop the worker; the row carries what happened
-            log.exception("checking teacher %s", teacher_id)
-            row.status, row.error = "refused", _internal(error)
-        session.commit()
+    if row is None or row.status != "checking":
+        return
+    try:
+        found = {"status": "ready", **_check(place.files, row)}
+    except ArchsearchError as error:
+        found = {"status": "refused", "error": error.problem()}
+    except Exception as error:  # nothing a teacher does may stop the worker; the row carries what happened
+        log.exception("checking teacher %s", teacher_id)
+        found = {"status": "refused", "error": _internal(error)}
+    with place.sessions.begin() as session:
+        session.execute(update(TeacherRow).where(TeacherRow.id == teacher_id).values(**found))
+
+
+def _check(files: Files, row: TeacherRow) -> dict[str, Any]:
+    """What a worker finds out about a teacher."""
+    teacher = load_teacher(*source_of(files, row))
+    known = {"num_classes": teacher.num_classes, "in_chans": teacher.in_chans, "sha256": teacher.sha256}
+    if row.data is None:
+        return known
+    spec: DigitsData | DatasetData = TypeAdapter(DigitsData | DatasetData).validate_python(row.data)
+    dataset = open_data(files, spec)
+    measured = check_teacher(teacher, dataset)
+    return {**known, **asdict(measure_teacher(teacher, dataset.task)), "selection_acc": measured}
 
 
 def open_data(files: Files, spec: Any) -> Dataset:
@@ -256,24 +274,23 @@ def open_data(files: Files, spec: Any) -> Dataset:
     return data.load(spec)
 
 
-def open_teacher(session: Session, files: Files, spec: Any) -> Teacher:
-    """The teacher a request of this service names."""
-    if not isinstance(spec, RegisteredTeacher):
-        return load_teacher(spec)
-    row: TeacherRow = queries.require(session, TeacherRow, spec.id, field="teacher.id")
+def source_of(files: Files, row: TeacherRow) -> tuple[TimmTeacher | UploadedTeacher, Path | None]:
+    """Where a registered teacher comes from, and its weights file if it was uploaded."""
     if row.source["kind"] == "upload":
         source = UploadedTeacher(**row.source)
-        return load_teacher(source, files.upload(source.upload))
-    return load_teacher(TimmTeacher(**row.source))
+        return source, files.upload(source.upload)
+    return TimmTeacher(**row.source), None
 
 
 def _begin(place: Workplace, job_id: str) -> _Run | None:
     """Start an attempt, unless the job is over, was cancelled, or has brought down too many workers."""
     with place.sessions.begin() as session:
-        job = session.get(Job, job_id, with_for_update=True)
-        if job is None or queries.is_over(job):
+        unfinished = (Job.id == job_id, Job.status.not_in(TERMINAL))
+        # Written before it is read, so that a cancellation comes either before this or after it.
+        next_attempt = update(Job).where(*unfinished).values(attempt=Job.attempt + 1, strikes=Job.strikes + 1)
+        if not session.execute(next_attempt).rowcount:  # type: ignore[attr-defined]
             return None
-        job.attempt += 1
+        job = session.get_one(Job, job_id)
         job.worker = place.worker
         job.started_at = job.started_at or now()
         job.heartbeat_at = now()
@@ -281,9 +298,9 @@ def _begin(place: Workplace, job_id: str) -> _Run | None:
         if job.status == "cancelling":
             run.close(session, "cancelled", error=Cancelled("cancelled on request").problem())
             return None
-        if job.attempt > place.settings.max_attempts:
+        if job.strikes > place.settings.max_attempts:
             error = TooManyAttempts(
-                f"started {job.attempt - 1} times, and each time its worker died; see the worker's log"
+                f"started {job.strikes - 1} times without getting further: its worker died each time; see its log"
             )
             run.close(session, "failed", error=error.problem())
             return None
@@ -307,9 +324,15 @@ class _Run:
     @cached_property
     def story(self) -> story.Story:
         dataset = open_data(self.place.files, self.request.data)
+        return story.Story(self.request, self._teacher(), dataset, self)
+
+    def _teacher(self) -> Teacher:
+        spec = self.request.teacher
+        if not isinstance(spec, RegisteredTeacher):
+            return load_teacher(spec)
         with self.place.sessions() as session:
-            teacher = open_teacher(session, self.place.files, self.request.teacher)
-        return story.Story(self.request, teacher, dataset, self)
+            row = queries.require(session, TeacherRow, spec.id, field="teacher.id")
+        return load_teacher(*source_of(self.place.files, row))
 
     # The phases. Each is a step of the workflow: its result is kept, and it is not run again once it has one.
 
@@ -410,7 +433,9 @@ class _Run:
     def _note(self, session: Session, job: Job, report: dict[str, Any]) -> None:
         phase, progress = report["phase"], report.get("progress")
         job.phase, job.eta_s = phase, report.get("eta_s")
-        job.progress = _overall(self.request.kind, phase, progress or 0.0)
+        overall = _overall(self.request.kind, phase, progress or 0.0)
+        if overall > job.progress:
+            job.progress, job.strikes = overall, 0
         new_phase = phase != self.reported_phase
         if new_phase:
             queries.add_event(session, self.job_id, "phase", {"phase": phase, "attempt": self.attempt})

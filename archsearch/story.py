@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from archsearch import export
 from archsearch.data.metrics import accuracy
 from archsearch.data.task import Dataset
+from archsearch.distill import losses
 from archsearch.distill.train import check_distill, logits, train
 from archsearch.errors import InvalidRequest, SearchError
 from archsearch.hardware import fits, limits, measure, measure_teacher, require_possible
@@ -94,18 +95,26 @@ def check_request(request: JobRequest, dataset: Dataset | Any) -> None:
     Args:
         dataset: Anything with a `task` and a `train` split that has a length.
     """
+    check_names(request)
     images = len(dataset.train)
     if request.kind != "search":
         check_distill(request.distill, images)
     if request.student is not None:
-        spaces.get(request.student.space, field="student.space").check(request.student.architecture, dataset.task)
+        spaces.get(request.student.space).check(request.student.architecture, dataset.task)
         return
-    check_search(request.search)
     if request.search.batch_size > images:
         raise InvalidRequest(
             f"{request.search.batch_size} is more than the {images} training images there are",
             field="search.batch_size",
         )
+
+
+def check_names(request: JobRequest) -> None:
+    """Raise UnknownName for a space, voter or method nobody registered; needs no data."""
+    losses.get(request.distill.method, field="distill.method")
+    if request.student is not None:
+        spaces.get(request.student.space, field="student.space")
+    check_search(request.search)
 
 
 def find(story: Story) -> Report:

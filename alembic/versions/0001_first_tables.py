@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("progress", sa.Double(), nullable=False),
         sa.Column("eta_s", sa.Double(), nullable=True),
         sa.Column("attempt", sa.BigInteger(), nullable=False),
+        sa.Column("strikes", sa.BigInteger(), nullable=False),
         sa.Column("worker", sa.String(), nullable=True),
         sa.Column("heartbeat_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),

@@ -34,6 +34,7 @@ class Display:
         )
         self._task = self._progress.add_task("", total=1.0, phase="waiting", details="")
         self._phase, self._printed_at = "", 0.0
+        self._selection_acc: float | None = None
 
     def __enter__(self) -> Display:
         if self._live:
@@ -49,7 +50,9 @@ class Display:
     def show(self, report: dict[str, Any]) -> None:
         """One report: the phase, how far it is, and what is worth saying about it."""
         phase, done = report["phase"], report.get("progress") or 0.0
-        text = details(report)
+        if report.get("selection_acc") is not None:
+            self._selection_acc = report["selection_acc"]  # it is measured now and then, and shown until the next time
+        text = details({**report, "selection_acc": self._selection_acc})
         if self._live:
             if phase != self._phase and self._phase:
                 self._progress.reset(self._task)

@@ -12,6 +12,7 @@ from archsearch.cli.display import Display
 from archsearch.cli.inputs import build_request, request_options, send_local_parts
 from archsearch.client import Client
 from archsearch.errors import ArchsearchError, Cancelled
+from archsearch.story import check_names
 
 url_option = click.option("--url", envvar="ARCHSEARCH_URL", help="The server.  [default: http://127.0.0.1:8321]")
 
@@ -31,6 +32,7 @@ class JobFailed(ArchsearchError):
 def submit(url: str | None, kind: str, watching: bool, **flags: Any) -> None:
     """Send a job to the server; prints its id. Local data and teachers are uploaded first."""
     request = build_request(kind, flags)
+    check_names(request)  # before anything large is uploaded
     with Client(url) as client:
         request = send_local_parts(client, request, lambda text: click.echo(text, err=True))
         job = client.submit(request)

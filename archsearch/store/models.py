@@ -57,6 +57,8 @@ class Job(Row):
     progress: Mapped[float] = mapped_column(default=0.0)
     eta_s: Mapped[float | None]
     attempt: Mapped[int] = mapped_column(default=0)
+    # Attempts since the job last got further: a restart is no fault of the job, dying at one point again and again is.
+    strikes: Mapped[int] = mapped_column(default=0)
     worker: Mapped[str | None]
     heartbeat_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
