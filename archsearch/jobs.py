@@ -257,12 +257,14 @@ def run_teacher_check(place: Workplace, teacher_id: str) -> None:
 
 def _check(files: Files, row: TeacherRow) -> dict[str, Any]:
     """What a worker finds out about a teacher."""
-    teacher = load_teacher(*source_of(files, row))
+    dataset = None
+    if row.data is not None:
+        spec: DigitsData | DatasetData = TypeAdapter(DigitsData | DatasetData).validate_python(row.data)
+        dataset = open_data(files, spec)
+    teacher = load_teacher(*source_of(files, row), task=dataset.task if dataset else None)
     known = {"num_classes": teacher.num_classes, "in_chans": teacher.in_chans, "sha256": teacher.sha256}
-    if row.data is None:
+    if dataset is None:
         return known
-    spec: DigitsData | DatasetData = TypeAdapter(DigitsData | DatasetData).validate_python(row.data)
-    dataset = open_data(files, spec)
     measured = check_teacher(teacher, dataset)
     return {**known, **asdict(measure_teacher(teacher, dataset.task)), "selection_acc": measured}
 
@@ -324,12 +326,12 @@ class _Run:
     @cached_property
     def story(self) -> story.Story:
         dataset = open_data(self.place.files, self.request.data)
-        return story.Story(self.request, self._teacher(), dataset, self)
+        return story.Story(self.request, self._teacher(dataset.task), dataset, self)
 
-    def _teacher(self) -> Teacher:
+    def _teacher(self, task: Task) -> Teacher:
         spec = self.request.teacher
         if not isinstance(spec, RegisteredTeacher):
-            return load_teacher(spec)
+            return load_teacher(spec, task=task)
         with self.place.sessions() as session:
             row = queries.require(session, TeacherRow, spec.id, field="teacher.id")
         return load_teacher(*source_of(self.place.files, row))

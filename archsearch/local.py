@@ -16,7 +16,7 @@ from archsearch.errors import InvalidRequest
 from archsearch.request import DatasetData, JobRequest, RegisteredTeacher, parse_request
 from archsearch.search import Trial
 from archsearch.spaces import Cost
-from archsearch.teachers import load_teacher
+from archsearch.teachers import Teacher, load_teacher
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ def run(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     ledger = FolderLedger(out / ".work", request, listener or (lambda report: None))
-    teller = story.Story(request, _teacher(request), _data(request), ledger)
+    dataset = _data(request)
+    teller = story.Story(request, _teacher(request, dataset.task), dataset, ledger)
     result: dict[str, Any] = {"teacher": story.validate(teller)}
     architecture = dict(request.student.architecture) if request.student else {}
     if request.kind != "distill":
@@ -102,10 +103,10 @@ def _data(request: JobRequest) -> data.Dataset:
     return data.load(request.data)
 
 
-def _teacher(request: JobRequest) -> Any:
+def _teacher(request: JobRequest, task: data.Task) -> Teacher:
     if isinstance(request.teacher, RegisteredTeacher):
         raise InvalidRequest(f"{request.teacher.id} lives in a service; give a timm name or a folder", field="teacher")
-    return load_teacher(request.teacher)
+    return load_teacher(request.teacher, task=task)
 
 
 def train_teacher(

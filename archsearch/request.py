@@ -215,15 +215,15 @@ def parse_request(source: Any) -> JobRequest:
         return JobRequest.model_validate(source)
     except ValidationError as error:
         field, detail = first_error(error)
-        raise InvalidRequest(detail, field=field) from None
+        raise InvalidRequest(detail, field=field or None) from None
 
 
 def read_request(path: Path) -> JobRequest:
     """A request from a YAML or JSON file."""
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         return parse_request(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text))
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path.name} is not readable: {error}") from None
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch.data.metrics import accuracy
-from archsearch.data.task import Dataset
+from archsearch.data.task import Dataset, Task
 from archsearch.errors import InvalidRequest, TeacherError, UnknownName
 from archsearch.request import LocalTeacher, TimmTeacher, UploadedTeacher
 
@@ -101,12 +101,15 @@ def check_source(source: TimmTeacher | UploadedTeacher, *, field: str = "source"
         _check_args(source.model_args, f"{field}.model_args")
 
 
-def load_teacher(source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | None = None) -> Teacher:
+def load_teacher(
+    source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | None = None, task: Task | None = None
+) -> Teacher:
     """Load a teacher strictly; raises TeacherError or UnknownName saying what is wrong with it.
 
     Args:
         source: Where it comes from.
         weights: The safetensors file of an uploaded teacher.
+        task: What it will be asked about: where timm knows a network's classes, they are compared before a download.
     """
     if isinstance(source, UploadedTeacher):
         if weights is None:
@@ -117,24 +120,17 @@ def load_teacher(source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: 
             raise TeacherError(f"{source.path} needs config.json and model.safetensors", field="teacher.path")
         return _load_pretrained(f"local-dir:{source.path}", "teacher.path")
     check_source(source, field="teacher")
-    if source.name.startswith(("hf-hub:", "hf_hub:")):
-        _require_safetensors(source.name)
+    if ":" in source.name:
+        _require_safetensors(source.name, source.name.partition(":")[2])
+    else:
+        _check_stock(source.name, task)
     return _load_pretrained(source.name, "teacher.name")
 
 
 def check_teacher(teacher: Teacher, dataset: Dataset) -> float:
     """The teacher's accuracy on the selection split, in percent; raises TeacherError when it does not fit the data."""
     task = dataset.task
-    if teacher.num_classes != task.classes:
-        raise TeacherError(
-            f"{teacher.name} tells {teacher.num_classes} classes apart, the data has {task.classes}; "
-            "use a teacher trained on these classes",
-            field="teacher",
-        )
-    if teacher.in_chans != task.in_chans:
-        raise TeacherError(
-            f"{teacher.name} expects {teacher.in_chans} channels, the data has {task.in_chans}", field="teacher"
-        )
+    _check_head(teacher.name, teacher.num_classes, teacher.in_chans, task)
     try:
         measured = accuracy(teacher.logits, dataset.selection)
     except RuntimeError as error:
@@ -215,9 +211,6 @@ def _load_pretrained(name: str, field: str) -> Teacher:
 
     import archsearch.models  # noqa: F401  (registers with timm)
 
-    bare = name.partition(".")[0]
-    if ":" not in name and not timm.is_model(bare):
-        raise UnknownName("timm model", name, timm.list_models(), field=field)
     try:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # timm, the hub and safetensors each raise their own kinds
@@ -266,12 +259,43 @@ def _require_same_tensors(model: nn.Module, weights: Path, name: str) -> None:
         raise TeacherError(f"the weights do not fit {name}: {'; '.join(sorted(wrong)[:3])}{more}", field="upload")
 
 
-def _require_safetensors(name: str) -> None:
+def _check_stock(name: str, task: Task | None) -> None:
+    """What timm knows of its own network without a download: that it exists, has safetensors, and for which classes."""
+    import timm
+
+    import archsearch.models  # noqa: F401  (registers with timm)
+
+    if not timm.is_model(name.partition(".")[0]):
+        raise UnknownName("timm model", name, timm.list_models(), field="teacher.name")
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # a tag nobody published
+        raise TeacherError(str(error), field="teacher.name") from None
+    if config is None or not config.hf_hub_id:
+        raise TeacherError(
+            f"timm has no safetensors weights for {name}; upload a teacher of your own", field="teacher.name"
+        )
+    if task is not None:
+        _check_head(name, config.num_classes, int(config.input_size[0]), task)
+    _require_safetensors(name, config.hf_hub_id)
+
+
+def _check_head(name: str, num_classes: int, in_chans: int, task: Task) -> None:
+    if num_classes != task.classes:
+        raise TeacherError(
+            f"{name} tells {num_classes} classes apart, the data has {task.classes}; use a teacher trained on these classes",
+            field="teacher",
+        )
+    if in_chans != task.in_chans:
+        raise TeacherError(f"{name} expects {in_chans} channels, the data has {task.in_chans}", field="teacher")
+
+
+def _require_safetensors(name: str, repo: str) -> None:
     """Refuse a hub repository that would have to be unpickled; the file lands in the cache timm reads from."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    repo, _, revision = name.partition(":")[2].partition("@")
+    repo, _, revision = repo.partition("@")
     try:
         hf_hub_download(repo, "model.safetensors", revision=revision or None)
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
