@@ -1,4 +1,4 @@
-"""The story of a job, top to bottom, as a durable workflow; and the moment a request becomes one."""
+"""The story of a job, top to bottom, as a durable workflow."""
 
 from __future__ import annotations
 
@@ -14,21 +14,17 @@ from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from archsearch import data, export, story
 from archsearch.data.task import Dataset, Task
-from archsearch.engine import Engine, step
+from archsearch.engine import step
 from archsearch.errors import (
     ArchsearchError,
     Cancelled,
-    Conflict,
-    InvalidRequest,
-    TeacherError,
     TooManyAttempts,
 )
-from archsearch.hardware import limits, measure_teacher, require_possible
+from archsearch.hardware import measure_teacher
 from archsearch.request import (
     Architecture,
     DatasetData,
@@ -41,21 +37,19 @@ from archsearch.request import (
 )
 from archsearch.search import Trial, key
 from archsearch.settings import Settings
-from archsearch.spaces import Cost, spaces
+from archsearch.spaces import Cost
 from archsearch.store import queries
 from archsearch.store.files import Files, sha256_of
 from archsearch.store.models import (
     TERMINAL,
     Artifact,
     Candidate,
-    DatasetRow,
     Event,
     Job,
     TeacherRow,
-    Upload,
     now,
 )
-from archsearch.teachers import Teacher, check_source, check_teacher, load_teacher
+from archsearch.teachers import Teacher, check_teacher, load_teacher
 
 log = logging.getLogger(__name__)
 
@@ -73,150 +67,8 @@ class Workplace:
     worker: str
 
 
-# ---------------------------------------------------------------------------------------------- asking for work
-
-
-def submit(session: Session, engine: Engine, request: JobRequest, *, idempotency_key: str | None = None) -> Job:
-    """Check a request as far as that goes without torch, and queue it in the caller's transaction.
-
-    Raises:
-        InvalidRequest: A field is wrong; nothing was queued.
-        Conflict: The idempotency key was used for another request.
-    """
-    body = request.model_dump(mode="json")
-    if idempotency_key is not None and (earlier := queries.job_by_idempotency_key(session, idempotency_key)):
-        if earlier.request != body:
-            raise InvalidRequest("was used for another request; choose a new one", field="Idempotency-Key")
-        return earlier
-    _check_remote(session, request)
-    job = Job(
-        id=queries.new_id("job"),
-        kind=request.kind,
-        name=request.name,
-        request=body,
-        status="queued",
-        idempotency_key=idempotency_key,
-    )
-    session.add(job)
-    try:
-        session.flush()
-    except IntegrityError:
-        raise Conflict("a request with this key is being handled right now", field="Idempotency-Key") from None
-    queries.add_event(session, job.id, "queued", {"kind": request.kind})
-    engine.enqueue(session, "job", job.id, job.id)
-    return job
-
-
-def register_teacher(
-    session: Session,
-    engine: Engine,
-    files: Files,
-    source: TimmTeacher | UploadedTeacher,
-    *,
-    name: str | None,
-    data: DigitsData | DatasetData | None,
-) -> TeacherRow:
-    """Keep a teacher and queue the check that only torch can make."""
-    check_source(source)
-    sha256 = None
-    if isinstance(source, UploadedTeacher):
-        from archsearch.teachers import check_weights_file
-
-        upload = completed_upload(session, source.upload, "source.upload")
-        check_weights_file(files.upload(upload.id), field="source.upload")
-        sha256 = upload.sha256
-    if isinstance(data, DatasetData):
-        row = queries.require(session, DatasetRow, data.id, field="data.id")
-        if isinstance(source, UploadedTeacher):
-            _check_head(source.num_classes, source.in_chans, task_of(row), "source")
-    id = queries.new_id("tch")
-    body = source.model_dump(mode="json")
-    teacher = TeacherRow(
-        id=id, name=name, source=body, sha256=sha256, data=None if data is None else data.model_dump(mode="json")
-    )
-    session.add(teacher)
-    session.flush()
-    engine.enqueue(session, "teacher", id, id)
-    return teacher
-
-
-def cancel(session: Session, job_id: str) -> Job:
-    """Ask a job to stop; raises Conflict once it has ended."""
-    job: Job = queries.require(session, Job, job_id)
-    if not queries.request_cancel(session, job):
-        raise Conflict(f"job {job_id} has already {job.status}")
-    return job
-
-
-def completed_upload(session: Session, upload_id: str, field: str) -> Upload:
-    upload: Upload = queries.require(session, Upload, upload_id, field=field)
-    if upload.status != "complete":
-        raise Conflict(f"upload {upload_id} is not complete; POST /v1/uploads/{upload_id}:complete first", field=field)
-    return upload
-
-
-def task_of(row: DatasetRow) -> Task:
-    """The task a stored data set defines."""
-    task: Task = TypeAdapter(Task).validate_python(row.task)
-    return task
-
-
-def _check_remote(session: Session, request: JobRequest) -> None:
-    """Everything about a request that rows and closed forms can tell; no path of this machine is for clients."""
-    if not isinstance(request.data, DigitsData | DatasetData):
-        raise InvalidRequest("paths are for the library; upload the data and use kind 'dataset'", field="data.kind")
-    if not isinstance(request.teacher, TimmTeacher | RegisteredTeacher):
-        raise InvalidRequest(
-            "paths are for the library; register the teacher and use kind 'teacher'", field="teacher.kind"
-        )
-    known = _known_data(session, request.data)
-    story.check_request(request, known)
-    teacher_cost = None
-    if isinstance(request.teacher, TimmTeacher):
-        check_source(request.teacher, field="teacher")
-    else:
-        teacher_cost = _check_known_teacher(session, request.teacher, known.task)
-    if request.kind != "distill":
-        space = spaces.get(request.search.space, field="search.space")
-        require_possible(space, known.task, limits(request.budget, teacher_cost), request.budget)
-
-
-@dataclass(frozen=True)
-class _KnownData:
-    """What the tables know of a data set: enough to check a request against."""
-
-    task: Task
-    train: range
-
-
-def _known_data(session: Session, spec: DigitsData | DatasetData) -> _KnownData:
-    if isinstance(spec, DatasetData):
-        row = queries.require(session, DatasetRow, spec.id, field="data.id")
-        return _KnownData(task_of(row), range(row.splits["train"]))
-    digits = data.load(spec)
-    return _KnownData(digits.task, range(len(digits.train)))
-
-
-def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task) -> Cost | None:
-    row: TeacherRow = queries.require(session, TeacherRow, spec.id, field="teacher.id")
-    if row.status == "refused":
-        raise TeacherError(f"{spec.id} was refused: {(row.error or {}).get('detail')}", field="teacher.id")
-    if row.num_classes is not None and row.in_chans is not None:
-        _check_head(row.num_classes, row.in_chans, task, "teacher.id")
-    return None if row.params is None or row.macs is None else Cost(row.params, row.macs)
-
-
-def _check_head(num_classes: int, in_chans: int, task: Task, field: str) -> None:
-    for noun, has, wants in (("classes", num_classes, task.classes), ("channels", in_chans, task.in_chans)):
-        if has != wants:
-            raise TeacherError(f"the teacher knows {has} {noun}, the data has {wants}", field=field)
-
-
-# ------------------------------------------------------------------------------------------------- doing the work
-
-
 def workflows(place: Workplace) -> Mapping[str, Callable[..., None]]:
-    """What a worker runs, by the names `submit` and `register_teacher` enqueue."""
+    """What a worker runs, by the names `intake` enqueues."""
     return {"job": lambda job_id: run_job(place, job_id), "teacher": lambda id: run_teacher_check(place, id)}
 
 

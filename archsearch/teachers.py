@@ -283,7 +283,7 @@ def _check_stock(name: str, task: Task | None) -> None:
 def _check_head(name: str, num_classes: int, in_chans: int, task: Task) -> None:
     if num_classes != task.classes:
         raise TeacherError(
-            f"{name} tells {num_classes} classes apart, the data has {task.classes}; use a teacher trained on these classes",
+            f"{name} tells {num_classes} classes apart, the data has {task.classes}; use a teacher trained on these",
             field="teacher",
         )
     if in_chans != task.in_chans:

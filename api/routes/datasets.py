@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from archsearch import datasets
+from archsearch import intake
 from archsearch.store import queries
 from archsearch.store.models import DatasetRow
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/datasets", tags=["datasets"], responses={404: {"mode
 @router.post("", status_code=201)
 def create(body: DatasetBody, session: SessionDep, services: ServicesDep) -> DatasetAnswer:
     """Read an uploaded npz or zip. Everything wrong with it is found now, and named."""
-    row = datasets.register(
+    row = intake.register_dataset(
         session,
         services.files,
         services.settings,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from archsearch import jobs
+from archsearch import intake
 from archsearch.errors import Conflict
 from archsearch.request import JobRequest, Kind
 from archsearch.store import queries
@@ -30,7 +30,7 @@ def create(
     idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
 ) -> JobAnswer:
     """Queue a job. The same `Idempotency-Key` with the same body gives back the job it made the first time."""
-    job = jobs.submit(session, services.engine, body, idempotency_key=idempotency_key)
+    job = intake.submit(session, services.engine, body, idempotency_key=idempotency_key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     response.headers["Retry-After"] = "1"
     return answer(session, job)
@@ -63,7 +63,7 @@ def get(job_id: str, request: Request, response: Response, session: SessionDep) 
 @router.post("/{job_id}:cancel", status_code=202)
 def cancel(job_id: str, session: SessionDep) -> JobAnswer:
     """Ask a job to stop. A running one stops within about a second; 409 once it has ended."""
-    return answer(session, jobs.cancel(session, job_id))
+    return answer(session, intake.cancel(session, job_id))
 
 
 @router.get("/{job_id}/candidates")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from archsearch import jobs
+from archsearch import intake
 from archsearch.store import queries
 from archsearch.store.models import TeacherRow
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/teachers", tags=["teachers"], responses={404: {"mode
 @router.post("", status_code=202)
 def create(body: TeacherBody, response: Response, session: SessionDep, services: ServicesDep) -> TeacherAnswer:
     """Register a teacher. Its status goes from `checking` to `ready`, or to `refused` with a problem in `error`."""
-    row = jobs.register_teacher(session, services.engine, services.files, body.source, name=body.name, data=body.data)
+    row = intake.register_teacher(session, services.engine, services.files, body.source, name=body.name, data=body.data)
     response.headers["Location"] = f"/v1/teachers/{row.id}"
     response.headers["Retry-After"] = "1"
     return TeacherAnswer.model_validate(row)

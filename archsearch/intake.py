@@ -1,0 +1,200 @@
+"""What clients ask for, checked as far as that goes without torch, and kept: jobs, teachers, data sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import TypeAdapter
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from archsearch import data, story
+from archsearch.data.task import Task
+from archsearch.engine import Engine
+from archsearch.errors import Conflict, InvalidRequest, TeacherError
+from archsearch.hardware import limits, require_possible
+from archsearch.request import (
+    DatasetData,
+    DigitsData,
+    JobRequest,
+    RegisteredTeacher,
+    TimmTeacher,
+    UploadedTeacher,
+)
+from archsearch.settings import Settings
+from archsearch.spaces import Cost, spaces
+from archsearch.store import queries
+from archsearch.store.files import Files
+from archsearch.store.models import DatasetRow, Job, TeacherRow, Upload
+from archsearch.teachers import check_source, check_weights_file
+
+
+def submit(session: Session, engine: Engine, request: JobRequest, *, idempotency_key: str | None = None) -> Job:
+    """Check a request as far as that goes without torch, and queue it in the caller's transaction.
+
+    Raises:
+        InvalidRequest: A field is wrong; nothing was queued.
+        Conflict: The idempotency key was used for another request.
+    """
+    body = request.model_dump(mode="json")
+    if idempotency_key is not None and (earlier := queries.job_by_idempotency_key(session, idempotency_key)):
+        if earlier.request != body:
+            raise InvalidRequest("was used for another request; choose a new one", field="Idempotency-Key")
+        return earlier
+    _check_remote(session, request)
+    job = Job(
+        id=queries.new_id("job"),
+        kind=request.kind,
+        name=request.name,
+        request=body,
+        status="queued",
+        idempotency_key=idempotency_key,
+    )
+    session.add(job)
+    try:
+        session.flush()
+    except IntegrityError:
+        raise Conflict("a request with this key is being handled right now", field="Idempotency-Key") from None
+    queries.add_event(session, job.id, "queued", {"kind": request.kind})
+    engine.enqueue(session, "job", job.id, job.id)
+    return job
+
+
+def register_teacher(
+    session: Session,
+    engine: Engine,
+    files: Files,
+    source: TimmTeacher | UploadedTeacher,
+    *,
+    name: str | None,
+    data: DigitsData | DatasetData | None,
+) -> TeacherRow:
+    """Keep a teacher and queue the check that only torch can make."""
+    check_source(source)
+    sha256 = None
+    if isinstance(source, UploadedTeacher):
+        upload = completed_upload(session, source.upload, "source.upload")
+        check_weights_file(files.upload(upload.id), field="source.upload")
+        sha256 = upload.sha256
+    if isinstance(data, DatasetData):
+        row = queries.require(session, DatasetRow, data.id, field="data.id")
+        if isinstance(source, UploadedTeacher):
+            _check_head(source.num_classes, source.in_chans, task_of(row), "source")
+    id = queries.new_id("tch")
+    body = source.model_dump(mode="json")
+    teacher = TeacherRow(
+        id=id, name=name, source=body, sha256=sha256, data=None if data is None else data.model_dump(mode="json")
+    )
+    session.add(teacher)
+    session.flush()
+    engine.enqueue(session, "teacher", id, id)
+    return teacher
+
+
+def register_dataset(
+    session: Session,
+    files: Files,
+    settings: Settings,
+    *,
+    upload_id: str,
+    format: Literal["npz", "image_folder"],
+    name: str | None,
+    image_size: int | None,
+) -> DatasetRow:
+    """Read, check and store an upload; raises DataError or TooLarge naming the array, member or class at fault."""
+    completed_upload(session, upload_id, "upload")
+    bounds = data.Limits(max_bytes=settings.max_dataset_bytes, max_images=settings.max_images)
+    path = files.upload(upload_id)
+    if format == "npz":
+        if image_size is not None:
+            raise InvalidRequest("only image_folder is resized; leave it out for npz", field="image_size")
+        dataset = data.load_npz(path, bounds)
+    else:
+        dataset = data.load_image_folder(path, image_size, bounds)
+    id = queries.new_id("ds")
+    data.save_dataset(dataset, files.dataset(id))
+    task = {field: getattr(dataset.task, field) for field in dataset.task.__dataclass_fields__}
+    row = DatasetRow(
+        id=id,
+        name=name,
+        format=format,
+        sha256=dataset.sha256,
+        task=task,
+        splits={split: len(getattr(dataset, split)) for split in ("train", "selection", "test")},
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def cancel(session: Session, job_id: str) -> Job:
+    """Ask a job to stop; raises Conflict once it has ended."""
+    job: Job = queries.require(session, Job, job_id)
+    if not queries.request_cancel(session, job):
+        raise Conflict(f"job {job_id} has already {job.status}")
+    return job
+
+
+def completed_upload(session: Session, upload_id: str, field: str) -> Upload:
+    upload: Upload = queries.require(session, Upload, upload_id, field=field)
+    if upload.status != "complete":
+        raise Conflict(f"upload {upload_id} is not complete; POST /v1/uploads/{upload_id}:complete first", field=field)
+    return upload
+
+
+def task_of(row: DatasetRow) -> Task:
+    """The task a stored data set defines."""
+    task: Task = TypeAdapter(Task).validate_python(row.task)
+    return task
+
+
+def _check_remote(session: Session, request: JobRequest) -> None:
+    """Everything about a request that rows and closed forms can tell; no path of this machine is for clients."""
+    if not isinstance(request.data, DigitsData | DatasetData):
+        raise InvalidRequest("paths are for the library; upload the data and use kind 'dataset'", field="data.kind")
+    if not isinstance(request.teacher, TimmTeacher | RegisteredTeacher):
+        raise InvalidRequest(
+            "paths are for the library; register the teacher and use kind 'teacher'", field="teacher.kind"
+        )
+    known = _known_data(session, request.data)
+    story.check_request(request, known)
+    teacher_cost = None
+    if isinstance(request.teacher, TimmTeacher):
+        check_source(request.teacher, field="teacher")
+    else:
+        teacher_cost = _check_known_teacher(session, request.teacher, known.task)
+    if request.kind != "distill":
+        space = spaces.get(request.search.space, field="search.space")
+        require_possible(space, known.task, limits(request.budget, teacher_cost), request.budget)
+
+
+@dataclass(frozen=True)
+class _KnownData:
+    """What the tables know of a data set: enough to check a request against."""
+
+    task: Task
+    train: range
+
+
+def _known_data(session: Session, spec: DigitsData | DatasetData) -> _KnownData:
+    if isinstance(spec, DatasetData):
+        row = queries.require(session, DatasetRow, spec.id, field="data.id")
+        return _KnownData(task_of(row), range(row.splits["train"]))
+    digits = data.load(spec)
+    return _KnownData(digits.task, range(len(digits.train)))
+
+
+def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task) -> Cost | None:
+    row: TeacherRow = queries.require(session, TeacherRow, spec.id, field="teacher.id")
+    if row.status == "refused":
+        raise TeacherError(f"{spec.id} was refused: {(row.error or {}).get('detail')}", field="teacher.id")
+    if row.num_classes is not None and row.in_chans is not None:
+        _check_head(row.num_classes, row.in_chans, task, "teacher.id")
+    return None if row.params is None or row.macs is None else Cost(row.params, row.macs)
+
+
+def _check_head(num_classes: int, in_chans: int, task: Task, field: str) -> None:
+    for noun, has, wants in (("classes", num_classes, task.classes), ("channels", in_chans, task.in_chans)):
+        if has != wants:
+            raise TeacherError(f"the teacher knows {has} {noun}, the data has {wants}", field=field)
