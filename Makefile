@@ -31,6 +31,7 @@ format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.ready ## What scoring costs, and what the score is worth (the latter needs ../shared)
+	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.scoring_cost
 	$(BIN)/python -m benchmarks.ranking
 
