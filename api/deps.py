@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
+from sqlalchemy import Engine as Database
 from sqlalchemy.orm import Session, sessionmaker
 
 from archsearch.engine import Engine
 from archsearch.settings import Settings
 from archsearch.store.files import Files
+
+# The largest request but the part of an upload.
+JSON_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Services:
     """Everything the app holds open while it runs."""
 
     settings: Settings
+    database: Database
     sessions: sessionmaker[Session]
     files: Files
     engine: Engine
@@ -40,3 +45,12 @@ def session(found: ServicesDep) -> Iterator[Session]:
 
 # "function" scope: the commit happens before the answer is sent, so a client that got a 202 can GET what it made.
 SessionDep = Annotated[Session, Depends(session, scope="function")]
+
+# What a database takes for a number; a larger one would be its error, not the client's.
+Count = Annotated[int, Query(ge=0, lt=2**63)]
+
+
+def not_modified(request: Request, etag: str) -> bool:
+    """Whether the client has this version already (RFC 9110, 13.1.2: a list, compared weakly)."""
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return etag in known or known == ["*"]

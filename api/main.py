@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request, Response
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from archsearch import __version__
 from archsearch.engine import EngineClient
@@ -18,10 +17,11 @@ from archsearch.store.files import Files
 from archsearch.store.migrate import upgrade
 
 from . import problems
-from .deps import Services
+from .deps import JSON_BYTES, Services
 from .routes import artifacts, catalogue, datasets, events, health, jobs, teachers, uploads
 
-_JSON_BYTES = 2**20
+# A part of an upload counts its own bytes; see `uploads.put_part`.
+_PART = re.compile(r"/v1/uploads/[^/]*/parts/[^/]*")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -31,21 +31,33 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.services = opened = open_services(settings)
-        yield
-        opened.engine.close()
+        try:
+            yield
+        finally:
+            opened.engine.close()
+            opened.database.dispose()
 
     app = FastAPI(
         title="archsearch",
         version=__version__,
         summary="POST a teacher and a budget, download a distilled student.",
         lifespan=lifespan,
+        responses=problems.RESPONSES,
     )
     problems.install(app)
-    app.middleware("http")(identify)
-    app.middleware("http")(refuse_other_origins)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts, www_redirect=False)
+
+    @app.middleware("http")
+    async def gate(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Give every request an id, in the answer's header and in any problem; turn away what no route need see."""
+        request.state.request_id = f"req_{secrets.token_hex(8)}"
+        refusal = foreign_host(request, settings.allowed_hosts) or foreign_origin(request) or oversized(request)
+        answer = refusal or await call_next(request)
+        answer.headers["X-Request-ID"] = request.state.request_id
+        return answer
+
     for room in (jobs, events, artifacts, teachers, datasets, catalogue):
-        app.include_router(room.router, prefix="/v1", max_body_size=_JSON_BYTES)
+        # Bodies that announce their size never get this far: `oversized` refuses them.
+        app.include_router(room.router, prefix="/v1", max_body_size=JSON_BYTES)
     # The route of a part counts its bytes itself, so that its refusal can say how large a part may be.
     app.include_router(uploads.router, prefix="/v1")
     app.include_router(health.router)
@@ -59,22 +71,36 @@ def open_services(settings: Settings) -> Services:
     upgrade(database, files.root / "migrate.lock")
     engine = EngineClient(database)
     engine.prepare()
-    return Services(settings, session_factory(database), files, engine)
+    return Services(settings, database, session_factory(database), files, engine)
 
 
-async def identify(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Give every request an id, in the answer's header and in any problem."""
-    request.state.request_id = f"req_{secrets.token_hex(8)}"
-    answer = await call_next(request)
-    answer.headers["X-Request-ID"] = request.state.request_id
-    return answer
+def foreign_host(request: Request, allowed: Sequence[str]) -> Response | None:
+    """Another name for this machine is how a web page from elsewhere gets past its own origin (DNS rebinding)."""
+    host = re.sub(r":\d*$", "", request.headers.get("host", "")).lower()
+    for name in allowed:
+        if name == "*" or host == name.lower() or (name.startswith("*.") and host.endswith(name[1:].lower())):
+            return None
+    detail = f"this server does not go by the name {host!r}; add it to ARCHSEARCH_ALLOWED_HOSTS"
+    return problems.refuse(400, "foreign_host", "Request for another host", detail, request)
 
 
-async def refuse_other_origins(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+def foreign_origin(request: Request) -> Response | None:
     """A web page from elsewhere must not make a browser on this machine submit jobs (CVE-2025-14279 in MLflow)."""
     origin = request.headers.get("origin")
-    if origin and request.method not in ("GET", "HEAD") and urlsplit(origin).netloc != request.headers.get("host"):
-        body = {"type": "urn:archsearch:problem:foreign_origin", "title": "Request from another site"}
-        detail = f"pages from {origin} may not change anything here"
-        return problems.problem(403, {**body, "code": "foreign_origin", "detail": detail}, request)
-    return await call_next(request)
+    if not origin or request.method in ("GET", "HEAD") or origin.partition("://")[2] == request.headers.get("host"):
+        return None
+    detail = f"pages from {origin} may not change anything here"
+    return problems.refuse(403, "foreign_origin", "Request from another site", detail, request)
+
+
+def oversized(request: Request) -> Response | None:
+    """A body that says itself that it is too large for JSON; one that does not say is counted as it arrives."""
+    length = request.headers.get("content-length", "")
+    if (
+        not length.isdecimal()
+        or _PART.fullmatch(request.scope["path"])
+        or (len(length) < 20 and int(length) <= JSON_BYTES)
+    ):
+        return None
+    detail = f"a request may have {JSON_BYTES:,} bytes; send files in parts, PUT /v1/uploads/{{id}}/parts/{{n}}"
+    return problems.refuse(413, "too_large", "Too large", detail, request)

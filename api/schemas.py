@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from archsearch.request import DatasetData, DigitsData, Id, Spec, TeacherSource
 
 T = TypeVar("T")
+JobStatus = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
 
 
 class Answer(BaseModel):
@@ -41,7 +42,7 @@ class JobAnswer(Answer):
     id: str
     kind: str
     name: str | None
-    status: Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
+    status: JobStatus
     phase: Literal["validating", "searching", "verifying", "distilling", "exporting"] | None
     progress: float = Field(description="Of the whole job, 0 to 1.")
     eta_s: float | None = Field(description="Estimated seconds to the end of the phase.")

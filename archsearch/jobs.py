@@ -92,11 +92,15 @@ def run_job(place: Workplace, job_id: str) -> None:
 
 def run_teacher_check(place: Workplace, teacher_id: str) -> None:
     """Load a teacher strictly and, where it came with data, measure it."""
-    with place.sessions() as session:
+    with place.sessions.begin() as session:
+        unchecked = (TeacherRow.id == teacher_id, TeacherRow.status == "checking")
+        session.execute(update(TeacherRow).where(*unchecked).values(attempt=TeacherRow.attempt + 1))
         row = session.get(TeacherRow, teacher_id)
     if row is None or row.status != "checking":
         return
     try:
+        if row.attempt > place.settings.max_attempts:
+            raise TooManyAttempts(f"checked {row.attempt - 1} times: the worker died each time; see its log")
         found = {"status": "ready", **_check(place.files, row)}
     except ArchsearchError as error:
         found = {"status": "refused", "error": error.problem()}

@@ -142,7 +142,7 @@ def train_teacher(
         dataset = data.load(TypeAdapter[Any](DataSpec).validate_python(dict(source)))
     except ValidationError as error:
         field, detail = first_error(error)
-        raise InvalidRequest(detail, field=field) from None
+        raise InvalidRequest(detail, field=field or None) from None
     started, out, task = time.monotonic(), Path(out), dataset.task
     torch.manual_seed(recipe.seed)
     teacher = build(model, {"num_classes": task.classes, "in_chans": task.in_chans, **(model_args or {})})

@@ -130,9 +130,9 @@ def evaluate(
         return _failed(number, architecture, cost, "beyond the budget by torch's own count", started)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        student = space.build(architecture, bench.task).to(memory_format=torch.channels_last)
         x_BCHW = bench.x_BCHW.contiguous(memory_format=torch.channels_last)
         try:
+            student = space.build(architecture, bench.task).to(memory_format=torch.channels_last)
             evidence = observe_student(student, x_BCHW, bench.y_B, bench.teacher)
             result = score(evidence, spec.score)
         except (Undefined, RuntimeError) as error:  # torch's out-of-memory is a RuntimeError

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +26,9 @@ def serve(settings: Settings, *, with_worker: bool = True) -> None:
     import uvicorn
 
     log_to_stderr("serve")
+    # uvicorn raises a signal once more when it has stopped; by default that would end this process on the spot,
+    # and the worker with it, instead of letting it finish its step's transaction.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     supervisor = Supervisor(settings) if with_worker else None
     if supervisor:
         supervisor.start()
@@ -61,10 +66,13 @@ class Supervisor:
     """Keeps one worker process alive."""
 
     def __init__(self, settings: Settings, name: str = "worker-1") -> None:
-        self._command = [
-            sys.executable, "-m", "archsearch", "worker", "--name", name, "--supervised",
-            "--data-dir", str(settings.data_dir.resolve()), "--database-url", settings.url,
-        ]  # fmt: skip
+        self._command = [sys.executable, "-m", "archsearch", "worker", "--name", name, "--supervised"]
+        # Not by flags: every user of the machine may read those, and a database's URL holds its password.
+        self._environment = {
+            **os.environ,
+            "ARCHSEARCH_DATA_DIR": str(settings.data_dir.resolve()),
+            "ARCHSEARCH_DATABASE_URL": settings.url,
+        }
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep_alive, name="supervisor", daemon=True)
@@ -88,8 +96,9 @@ class Supervisor:
         while not self._stopping.is_set():
             started = time.monotonic()
             # The pipe is never written to: it closes when this process ends, and the worker with it.
-            self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
-            code = self._process.wait()
+            with subprocess.Popen(self._command, env=self._environment, stdin=subprocess.PIPE) as process:
+                self._process = process
+                code = process.wait()
             if self._stopping.is_set():
                 return
             wait_s = 0.2 if time.monotonic() - started > _HEALTHY_S else min(2 * wait_s, _LONGEST_WAIT_S)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from archsearch import export
 from archsearch.data.metrics import accuracy
 from archsearch.data.task import Dataset
-from archsearch.distill import losses
+from archsearch.distill.loss import losses
 from archsearch.distill.train import check_distill, logits, train
 from archsearch.errors import InvalidRequest, SearchError
 from archsearch.hardware import fits, limits, measure, measure_teacher, require_possible

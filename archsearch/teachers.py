@@ -122,6 +122,7 @@ def load_teacher(
     check_source(source, field="teacher")
     if ":" in source.name:
         _require_safetensors(source.name, source.name.partition(":")[2])
+        _require_plain_config(source.name)
     else:
         _check_stock(source.name, task)
     return _load_pretrained(source.name, "teacher.name")
@@ -133,7 +134,7 @@ def check_teacher(teacher: Teacher, dataset: Dataset) -> float:
     _check_head(teacher.name, teacher.num_classes, teacher.in_chans, task)
     try:
         measured = accuracy(teacher.logits, dataset.selection)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # timm asserts the input size
         size = f"{task.height}×{task.width}"
         raise TeacherError(f"{teacher.name} fails on {size} images: {error}; set input_size", field="teacher") from None
     _require_knowledge(teacher.name, measured, dataset)
@@ -300,6 +301,23 @@ def _require_safetensors(name: str, repo: str) -> None:
         hf_hub_download(repo, "model.safetensors", revision=revision or None)
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
         raise TeacherError(f"{name}: no model.safetensors to be had ({error})", field="teacher.name") from None
+
+
+def _require_plain_config(name: str) -> None:
+    """Refuse a hub repository whose config leads timm past its safetensors, to a file that would be unpickled."""
+    from huggingface_hub import hf_hub_download
+
+    repo, _, revision = name.partition(":")[2].partition("@")
+    try:
+        config = json.loads(Path(hf_hub_download(repo, "config.json", revision=revision or None)).read_text())
+        pretrained = config.get("pretrained_cfg", config)
+        detours = [key for key in ("hf_hub_filename", "custom_load") if pretrained.get(key)]
+    except (OSError, ValueError, AttributeError) as error:  # the hub's errors are OSErrors
+        raise TeacherError(f"{name}: no config.json to be had ({error})", field="teacher.name") from None
+    if detours:
+        raise TeacherError(
+            f"{name}: its config.json sets {detours[0]}; only model.safetensors is read", field="teacher.name"
+        )
 
 
 def _require_knowledge(name: str, measured: float, dataset: Dataset) -> None:

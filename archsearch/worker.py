@@ -43,7 +43,9 @@ def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
 
 
 def _die_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not sys.stdin.buffer: an ordinary exit would find its lock taken by this thread, and abort.
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
     os._exit(1)
 
 

@@ -55,7 +55,7 @@ RECIPES = {
         teacher_spec={"epochs": 15, "batch_size": 64, "lr": 0.1, "augment": "crop_flip"},
         budget={"params_ratio": 0.35, "macs_ratio": 0.35},
         search={"space": "resnet_cifar", "candidates": 64},
-        distill={"epochs": 30, "batch_size": 128, "augment": "crop_flip"},
+        distill={"epochs": 20, "batch_size": 128, "augment": "crop_flip"},
     ),
 }
 

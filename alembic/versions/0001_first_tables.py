@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("source", sa.JSON(), nullable=False),
         sa.Column("data", sa.JSON(), nullable=True),
         sa.Column("status", sa.String(), nullable=False),
+        sa.Column("attempt", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.String(), nullable=True),
         sa.Column("num_classes", sa.BigInteger(), nullable=True),
         sa.Column("in_chans", sa.BigInteger(), nullable=True),

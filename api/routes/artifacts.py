@@ -8,10 +8,10 @@ from fastapi.responses import FileResponse
 from archsearch.store import queries
 from archsearch.store.models import Artifact
 
-from ..deps import ServicesDep, SessionDep
-from ..schemas import ArtifactAnswer, Problem
+from ..deps import ServicesDep, SessionDep, not_modified
+from ..schemas import ArtifactAnswer
 
-router = APIRouter(prefix="/artifacts", tags=["artifacts"], responses={404: {"model": Problem}})
+router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 
 
 @router.get("/{artifact_id}")
@@ -24,7 +24,7 @@ def content(artifact_id: str, request: Request, session: SessionDep, services: S
     """The bytes. Takes Range and If-Range; the ETag is the sha256, so If-None-Match answers 304."""
     row: Artifact = queries.require(session, Artifact, artifact_id)
     etag = f'"{row.sha256}"'
-    if request.headers.get("if-none-match") in (etag, "*"):
+    if not_modified(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     path = services.files.artifact(row.path)
     return FileResponse(path, media_type=row.media_type, filename=row.name, headers={"ETag": etag})

@@ -7,31 +7,29 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from archsearch.data.task import Task
-from archsearch.distill import losses
+from archsearch.distill.loss import losses
 from archsearch.proxies import proxies
 from archsearch.proxies.score import DEFAULT
 from archsearch.request import Architecture
 from archsearch.spaces import Space, spaces
 
-from ..schemas import MemberAnswer, ParameterAnswer, Problem, ProxyAnswer, SpaceAnswer
+from ..schemas import MemberAnswer, ParameterAnswer, ProxyAnswer, SpaceAnswer
 
 router = APIRouter(tags=["catalogue"])
 Size = Annotated[int, Query(ge=4, le=512, description="Height and width in pixels.")]
+Classes = Annotated[int, Query(ge=2, le=10_000)]
+Channels = Annotated[int, Query(ge=1, le=4)]
 
 
 @router.get("/spaces")
-def list_spaces(
-    image_size: Size = 32,
-    classes: Annotated[int, Query(ge=2, le=10_000)] = 10,
-    in_chans: Annotated[int, Query(ge=1, le=4)] = 3,
-) -> list[SpaceAnswer]:
+def list_spaces(image_size: Size = 32, classes: Classes = 10, in_chans: Channels = 3) -> list[SpaceAnswer]:
     """Student families, with bounds and costs for a task of this size."""
     task = Task(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
     return [describe(space, task) for space in spaces]
 
 
-@router.get("/spaces/{name}", responses={422: {"model": Problem}})
-def get_space(name: str, image_size: Size = 32, classes: int = 10, in_chans: int = 3) -> SpaceAnswer:
+@router.get("/spaces/{name}")
+def get_space(name: str, image_size: Size = 32, classes: Classes = 10, in_chans: Channels = 3) -> SpaceAnswer:
     task = Task(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
     return describe(spaces.get(name, field="name"), task)
 

@@ -11,9 +11,9 @@ from archsearch.store import queries
 from archsearch.store.models import DatasetRow
 
 from ..deps import ServicesDep, SessionDep
-from ..schemas import DatasetAnswer, DatasetBody, Page, Problem
+from ..schemas import DatasetAnswer, DatasetBody, Page
 
-router = APIRouter(prefix="/datasets", tags=["datasets"], responses={404: {"model": Problem}, 422: {"model": Problem}})
+router = APIRouter(prefix="/datasets", tags=["datasets"])
 
 
 @router.post("", status_code=201)

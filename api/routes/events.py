@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from archsearch.store import queries
 from archsearch.store.models import Job
 
-from ..deps import Services, ServicesDep
-from ..schemas import EventAnswer, Problem
+from ..deps import Count, Services, ServicesDep
+from ..schemas import EventAnswer
 
-router = APIRouter(tags=["events"], responses={404: {"model": Problem}})
+router = APIRouter(tags=["events"])
 _POLL_S, _PING_S = 0.3, 15.0
 
 
@@ -27,16 +28,19 @@ def events(
     job_id: str,
     request: Request,
     services: ServicesDep,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Count = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Any:
     """Events after number `after`. With `Accept: text/event-stream` they are streamed as they happen, until a final
     `done`; a client that lost the connection goes on with `Last-Event-ID`."""
     with services.sessions() as session:
-        queries.require(session, Job, job_id)
+        job: Job = queries.require(session, Job, job_id)
         if "text/event-stream" not in request.headers.get("accept", ""):
             return [EventAnswer.model_validate(row) for row in queries.events_after(session, job_id, after)]
-    start = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
+        start = int(last_event_id) if last_event_id and re.fullmatch("[0-9]{1,18}", last_event_id) else after
+        if queries.is_over(job) and not queries.events_after(session, job_id, start, limit=1):
+            # Nothing will ever come; 204 also tells a browser not to connect again.
+            return Response(status_code=204)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream(request, services, job_id, start), media_type="text/event-stream", headers=headers)
 

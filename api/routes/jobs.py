@@ -14,10 +14,10 @@ from archsearch.request import JobRequest, Kind
 from archsearch.store import queries
 from archsearch.store.models import Job
 
-from ..deps import ServicesDep, SessionDep
-from ..schemas import ArtifactAnswer, CandidateAnswer, JobAnswer, Page, Problem
+from ..deps import Count, ServicesDep, SessionDep, not_modified
+from ..schemas import ArtifactAnswer, CandidateAnswer, JobAnswer, JobStatus, Page
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], responses={404: {"model": Problem}, 422: {"model": Problem}})
+router = APIRouter(prefix="/jobs", tags=["jobs"])
 Limit = Annotated[int, Query(ge=1, le=200)]
 
 
@@ -41,7 +41,7 @@ def list_jobs(
     session: SessionDep,
     after: str | None = None,
     limit: Limit = 50,
-    status: str | None = None,
+    status: JobStatus | None = None,
     kind: Kind | None = None,
 ) -> Page[JobAnswer]:
     """Newest first."""
@@ -54,7 +54,7 @@ def get(job_id: str, request: Request, response: Response, session: SessionDep) 
     """One job. Poll with `If-None-Match` and be told 304 while nothing has changed."""
     found = answer(session, queries.require(session, Job, job_id))
     etag = f'"{hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:32]}"'
-    if request.headers.get("if-none-match") == etag:
+    if not_modified(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag
     return found
@@ -71,7 +71,7 @@ def candidates(
     job_id: str,
     session: SessionDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Count = 0,
 ) -> list[CandidateAnswer]:
     """Every architecture that was scored, best first."""
     queries.require(session, Job, job_id)

@@ -11,9 +11,9 @@ from archsearch.store import queries
 from archsearch.store.models import TeacherRow
 
 from ..deps import ServicesDep, SessionDep
-from ..schemas import Page, Problem, TeacherAnswer, TeacherBody
+from ..schemas import Page, TeacherAnswer, TeacherBody
 
-router = APIRouter(prefix="/teachers", tags=["teachers"], responses={404: {"model": Problem}, 422: {"model": Problem}})
+router = APIRouter(prefix="/teachers", tags=["teachers"])
 
 
 @router.post("", status_code=202)

@@ -12,13 +12,13 @@ from archsearch.errors import Conflict, TooLarge
 from archsearch.store import queries
 from archsearch.store.models import Upload
 
-from ..deps import Services, ServicesDep, SessionDep
-from ..schemas import CompleteBody, Problem, UploadAnswer, UploadBody
+from ..deps import JSON_BYTES, Services, ServicesDep, SessionDep
+from ..schemas import CompleteBody, UploadAnswer, UploadBody
 
-router = APIRouter(prefix="/uploads", tags=["uploads"], responses={404: {"model": Problem}, 413: {"model": Problem}})
+router = APIRouter(prefix="/uploads", tags=["uploads"])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, max_body_size=JSON_BYTES)
 def create(body: UploadBody, session: SessionDep, services: ServicesDep) -> UploadAnswer:
     """Open an upload."""
     limit = services.settings.max_upload_bytes
@@ -52,11 +52,13 @@ async def put_part(
                     raise TooLarge(f"part {number} has more than {room:,} bytes; send smaller parts, or less in all")
                 out.write(chunk)
         os.replace(partial, path)
+    except FileNotFoundError:
+        raise Conflict(f"upload {upload_id} was completed while part {number} arrived") from None
     finally:
         partial.unlink(missing_ok=True)
 
 
-@router.post("/{upload_id}:complete")
+@router.post("/{upload_id}:complete", max_body_size=JSON_BYTES)
 def complete(upload_id: str, body: CompleteBody, session: SessionDep, services: ServicesDep) -> UploadAnswer:
     """Join the parts and check the sha256, if one is given."""
     upload: Upload = queries.require(session, Upload, upload_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,9 @@ from archsearch.client import Client
 from archsearch.errors import InvalidRequest
 from archsearch.request import ImageFolderData, JobRequest, LocalTeacher, NpzData, parse_request
 
-__all__ = ["build_request", "data_of", "request_options", "send_local_parts", "teacher_of"]
+__all__ = [
+    "build_request", "data_of", "json_of", "request_options", "send_local_parts", "settings_of", "teacher_of",
+]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,35 +54,60 @@ def request_options(command: F) -> F:
     return command
 
 
-def build_request(kind: str, flags: dict[str, Any]) -> JobRequest:
-    """One request from a file and flags; raises InvalidRequest naming the field."""
+def build_request(kind: str | None, flags: dict[str, Any]) -> JobRequest:
+    """One request from a file and flags; raises InvalidRequest naming the field.
+
+    Args:
+        kind: What the command does, whatever the file says; None leaves it to the file.
+    """
     file: Path | None = flags["file"]
-    body: Any = {} if file is None else yaml.safe_load(file.read_text(encoding="utf-8"))  # YAML reads JSON too
+    body: Any = {} if file is None else _yaml(file.read_bytes(), str(file))  # YAML reads JSON too
     if not isinstance(body, dict):
         raise InvalidRequest(f"{file} holds no mapping of fields")
-    body.setdefault("kind", kind)
+    body["kind"] = kind or body.get("kind", "search_and_distill")
     if flags["teacher"]:
         body["teacher"] = teacher_of(flags["teacher"])
     if flags["data"]:
         body["data"] = data_of(flags["data"])
     if flags["architecture"]:
+        body["student"] = {
+            "space": flags["space"] or "resnet_cifar",
+            "architecture": json_of(flags["architecture"], "--architecture"),
+        }
+    if body.get("student") and body["kind"] == "search_and_distill":
         body["kind"] = "distill"
-        body["student"] = {"space": flags["space"] or "resnet_cifar", "architecture": _json(flags["architecture"])}
     if flags["seed"] is not None:
         _put(body, "search.seed", flags["seed"])
         _put(body, "distill.seed", flags["seed"])
     for flag, field in _FIELDS.items():
         if flags[flag] is not None:
             _put(body, field, flags[flag])
-    for setting in flags["settings"]:
-        field, equals, value = setting.partition("=")
-        if not equals:
-            raise InvalidRequest(f"{setting!r} is no FIELD=VALUE", field="--set")
-        _put(body, field, yaml.safe_load(value))
+    for field, value in settings_of(flags["settings"]):
+        _put(body, field, value)
     for field in ("teacher", "data"):
         if field not in body:
             raise InvalidRequest(f"is needed; give --{field} or a request file", field=field)
     return parse_request(body)
+
+
+def settings_of(settings: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """The fields and values of `--set FIELD=VALUE`."""
+    for setting in settings:
+        field, equals, value = setting.partition("=")
+        if not equals:
+            raise InvalidRequest(f"{setting!r} is no FIELD=VALUE", field="--set")
+        yield field, _yaml(value, "--set")
+
+
+def json_of(text: str, option: str) -> dict[str, Any]:
+    """The mapping an option holds as JSON."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"is not JSON: {error}", field=option) from None
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{text} is no JSON mapping", field=option)
+    return value
 
 
 def teacher_of(text: str) -> dict[str, Any]:
@@ -138,8 +165,8 @@ def _put(body: dict[str, Any], field: str, value: Any) -> None:
     body[last] = value
 
 
-def _json(text: str) -> Any:
+def _yaml(text: str | bytes, source: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"is not JSON: {error}", field="--architecture") from None
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{source} is not readable: {error}") from None

@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 from archsearch.cli.display import Display, count
-from archsearch.cli.inputs import build_request, data_of, request_options
-from archsearch.errors import InvalidRequest
+from archsearch.cli.inputs import build_request, data_of, json_of, request_options, settings_of
 
 out_option = click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path), required=True,
                           help="Folder for what is made; the same command again goes on after a crash.")  # fmt: skip
@@ -68,16 +67,10 @@ def train_teacher(
     data: str, model: str, model_args: str, epochs: int, settings: tuple[str, ...], out: Path, as_json: bool
 ) -> None:
     """Train a teacher on the labels alone and save it as timm does."""
-    import yaml
-
     from archsearch.local import train_teacher
 
-    spec = {"epochs": epochs, **dict(setting.split("=", 1) for setting in settings if "=" in setting)}
-    spec = {name: yaml.safe_load(value) if isinstance(value, str) else value for name, value in spec.items()}
-    try:
-        args = json.loads(model_args)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"is not JSON: {error}", field="--model-args") from None
+    spec: dict[str, Any] = {"epochs": epochs, **dict(settings_of(settings))}
+    args = json_of(model_args, "--model-args")
     with Display() as display:
         result = train_teacher(data_of(data), out, model=model, model_args=args, spec=spec, listener=display.show)
     if as_json:

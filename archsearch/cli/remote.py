@@ -27,9 +27,10 @@ class JobFailed(ArchsearchError):
 @click.command()
 @request_options
 @url_option
-@click.option("--kind", type=click.Choice(["search", "distill", "search_and_distill"]), default="search_and_distill")
+@click.option("--kind", type=click.Choice(["search", "distill", "search_and_distill"]),
+              help="What to do.  [default: what the file says, or search_and_distill]")  # fmt: skip
 @click.option("--watch/--no-watch", "watching", default=False, help="Follow the job until it ends.")
-def submit(url: str | None, kind: str, watching: bool, **flags: Any) -> None:
+def submit(url: str | None, kind: str | None, watching: bool, **flags: Any) -> None:
     """Send a job to the server; prints its id. Local data and teachers are uploaded first."""
     request = build_request(kind, flags)
     check_names(request)  # before anything large is uploaded

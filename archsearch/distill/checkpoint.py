@@ -17,7 +17,8 @@ def save(path: Path, model: nn.Module, optimizer: Optimizer, epoch: int, identit
 
     Args:
         epoch: Epochs finished.
-        identity: What the training is of (settings, data, teacher); a checkpoint of anything else is not resumed.
+        identity: What the training is of (settings, data, teacher, initial weights); a checkpoint of anything else is
+            not resumed.
     """
     from safetensors.torch import save_file
     from torch import Tensor

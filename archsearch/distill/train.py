@@ -20,7 +20,7 @@ from archsearch.distill.augment import augment
 from archsearch.distill.loss import losses
 from archsearch.errors import InvalidRequest, TrainingError
 from archsearch.request import DistillSpec
-from archsearch.teachers import Teacher, normalise
+from archsearch.teachers import Teacher, fingerprint, normalise
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +94,8 @@ def train(
     student.to(memory_format=torch.channels_last)
     name = optimizer if spec.optimizer == "auto" else spec.optimizer
     optim = _optimizer(student, spec, name)
-    identity = f"{spec.model_dump_json()}|{name}|{dataset.sha256}|{asked.sha256 if asked else ''}"
+    parts = (spec.model_dump_json(), name, dataset.sha256, asked.sha256 if asked else "", fingerprint(student))
+    identity = "|".join(parts)
     done = checkpoint.resume(checkpoint_path, student, optim, identity) if checkpoint_path else 0
     run = _Run(student, asked, dataset, spec, optim, name, done)
     for epoch in range(done, spec.epochs):

@@ -7,6 +7,7 @@ its logarithm, so "twice as much" weighs the same in every voter and one that is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from archsearch.proxies.evidence import Evidence
 from archsearch.proxies.proxy import Undefined, proxies
 
 # Unit weights: nothing here is fitted. docs/decisions/0003-first-score.md says why these two.
-DEFAULT: Mapping[str, float] = {"hm": 1.0, "snip": 1.0}
+DEFAULT: Mapping[str, float] = {"params": 1.0, "relative_snip": 1.0}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ def score(evidence: Evidence, weights: Mapping[str, float] | None = None) -> Sco
     votes: dict[str, float] = {}
     for proxy in proxies:
         try:
-            measured[proxy.name] = value = proxy.measure(evidence)
+            value = proxy.measure(evidence)
+            # A trial is kept as JSON, which has no word for what is not finite.
+            measured[proxy.name] = value if math.isfinite(value) else None
             if proxy.name in voters:
                 votes[proxy.name] = voters[proxy.name] * proxy.nats(value)
         except Undefined:

@@ -11,12 +11,16 @@ def semantic(ev: Evidence) -> float:
     """How alike the class gradients of the two classifiers are: −Σ_c ‖E_c(T) − E_c(S)‖²_F / (K·D).
 
     E_c, the row-normalised g_c g_cᵀ of class c's gradient g_c, has rank one, so the D×D matrices need not exist:
-    the sum is −2 + 2·mean_c[cos(s_c, t_c) · mean_i sign(s_ci · t_ci)]. Needs classifiers of equal width.
+    the sum is −2 + 2·mean_c[cos(s_c, t_c) · mean_i sign(s_ci · t_ci)], where each zero entry of s or t, whose row of
+    E_c is zero too, takes 1/(K·D) off the 2. Needs classifiers of equal width.
     """
     s_KD, t_KD = ev.student.head_gradient_KD, ev.teacher.head_gradient_KD
     if s_KD.shape != t_KD.shape:
         raise Undefined(f"the student's head has {s_KD.shape[1]} inputs, the teacher's {t_KD.shape[1]}")
+    if not s_KD.any():
+        raise Undefined("no feature reaches the student's head")
     norms_K = (s_KD.norm(dim=1) * t_KD.norm(dim=1)).clamp_min(1e-12)
     cosine_K = (s_KD * t_KD).sum(1) / norms_K
     agreement_K = (s_KD * t_KD).sign().mean(1)
-    return float(-2 + 2 * (cosine_K * agreement_K).mean())
+    live = (s_KD != 0).float().mean() + (t_KD != 0).float().mean()
+    return float(2 * (cosine_K * agreement_K).mean() - live)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -51,6 +52,16 @@ class Files:
 
     def complete_upload(self, upload_id: str, expected_sha256: str | None, limit: int) -> tuple[int, str]:
         """Join the parts in order; returns size in bytes and sha256, and refuses gaps, excess and other content."""
+        folder = self.root / "uploads" / upload_id
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Conflict("another request is completing this upload") from None
+            return self._join(upload_id, expected_sha256, limit)
+
+    def _join(self, upload_id: str, expected_sha256: str | None, limit: int) -> tuple[int, str]:
         parts = self._parts(upload_id)
         if not parts:
             raise Conflict("no part has arrived; PUT at least part 1 first")

@@ -142,6 +142,7 @@ class TeacherRow(Row):
     source: Mapped[dict[str, Any]]
     data: Mapped[dict[str, Any] | None]
     status: Mapped[str] = mapped_column(default="checking")
+    attempt: Mapped[int] = mapped_column(default=0)
     sha256: Mapped[str | None]
     num_classes: Mapped[int | None]
     in_chans: Mapped[int | None]

@@ -103,7 +103,7 @@ def request_cancel(session: Session, job: Job) -> bool:
 
 def counts_by_status(session: Session) -> dict[str, int]:
     rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
-    return {status: jobs for status, jobs in rows.tuples()}  # noqa: C416 (a Row is no tuple to mypy)
+    return {status: jobs for status, jobs in rows}  # noqa: C416 (a Row is no tuple to mypy)
 
 
 def is_over(job: Job) -> bool:
