@@ -103,15 +103,18 @@ def observe_student(model: nn.Module, x_BCHW: Tensor, y_B: Tensor, teacher: Netw
 
 
 def classifier(model: nn.Module) -> nn.Module:
-    """The network's last linear layer, as timm names it."""
-    head: nn.Module = model.get_classifier()  # type: ignore[operator]
+    """The network's last linear layer, as timm names it; of a distilled transformer's two the one for the labels."""
+    found: Any = model.get_classifier()  # type: ignore[operator]
+    head: nn.Module = found[0] if isinstance(found, tuple) else found
     return head
 
 
 def stage_names(model: nn.Module) -> list[str]:
     """Modules whose outputs are the comparable stages of a network, first to last."""
     info: Any = getattr(model, "feature_info", ())
-    return [stage["module"] for stage in info if stage["module"]]
+    # A few timm families name stages that are no modules of theirs.
+    modules = {name for name, _ in model.named_modules() if name}
+    return [stage["module"] for stage in info if stage["module"] in modules]
 
 
 @contextmanager
@@ -122,8 +125,10 @@ def _stages(model: nn.Module) -> Iterator[dict[str, Any]]:
     """
     seen: dict[str, Any] = {"relations": []}
 
-    def keep_relation(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        seen["relations"].append(relation(output.detach()))
+    def keep_relation(_module: nn.Module, _inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+        # Where a stage passes on a class token or coarser maps beside its map, that comes first.
+        map_BX: Tensor = output[0] if isinstance(output, tuple | list) else output
+        seen["relations"].append(relation(map_BX.detach()))
 
     def keep_features(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen["features"] = inputs[0].detach()
@@ -141,7 +146,7 @@ def _network_evidence(logits_BK: Tensor, seen: dict[str, Any], y_B: Tensor) -> N
     # ∂CE/∂W of a linear head is (softmax − one-hot)ᵀ F / B: no backward pass is needed for it.
     residual_BK = logits_BK.float().softmax(1)
     residual_BK[range(len(y_B)), y_B] -= 1
-    features_BD = seen["features"].float()
+    features_BD = seen["features"].float().flatten(1)  # some heads are 1×1 convolutions
     return NetworkEvidence(
         logits_BK=logits_BK.float(),
         relations_BB=tuple(seen["relations"]),

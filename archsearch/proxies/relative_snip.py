@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from archsearch.proxies.evidence import Evidence
 from archsearch.proxies.proxy import Undefined, proxy
 
@@ -14,7 +16,7 @@ def relative_snip(ev: Evidence) -> float:
     narrow networks it grows with every layer, and plain SNIP mistakes that for merit. What is left is how widely the
     gradient is spread over the weights. The value is the same for any multiple of the loss.
     """
-    squares = sum(weight.gradient.square().sum().item() for weight in ev.weights)
+    squares: float = sum(weight.gradient.square().sum().item() for weight in ev.weights)
     if not squares > 0:
         raise Undefined("no gradient reaches the weights")
-    return sum((weight.value * weight.gradient).abs().sum().item() for weight in ev.weights) / float(squares) ** 0.5
+    return sum((weight.value * weight.gradient).abs().sum().item() for weight in ev.weights) / math.sqrt(squares)
