@@ -72,20 +72,16 @@ def register_teacher(
 ) -> TeacherRow:
     """Keep a teacher and queue the check that only torch can make."""
     check_source(source)
-    sha256 = None
     if isinstance(source, UploadedTeacher):
         upload = completed_upload(session, source.upload, "source.upload")
         check_weights_file(files.upload(upload.id), field="source.upload")
-        sha256 = upload.sha256
     if isinstance(data, DatasetData):
         row = queries.require(session, DatasetRow, data.id, field="data.id")
         if isinstance(source, UploadedTeacher):
             _check_head(source.num_classes, source.in_chans, task_of(row), "source")
     id = queries.new_id("tch")
     body = source.model_dump(mode="json")
-    teacher = TeacherRow(
-        id=id, name=name, source=body, sha256=sha256, data=None if data is None else data.model_dump(mode="json")
-    )
+    teacher = TeacherRow(id=id, name=name, source=body, data=None if data is None else data.model_dump(mode="json"))
     session.add(teacher)
     session.flush()
     engine.enqueue(session, "teacher", id, id)
@@ -189,8 +185,10 @@ def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task) 
     row: TeacherRow = queries.require(session, TeacherRow, spec.id, field="teacher.id")
     if row.status == "refused":
         raise TeacherError(f"{spec.id} was refused: {(row.error or {}).get('detail')}", field="teacher.id")
-    if row.num_classes is not None and row.in_chans is not None:
-        _check_head(row.num_classes, row.in_chans, task, "teacher.id")
+    # An upload says itself what its head is, before any worker has looked at it.
+    num_classes, in_chans = (row.source.get(name, getattr(row, name)) for name in ("num_classes", "in_chans"))
+    if num_classes is not None and in_chans is not None:
+        _check_head(num_classes, in_chans, task, "teacher.id")
     return None if row.params is None or row.macs is None else Cost(row.params, row.macs)
 
 

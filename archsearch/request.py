@@ -148,7 +148,7 @@ class SearchSpec(Spec):
     batch_size: int = Field(
         64, ge=8, le=1024, description="Training images in the one batch all candidates are scored on."
     )
-    score: dict[str, float] | None = Field(
+    score: dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]] | None = Field(
         None,
         description="Voters and their weights, in nats; null is the default score. See GET /v1/proxies.",
         min_length=1,

@@ -92,11 +92,11 @@ def check_weights_file(path: Path, *, field: str = "upload") -> None:
 
 def check_source(source: TimmTeacher | UploadedTeacher, *, field: str = "source") -> None:
     """What can be refused without torch: prefixes that read this machine's disk, arguments that are not sizes."""
-    name = source.name if isinstance(source, TimmTeacher) else source.architecture
+    where, name = ("name", source.name) if isinstance(source, TimmTeacher) else ("architecture", source.architecture)
     prefix, colon, _ = name.partition(":")
     allowed = ("hf-hub", "hf_hub") if isinstance(source, TimmTeacher) else ()
     if colon and prefix not in allowed:
-        raise InvalidRequest(f"{prefix}: names no timm model a client may ask for", field=f"{field}.name")
+        raise InvalidRequest(f"{prefix}: names no timm model a client may ask for", field=f"{field}.{where}")
     if isinstance(source, UploadedTeacher):
         _check_args(source.model_args, f"{field}.model_args")
 

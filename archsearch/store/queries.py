@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from archsearch.errors import NotFound
+from archsearch.errors import Cancelled, NotFound
 from archsearch.store.models import TERMINAL, Artifact, Candidate, DatasetRow, Event, Job, Row, TeacherRow, Upload, now
 
 Prefix = Literal["job", "art", "tch", "ds", "up"]
@@ -92,8 +92,9 @@ def request_cancel(session: Session, job: Job) -> bool:
     """Ask a job to stop; a queued one stops at once. False when it had already ended."""
     to_cancelling = update(Job).where(Job.id == job.id, Job.status.in_(("running", "cancelling")))
     to_cancelled = update(Job).where(Job.id == job.id, Job.status == "queued")
-    if session.execute(to_cancelled.values(status="cancelled", finished_at=now())).rowcount:  # type: ignore[attr-defined]
-        add_event(session, job.id, "done", {"status": "cancelled"})
+    error = Cancelled("cancelled on request").problem()
+    if session.execute(to_cancelled.values(status="cancelled", finished_at=now(), error=error)).rowcount:  # type: ignore[attr-defined]
+        add_event(session, job.id, "done", {"status": "cancelled", "error": error})
         session.refresh(job)
         return True
     asked = session.execute(to_cancelling.values(status="cancelling")).rowcount  # type: ignore[attr-defined]

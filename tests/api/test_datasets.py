@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from tests.api.conftest import Json, Refused, Send, npz, small_arrays
+
+
+def picture(seed: int = 0) -> bytes:
+    stream = io.BytesIO()
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(stream, "PNG")
+    return stream.getvalue()
+
+
+PICTURES = {f"{name}/{i}.png": picture(10 * i + len(name)) for name in ("cat", "horse") for i in range(12)}
+
+
+def folder(members: Mapping[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def with_nan() -> Json:
+    arrays = small_arrays()
+    x_train = arrays["x_train"].astype(np.float32) / 255
+    x_train[3, 2, 1] = np.nan
+    return {**arrays, "x_train": x_train, "x_test": arrays["x_test"].astype(np.float32) / 255}
+
+
+def outside() -> Json:
+    arrays = small_arrays()
+    return {**arrays, "y_test": arrays["y_test"] + 7}
+
+
+BAD_ARRAYS: list[tuple[Callable[[], bytes], str | None, str]] = [
+    (lambda: npz(**with_nan()), "x_train", "image 3 holds NaN"),
+    (lambda: npz(**outside()), "y_test", ""),
+    (lambda: npz(**{**small_arrays(), "y_train": -small_arrays()["y_train"]}), "y_train", ""),
+    (lambda: npz(**{**small_arrays(), "y_train": small_arrays()["y_train"][:-1]}), "y_train", ""),
+    (lambda: npz(**{**small_arrays(), "x_train": np.array([{}] * 120, dtype=object)}), "x_train", "object"),
+    (lambda: npz(**{**small_arrays(), "y_train": np.array(["cat"] * 120, dtype=object)}), "y_train", "object"),
+    (lambda: npz(x_test=small_arrays()["x_test"], y_test=small_arrays()["y_test"]), "x_train", "x_train"),
+    (lambda: npz(**small_arrays())[:-200], None, ""),
+    (lambda: npz(**small_arrays())[:5000], None, ""),
+    (lambda: b"\n", None, ""),
+    (lambda: b"\x93NUMPY but no zip", None, ""),
+]
+
+
+@pytest.mark.parametrize(("make", "field", "part"), BAD_ARRAYS)
+def test_arrays_nothing_can_be_learned_from_are_refused_by_name(
+    refused: Refused, send: Send, make: Callable[[], bytes], field: str | None, part: str
+) -> None:
+    upload = send(make())
+    body = {"upload": upload, "format": "npz"}
+    with refused.nothing_created():
+        answer = refused.client.post("/v1/datasets", json=body)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "invalid_data"), problem
+    assert answer.headers["content-type"] == "application/problem+json"
+    # The file as a whole is at fault where no array is.
+    assert problem["field"] == field or field is None, problem
+    assert part in problem["detail"]
+
+
+BAD_FOLDERS: list[tuple[Mapping[str, bytes], int, str]] = [
+    ({**PICTURES, "../../evil.png": picture()}, 422, "evil.png"),
+    ({**PICTURES, "/etc/evil.png": picture()}, 422, "evil.png"),
+    ({**PICTURES, "cat/../../evil.png": picture()}, 422, "evil.png"),
+    ({**PICTURES, "cat/huge.png": b"\0" * 30_000_000}, 413, ""),
+    ({**PICTURES, "lonely/1.png": picture()}, 422, "lonely"),
+    ({**PICTURES, "cat/broken.png": picture()[:60]}, 422, "broken.png"),
+    ({**PICTURES, "cat/text.png": b"this is no picture"}, 422, "text.png"),
+    ({"cat/1.png": picture(), "cat/2.png": picture(1)}, 422, ""),
+    ({}, 422, ""),
+]
+
+
+@pytest.mark.parametrize(("members", "status", "part"), BAD_FOLDERS)
+def test_folders_of_images_are_refused_by_member(
+    refused: Refused, send: Send, members: Mapping[str, bytes], status: int, part: str
+) -> None:
+    body = {"upload": send(folder(members)), "format": "image_folder"}
+    with refused.nothing_created():
+        answer = refused.client.post("/v1/datasets", json=body)
+    problem = answer.json()
+    code = "too_large" if status == 413 else "invalid_data"
+    assert (answer.status_code, problem["code"]) == (status, code), problem
+    assert part in f"{problem['field']}: {problem['detail']}"
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_folder_of_images_becomes_a_data_set(client: TestClient, send: Send) -> None:
+    body = {"upload": send(folder(PICTURES)), "format": "image_folder", "name": "animals", "image_size": 6}
+    answer = client.post("/v1/datasets", json=body)
+    found = answer.json()
+    assert (answer.status_code, found["name"], found["format"]) == (201, "animals", "image_folder"), found
+    assert found["task"]["class_names"] == ["cat", "horse"]
+    assert [found["task"][name] for name in ("classes", "in_chans", "height", "width")] == [2, 3, 6, 6]
+    assert sum(found["splits"].values()) == len(PICTURES)
+    assert client.get(f"/v1/datasets/{found['id']}").json() == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "part"),
+    [
+        ({"format": "csv"}, "format", "'npz'"),
+        ({"image_size": 32}, "image_size", "only image_folder"),
+        ({"image_size": 3, "format": "image_folder"}, "image_size", "greater than or equal to 4"),
+        ({"upload": "../x"}, "upload", "match pattern"),
+        ({"fromat": "npz"}, None, "did you mean 'format'?"),
+    ],
+)
+def test_a_question_about_data_that_makes_no_sense_is_refused(
+    refused: Refused, send: Send, changes: dict[str, Any], field: str | None, part: str
+) -> None:
+    body = {"upload": send(b"x"), "format": "npz", **changes}
+    refused("POST", "/v1/datasets", status=422, code="invalid_request", field=field, part=part, json=body)
+
+
+def test_an_upload_nobody_made_is_not_found(refused: Refused) -> None:
+    body = {"upload": "up_" + "0" * 20, "format": "npz"}
+    refused("POST", "/v1/datasets", status=404, code="not_found", field="upload", part="there is no upload", json=body)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from safetensors.numpy import save
+
+from tests.api.conftest import Json, Refused, Send
+
+WEIGHTS = save({"head.weight": np.zeros((4, 8), dtype=np.float32)})
+
+
+def source(id: str, **changes: Any) -> Json:
+    known = {"kind": "upload", "upload": id, "architecture": "resnet18", "num_classes": 4, "in_chans": 1}
+    return {"source": {**known, **changes}}
+
+
+def pickled(**options: Any) -> bytes:
+    import torch
+
+    stream = io.BytesIO()
+    torch.save({"head.weight": torch.zeros(4, 8)}, stream, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("weights", "part"),
+    [
+        (WEIGHTS[:-1], "was the upload cut short?"),
+        (WEIGHTS[:20], "was the upload cut short?"),
+        (b"\0", "not a whole safetensors file"),
+        (b"\xff" * 1000, "not a whole safetensors file"),
+        (b'{"head.weight": [0]}', "not a whole safetensors file"),
+        (save({}), "holds no tensors"),
+        (pickled(), "pickled"),
+        (pickled(_use_new_zipfile_serialization=False), "pickled"),
+    ],
+    ids=["cut at the end", "cut in the header", "one byte", "garbage", "JSON", "empty", "torch.save", "old torch.save"],
+)
+def test_weights_that_are_not_whole_safetensors_are_refused(
+    refused: Refused, send: Send, weights: bytes, part: str
+) -> None:
+    body = source(send(weights))
+    refused("POST", "/v1/teachers", status=422, code="invalid_teacher", field="source.upload", part=part, json=body)
+
+
+def test_a_head_for_other_classes_than_the_data_is_refused(refused: Refused, send: Send, dataset: str) -> None:
+    data = {"kind": "dataset", "id": dataset}
+    expected = {"status": 422, "code": "invalid_teacher", "field": "source"}
+    body = {**source(send(WEIGHTS), num_classes=7), "data": data}
+    refused("POST", "/v1/teachers", **expected, part="knows 7 classes, the data has 4", json=body)
+    body = {**source(send(WEIGHTS), in_chans=3), "data": data}
+    refused("POST", "/v1/teachers", **expected, part="knows 3 channels, the data has 1", json=body)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "part"),
+    [
+        ({"model_args": {"pretrained": True}}, "source.model_args.pretrained", "not yours to set"),
+        ({"model_args": {"checkpoint_path": "/etc/passwd"}}, "source.model_args.checkpoint_path", "not yours"),
+        ({"model_args": {"cache_dir": "x"}}, "source.model_args.cache_dir", "not yours"),
+        ({"model_args": {"features_only": True}}, "source.model_args.features_only", "not yours"),
+        ({"model_args": {"num_classes": 9}}, "source.model_args.num_classes", "not yours"),
+        ({"model_args": {"depth": 10**9}}, "source.model_args.depth", "is no size"),
+        ({"model_args": {"act": "../../x"}}, "source.model_args.act", "is no size"),
+        ({"model_args": {"act": {"a": 1}}}, "source.model_args.act", "is no size"),
+        ({"model_args": {"act": None}}, "source.model_args.act", "is no size"),
+        ({"model_args": {"widths": [1, [2, [10**9]]]}}, "source.model_args.widths", "is no size"),
+        ({"architecture": "local-dir:/etc"}, "source.architecture", "local-dir:"),
+        ({"architecture": "hf-hub:someone/something"}, "source.architecture", "hf-hub:"),
+        ({"num_classes": 1}, "source.num_classes", "greater than or equal to 2"),
+        ({"mean": [0.5, 0.5]}, "source", "mean has 2 values for 1 channels"),
+        ({"std": [0.0]}, "source", "std must be positive"),
+        ({"input_sise": 32}, "source", "did you mean 'input_size'?"),
+        ({"upload": "../../etc"}, "source.upload", "match pattern"),
+    ],
+)
+def test_an_uploaded_teacher_is_described_with_sizes_only(
+    refused: Refused, send: Send, changes: dict[str, Any], field: str, part: str
+) -> None:
+    body = source(send(WEIGHTS), **changes)
+    refused("POST", "/v1/teachers", status=422, code="invalid_request", field=field, part=part, json=body)
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "part"),
+    [
+        ({"kind": "timm", "name": "local-dir:/etc"}, "source.name", "local-dir:"),
+        ({"kind": "timm", "name": ""}, "source.name", "at least 1"),
+        ({"kind": "local", "path": "/etc"}, "source", "'timm', 'upload'"),
+        ({"kind": "teacher", "id": "tch_" + "0" * 20}, "source", "'timm', 'upload'"),
+        ({"name": "resnet18"}, "source", "discriminator"),
+    ],
+)
+def test_only_timm_and_uploads_are_sources(refused: Refused, given: Json, field: str, part: str) -> None:
+    body = {"source": given}
+    refused("POST", "/v1/teachers", status=422, code="invalid_request", field=field, part=part, json=body)
+
+
+def test_uploads_and_data_nobody_made_are_not_found(refused: Refused, send: Send) -> None:
+    expected = {"status": 404, "code": "not_found", "part": "there is no"}
+    refused("POST", "/v1/teachers", **expected, field="source.upload", json=source("up_" + "0" * 20))
+    data = {"kind": "dataset", "id": "ds_" + "0" * 20}
+    refused("POST", "/v1/teachers", **expected, field="data.id", json={**source(send(WEIGHTS)), "data": data})
+    assert refused.client.get("/v1/teachers/tch_x").status_code == 404
+
+
+def test_deeply_nested_arguments_are_refused_and_break_nothing(refused: Refused, send: Send) -> None:
+    upload = send(WEIGHTS)
+    for depth in (500, 900, 5000):
+        nested = "[" * depth + "10e9" + "]" * depth
+        text = json.dumps(source(upload, model_args={"a": "NESTED"})).replace('"NESTED"', nested)
+        with refused.nothing_created():
+            headers = {"Content-Type": "application/json"}
+            answer = refused.client.post("/v1/teachers", content=text, headers=headers)
+        assert answer.status_code in (400, 422), (depth, answer.text)
+
+
+def test_a_teacher_waits_for_its_check(client: TestClient, send: Send) -> None:
+    answer = client.post("/v1/teachers", json={**source(send(WEIGHTS)), "name": "mine"})
+    found = answer.json()
+    assert (answer.status_code, found["status"], found["name"]) == (202, "checking", "mine")
+    assert answer.headers["location"] == f"/v1/teachers/{found['id']}"
+    assert client.get(f"/v1/teachers/{found['id']}").json() == found
+    assert client.get("/v1/teachers", params={"limit": 1}).json()["data"] == [found]

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from archsearch.cli.display import Display, count, details, duration
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999, "999"), (1000, "1k"), (31_434, "31.4k"), (1_234_567, "1.23M"), (4.56e9, "4.56G")],
+)
+def test_counts_are_short(number: float, text: str) -> None:
+    assert count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (5.4, "0:05"), (59.6, "1:00"), (95, "1:35"), (3725, "1:02:05")]
+)
+def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_search_report_says_how_far_and_how_good() -> None:
+    report = {
+        "phase": "searching",
+        "scored": 3,
+        "candidates": 8,
+        "best_score": 1.234,
+        "best_params": 5_000,
+        "eta_s": 61,
+    }
+    assert details(report) == "3/8 scored  best 1.23 (5k params)  ETA 1:01"
+    assert (
+        details({"phase": "searching", "scored": 0, "candidates": 8, "best_score": None, "eta_s": None}) == "0/8 scored"
+    )
+
+
+def test_a_distillation_report_says_loss_and_accuracy_where_measured() -> None:
+    report = {"phase": "distilling", "epoch": 2, "epochs": 5, "loss": 0.51, "selection_acc": None, "eta_s": 0}
+    assert details(report) == "epoch 2/5  loss 0.510"
+    assert details({**report, "selection_acc": 91.26}) == "epoch 2/5  loss 0.510  selection 91.3 %"
+
+
+def test_where_there_is_no_terminal_there_are_plain_lines_on_standard_error(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    with Display() as display:
+        display.show({"phase": "validating"})
+        for i in range(100):
+            display.show({"phase": "searching", "scored": i + 1, "candidates": 100, "progress": (i + 1) / 100})
+        display.note("[bold]a note[/bold]")
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert [line.split() for line in lines[:2]] == [
+        ["checking", "0", "%"],
+        ["searching", "1", "%", "1/100", "scored"],
+    ]
+    assert lines[-2].split() == ["searching", "100", "%", "100/100", "scored"]
+    assert lines[-1] == "[bold]a note[/bold]", "what a server says is no markup"
+    assert len(lines) < 10, "a line every few seconds, not one a report"
+    assert "\x1b" not in err

@@ -1,0 +1,157 @@
+"""Flags and files become the one request."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from archsearch.cli.inputs import build_request, data_of, request_options, teacher_of
+from archsearch.errors import InvalidRequest
+from archsearch.request import JobRequest, parse_request
+
+BASE = ["--teacher", "resnet18", "--data", "digits", "--params-ratio", "0.1"]
+
+
+def request_of(*args: str, kind: str | None = "search_and_distill") -> JobRequest:
+    """The request a command line builds, parsed by click as the real commands' is."""
+    built: list[JobRequest] = []
+
+    @click.command()
+    @request_options
+    def command(**flags: Any) -> None:
+        built.append(build_request(kind, flags))
+
+    CliRunner().invoke(command, args, catch_exceptions=False)
+    return built[0]
+
+
+def refused(*args: str, kind: str | None = "search_and_distill") -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        request_of(*args, kind=kind)
+    return caught.value
+
+
+def test_each_flag_sets_its_field() -> None:
+    request = request_of(
+        *("--teacher", "hf-hub:me/net", "--data", "digits", "--params", "5", "--params-ratio", "0.5", "--macs", "7"),
+        *("--macs-ratio", "0.25", "--space", "vit", "--candidates", "9", "--method", "none", "--epochs", "3"),
+        *("--seed", "4", "--name", "mine"),
+    )
+    assert request == parse_request(
+        {
+            "kind": "search_and_distill",
+            "name": "mine",
+            "teacher": {"kind": "timm", "name": "hf-hub:me/net"},
+            "data": {"kind": "digits"},
+            "budget": {"params": 5, "params_ratio": 0.5, "macs": 7, "macs_ratio": 0.25},
+            "search": {"space": "vit", "candidates": 9, "seed": 4},
+            "distill": {"method": "none", "epochs": 3, "seed": 4},
+        }
+    )
+
+
+def test_set_reaches_any_field_with_its_type() -> None:
+    request = request_of(
+        *BASE,
+        *("--set", "distill.temperature=2", "--set", "search.sampler=random", "--set", "search.score={hm: 1, snip: 2}"),
+        *("--set", "distill.lr=null", "--set", "name=a=b"),
+    )
+    assert request.distill.temperature == 2.0
+    assert request.search.sampler == "random"
+    assert request.search.score == {"hm": 1.0, "snip": 2.0}
+    assert request.distill.lr is None
+    assert request.name == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("setting", "field", "detail"),
+    [
+        ("distill.temperature", "--set", "no FIELD=VALUE"),
+        ("distill.temprature=2", "distill", "did you mean 'temperature'?"),
+        ("kind.sort=2", "kind.sort", "kind has no fields"),
+        ("distill.epochs=[", None, "is not readable"),
+        ("distill.epochs=many", "distill.epochs", "integer"),
+    ],
+)
+def test_a_wrong_setting_is_refused(setting: str, field: str | None, detail: str) -> None:
+    error = refused(*BASE, "--set", setting)
+    assert (error.field, detail in error.detail) == (field, True), error
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "json"])
+def test_flags_override_the_file(tmp_path: Path, suffix: str) -> None:
+    body = {
+        "teacher": {"kind": "timm", "name": "resnet18"},
+        "data": {"kind": "digits"},
+        "budget": {"params": 100, "macs": 50},
+        "distill": {"epochs": 7},
+    }
+    path = tmp_path / f"request.{suffix}"
+    path.write_text(json.dumps(body) if suffix == "json" else yaml.safe_dump(body))
+    assert request_of("-f", str(path)) == parse_request(body)
+    request = request_of("-f", str(path), "--params", "200", "--epochs", "8", "--teacher", "resnet34")
+    assert (request.budget.params, request.budget.macs, request.distill.epochs) == (200, 50, 8)
+    assert request.teacher.name == "resnet34"
+
+
+@pytest.mark.parametrize("content", ["a: [", "- 1", "", "\x00"])
+def test_a_file_that_is_no_request_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "r.yaml").write_text(content)
+    assert "r.yaml" in str(refused("-f", str(tmp_path / "r.yaml")))
+
+
+def test_the_command_decides_what_is_done_and_submit_leaves_it_to_the_file(tmp_path: Path) -> None:
+    body = {"kind": "search_and_distill", "teacher": {"kind": "timm", "name": "x"}, "data": {"kind": "digits"}}
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps({**body, "budget": {"params": 5}}))
+    assert request_of("-f", str(path), kind="search").kind == "search"
+    assert request_of("-f", str(path), kind=None).kind == "search_and_distill"
+    path.write_text(json.dumps({**body, "kind": "search", "budget": {"params": 5}}))
+    assert request_of("-f", str(path), kind=None).kind == "search"
+    assert request_of("-f", str(path), kind="search_and_distill").kind == "search_and_distill"
+    assert request_of(*BASE, kind=None).kind == "search_and_distill"
+
+
+def test_an_architecture_is_distilled_and_not_searched_for() -> None:
+    chosen = '{"depth": 1, "heads": 2, "mlp_ratio": 3}'
+    for kind in ("search_and_distill", None):
+        request = request_of(*BASE, "--space", "vit", "--architecture", chosen, kind=kind)
+        assert request.kind == "distill"
+        assert request.student.model_dump() == {"space": "vit", "architecture": json.loads(chosen)}
+    assert "needs a student, and only it takes one" in refused(*BASE, "--architecture", chosen, kind="search").detail
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "7"])
+def test_an_architecture_is_a_json_mapping(text: str) -> None:
+    assert refused(*BASE, "--architecture", text).field == "--architecture"
+
+
+def test_what_is_missing_is_asked_for() -> None:
+    assert refused("--data", "digits").field == "teacher"
+    assert refused("--teacher", "resnet18").field == "data"
+    assert "at least one limit" in refused("--teacher", "resnet18", "--data", "digits").detail
+
+
+def test_a_teacher_is_a_name_a_folder_or_an_id(tmp_path: Path) -> None:
+    assert teacher_of("resnet18.a1_in1k") == {"kind": "timm", "name": "resnet18.a1_in1k"}
+    assert teacher_of("hf-hub:me/net") == {"kind": "timm", "name": "hf-hub:me/net"}
+    assert teacher_of(str(tmp_path)) == {"kind": "local", "path": str(tmp_path)}
+    assert teacher_of("local-dir:there") == {"kind": "local", "path": "there"}
+    assert teacher_of("tch_0123456789abcdef0123") == {"kind": "teacher", "id": "tch_0123456789abcdef0123"}
+
+
+def test_data_are_digits_files_or_an_id(tmp_path: Path) -> None:
+    for name in ("a.npz", "a.zip"):
+        (tmp_path / name).touch()
+    assert data_of("digits") == {"kind": "digits"}
+    assert data_of("ds_0123456789abcdef0123") == {"kind": "dataset", "id": "ds_0123456789abcdef0123"}
+    assert data_of(str(tmp_path / "a.npz"))["kind"] == "npz"
+    assert data_of(str(tmp_path / "a.zip"))["kind"] == data_of(str(tmp_path))["kind"] == "image_folder"
+    with pytest.raises(InvalidRequest, match="neither digits, a data set id nor a file"):
+        data_of("digitz")

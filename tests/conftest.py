@@ -1,0 +1,86 @@
+"""What all tests share: real data, small enough, and one teacher that really knows something."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from archsearch.data import Dataset, Split, Task, load_digits
+
+# Tiny nets gain nothing from threads, and on a busy machine threads wait for one another: seven times as long here.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `shared` skip themselves where the evaluation data are absent."""
+    if not SHARED.is_dir():
+        for item in items:
+            if item.get_closest_marker("shared"):
+                item.add_marker(pytest.mark.skip(reason=f"no evaluation data in {SHARED}"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of the evaluation data; for tests marked `shared`."""
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load_digits()
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits: Dataset) -> Dataset:
+    """256 of the digits to learn from and 128 to select and test on, for what is trained or searched in a test."""
+
+    def first(split: Split, count: int) -> Split:
+        return Split(split.x_NHWC[:count], split.y_N[:count])
+
+    return replace(
+        digits,
+        train=first(digits.train, 256),
+        selection=first(digits.selection, 128),
+        test=first(digits.test, 128),
+        sha256="few" + digits.sha256[3:],
+    )
+
+
+@pytest.fixture(scope="session")
+def gray_task(digits: Dataset) -> Task:
+    """8×8 pixels, one channel, ten classes."""
+    return digits.task
+
+
+@pytest.fixture(scope="session")
+def colour_task() -> Task:
+    """32×32 pixels, three channels, a hundred classes: CIFAR-100's shape."""
+    return Task(100, 3, 32, 32, (0.51, 0.49, 0.44), (0.27, 0.26, 0.28))
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `archsearch train-teacher` leaves it: a ResNet that tells digits apart after a few epochs."""
+    from archsearch.local import train_teacher
+
+    folder = tmp_path_factory.mktemp("teacher") / "teacher"
+    train_teacher(
+        {"kind": "digits"},
+        folder,
+        model_args={"depths": [1, 1, 1], "widths": [16, 24, 32]},
+        spec={"epochs": 3, "batch_size": 64, "augment": "none"},
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def teacher(teacher_folder: Path):
+    from archsearch.request import LocalTeacher
+    from archsearch.teachers import load_teacher
+
+    return load_teacher(LocalTeacher(path=teacher_folder))

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from archsearch.errors import UnknownName
+from archsearch.proxies import Undefined, proxies
+from archsearch.proxies.evidence import observe_student, observe_teacher
+from archsearch.proxies.score import DEFAULT, check_weights, score
+
+
+def test_a_score_is_absolute(pair) -> None:
+    """Whatever else was scored in between, and with whatever weights, changes nothing."""
+    first = score(pair.evidence(seed=0))
+    other = score(pair.evidence(seed=5))
+    score(pair.evidence(seed=5), {"grad_norm": 2.0})
+    assert score(pair.fresh_evidence(seed=0)) == first != other
+
+
+def test_votes_are_weighted_nats_and_add_up(pair) -> None:
+    weights = {"hm": 1.0, "snip": 0.5, "relation": 3.0}
+    result = score(pair.evidence(), weights)
+    assert result.votes.keys() == weights.keys()
+    assert result.value == pytest.approx(sum(result.votes.values()))
+    assert result.votes["hm"] == pytest.approx(math.log(result.proxies["hm"]))
+    assert result.votes["snip"] == pytest.approx(0.5 * math.log(result.proxies["snip"]))
+    assert result.votes["relation"] == pytest.approx(3 * result.proxies["relation"])
+
+
+def test_every_proxy_is_measured_and_only_voters_vote(pair) -> None:
+    result = score(pair.evidence())
+    assert list(result.proxies) == proxies.names()
+    assert result.votes.keys() == DEFAULT.keys()
+
+
+def test_twice_the_magnitude_is_worth_ln_2(pair) -> None:
+    evidence = pair.evidence()
+    doubled = replace(evidence, weights=tuple(replace(w, gradient=2 * w.gradient) for w in evidence.weights))
+    gain = score(doubled, {"hm": 1.0, "snip": 1.0}).value - score(evidence, {"hm": 1.0, "snip": 1.0}).value
+    assert gain == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_an_unknown_voter_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'snip'") as caught:
+        check_weights({"hm": 1.0, "snp": 1.0})
+    assert caught.value.field == "search.score"
+    check_weights(None)
+    check_weights(DEFAULT)
+
+
+def test_a_dead_network_has_no_score(pair) -> None:
+    student = pair.student()
+    for parameter in student.parameters():
+        parameter.data.zero_()
+    evidence = observe_student(student, pair.x_BCHW, pair.y_B, observe_teacher(pair.teacher, pair.x_BCHW, pair.y_B))
+    with pytest.raises(Undefined, match=r"snip is 0\.0: no signal passes through the network"):
+        score(evidence, {"hm": 1.0, "snip": 1.0})
+    with pytest.raises(Undefined):
+        score(evidence)
+    assert score(evidence, {"hm": 1.0}).votes.keys() == {"hm"}
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_what_is_not_finite_does_not_vote_and_is_not_kept(pair, broken: float) -> None:
+    """A number that JSON and PostgreSQL refuse must not get into a trial."""
+    evidence = pair.evidence()
+    first = evidence.weights[0]
+    first = replace(first, gradient=torch.full_like(first.gradient, broken))
+    evidence = replace(evidence, weights=(first, *evidence.weights[1:]))
+    with pytest.raises(Undefined, match=f"snip is {broken}"):
+        score(evidence, {"snip": 1.0})
+    result = score(evidence, {"hm": 1.0})
+    assert result.proxies["snip"] is None
+    assert all(value is None or math.isfinite(value) for value in result.proxies.values())
+
+
+def test_an_undefined_proxy_that_does_not_vote_is_none(pair) -> None:
+    evidence = pair.evidence()
+    wide = replace(evidence.teacher, head_gradient_KD=torch.ones(10, 7))
+    evidence = replace(evidence, teacher=wide)
+    assert score(evidence, {"hm": 1.0}).proxies["semantic"] is None
+    with pytest.raises(Undefined, match="7"):
+        score(evidence, {"semantic": 1.0})

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+
+from alembic import command
+from archsearch.store.database import connect
+from archsearch.store.migrate import VERSION_TABLE, upgrade
+from archsearch.store.models import Row
+
+ROOT = Path(__file__).parents[2]
+
+UPGRADE = """
+import sys, time
+from pathlib import Path
+from archsearch.engine import EngineClient
+from archsearch.store.database import connect
+from archsearch.store.migrate import upgrade
+engine = connect(sys.argv[1])
+time.sleep(max(0, float(sys.argv[3]) - time.time()))
+upgrade(engine, Path(sys.argv[2]))
+EngineClient(engine).prepare()
+"""
+
+
+@pytest.fixture
+def engine(empty_url: str) -> Iterator[sa.Engine]:
+    engine = connect(empty_url)
+    yield engine
+    engine.dispose()
+
+
+def differences(engine: sa.Engine) -> list[object]:
+    with engine.connect() as connection:
+        options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        found: list[object] = compare_metadata(context, Row.metadata)
+        return found
+
+
+def test_the_migrations_build_exactly_the_models(engine: sa.Engine, tmp_path: Path) -> None:
+    assert differences(engine)
+    upgrade(engine, tmp_path / "lock")
+    assert differences(engine) == []
+    tables = set(sa.inspect(engine).get_table_names())
+    assert tables == {*Row.metadata.tables, "archsearch_version"}
+
+
+def test_a_second_upgrade_changes_nothing(engine: sa.Engine, tmp_path: Path) -> None:
+    upgrade(engine, tmp_path / "lock")
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO uploads (id, status, created_at) VALUES ('up_1', 'open', CURRENT_TIMESTAMP)")
+        )
+    upgrade(engine, tmp_path / "lock")
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT id FROM uploads")).scalars().all() == ["up_1"]
+        assert len(connection.execute(sa.text(f"SELECT * FROM {VERSION_TABLE}")).all()) == 1
+
+
+def test_processes_may_upgrade_at_the_same_moment(engine: sa.Engine, empty_url: str, tmp_path: Path) -> None:
+    # A lock file each: on PostgreSQL they might be on three machines. On SQLite they share a folder, and so the file.
+    own = engine.dialect.name == "postgresql"
+    start = str(time.time() + 2.5)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", UPGRADE, empty_url, str(tmp_path / f"lock{i if own else ''}"), start],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(3)
+    ]
+    assert [(process.communicate()[1], process.returncode) for process in running] == [("", 0)] * 3
+    with engine.connect() as connection:
+        assert len(connection.execute(sa.text(f"SELECT * FROM {VERSION_TABLE}")).all()) == 1
+
+
+def test_there_is_a_way_back(engine: sa.Engine, tmp_path: Path) -> None:
+    upgrade(engine, tmp_path / "lock")
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "alembic"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    assert sa.inspect(engine).get_table_names() == ["archsearch_version"]
+    upgrade(engine, tmp_path / "lock")
+    assert differences(engine) == []
+
+
+def test_our_folder_of_migrations_does_not_hide_the_library() -> None:
+    assert not (ROOT / "alembic" / "__init__.py").exists()
+    assert not (ROOT / "alembic" / "versions" / "__init__.py").exists()
+    program = "import alembic.command as c; print(c.__file__)"
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not Path(found.stdout).is_relative_to(ROOT / "alembic")

@@ -1,0 +1,162 @@
+"""The student as files: loads bit for bit, and of stock families without a line of our code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from archsearch import export
+from archsearch.data import Task
+from archsearch.spaces import spaces
+
+# B batch, C channels, H W space, K classes
+
+# Run outside the checkout with -I: no current directory, no environment, and a finder that refuses our package.
+PLAIN_TIMM = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "archsearch":
+            raise ImportError("archsearch is not installed here")
+
+sys.meta_path.insert(0, Refuse())
+try:
+    import archsearch
+    raise SystemExit("archsearch could be imported")
+except ImportError:
+    pass
+
+import numpy, timm, torch
+model = timm.create_model("local-dir:" + sys.argv[1], pretrained=True).eval()
+with torch.inference_mode():
+    answers = model(torch.from_numpy(numpy.load(sys.argv[2])))
+numpy.save(sys.argv[3], answers.numpy())
+assert not any(name.startswith("archsearch") for name in sys.modules)
+"""
+
+
+def student(space: str, task: Task, **changes: int) -> torch.nn.Module:
+    """A student that a training might have left: channels last, norm statistics and biases moved."""
+    here = spaces.get(space)
+    torch.manual_seed(0)
+    model = here.build({**here.smallest(task), **changes}, task).to(memory_format=torch.channels_last)
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value += 0.1 * torch.rand_like(value)
+    return model.eval()
+
+
+@pytest.fixture(params=spaces.names())
+def space(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=["gray_task", "colour_task"])
+def task(request: pytest.FixtureRequest) -> Task:
+    return request.getfixturevalue(request.param)
+
+
+def test_a_student_comes_back_bit_for_bit(space: str, task: Task, tmp_path: Path) -> None:
+    model = student(space, task)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    export.save_student(model, task, tmp_path / "student")
+    again = export.load_student(tmp_path / "student")
+    assert not again.training
+    assert again.state_dict().keys() == before.keys()
+    assert all(value.equal(before[name]) for name, value in again.state_dict().items())
+    x_BCHW = torch.rand(3, task.in_chans, task.height, task.width)
+    with torch.inference_mode():
+        assert again(x_BCHW).equal(model(x_BCHW.contiguous()))
+
+
+def test_the_config_says_what_the_student_wants_and_nothing_of_another_origin(
+    space: str, task: Task, tmp_path: Path
+) -> None:
+    export.save_student(student(space, task), task, tmp_path)
+    config = export.load_config(tmp_path)
+    pretrained = config["pretrained_cfg"]
+    assert config["num_classes"] == pretrained["num_classes"] == task.classes
+    assert pretrained["input_size"] == [task.in_chans, task.height, task.width]
+    assert pretrained["mean"] == list(task.mean)
+    assert pretrained["std"] == list(task.std)
+    assert (pretrained["tag"], pretrained["license"]) == ("archsearch", "other")
+    origin = {"url", "file", "hf_hub_id", "hf_hub_filename", "origin_url", "paper_ids", "paper_name", "source"}
+    assert not origin & pretrained.keys()
+    text = (tmp_path / "config.json").read_text()
+    assert not [word for word in ("augreg", "imagenet", "timm/", "http", "apache", "1000") if word in text.lower()]
+
+
+def test_class_names_travel_with_the_student(gray_task: Task, colour_task: Task, tmp_path: Path) -> None:
+    export.save_student(student("vit", gray_task), gray_task, tmp_path / "named")
+    assert export.load_config(tmp_path / "named")["label_names"] == list("0123456789")
+    export.save_student(student("vit", colour_task), colour_task, tmp_path / "unnamed")
+    assert not export.load_config(tmp_path / "unnamed").get("label_names")
+
+
+def test_weights_are_safetensors_and_nothing_is_pickled(gray_task: Task, tmp_path: Path) -> None:
+    export.save_student(student("vit", gray_task), gray_task, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "config.json"}
+    assert load_file(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", [name for name in spaces.names() if spaces.get(name).stock])
+def test_a_stock_student_loads_with_plain_timm_where_archsearch_is_not_to_be_had(
+    name: str, colour_task: Task, tmp_path: Path
+) -> None:
+    """Acceptance: same answers, from a folder and timm alone."""
+    model = student(name, colour_task, depth=2, heads=3, mlp_ratio=2)
+    folder, images, answers = tmp_path / "student", tmp_path / "x.npy", tmp_path / "answers.npy"
+    export.save_student(model, colour_task, folder)
+    x_BCHW = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    np.save(images, x_BCHW.numpy())
+    command = [sys.executable, "-I", "-c", PLAIN_TIMM, str(folder), str(images), str(answers)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HF_"))}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    with torch.inference_mode():
+        expected_BK = model(x_BCHW).numpy()
+    assert np.abs(expected_BK).max() > 0.01
+    np.testing.assert_allclose(np.load(answers), expected_BK, atol=1e-5, rtol=0)
+
+
+def test_the_manifest_says_versions_machine_and_how_to_load(tmp_path: Path) -> None:
+    def manifest(space: str) -> dict[str, Any]:
+        path = export.write_manifest(tmp_path / space, {"student": {"test_acc": 98.5}}, spaces.get(space))
+        return json.loads(path.read_text())
+
+    stock, own = manifest("vit"), manifest("resnet_cifar")
+    assert stock["student"] == {"test_acc": 98.5}
+    assert stock["loads_with"] == "timm"
+    assert "archsearch" in own["loads_with"]
+    assert stock["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert set(stock["versions"]) >= {"python", "archsearch", "timm", "optuna", "numpy", "safetensors"}
+    assert stock["machine"]["device"] == "cpu"
+
+
+def test_a_packed_student_loads_from_its_zip(gray_task: Task, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    export.save_student(student("vit", gray_task), gray_task, folder)
+    export.write_manifest(folder, {}, spaces.get("vit"))
+    with zipfile.ZipFile(export.pack(folder)) as archive:
+        assert archive.testzip() is None
+        archive.extractall(tmp_path / "unpacked")
+    again = export.load_student(tmp_path / "unpacked" / "student").state_dict()
+    assert all(value.equal(again[name]) for name, value in load_file(folder / "model.safetensors").items())
+
+
+def test_every_exported_file_has_a_media_type(gray_task: Task, tmp_path: Path) -> None:
+    export.save_student(student("vit", gray_task), gray_task, tmp_path)
+    export.write_manifest(tmp_path, {}, spaces.get("vit"))
+    export.pack(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == export.MEDIA_TYPES.keys()

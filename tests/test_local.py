@@ -1,0 +1,245 @@
+"""The whole job in one process, and the same job after an interruption."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import archsearch
+from archsearch.data import Dataset
+from archsearch.data.metrics import accuracy
+from archsearch.distill.train import logits
+from archsearch.errors import Cancelled, ImpossibleBudget, InvalidRequest, SearchError, TeacherError
+from archsearch.local import run, train_teacher
+from archsearch.request import parse_request
+from archsearch.search import key
+
+Report = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def body(teacher_folder: Path) -> dict[str, Any]:
+    """Six candidates of at most 40 % of the teacher, and two epochs."""
+    return {
+        "teacher": {"kind": "local", "path": str(teacher_folder)},
+        "data": {"kind": "digits"},
+        "budget": {"params_ratio": 0.4},
+        "search": {"candidates": 6, "batch_size": 16},
+        "distill": {"epochs": 2, "batch_size": 64},
+    }
+
+
+class Interrupt(Exception):
+    """What a listener raises to stand for a crash."""
+
+
+def interrupting(phase: str, at: dict[str, Any]) -> Any:
+    """A listener that raises when a report of this phase has these values."""
+
+    def listen(report: Report) -> None:
+        if report["phase"] == phase and all(report.get(name) == value for name, value in at.items()):
+            raise Interrupt
+
+    return listen
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: without_times(item) for name, item in value.items() if name != "seconds"}
+    return value
+
+
+@pytest.fixture(scope="module")
+def done(body: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path, list[Report]]:
+    """An uninterrupted run: its result, folder and reports."""
+    out, reports = tmp_path_factory.mktemp("run") / "student", []
+    return run(body, out, listener=reports.append), out, reports
+
+
+def test_a_run_finds_distils_and_exports_a_student_within_the_budget(done, digits: Dataset) -> None:
+    result, out, _ = done
+    assert {path.name for path in out.iterdir()} == {"model.safetensors", "config.json", "manifest.json"}
+    found, student = result["search"], result["student"]
+    assert (found["candidates_scored"], found["candidates_failed"], found["infeasible_scored"]) == (6, 0, 0)
+    assert student["params"] <= 0.4 * result["teacher"]["params"] == 0.4 * 31_434
+    assert student["architecture"] == found["winner"]["architecture"]
+    model = archsearch.load_student(out)
+    assert sum(p.numel() for p in model.parameters()) == student["params"]
+    assert accuracy(lambda x: logits(model, digits.task, x), digits.test) == student["test_acc"] > 15
+    assert result["data"] == {
+        "sha256": digits.sha256,
+        "classes": 10,
+        "images": {"train": 1169, "selection": 269, "test": 359},
+    }
+
+
+def test_the_manifest_holds_what_makes_the_student_again(done, teacher) -> None:
+    result, out, _ = done
+    manifest = json.loads((out / "manifest.json").read_text())
+    for part in ("search", "student", "teacher", "data"):
+        assert manifest[part] == json.loads(json.dumps(result[part]))
+    assert manifest["teacher"]["sha256"] == teacher.sha256
+    assert parse_request(manifest["request"]).search.candidates == 6
+    assert manifest["student"]["seconds"] > 0
+    assert manifest["search"]["seconds"] > 0
+
+
+def test_reports_go_through_the_phases_in_order(done) -> None:
+    phases = [report["phase"] for report in done[2]]
+    assert list(dict.fromkeys(phases)) == ["validating", "searching", "distilling", "exporting"]
+    searching = [report for report in done[2] if report["phase"] == "searching"]
+    assert [report["scored"] for report in searching] == list(range(7))
+    assert searching[-1]["progress"] == 1
+    json.dumps(done[2])
+
+
+def interrupted(body: dict[str, Any], out: Path, phase: str, **at: Any) -> None:
+    with pytest.raises(Interrupt):
+        run(body, out, listener=interrupting(phase, at))
+
+
+def test_interrupted_in_the_search_it_scores_no_candidate_twice(done, body: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "student"
+    interrupted(body, out, "searching", scored=4)
+    kept = [json.loads(line) for line in (out / ".work" / "trials.jsonl").read_text().splitlines()]
+    assert [trial["number"] for trial in kept] == [0, 1, 2, 3]
+    lines: list[str] = []
+
+    def listen(report: Report) -> None:
+        if report["phase"] == "distilling" and not lines:
+            lines.extend((out / ".work" / "trials.jsonl").read_text().splitlines())
+
+    reports: list[Report] = []
+    result = run(body, out, listener=lambda report: (listen(report), reports.append(report)))
+    trials = [json.loads(line) for line in lines]
+    assert trials[:4] == kept
+    assert len({key(trial["architecture"]) for trial in trials}) == len(trials) == 6
+    assert [report["scored"] for report in reports if report["phase"] == "searching"] == [4, 5, 6]
+    assert without_times(result) == without_times(done[0])
+    assert not (out / ".work").exists()
+
+
+def test_interrupted_in_the_distillation_it_goes_on_from_its_checkpoint(
+    done, body: dict[str, Any], tmp_path: Path
+) -> None:
+    out, reports = tmp_path / "student", []
+    interrupted(body, out, "distilling", epoch=1)
+    result = run(body, out, listener=reports.append)
+    assert {report["resumed_at"] for report in reports if report["phase"] == "distilling"} == {1}
+    assert [report["scored"] for report in reports if report["phase"] == "searching"] == [6]
+    assert without_times(result) == without_times(done[0])
+    weights = "model.safetensors"
+    assert (out / weights).read_bytes() == (done[1] / weights).read_bytes()
+
+
+def test_a_line_the_crash_cut_short_is_scored_again(done, body: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "student"
+    interrupted(body, out, "searching", scored=3)
+    trials = out / ".work" / "trials.jsonl"
+    trials.write_text(trials.read_text()[:-20])
+    reports: list[Report] = []
+    result = run(body, out, listener=reports.append)
+    assert [report["scored"] for report in reports if report["phase"] == "searching"] == [2, 3, 4, 5, 6]
+    assert without_times(result["search"]) == without_times(done[0]["search"])
+
+
+def test_another_request_in_the_same_folder_starts_afresh(body: dict[str, Any], tmp_path: Path) -> None:
+    interrupted(body, tmp_path, "searching", scored=2)
+    reports: list[Report] = []
+    run({**body, "kind": "search", "search": {**body["search"], "seed": 1}}, tmp_path, listener=reports.append)
+    assert next(report["scored"] for report in reports if report["phase"] == "searching") == 0
+
+
+def test_a_search_alone_trains_nothing(body: dict[str, Any], tmp_path: Path) -> None:
+    result = run({**body, "kind": "search"}, tmp_path)
+    assert "student" not in result
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json"}
+    winner = result["search"]["winner"]
+    assert winner["score"] == pytest.approx(sum(winner["votes"].values()))
+
+
+def test_a_distillation_alone_trains_the_architecture_it_is_given(body: dict[str, Any], tmp_path: Path) -> None:
+    architecture = {"depth": 1, "heads": 1, "mlp_ratio": 2}
+    student = {"space": "vit", "architecture": architecture}
+    result = run({**body, "kind": "distill", "budget": {}, "student": student}, tmp_path)
+    assert "search" not in result
+    assert result["student"]["architecture"] == architecture
+    assert result["student"]["space"] == "vit"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "field"),
+    [
+        ({"budget": {"params": 10}}, ImpossibleBudget, "budget"),
+        ({"teacher": {"kind": "teacher", "id": "tch_0123456789"}}, InvalidRequest, "teacher"),
+        ({"data": {"kind": "dataset", "id": "ds_0123456789"}}, InvalidRequest, "data"),
+        ({"search": {"space": "vitt"}}, InvalidRequest, "search.space"),
+        ({"search": {"score": {"snipp": 1}}}, InvalidRequest, "search.score"),
+        ({"search": {"batch_size": 1024}, "distill": {"batch_size": 4096}}, InvalidRequest, "distill.batch_size"),
+        ({"distill": {"method": "kdd"}}, InvalidRequest, "distill.method"),
+        ({"teacher": {"kind": "local", "path": "/nowhere"}}, TeacherError, "teacher.path"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_spent(
+    body: dict[str, Any], tmp_path: Path, change: dict[str, Any], error: type[Exception], field: str
+) -> None:
+    reports: list[Report] = []
+    with pytest.raises(error) as caught:
+        run({**body, **change}, tmp_path, listener=reports.append)
+    assert caught.value.field == field
+    assert {report["phase"] for report in reports} <= {"validating"}
+
+
+def test_a_search_in_which_every_candidate_fails_says_why(body: dict[str, Any], tmp_path: Path) -> None:
+    """`semantic` needs heads as wide as the teacher's 32; under this budget all are narrower."""
+    search = {"candidates": 3, "batch_size": 16, "score": {"semantic": 1.0}}
+    with pytest.raises(SearchError, match=r"none of 3 candidates.*the teacher's 32"):
+        run({**body, "kind": "search", "search": search, "budget": {"params": 6_000}}, tmp_path)
+
+
+def test_a_listener_can_cancel(body: dict[str, Any], tmp_path: Path) -> None:
+    def listen(report: Report) -> None:
+        if report.get("scored") == 1:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        run(body, tmp_path, listener=listen)
+
+
+def test_training_a_teacher_goes_on_after_an_interruption(tmp_path: Path) -> None:
+    def make(out: Path, widths: list[int], **extra: Any) -> dict[str, Any]:
+        args = {"depths": [1, 1, 1], "widths": widths}
+        return train_teacher({"kind": "digits"}, out, model_args=args, spec={"epochs": 2, "batch_size": 256}, **extra)
+
+    whole = make(tmp_path / "whole", [8, 8, 8])
+    for out in ("stopped", "changed"):
+        with pytest.raises(Interrupt):
+            make(tmp_path / out, [8, 8, 8], listener=interrupting("training", {"epoch": 1}))
+    reports: list[Report] = []
+    again = make(tmp_path / "stopped", [8, 8, 8], listener=reports.append)
+    assert {report["resumed_at"] for report in reports} == {1}
+    assert again["sha256"] == whole["sha256"]
+    # The same folder, but another network: it starts anew instead of loading the first one's checkpoint.
+    reports.clear()
+    make(tmp_path / "changed", [8, 8, 16], listener=reports.append)
+    assert {report["resumed_at"] for report in reports} == {0}
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "field"),
+    [
+        ({"kind": "digits"}, {"spec": {"epoch": 3}}, None),
+        ({"kind": "digits"}, {"spec": {"epochs": 0}}, "epochs"),
+        ({"kind": "npz"}, {}, "npz.path"),
+        ({"kind": "digits"}, {"model": "resnett18"}, "architecture"),
+    ],
+)
+def test_a_teacher_that_cannot_be_trained_says_why(
+    tmp_path: Path, source: dict[str, Any], options: dict[str, Any], field: str | None
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        train_teacher(source, tmp_path, **options)
+    assert caught.value.field == field

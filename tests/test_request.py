@@ -1,0 +1,157 @@
+"""A request says what is wrong with it, field and fix."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from archsearch.errors import InvalidRequest
+from archsearch.request import (
+    Budget,
+    ImageFolderData,
+    JobRequest,
+    LocalTeacher,
+    RegisteredTeacher,
+    TimmTeacher,
+    UploadedTeacher,
+    parse_request,
+    read_request,
+)
+
+BODY: dict[str, Any] = {
+    "teacher": {"kind": "timm", "name": "resnet18"},
+    "data": {"kind": "digits"},
+    "budget": {"params_ratio": 0.1},
+}
+STUDENT = {"space": "vit", "architecture": {"depth": 1, "heads": 1, "mlp_ratio": 1}}
+
+
+def _refused(body: Any) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_request(body)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "detail"),
+    [
+        ({"budgets": {}}, None, "unknown field 'budgets'; did you mean 'budget'?"),
+        ({"budget": {"parms": 5}}, "budget", "unknown field 'parms'; did you mean 'params'?"),
+        ({"teacher": {"kind": "timm", "nam": "x"}}, "teacher", "unknown field 'nam'; did you mean 'name'?"),
+        ({"budget": {"zzz": 5}}, "budget", "known fields: params, macs, params_ratio, macs_ratio"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest_known(part: Any, field: str | None, detail: str) -> None:
+    error = _refused({**BODY, **part})
+    assert (error.field, detail in error.detail) == (field, True), error
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"search": {"candidates": 0}}, "search.candidates"),
+        ({"search": {"score": {"hm": "much"}}}, "search.score.hm"),
+        ({"search": {"score": {"hm": float("nan")}}}, "search.score.hm"),
+        ({"distill": {"alpha": 1.5}}, "distill.alpha"),
+        ({"budget": {"params_ratio": 0}}, "budget.params_ratio"),
+        ({"teacher": {"kind": "timm", "name": ""}}, "teacher.name"),
+        ({"teacher": {"kind": "timm"}}, "teacher.name"),
+        ({"data": {"kind": "dataset", "id": "../../etc"}}, "data.id"),
+        ({"data": {"kind": "image_folder", "path": "x", "image_size": 2}}, "data.image_size"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_dotted_field(part: Any, field: str) -> None:
+    assert _refused({**BODY, **part}).field == field
+
+
+def test_the_kind_decides_what_a_teacher_or_data_is() -> None:
+    def of(teacher: Any, data: Any) -> JobRequest:
+        return parse_request({**BODY, "teacher": teacher, "data": data})
+
+    request = of({"kind": "local", "path": "t"}, {"kind": "image_folder", "path": "d"})
+    assert (type(request.teacher), type(request.data)) == (LocalTeacher, ImageFolderData)
+    request = of({"kind": "teacher", "id": "tch_0123456789"}, {"kind": "digits"})
+    assert type(request.teacher) is RegisteredTeacher
+
+
+def test_an_unknown_kind_names_the_known_ones() -> None:
+    error = _refused({**BODY, "teacher": {"kind": "tim", "name": "x"}})
+    assert error.field == "teacher"
+    assert "'timm'" in error.detail
+    assert _refused({**BODY, "data": {"path": "x.npz"}}).field == "data"
+
+
+def test_a_server_path_cannot_be_uploaded_as_a_teacher() -> None:
+    assert _refused({**BODY, "teacher": {"kind": "upload", "upload": "up_0123456789"}}).field == "teacher"
+
+
+@pytest.mark.parametrize(
+    ("part", "detail"),
+    [
+        ({"mean": [0.5]}, "mean has 1 values for 3 channels"),
+        ({"mean": [0.5] * 3, "std": [1, 0, 1]}, "std must be positive"),
+    ],
+)
+def test_an_uploaded_teachers_normalisation_fits_its_channels(part: Any, detail: str) -> None:
+    source = {"upload": "up_0123456789", "architecture": "resnet18", "num_classes": 10}
+    assert UploadedTeacher.model_validate(source).in_chans == 3
+    with pytest.raises(ValueError, match=detail):
+        UploadedTeacher.model_validate({**source, **part})
+
+
+def test_a_search_needs_a_budget() -> None:
+    assert "set at least one limit" in _refused({**BODY, "budget": {}}).detail
+    assert "set at least one limit" in _refused({**BODY, "budget": {}, "kind": "search"}).detail
+    assert parse_request({**BODY, "budget": {}, "kind": "distill", "student": STUDENT}).budget.unlimited
+
+
+@pytest.mark.parametrize("part", [{"kind": "distill"}, {"student": STUDENT}, {"kind": "search", "student": STUDENT}])
+def test_only_a_distillation_has_a_student_and_always_one(part: Any) -> None:
+    assert "needs a student" in _refused({**BODY, **part}).detail
+
+
+def test_an_error_about_the_whole_request_names_no_field() -> None:
+    assert _refused({**BODY, "kind": "distill"}).field is None
+    assert _refused(None).field is None
+
+
+def test_a_request_survives_json() -> None:
+    request = parse_request(
+        {
+            **BODY,
+            "data": {"kind": "npz", "path": "/tmp/a.npz"},
+            "search": {"score": {"hm": 1, "snip": 0.5}, "time_limit_s": 3},
+            "distill": {"lr": 0.02},
+        }
+    )
+    assert parse_request(json.loads(request.model_dump_json())) == request
+    assert parse_request(request.model_dump(mode="json")) == request
+
+
+def test_a_request_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        parse_request(BODY).name = "other"
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml", ".json"])
+def test_files_become_requests(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"request{suffix}"
+    path.write_text(json.dumps(BODY) if suffix == ".json" else yaml.safe_dump(BODY))
+    assert read_request(path) == parse_request(BODY)
+    assert read_request(path).teacher == TimmTeacher(name="resnet18")
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.yaml", b"a: ["), ("a.json", b"{"), ("a.yaml", b"\xff\xfe\x00")])
+def test_an_unreadable_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidRequest, match="is not readable"):
+        read_request(tmp_path / name)
+
+
+def test_a_budget_describes_the_limits_that_are_set() -> None:
+    assert Budget(params=1000, macs_ratio=0.5).describe() == "params ≤ 1000 and macs_ratio ≤ 0.5"
+    assert Budget().describe() == "no limit"
