@@ -205,10 +205,11 @@ def test_sizes_words_and_switches_are_welcome(source: UploadedTeacher) -> None:
 
 @pytest.mark.parametrize("name", ["local-dir:/etc", "local_dir:/etc", "file:/etc/passwd", "https://example.org/a"])
 def test_a_client_names_no_path(source: UploadedTeacher, name: str) -> None:
-    for asked in (TimmTeacher(name=name), source.model_copy(update={"architecture": name})):
+    uploaded = source.model_copy(update={"architecture": name})
+    for asked, field in ((TimmTeacher(name=name), "source.name"), (uploaded, "source.architecture")):
         with pytest.raises(InvalidRequest, match="no timm model a client may ask for") as caught:
             check_source(asked)
-        assert caught.value.field == "source.name"
+        assert caught.value.field == field
     assert type(refused(TimmTeacher(name=name))) is InvalidRequest
     with pytest.raises(InvalidRequest):  # weights are uploaded; the hub is no architecture
         check_source(source.model_copy(update={"architecture": "hf-hub:a/b"}))
