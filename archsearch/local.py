@@ -48,12 +48,10 @@ def run(
     result: dict[str, Any] = {"teacher": story.validate(teller)}
     architecture = dict(request.student.architecture) if request.student else {}
     if request.kind != "distill":
-        started = time.monotonic()
-        result["search"] = {**story.find(teller), "seconds": time.monotonic() - started}
+        result["search"] = ledger.once("search", lambda: _timed(lambda: story.find(teller)))
         architecture = result["search"]["winner"]["architecture"]
     if request.kind != "search":
-        started = time.monotonic()
-        student = {**story.distil(teller, architecture, out), "seconds": time.monotonic() - started}
+        student = _timed(lambda: story.distil(teller, architecture, out))
         last = story.finish(teller, architecture, out, student)
         result = {**result, "student": last["student"], "teacher": {**result["teacher"], **last["teacher"]}}
     result["data"] = story.describe_data(teller.dataset)
@@ -75,6 +73,18 @@ class FolderLedger:
             kept.write_text(body)
         self.path = folder / "trials.jsonl"
 
+    def once(self, phase: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """A phase's result, kept when it ends: a finished search is not gone through again, whatever its time limit."""
+        kept = self.folder / f"{phase}.json"
+        if kept.is_file():
+            found: dict[str, Any] = json.loads(kept.read_text())
+            return found
+        result = run()
+        partial = kept.with_suffix(".partial")
+        partial.write_text(json.dumps(result))
+        partial.replace(kept)
+        return result
+
     def trials(self) -> Sequence[Trial]:
         if not self.path.is_file():
             return []
@@ -91,6 +101,11 @@ class FolderLedger:
 
     def report(self, report: dict[str, Any]) -> None:
         self.listener(report)
+
+
+def _timed(phase: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    started = time.monotonic()
+    return {**phase(), "seconds": time.monotonic() - started}
 
 
 def _trial(values: dict[str, Any]) -> Trial:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from archsearch.data.task import Dataset, Task
+from archsearch.errors import ImpossibleBudget
 from archsearch.hardware import fits, measure
 from archsearch.proxies import Undefined
 from archsearch.proxies.evidence import NetworkEvidence, observe_student, observe_teacher
@@ -214,7 +215,10 @@ def _repair(
     architecture = dict(architecture)
     steps = {parameter.name: parameter for parameter in parameters}
     while not fits(space.cost(architecture, task), limit):
-        name = rng.choice([name for name, p in steps.items() if architecture[name] > p.low])
+        shrinkable = [name for name, p in steps.items() if architecture[name] > p.low]
+        if not shrinkable:
+            raise ImpossibleBudget(f"the smallest network of {space.name} is beyond {limit}", field="budget")
+        name = rng.choice(shrinkable)
         architecture[name] -= steps[name].step
     return architecture
 

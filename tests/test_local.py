@@ -129,7 +129,7 @@ def test_interrupted_in_the_distillation_it_goes_on_from_its_checkpoint(
     interrupted(body, out, "distilling", epoch=1)
     result = run(body, out, listener=reports.append)
     assert {report["resumed_at"] for report in reports if report["phase"] == "distilling"} == {1}
-    assert [report["scored"] for report in reports if report["phase"] == "searching"] == [6]
+    assert not [report for report in reports if report["phase"] == "searching"]
     assert without_times(result) == without_times(done[0])
     weights = "model.safetensors"
     assert (out / weights).read_bytes() == (done[1] / weights).read_bytes()
