@@ -57,6 +57,9 @@ class UploadedTeacher(Spec):
 
     kind: Literal["upload"] = "upload"
     upload: Id = Field(description="Completed upload holding the safetensors file.")
+    config: dict[str, Any] | None = Field(
+        None, description="The config.json timm saved beside the weights; gives every field below that is not given."
+    )
     architecture: str = Field(min_length=1, max_length=200, description="timm model name, e.g. resnet18.")
     model_args: dict[str, Any] = Field({}, description="Keyword arguments for timm.create_model.")
     num_classes: int = Field(ge=2, description="Classes the head tells apart.")
@@ -67,6 +70,14 @@ class UploadedTeacher(Spec):
     )
     input_size: int | None = Field(None, ge=1, le=1024, description="Height and width in pixels the weights expect.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_config(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("config") is not None:
+            given = {name: field for name, field in value.items() if name != "config"}
+            return {**teacher_fields(value["config"]), **given}
+        return value
+
     @model_validator(mode="after")
     def _check_normalisation(self) -> UploadedTeacher:
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -75,6 +86,34 @@ class UploadedTeacher(Spec):
         if self.std is not None and min(self.std) <= 0:
             raise ValueError("std must be positive")
         return self
+
+
+# Arguments of timm.create_model that read files, reach for the network or change what is returned.
+FORBIDDEN_ARGS = frozenset(
+    {
+        "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "features_only",
+        "num_classes", "in_chans", "scriptable", "exportable", "no_jit", "pruned", "device", "dtype",
+    }
+)  # fmt: skip
+
+
+def teacher_fields(config: Any) -> dict[str, Any]:
+    """The fields of an `UploadedTeacher` that a timm config.json holds; raises ValueError when it is not timm's."""
+    try:
+        pretrained = config["pretrained_cfg"]
+        in_chans, height, _ = pretrained["input_size"]
+        args = config.get("model_args", {})
+        return {
+            "architecture": config["architecture"],
+            "model_args": {name: value for name, value in args.items() if name not in FORBIDDEN_ARGS},
+            "num_classes": config["num_classes"],
+            "in_chans": in_chans,
+            "mean": pretrained["mean"],
+            "std": pretrained["std"],
+            "input_size": height,
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"config is not a config.json of timm's: {error!r}") from None
 
 
 class RegisteredTeacher(Spec):

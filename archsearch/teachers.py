@@ -18,16 +18,11 @@ from typing import TYPE_CHECKING, Any
 from archsearch.data.metrics import accuracy
 from archsearch.data.task import Dataset, Task
 from archsearch.errors import InvalidRequest, TeacherError, UnknownName
-from archsearch.request import LocalTeacher, TimmTeacher, UploadedTeacher
+from archsearch.request import FORBIDDEN_ARGS, LocalTeacher, TimmTeacher, UploadedTeacher, teacher_fields
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Arguments of timm.create_model that read files, reach for the network or change what is returned.
-_FORBIDDEN_ARGS = {
-    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "features_only",
-    "num_classes", "in_chans", "scriptable", "exportable", "no_jit", "pruned", "device", "dtype",
-}  # fmt: skip
 _LARGEST_ARG = 65_536
 
 
@@ -144,21 +139,9 @@ def check_teacher(teacher: Teacher, dataset: Dataset) -> float:
 def describe_folder(folder: Path) -> dict[str, Any]:
     """The fields of an `UploadedTeacher` (all but `upload`) that a timm `local-dir:` folder's config.json holds."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        pretrained = config["pretrained_cfg"]
-        args = {name: value for name, value in config.get("model_args", {}).items() if name not in _FORBIDDEN_ARGS}
-        in_chans, height, _ = pretrained["input_size"]
-        return {
-            "architecture": config["architecture"],
-            "model_args": args,
-            "num_classes": config["num_classes"],
-            "in_chans": in_chans,
-            "mean": pretrained["mean"],
-            "std": pretrained["std"],
-            "input_size": height,
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TeacherError(f"{folder}/config.json is not timm's: {error!r}", field="teacher.path") from None
+        return teacher_fields(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise TeacherError(f"{folder}/config.json is not timm's: {error}", field="teacher.path") from None
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -336,7 +319,7 @@ def _require_knowledge(name: str, measured: float, dataset: Dataset) -> None:
 
 def _check_args(args: Mapping[str, Any], field: str) -> None:
     for name, value in args.items():
-        if name in _FORBIDDEN_ARGS:
+        if name in FORBIDDEN_ARGS:
             raise InvalidRequest("is not yours to set; use the fields beside model_args", field=f"{field}.{name}")
         _check_value(value, f"{field}.{name}")
 

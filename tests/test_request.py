@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from archsearch.errors import InvalidRequest
 from archsearch.request import (
@@ -155,3 +156,31 @@ def test_an_unreadable_file_is_named(tmp_path: Path, name: str, content: bytes) 
 def test_a_budget_describes_the_limits_that_are_set() -> None:
     assert Budget(params=1000, macs_ratio=0.5).describe() == "params ≤ 1000 and macs_ratio ≤ 0.5"
     assert Budget().describe() == "no limit"
+
+
+CONFIG = {
+    "architecture": "cifar_resnet",
+    "num_classes": 10,
+    "model_args": {"depths": [1, 1, 1], "num_classes": 10, "in_chans": 1},
+    "pretrained_cfg": {"input_size": [1, 8, 8], "mean": [0.3], "std": [0.4]},
+}
+
+
+def test_an_uploaded_teacher_takes_timms_config_for_its_fields() -> None:
+    teacher = UploadedTeacher.model_validate({"upload": "up_0123456789", "config": CONFIG, "mean": [0.25]})
+    assert (teacher.architecture, teacher.num_classes, teacher.in_chans, teacher.input_size) == (
+        "cifar_resnet",
+        10,
+        1,
+        8,
+    )
+    assert teacher.model_args == {"depths": [1, 1, 1]}
+    assert (teacher.mean, teacher.std) == ([0.25], [0.4])  # what is given beside the config wins
+    assert teacher.config is None
+    assert UploadedTeacher.model_validate(teacher.model_dump()) == teacher
+
+
+@pytest.mark.parametrize("config", [{"architecture": "resnet18"}, {"pretrained_cfg": 3}, {"pretrained_cfg": {}}])
+def test_a_config_that_is_not_timms_is_refused(config: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"config is not a config\.json of timm's"):
+        UploadedTeacher.model_validate({"upload": "up_0123456789", "config": config})
