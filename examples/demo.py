@@ -52,7 +52,7 @@ RECIPES = {
     ),
     "cifar100": Recipe(
         teacher_args={"depths": [9, 9, 9], "widths": [16, 32, 64]},
-        teacher_spec={"epochs": 15, "batch_size": 64, "lr": 0.1, "augment": "crop_flip"},
+        teacher_spec={"epochs": 18, "batch_size": 64, "augment": "crop_flip"},
         budget={"params_ratio": 0.35, "macs_ratio": 0.35},
         search={"space": "resnet_cifar", "candidates": 64},
         distill={"epochs": 20, "batch_size": 128, "augment": "crop_flip"},
