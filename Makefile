@@ -9,10 +9,10 @@ PIP    := $(BIN)/pip install --disable-pip-version-check --quiet -c constraints.
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.ready ## The main job on handwritten digits, from teacher to downloaded student (about 4 minutes with installation)
+demo: $(VENV)/.ready ## The main job on handwritten digits, from teacher to downloaded student (about 3 minutes with installation)
 	$(BIN)/python examples/demo.py
 
-demo-cifar: $(VENV)/.ready ## The same on 12,000 CIFAR-100 images with a ResNet-56 teacher (about 40 minutes)
+demo-cifar: $(VENV)/.ready ## The same on 12,000 CIFAR-100 images with a ResNet-56 teacher (about 25 minutes)
 	$(BIN)/python examples/demo.py --data cifar100
 
 test: $(VENV)/.ready-dev ## The fast tests (under 5 minutes)
