@@ -22,7 +22,8 @@ def measure(space: Space, architecture: Architecture, task: Task) -> Cost:
     import torch
 
     with torch.device("meta"):
-        model = space.build(architecture, task)
+        # torch's counter trips over views of trainable parameters (class tokens).
+        model = space.build(architecture, task).requires_grad_(False)
     return measure_model(model, (task.in_chans, task.height, task.width))
 
 

@@ -13,8 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Lowest first; a room may import its own floor and those below.
 FLOORS = (
-    {"request", "settings", "registry", "errors"},
+    {"request", "settings", "registry", "errors", "precision"},
     {"spaces", "teachers", "models", "data", "kernels"},
+    {"evidence"},
     {"proxies", "hardware"},
     {"search", "distill", "export", "store", "engine"},
     {"story"},

@@ -6,32 +6,118 @@ import pytest
 import torch
 from torch.nn.functional import kl_div
 
-from archsearch.kernels import relation, softened_kl
+from archsearch.kernels import cka, correlation, effective_rank, gram, relation, softened_kl
 
 # B batch, C channels, H W space, D features, K classes
 
 
+def test_gram_by_hand() -> None:
+    gram_BB = gram(torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]))
+    assert gram_BB.tolist() == [[1, 0, 1], [0, 4, 2], [1, 2, 2]]
+
+
+def test_gram_flattens_any_map() -> None:
+    x_BCHW = torch.randn(5, 3, 4, 2, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(gram(x_BCHW), torch.einsum("achw,bchw->ab", x_BCHW, x_BCHW))
+    channels_last = x_BCHW.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(gram(channels_last), gram(x_BCHW))
+
+
+@pytest.mark.parametrize("kernel", [gram, correlation])
+def test_what_is_made_of_bf16_features_is_summed_in_float32(kernel) -> None:
+    # Sums of 300 entries, of which bf16 would keep eight bits.
+    x_BD = torch.randn(4, 300, generator=torch.Generator().manual_seed(0)).bfloat16()
+    kernel_BB = kernel(x_BD)
+    assert kernel_BB.dtype == torch.float32
+    assert kernel_BB.equal(kernel(x_BD.float()))
+
+
 def test_relation_by_hand() -> None:
-    # Gram of (1,0), (0,2), (1,1) is [[1,0,1],[0,4,2],[1,2,2]]; its rows have lengths √2, √20 and 3.
-    relation_BB = relation(torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]))
+    # Rows of [[1,0,1],[0,4,2],[1,2,2]] have lengths √2, √20 and 3.
+    relation_BB = relation(torch.tensor([[1.0, 0.0, 1.0], [0.0, 4.0, 2.0], [1.0, 2.0, 2.0]]))
     r2, r20 = 2**-0.5, 20**-0.5
     expected_BB = torch.tensor([[r2, 0, r2], [0, 4 * r20, 2 * r20], [1 / 3, 2 / 3, 2 / 3]])
     torch.testing.assert_close(relation_BB, expected_BB)
 
 
-def test_relation_flattens_any_map_and_forgets_a_common_scale() -> None:
-    x_BCHW = torch.randn(5, 3, 4, 2, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(relation(x_BCHW), relation(7 * x_BCHW.flatten(1)))
-    assert relation(x_BCHW).shape == (5, 5)
+def test_relation_forgets_a_common_scale() -> None:
+    x_BD = torch.randn(5, 24, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(relation(gram(x_BD)), relation(gram(7 * x_BD)))
 
 
 def test_relation_of_a_dead_sample_is_zero_and_not_nan() -> None:
-    relation_BB = relation(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+    relation_BB = relation(gram(torch.tensor([[0.0, 0.0], [1.0, 1.0]])))
     assert relation_BB.tolist() == [[0, 0], [0, 1]]
 
 
-def test_relation_is_computed_in_float32() -> None:
-    assert relation(torch.ones(2, 3, dtype=torch.bfloat16)).dtype == torch.float32
+def test_correlation_by_hand() -> None:
+    # Centred: (−1,0,1), (−1,1,0), (1,0,−1), each of length √2.
+    correlation_BB = correlation(torch.tensor([[1.0, 2.0, 3.0], [5.0, 7.0, 6.0], [3.0, 2.0, 1.0]]))
+    torch.testing.assert_close(correlation_BB, torch.tensor([[1, 0.5, -1], [0.5, 1, -0.5], [-1, -0.5, 1]]))
+
+
+def test_correlation_is_numpys_and_forgets_each_samples_own_scale_and_offset() -> None:
+    x_BCHW = torch.randn(5, 3, 4, 2, generator=torch.Generator().manual_seed(0))
+    correlation_BB = correlation(x_BCHW)
+    torch.testing.assert_close(correlation_BB, torch.corrcoef(x_BCHW.flatten(1)))
+    moved_BCHW = x_BCHW * torch.tensor([1, 2, 3, 1e-3, 1e3]).view(5, 1, 1, 1) + 0.5
+    torch.testing.assert_close(correlation(moved_BCHW), correlation_BB, atol=1e-3, rtol=0)
+
+
+def test_a_sample_without_variance_correlates_with_none() -> None:
+    correlation_BB = correlation(torch.tensor([[0.0, 0.0, 0.0], [2.0, 2.0, 2.0], [1.0, 2.0, 3.0]]))
+    torch.testing.assert_close(correlation_BB, torch.diag(torch.tensor([0.0, 0.0, 1.0])))
+
+
+def test_correlation_of_tiny_gradients_is_not_lost() -> None:
+    x_BD = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(correlation(1e-15 * x_BD), correlation(x_BD))
+
+
+def test_cka_by_hand() -> None:
+    # Of one feature CKA is the squared correlation: (0,1,2) and (0,0,3), centred (−1,0,1) and (−1,−1,2), 3²/(2·6).
+    a_BB, b_BB = gram(torch.tensor([[0.0], [1.0], [2.0]])), gram(torch.tensor([[0.0], [0.0], [3.0]]))
+    assert cka(a_BB, b_BB).item() == pytest.approx(0.75)
+    assert cka(a_BB, gram(torch.tensor([[1.0], [0.0], [1.0]]))).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_cka_forgets_scale_offset_and_rotation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x_BD, y_BD = (torch.randn(6, 4, generator=generator) for _ in range(2))
+    rotation_DD = torch.linalg.qr(torch.randn(4, 4, generator=generator)).Q
+    assert cka(gram(x_BD), gram(3 * x_BD @ rotation_DD + 2)).item() == pytest.approx(1, abs=1e-5)
+    between = cka(gram(x_BD), gram(y_BD)).item()
+    assert 0 < between < 1
+    assert cka(gram(y_BD), gram(x_BD + 5)).item() == pytest.approx(between, abs=1e-5)
+
+
+def test_cka_with_what_tells_no_samples_apart_is_zero() -> None:
+    x_BB = gram(torch.tensor([[0.0], [1.0], [2.0]]))
+    for same_BB in (torch.zeros(3, 3), torch.ones(3, 3)):
+        assert cka(x_BB, same_BB).item() == 0
+
+
+def test_effective_rank_by_hand() -> None:
+    assert effective_rank(torch.eye(5)).item() == pytest.approx(5)
+    assert effective_rank(torch.ones(5, 5)).item() == pytest.approx(1)
+    # Eigenvalues 3 and 1: shares 3/4 and 1/4.
+    expected = math.exp(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
+    assert effective_rank(torch.tensor([[2.0, 1.0], [1.0, 2.0]])).item() == pytest.approx(expected)
+    assert effective_rank(torch.tensor([[2e-9, 1e-9], [1e-9, 2e-9]])).item() == pytest.approx(expected)
+
+
+def test_effective_rank_of_nothing_is_zero() -> None:
+    assert effective_rank(torch.zeros(4, 4)).item() == 0
+
+
+def test_effective_rank_takes_what_rounding_made_negative_for_zero() -> None:
+    assert effective_rank(torch.diag(torch.tensor([1.0, -1e-6, 0.0]))).item() == pytest.approx(1)
+
+
+def test_effective_rank_is_not_found_in_half_precision() -> None:
+    rank = effective_rank(torch.eye(3, dtype=torch.bfloat16))
+    assert rank.dtype == torch.float64
+    assert rank.item() == pytest.approx(3)
 
 
 def test_softened_kl_by_hand() -> None:

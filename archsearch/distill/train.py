@@ -8,7 +8,6 @@ import math
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +18,7 @@ from archsearch.distill import checkpoint
 from archsearch.distill.augment import augment
 from archsearch.distill.loss import losses
 from archsearch.errors import InvalidRequest, TrainingError
+from archsearch.precision import autocast
 from archsearch.request import DistillSpec
 from archsearch.teachers import Teacher, fingerprint, normalise
 
@@ -119,21 +119,6 @@ def check_distill(spec: DistillSpec, images: int) -> None:
         raise InvalidRequest(
             f"{spec.batch_size} is more than the {images} training images there are", field="distill.batch_size"
         )
-
-
-def autocast(precision: Literal["auto", "fp32", "bf16"]) -> AbstractContextManager[object]:
-    """bf16 where asked for or, with `auto`, where the processor computes in it; elsewhere it would be slower."""
-    import torch
-
-    if precision == "fp32" or (precision == "auto" and not _has_bf16()):
-        return nullcontext()
-    return torch.autocast("cpu", dtype=torch.bfloat16)
-
-
-def _has_bf16() -> bool:
-    import torch
-
-    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 class _Run:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from archsearch.proxies.evidence import Evidence
+from archsearch.evidence import Evidence
 from archsearch.proxies.proxy import proxy
 
 
-@proxy("data", "gradients", "teacher", magnitude=True, source="Abdelfattah et al. 2021, section 3.1")
+@proxy(
+    "data",
+    "labels",
+    "gradients",
+    reads={"label_gradients"},
+    magnitude=True,
+    source="Abdelfattah et al. 2021, section 3.1",
+)
 def grad_norm(ev: Evidence) -> float:
-    """How strongly the distillation loss pulls: the sum over weight matrices of ‖∂L/∂θ‖₂."""
-    return sum(float(weight.gradient.norm()) for weight in ev.weights)
+    """How strongly the labels' loss pulls: the sum over weight matrices of ‖∂L/∂θ‖₂."""
+    return sum(float(weight.gradient.norm()) for weight in ev.label_gradients)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from archsearch.proxies.evidence import Evidence
+from archsearch.evidence import Evidence
 from archsearch.proxies.proxy import proxy
 
 
 @proxy(magnitude=True, source="the baseline every score has to beat")
 def params(ev: Evidence) -> float:
     """Size: the number of entries of all weight matrices, the classifier's left out, whose size is the task's."""
-    return float(sum(weight.value.numel() for weight in ev.weights if not weight.is_head))
+    return float(sum(layer.params for layer in ev.layers if not layer.is_head))

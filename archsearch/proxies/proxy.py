@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from archsearch.proxies.evidence import Evidence
+from archsearch.evidence import Evidence, Read
 from archsearch.registry import Registry
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Measure = Callable[[Evidence], "float | Tensor"]
+F = TypeVar("F", bound=Measure)
 Need = Literal["data", "labels", "gradients", "teacher"]
 
 
@@ -22,16 +27,19 @@ class Proxy:
     """A zero-cost proxy.
 
     Attributes:
-        measure: The proxy as published, from evidence to a number; higher is better.
+        measure: The proxy as published, from evidence to a number (0-d tensors may stay on their
+            device); higher is better.
         needs: What the number depends on beyond the network itself.
+        reads: The measurements it looks at, which are made for it; shapes are always there.
         magnitude: Whether it is a positive magnitude, whose vote in nats is its logarithm. Otherwise it votes as it is.
         source: Paper and equation.
     """
 
     name: str
     doc: str
-    measure: Callable[[Evidence], float]
+    measure: Measure
     needs: frozenset[Need]
+    reads: frozenset[Read]
     magnitude: bool
     source: str
 
@@ -49,15 +57,13 @@ class Proxy:
 proxies: Registry[Proxy] = Registry("proxy", "archsearch.proxies")
 
 
-def proxy(
-    *needs: Need, magnitude: bool, source: str
-) -> Callable[[Callable[[Evidence], float]], Callable[[Evidence], float]]:
+def proxy(*needs: Need, reads: Collection[Read] = (), magnitude: bool, source: str) -> Callable[[F], F]:
     """Register a function under its own name."""
 
-    def register(measure: Callable[[Evidence], float]) -> Callable[[Evidence], float]:
+    def register(measure: F) -> F:
         doc = (measure.__doc__ or "").strip().splitlines()[0]
         name = measure.__name__
-        proxies.add(name, Proxy(name, doc, measure, frozenset(needs), magnitude, source))
+        proxies.add(name, Proxy(name, doc, measure, frozenset(needs), frozenset(reads), magnitude, source))
         return measure
 
     return register

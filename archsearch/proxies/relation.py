@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from archsearch.proxies.evidence import Evidence
+from typing import TYPE_CHECKING
+
+from archsearch import kernels
+from archsearch.evidence import Evidence
 from archsearch.proxies.proxy import Undefined, proxy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @proxy(
-    "data", "teacher", magnitude=False, source="DisWOT, Dong et al. 2023, eq. 6; here over all stages, trained teacher"
+    "data",
+    "teacher",
+    reads={"relations"},
+    magnitude=False,
+    source="DisWOT, Dong et al. 2023, eq. 6; here over all stages, trained teacher",
 )
 def relation(ev: Evidence) -> float:
     """Minus the mean squared distance between student's and teacher's sample relations, averaged over stages.
@@ -15,11 +25,19 @@ def relation(ev: Evidence) -> float:
     Stages are matched by relative depth, the last to the last. Relations are B×B whatever the networks' widths and
     resolutions, so nothing has to be projected: −‖G_T − G_S‖²_F / B² for each pair.
     """
-    pairs = match_stages(len(ev.student.relations_BB), len(ev.teacher.relations_BB))
+    gaps = [
+        (kernels.relation(s_BB) - kernels.relation(t_BB)).square().mean().item() for s_BB, t_BB in matched_grams(ev)
+    ]
+    return -sum(gaps) / len(gaps)
+
+
+def matched_grams(ev: Evidence) -> list[tuple[Tensor, Tensor]]:
+    """The Gram matrices of student and teacher at equal relative depth."""
+    students, teachers = ev.student.grams_BB, ev.teacher.grams_BB
+    pairs = match_stages(len(students), len(teachers))
     if not pairs:
         raise Undefined("one of the networks names no stages")
-    gaps = [(ev.student.relations_BB[s] - ev.teacher.relations_BB[t]).square().mean().item() for s, t in pairs]
-    return -sum(gaps) / len(gaps)
+    return [(students[s], teachers[t]) for s, t in pairs]
 
 
 def match_stages(students: int, teachers: int) -> list[tuple[int, int]]:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 
-from archsearch.proxies.evidence import Evidence
+from archsearch.evidence import Evidence
 from archsearch.proxies.proxy import Undefined, proxy
 
 
-@proxy("data", "gradients", "teacher", magnitude=True, source="this project; SNIP over the gradient's norm")
+@proxy(
+    "data",
+    "gradients",
+    "teacher",
+    reads={"gradients"},
+    magnitude=True,
+    source="this project; SNIP over the gradient's norm",
+)
 def relative_snip(ev: Evidence) -> float:
     """SNIP without reward for exploding gradients: Σ |θ · ∂L/∂θ| / ‖∂L/∂θ‖₂ over weight matrices.
 
@@ -16,7 +23,7 @@ def relative_snip(ev: Evidence) -> float:
     narrow networks it grows with every layer, and plain SNIP mistakes that for merit. What is left is how widely the
     gradient is spread over the weights. The value is the same for any multiple of the loss.
     """
-    squares: float = sum(weight.gradient.square().sum().item() for weight in ev.weights)
+    squares: float = sum(weight.gradient.square().sum().item() for weight in ev.gradients)
     if not squares > 0:
         raise Undefined("no gradient reaches the weights")
-    return sum((weight.value * weight.gradient).abs().sum().item() for weight in ev.weights) / math.sqrt(squares)
+    return sum((weight.value * weight.gradient).abs().sum().item() for weight in ev.gradients) / math.sqrt(squares)

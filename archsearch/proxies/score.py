@@ -8,14 +8,14 @@ its logarithm, so "twice as much" weighs the same in every voter and one that is
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from archsearch.proxies.evidence import Evidence
+from archsearch.evidence import Evidence, Read
 from archsearch.proxies.proxy import Undefined, proxies
 
-# Unit weights: nothing here is fitted. docs/decisions/0003-first-score.md says why these two.
-DEFAULT: Mapping[str, float] = {"params": 1.0, "relative_snip": 1.0}
+# Unit weights: nothing here is fitted. docs/decisions/0006-score.md says why these three.
+DEFAULT: Mapping[str, float] = {"capacity": 1.0, "gradient_rank": 1.0, "isometry": 1.0}
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,58 @@ def check_weights(weights: Mapping[str, float] | None, *, field: str = "search.s
         proxies.get(name, field=field)
 
 
+def reads(weights: Mapping[str, float] | None = None) -> frozenset[Read]:
+    """What has to be measured for these voters."""
+    voters = DEFAULT if weights is None else weights
+    return frozenset[Read]().union(*(proxies.get(name).reads for name in voters))
+
+
 def score(evidence: Evidence, weights: Mapping[str, float] | None = None) -> Score:
-    """Measure every proxy and add up the voters.
+    """Evaluate every proxy the evidence allows, and add up the voters.
 
     Raises:
         Undefined: A voter has no value for this candidate (a dead or disconnected network, for example).
     """
     voters = DEFAULT if weights is None else weights
     measured: dict[str, float | None] = {}
-    votes: dict[str, float] = {}
+    reasons: dict[str, Undefined] = {}
+    raw = {}
     for proxy in proxies:
-        try:
-            value = proxy.measure(evidence)
-            # A trial is kept as JSON, which has no word for what is not finite.
-            measured[proxy.name] = value if math.isfinite(value) else None
-            if proxy.name in voters:
-                votes[proxy.name] = voters[proxy.name] * proxy.nats(value)
-        except Undefined:
-            if proxy.name in voters:
-                raise
-            measured[proxy.name] = None
-    return Score(value=sum(votes.values()), proxies=measured, votes=votes)
+        if proxy.name in voters or proxy.reads <= evidence.measured.keys():
+            try:
+                raw[proxy.name] = proxy.measure(evidence)
+            except Undefined as reason:
+                measured[proxy.name], reasons[proxy.name] = None, reason
+    values = dict(zip(raw, _floats(raw.values()), strict=True))
+    # A trial is kept as JSON, which has no word for what is not finite.
+    measured |= {name: value if math.isfinite(value) else None for name, value in values.items()}
+    votes = {}
+    for name, weight in voters.items():
+        if name in reasons:
+            raise reasons[name]
+        votes[name] = weight * proxies.get(name).nats(values[name])
+    return Score(value=sum(votes.values()), proxies=dict(sorted(measured.items())), votes=votes)
+
+
+def mean(scores: Sequence[Score]) -> Score:
+    """The mean of one candidate's scores over seeds; a proxy undefined for one seed has no mean."""
+    if len(scores) == 1:
+        return scores[0]
+
+    def average(values: list[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if len(known) == len(values) else None
+
+    measured = {name: average([score.proxies[name] for score in scores]) for name in scores[0].proxies}
+    votes = {name: sum(score.votes[name] for score in scores) / len(scores) for name in scores[0].votes}
+    return Score(sum(votes.values()), measured, votes)
+
+
+def _floats(values: Iterable[object]) -> list[float]:
+    """Numbers and 0-d tensors as floats; tensors come from their device together, in one wait for it."""
+    import torch
+
+    values = list(values)
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    fetched = iter(torch.stack([t.double().reshape(()) for t in tensors]).tolist() if tensors else [])
+    return [next(fetched) if isinstance(value, torch.Tensor) else float(value) for value in values]  # type: ignore[arg-type]

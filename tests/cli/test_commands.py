@@ -71,7 +71,7 @@ def test_spaces_as_json() -> None:
 def test_proxies_as_json() -> None:
     rows = {row["name"]: row for row in json.loads(invoke("proxies", "--json"))}
     assert list(rows) == proxies.names()
-    assert rows["snip"]["needs"] == ["data", "gradients", "teacher"]
+    assert rows["kd_snip"]["needs"] == ["data", "gradients", "teacher"]
     assert {name: row["default_weight"] for name, row in rows.items() if row["default_weight"]} == dict(DEFAULT)
 
 

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import pytest
+from torch import nn
 
 from archsearch.proxies.params import params
 
 
-def test_a_small_net_by_hand(evidence_of) -> None:
-    evidence = evidence_of(shapes={"conv": (16, 3, 3, 3), "mlp": (32, 16), "head": (10, 32)})
-    assert params(evidence) == 16 * 27 + 32 * 16
+def test_a_small_net_by_hand(evidence_of, layers) -> None:
+    assert params(evidence_of(layers)) == 16 * 27 + 32 * 72 + 32 * 9 + 32 * 16
 
 
 def test_it_is_that_of_a_real_students_matrices(pair) -> None:
     student = pair.student()
-    every = sum(p.numel() for p in student.parameters() if p.ndim >= 2)
-    assert params(pair.evidence()) == pytest.approx(every - student.get_classifier().weight.numel())
+    matrices = [m.weight.numel() for m in student.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert params(pair.evidence()) == sum(matrices) - student.get_classifier().weight.numel()

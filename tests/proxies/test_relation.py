@@ -2,40 +2,48 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 
-from archsearch.kernels import relation as gram
+from archsearch.evidence import NetworkEvidence
+from archsearch.evidence.layers import first_tensor
 from archsearch.proxies import Undefined
-from archsearch.proxies.evidence import NetworkEvidence
 from archsearch.proxies.relation import match_stages, relation
 
 # B batch
 
 
-def network(*relations_BB: torch.Tensor) -> NetworkEvidence:
-    return NetworkEvidence(torch.zeros(1, 1), relations_BB, torch.zeros(1, 1))
+def network(*grams_BB: torch.Tensor) -> NetworkEvidence:
+    return NetworkEvidence(torch.zeros(1, 1), grams_BB)
 
 
 def test_two_stages_by_hand(evidence_of) -> None:
-    # Stage one: two of four entries differ by 1, mean square ½. Stage two: all differ by 2, mean square 4.
-    student = network(torch.eye(2), torch.zeros(2, 2))
-    teacher = network(torch.ones(2, 2), torch.full((2, 2), 2.0))
-    assert relation(evidence_of(student=student, teacher=teacher)) == pytest.approx(-(0.5 + 4) / 2)
+    # Stage one: all four entries differ by 1. Stage two: rows (3, 4) have length 5; 0.6 and 0.8 against 1 and 0 differ
+    # by 0.4 and 0.8, mean square 0.4. A stage's size does not count.
+    student = network(7 * torch.eye(2), torch.tensor([[3.0, 4.0], [4.0, 3.0]]))
+    teacher = network(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.eye(2))
+    assert relation(evidence_of(student=student, teacher=teacher)) == pytest.approx(-(1 + 0.4) / 2)
 
 
 def test_it_is_that_of_the_features_of_the_stages(pair) -> None:
-    evidence, student = pair.evidence(), pair.student().train()
     features: dict[str, list[torch.Tensor]] = {"student": [], "teacher": []}
-    for who, model in (("student", student), ("teacher", pair.teacher)):
+    for who, model in (("student", pair.student().train()), ("teacher", pair.teacher)):
+        hooks = []
         for stage in model.feature_info:
-            module = model.get_submodule(stage["module"])
-            module.register_forward_hook(lambda _m, _i, out, who=who: features[who].append(out.detach().clone()))
+
+            def keep(_module: torch.nn.Module, _inputs: object, output: object, who: str = who) -> None:
+                features[who].append(first_tensor(output).detach().flatten(1).clone())
+
+            hooks.append(model.get_submodule(stage["module"]).register_forward_hook(keep))
         with torch.no_grad():
             model(pair.x_BCHW)
-    depth = len(features["student"])
+        for hook in hooks:
+            hook.remove()
     gaps = []
-    for s, t in match_stages(depth, 3):
-        gaps.append((gram(features["student"][s]) - gram(features["teacher"][t])).pow(2).sum() / len(pair.y_B) ** 2)
-    assert relation(evidence) == pytest.approx(-(sum(gaps) / len(gaps)).item(), rel=1e-4)
+    for s, t in match_stages(len(features["student"]), 3):
+        s_BB, t_BB = (normalize(f_BD @ f_BD.T, dim=1) for f_BD in (features["student"][s], features["teacher"][t]))
+        gaps.append((s_BB - t_BB).pow(2).sum() / len(pair.y_B) ** 2)
+    assert len(gaps) >= 2
+    assert relation(pair.evidence()) == pytest.approx(-(sum(gaps) / len(gaps)).item(), rel=1e-3)
 
 
 def test_a_network_that_is_its_own_teacher_is_perfectly_alike(evidence_of) -> None:

@@ -7,9 +7,15 @@ import pytest
 import torch
 
 from archsearch.errors import UnknownName
+from archsearch.evidence import Evidence, observe_student
 from archsearch.proxies import Undefined, proxies
-from archsearch.proxies.evidence import observe_student, observe_teacher
-from archsearch.proxies.score import DEFAULT, check_weights, score
+from archsearch.proxies.score import DEFAULT, check_weights, mean, reads, score
+
+
+def with_gradients(evidence: Evidence, name: str, change) -> Evidence:
+    """The evidence with one kind of gradients changed."""
+    changed = tuple(replace(weight, gradient=change(weight.gradient)) for weight in evidence.measured[name])
+    return replace(evidence, measured={**evidence.measured, name: changed})
 
 
 def test_a_score_is_absolute(pair) -> None:
@@ -17,7 +23,7 @@ def test_a_score_is_absolute(pair) -> None:
     first = score(pair.evidence(seed=0))
     other = score(pair.evidence(seed=5))
     score(pair.evidence(seed=5), {"grad_norm": 2.0})
-    assert score(pair.fresh_evidence(seed=0)) == first != other
+    assert score(pair.again) == first != other
 
 
 def test_votes_are_weighted_nats_and_add_up(pair) -> None:
@@ -38,7 +44,7 @@ def test_every_proxy_is_measured_and_only_voters_vote(pair) -> None:
 
 def test_twice_the_magnitude_is_worth_ln_2(pair) -> None:
     evidence = pair.evidence()
-    doubled = replace(evidence, weights=tuple(replace(w, gradient=2 * w.gradient) for w in evidence.weights))
+    doubled = with_gradients(evidence, "label_gradients", lambda gradient: 2 * gradient)
     gain = score(doubled, {"hm": 1.0, "snip": 1.0}).value - score(evidence, {"hm": 1.0, "snip": 1.0}).value
     assert gain == pytest.approx(math.log(2), abs=1e-5)
 
@@ -51,14 +57,24 @@ def test_an_unknown_voter_is_refused_with_the_nearest() -> None:
     check_weights(DEFAULT)
 
 
+def test_what_is_read_is_what_voters_say(pair) -> None:
+    assert reads({"hm": 1.0, "kd_snip": 1.0}) == {"gradients"}
+    assert reads() == frozenset().union(*(proxies.get(name).reads for name in DEFAULT))
+    evidence = pair.fresh_evidence(reads=reads())
+    result = score(evidence)
+    # Whatever the same measurements allow is measured, the closed forms of size among them, and nothing else.
+    assert {"params", "macs", "depth", "hm", "minrank", *DEFAULT} <= result.proxies.keys()
+    assert "snip" not in result.proxies
+
+
 def test_a_dead_network_has_no_score(pair) -> None:
     student = pair.student()
     for parameter in student.parameters():
         parameter.data.zero_()
-    evidence = observe_student(student, pair.x_BCHW, pair.y_B, observe_teacher(pair.teacher, pair.x_BCHW, pair.y_B))
+    evidence = observe_student(student, pair.x_BCHW, pair.y_B, pair.teacher_evidence, reads() | {"label_gradients"})
     with pytest.raises(Undefined, match=r"snip is 0\.0: no signal passes through the network"):
         score(evidence, {"hm": 1.0, "snip": 1.0})
-    with pytest.raises(Undefined):
+    with pytest.raises(Undefined, match="no signal passes"):
         score(evidence)
     assert score(evidence, {"hm": 1.0}).votes.keys() == {"hm"}
 
@@ -66,10 +82,7 @@ def test_a_dead_network_has_no_score(pair) -> None:
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_what_is_not_finite_does_not_vote_and_is_not_kept(pair, broken: float) -> None:
     """A number that JSON and PostgreSQL refuse must not get into a trial."""
-    evidence = pair.evidence()
-    first = evidence.weights[0]
-    first = replace(first, gradient=torch.full_like(first.gradient, broken))
-    evidence = replace(evidence, weights=(first, *evidence.weights[1:]))
+    evidence = with_gradients(pair.evidence(), "label_gradients", lambda gradient: torch.full_like(gradient, broken))
     with pytest.raises(Undefined, match=f"snip is {broken}"):
         score(evidence, {"snip": 1.0})
     result = score(evidence, {"hm": 1.0})
@@ -79,8 +92,16 @@ def test_what_is_not_finite_does_not_vote_and_is_not_kept(pair, broken: float) -
 
 def test_an_undefined_proxy_that_does_not_vote_is_none(pair) -> None:
     evidence = pair.evidence()
-    wide = replace(evidence.teacher, head_gradient_KD=torch.ones(10, 7))
-    evidence = replace(evidence, teacher=wide)
+    evidence = replace(evidence, teacher=replace(evidence.teacher, head_gradient_KD=torch.ones(10, 7)))
     assert score(evidence, {"hm": 1.0}).proxies["semantic"] is None
     with pytest.raises(Undefined, match="7"):
         score(evidence, {"semantic": 1.0})
+
+
+def test_seeds_are_averaged_in_nats(pair) -> None:
+    scores = [score(pair.evidence(seed), {"hm": 1.0, "snip": 1.0}) for seed in (0, 1)]
+    averaged = mean(scores)
+    assert averaged.value == pytest.approx((scores[0].value + scores[1].value) / 2)
+    assert averaged.votes["snip"] == pytest.approx((scores[0].votes["snip"] + scores[1].votes["snip"]) / 2)
+    assert averaged.votes["snip"] != pytest.approx(scores[0].votes["snip"], rel=1e-9)
+    assert mean(scores[:1]) is scores[0]

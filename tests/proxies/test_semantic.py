@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from archsearch.evidence import NetworkEvidence
 from archsearch.proxies import Undefined
-from archsearch.proxies.evidence import NetworkEvidence
 from archsearch.proxies.semantic import semantic
 
 # K classes, D features

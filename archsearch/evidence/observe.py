@@ -1,0 +1,165 @@
+"""Everything measured on a candidate: one forward pass, one backward pass for each loss that is read, on one batch.
+
+Only what is read is measured. The default score needs one forward pass and one backward pass that stops at
+activations: the gradients of single samples make those of the weights superfluous.
+"""
+
+# B batch, C channels, H W space, K classes, D features, O outputs, I inputs
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import TYPE_CHECKING, Any
+
+from archsearch.evidence import passes
+from archsearch.evidence.evidence import Evidence, NetworkEvidence, Read
+from archsearch.evidence.watch import Watch
+from archsearch.kernels import correlation, softened_kl
+from archsearch.precision import Precision, autocast
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# Soft enough to show what the teacher knows beyond its first choice, as in distillation itself.
+TEMPERATURE = 4.0
+
+# Labels drawn for each image; with 64 images that is 512 gradients for a matrix of some dozens of rows.
+FISHER_DRAWS = 8
+
+PROJECTION_SEED = 0
+
+_TEACHER_LOSS: Set[Read] = {"live", "gradients", "samples", "input_kernel"}
+_LABEL_LOSS: Set[Read] = {"label_gradients", "label_samples", "fisher"}
+
+
+def observe_teacher(model: nn.Module, x_BCHW: Tensor, y_B: Tensor, reads: Set[Read]) -> NetworkEvidence:
+    """The teacher's evidence, made once for all candidates.
+
+    Args:
+        model: The trained teacher, in eval mode.
+        x_BCHW: The batch, normalised as the teacher expects it.
+        y_B: Labels.
+        reads: What is read of the students; of the teacher only its share of that is measured.
+    """
+    import torch
+
+    x_BCHW = x_BCHW.detach().requires_grad_("ntk" in reads)
+    with torch.set_grad_enabled("ntk" in reads), Watch(model, reads & {"relations", "head", "ntk"}) as watch:
+        logits_BK = model(x_BCHW)
+    if "ntk" in reads:
+        _tangent_kernel(watch, logits_BK, x_BCHW)
+    return watch.network(logits_BK.detach(), y_B)
+
+
+def observe_student(
+    model: nn.Module,
+    x_BCHW: Tensor,
+    y_B: Tensor,
+    teacher: NetworkEvidence,
+    reads: Set[Read],
+    precision: Precision = "fp32",
+) -> Evidence:
+    """Measure an untrained student.
+
+    Batch norm runs in train mode: untrained running statistics would hide the network from itself. The running
+    statistics, the mode and the gradients are the candidate's own; it is thrown away afterwards.
+
+    Args:
+        model: The student at initialisation.
+        x_BCHW: The batch, normalised as the student will be trained.
+        y_B: Labels; only what is named after them looks at them.
+        teacher: What `observe_teacher` returned for the same images.
+        reads: What to measure.
+        precision: Of the forward and backward passes; what is made of them is in fp32 at least.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    model.train()
+    x_BCHW = x_BCHW.detach().requires_grad_(bool(reads - {"relations", "head", "codes", "patterns", "spectra"}))
+    with (
+        Watch(model, reads) as watch,
+        torch.set_grad_enabled(x_BCHW.requires_grad),
+        autocast(precision, x_BCHW.device),
+    ):
+        logits_BK = model(x_BCHW)
+    measured: dict[str, Any] = watch.forward_evidence()
+    if asked := reads & _TEACHER_LOSS:
+        measured |= _backward(watch, model, softened_kl(logits_BK, teacher.logits_BK, TEMPERATURE), x_BCHW, asked)
+    if asked := reads & _LABEL_LOSS:
+        measured |= _backward(watch, model, cross_entropy(logits_BK.float(), y_B), x_BCHW, asked)
+    if "jacobian" in reads:
+        (gradient_BCHW,) = torch.autograd.grad(logits_BK.sum(), x_BCHW, retain_graph=True)
+        measured["jacobian"] = correlation(gradient_BCHW)
+    if "ntk" in reads:
+        _tangent_kernel(watch, logits_BK, x_BCHW)
+    if "fisher_information" in reads:
+        measured["fisher_information"] = _fisher_information(watch, logits_BK, x_BCHW)
+    if "gains" in reads:
+        measured["gains"] = passes.gains(watch.block_maps, spectral=False)
+    if "spectral_gains" in reads:
+        measured["spectral_gains"] = passes.gains(watch.block_maps, spectral=True)
+    # In one piece, and found under every name it was asked for by.
+    asked_of_it = ("student", *(reads & {"relations", "head", "ntk"}))
+    measured |= dict.fromkeys(asked_of_it, watch.network(logits_BK.detach(), y_B))
+    watch.block_maps.clear()
+    measured |= passes.own(model, x_BCHW.detach(), y_B, reads)
+    layers = watch.layers()
+    return Evidence(
+        layers=layers,
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        macs=sum(layer.params * layer.positions for layer in layers),
+        batch_size=len(x_BCHW),
+        teacher=teacher,
+        measured=measured,
+    )
+
+
+def _backward(watch: Watch, model: nn.Module, loss: Tensor, x_BCHW: Tensor, asked: Set[Read]) -> dict[str, Any]:
+    """One backward pass of a loss, as deep as what is asked of it needs."""
+    import torch
+
+    wanted = passes.matrices(model) if asked & {"gradients", "label_gradients"} else {}
+    with watch.backward(asked):
+        found = torch.autograd.grad(loss, [x_BCHW, *wanted.values()], retain_graph=True, allow_unused=True)
+    measured: dict[str, Any] = {}
+    if "input_kernel" in asked:
+        measured["input_kernel"] = correlation(found[0])
+    if wanted:
+        name = "gradients" if "gradients" in asked else "label_gradients"
+        measured[name] = tuple(passes.as_weights(model, wanted, found[1:]))
+    if "live" in asked:
+        measured["live"] = watch.live()
+    if "samples" in asked:
+        measured["samples"] = watch.samples()
+    if "label_samples" in asked:
+        measured["label_samples"] = watch.samples()
+    if "fisher" in asked:
+        measured["fisher"] = tuple(watch.fisher.values())
+    return measured
+
+
+def _tangent_kernel(watch: Watch, logits_BK: Tensor, x_BCHW: Tensor) -> None:
+    """The neural tangent kernel of one random projection of the logits, the same for every network of K classes."""
+    import torch
+
+    generator = torch.Generator().manual_seed(PROJECTION_SEED)
+    sign_K = torch.randint(0, 2, logits_BK.shape[1:], generator=generator).to(logits_BK) * 2 - 1
+    with watch.backward({"ntk"}):
+        torch.autograd.grad(logits_BK, x_BCHW, sign_K.expand_as(logits_BK), retain_graph=True)
+
+
+def _fisher_information(watch: Watch, logits_BK: Tensor, x_BCHW: Tensor) -> Tensor:
+    """F = E_x E_{c∼p(x)} ∇log p_c ∇log p_cᵀ, P×P, over the first weight of every layer, by drawing c a few times."""
+    import torch
+
+    p_BK = logits_BK.detach().float().softmax(1)
+    drawn = []
+    for _ in range(FISHER_DRAWS):
+        label_B1 = torch.multinomial(p_BK, 1)
+        seed_BK = (p_BK - torch.zeros_like(p_BK).scatter_(1, label_B1, 1)).to(logits_BK.dtype)
+        with watch.backward({"fisher_information"}):
+            torch.autograd.grad(logits_BK, x_BCHW, seed_BK, retain_graph=True)
+        drawn.append(torch.stack(list(watch.first_B.values()), 1))
+    score_NP = torch.cat(drawn)
+    return score_NP.T @ score_NP / len(score_NP)

@@ -1,0 +1,19 @@
+"""Connection sensitivity of the distillation loss."""
+
+from __future__ import annotations
+
+from archsearch.evidence import Evidence
+from archsearch.proxies.proxy import proxy
+
+
+@proxy(
+    "data",
+    "gradients",
+    "teacher",
+    reads={"gradients"},
+    magnitude=True,
+    source="SNIP, Lee et al. 2019, eq. 6, with the loss of Hinton et al. 2015",
+)
+def kd_snip(ev: Evidence) -> float:
+    """How much the distillation loss feels each weight: Σ |θ · ∂L/∂θ|, L on the teacher's logits, without labels."""
+    return sum((weight.value * weight.gradient).abs().sum().item() for weight in ev.gradients)

@@ -1,0 +1,15 @@
+"""Synaptic flow."""
+
+from __future__ import annotations
+
+from archsearch.evidence import Evidence
+from archsearch.proxies.proxy import proxy
+
+
+@proxy("gradients", reads={"synflow"}, magnitude=True, source="SynFlow, Tanaka et al. 2020, eq. 8")
+def synflow(ev: Evidence) -> float:
+    """Σ |θ| · ∂R/∂|θ| over weight matrices, R the summed output for an input of ones with all weights positive.
+
+    Looks at no data. Norms are taken out, so that scale counts.
+    """
+    return sum((weight.value * weight.gradient).sum().item() for weight in ev.synflow)
