@@ -61,6 +61,7 @@ class Space:
             equal; the closed form lets a search refuse thousands of proposals a second without building any.
         optimizer: What the family is trained with unless the user says otherwise.
         stock: Whether plain timm builds the student, without this package.
+        benchmark: Whether it is there to compare with published tables rather than to deploy.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Space:
     cost: Callable[[Architecture, Task], Cost]
     optimizer: Literal["sgd", "adamw"]
     stock: bool
+    benchmark: bool = False
 
     def cardinality(self, task: Task) -> int:
         return math.prod(len(parameter.values) for parameter in self.parameters(task))
@@ -113,6 +115,21 @@ def conv_cost(c_in: int, c_out: int, kernel: int, out_hw: int) -> Cost:
     """A bias-free convolution with `out_hw` output positions."""
     weights = c_in * c_out * kernel * kernel
     return Cost(weights, weights * out_hw)
+
+
+def linear_cost(d_in: int, d_out: int, positions: int) -> Cost:
+    """A linear layer with bias, applied at `positions` places."""
+    return Cost(d_in * d_out + d_out, d_in * d_out * positions)
+
+
+def transformer_cost(width: int, hidden: int, tokens: int) -> Cost:
+    """A pre-norm transformer layer: attention with biased projections, and an MLP."""
+    norm = Cost(2 * width, 0)
+    # Queries times keys, then weights times values: tokens² × width each, without parameters.
+    attention = Cost(0, 2 * tokens * tokens * width)
+    projections = [linear_cost(width, 3 * width, tokens), linear_cost(width, width, tokens)]
+    mlp = [linear_cost(width, hidden, tokens), linear_cost(hidden, width, tokens)]
+    return total(norm, attention, *projections, norm, *mlp)
 
 
 def total(*costs: Cost) -> Cost:

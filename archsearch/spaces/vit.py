@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from archsearch.data.task import Task
 from archsearch.request import Architecture
-from archsearch.spaces.space import Cost, Parameter, Space, TimmModel, spaces, total
+from archsearch.spaces.space import Cost, Parameter, Space, TimmModel, linear_cost, spaces, total, transformer_cost
 
 HEAD_DIM = 32
 # Sixty-four tokens are what keeps attention cheap and the map fine enough at any resolution.
@@ -47,18 +47,10 @@ def cost(architecture: Architecture, task: Task) -> Cost:
     patch = patch_size(task)
     tokens = (task.height // patch) * (task.width // patch)
     norm = Cost(2 * width, 0)
-    embed = _linear(task.in_chans * patch * patch, width, tokens)
+    embed = linear_cost(task.in_chans * patch * patch, width, tokens)
     positions = Cost(tokens * width, 0)
-    # Queries times keys, then weights times values: tokens² × width each, without parameters.
-    attention = Cost(0, 2 * tokens * tokens * width)
-    linears = [_linear(width, 3 * width, tokens), _linear(width, width, tokens)]
-    mlp = [_linear(width, hidden, tokens), _linear(hidden, width, tokens)]
-    block = total(norm, attention, *linears, norm, *mlp)
-    return total(embed, positions, *[block] * architecture["depth"], norm, _linear(width, task.classes, 1))
-
-
-def _linear(d_in: int, d_out: int, positions: int) -> Cost:
-    return Cost(d_in * d_out + d_out, d_in * d_out * positions)
+    blocks = [transformer_cost(width, hidden, tokens)] * architecture["depth"]
+    return total(embed, positions, *blocks, norm, linear_cost(width, task.classes, 1))
 
 
 spaces.add(

@@ -18,7 +18,7 @@ TASKS = {
     "8px-gray": Task(10, 1, 8, 8, (0.5,), (0.25,)),
     "32px-colour": Task(100, 3, 32, 32, (0.5,) * 3, (0.25,) * 3),
 }
-SMALL = 1_000_000  # parameters; larger members are only counted, on the meta device
+SMALL = 1_000_000  # parameters; a space to deploy from goes down at least as far
 
 
 @pytest.fixture(params=spaces.names())
@@ -44,16 +44,19 @@ def test_the_closed_form_of_the_cost_is_what_torch_counts(space: Space, task: Ta
 
 
 def test_a_built_member_has_the_parameters_counted_and_answers(space: Space, task: Task) -> None:
-    small = [a for a in members(space, task, 8) if space.cost(a, task).params <= SMALL]
-    assert small
+    small = sorted(members(space, task, 8), key=lambda a: space.cost(a, task).params)
+    assert space.benchmark or space.cost(small[0], task).params <= SMALL
     x_BCHW = torch.rand(2, task.in_chans, task.height, task.width)
+    looks = []
     for architecture in small[:3]:
         model = space.build(architecture, task)
         assert sum(weight.numel() for weight in model.parameters()) == space.cost(architecture, task).params
         logits_BK = model(x_BCHW)
         assert logits_BK.shape == (2, task.classes)
         assert logits_BK.isfinite().all()
-        assert logits_BK[0].ne(logits_BK[1]).any(), "the answer has to depend on the image"
+        looks.append(bool(logits_BK[0].ne(logits_BK[1]).any()))
+    # Published tables hold networks that pass nothing on; among what is to be deployed there must be none.
+    assert any(looks) if space.benchmark else all(looks), "the answer has to depend on the image"
 
 
 def test_the_seed_decides_the_initial_weights(space: Space, task: Task) -> None:
@@ -83,7 +86,8 @@ def test_more_of_anything_never_costs_less(space: Space, task: Task) -> None:
                 dearer = space.cost({**architecture, parameter.name: more}, task)
                 assert dearer.params >= cost.params, parameter
                 assert dearer.macs >= cost.macs, parameter
-                assert dearer != cost, f"{parameter.name} costs nothing"
+                # In published tables there are choices without a cost: heads that share a width, shortcuts.
+                assert space.benchmark or dearer != cost, f"{parameter.name} costs nothing"
 
 
 def test_every_member_passes_the_check(space: Space, task: Task) -> None:

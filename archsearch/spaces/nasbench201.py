@@ -1,0 +1,82 @@
+"""NAS-Bench-201's cells (Dong and Yang 2020), to compare scores with its tables of trained accuracies."""
+
+from __future__ import annotations
+
+import re
+
+from archsearch.data.task import Task
+from archsearch.errors import InvalidRequest
+from archsearch.request import Architecture
+from archsearch.spaces.space import Cost, Parameter, Space, TimmModel, conv_cost, linear_cost, spaces, total
+
+# In order of cost.
+OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
+EDGES = 6
+WIDTHS = (16, 32, 64)
+CELLS = 5
+_KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+# |op~0|+|op~0|op~1|+|op~0|op~1|op~2|: each operation with the node it comes from.
+_CELL = re.compile(r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+)~2\|")
+
+
+def parse(cell: str) -> Architecture:
+    """The architecture a cell string of the benchmark stands for; raises InvalidRequest for any other string."""
+    found = _CELL.fullmatch(cell)
+    if not found:
+        raise InvalidRequest(f"{cell!r} is no cell: |op~0|+|op~0|op~1|+|op~0|op~1|op~2|", field="cell")
+    for operation in found.groups():
+        if operation not in OPERATIONS:
+            raise InvalidRequest(f"{operation!r} is none of {', '.join(OPERATIONS)}", field="cell")
+    return {f"edge{i}": OPERATIONS.index(operation) for i, operation in enumerate(found.groups(), 1)}
+
+
+def cell_string(architecture: Architecture) -> str:
+    """The benchmark's own name of an architecture."""
+    a, b, c, d, e, f = operations(architecture)
+    return f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|"
+
+
+def operations(architecture: Architecture) -> list[str]:
+    return [OPERATIONS[architecture[f"edge{i}"]] for i in range(1, EDGES + 1)]
+
+
+def parameters(task: Task) -> tuple[Parameter, ...]:
+    doc = ", ".join(f"{i} {operation}" for i, operation in enumerate(OPERATIONS))
+    return tuple(Parameter(f"edge{i}", 0, len(OPERATIONS) - 1, 1, doc) for i in range(1, EDGES + 1))
+
+
+def model(architecture: Architecture, task: Task) -> TimmModel:
+    return TimmModel("nasbench201", {"cell": operations(architecture)})
+
+
+def cost(architecture: Architecture, task: Task) -> Cost:
+    height, width = task.height, task.width
+    parts = [conv_cost(task.in_chans, WIDTHS[0], 3, height * width), Cost(2 * WIDTHS[0], 0)]
+    c_in = WIDTHS[0]
+    for i, c_out in enumerate(WIDTHS):
+        if i:
+            height, width = -(-height // 2), -(-width // 2)
+            norms = Cost(4 * c_out, 0)
+            parts += [conv_cost(c_in, c_out, 3, height * width), conv_cost(c_out, c_out, 3, height * width), norms]
+            parts.append(conv_cost(c_in, c_out, 1, height * width))
+        for operation in operations(architecture):
+            if operation in _KERNELS:
+                conv = conv_cost(c_out, c_out, _KERNELS[operation], height * width)
+                parts += [conv, Cost(2 * c_out, 0)] * CELLS
+        c_in = c_out
+    return total(*parts, Cost(2 * c_in, 0), linear_cost(c_in, task.classes, 1))
+
+
+spaces.add(
+    "nasbench201",
+    Space(
+        name="nasbench201",
+        doc="NAS-Bench-201 cells for comparisons: six edges, five operations.",
+        parameters=parameters,
+        model=model,
+        cost=cost,
+        optimizer="sgd",
+        stock=False,
+        benchmark=True,
+    ),
+)
