@@ -76,6 +76,7 @@ class CandidateAnswer(Answer):
     votes: dict[str, float] = Field(description="Each voter's share of the score, in nats.")
     reason: str | None
     seconds: float
+    rungs: list[float] = Field(description="The score at each rung reached; one rung unless search.halving is set.")
     attempt: int
 
 

@@ -177,6 +177,7 @@ class _Run:
     def __init__(self, place: Workplace, job_id: str, attempt: int, request: JobRequest) -> None:
         self.place, self.job_id, self.attempt, self.request = place, job_id, attempt, request
         self.folder = place.files.job(job_id)
+        self.cache = place.files.evidence
         self.reported_at, self.reported_phase = 0.0, ""
 
     @cached_property
@@ -345,8 +346,8 @@ def _overall(kind: str, phase: str, progress: float) -> float:
 
 def _candidate(job_id: str, attempt: int, trial: Trial) -> Candidate:
     values = asdict(trial)
-    cost = values.pop("cost")
-    return Candidate(job_id=job_id, attempt=attempt, architecture_key=key(trial.architecture), **cost, **values)
+    values |= {**values.pop("cost"), "rung": len(trial.rungs), "rungs": list(trial.rungs)}
+    return Candidate(job_id=job_id, attempt=attempt, architecture_key=key(trial.architecture), **values)
 
 
 def _trial(row: Candidate) -> Trial:
@@ -360,6 +361,7 @@ def _trial(row: Candidate) -> Trial:
         votes=row.votes,
         reason=row.reason,
         seconds=row.seconds,
+        rungs=tuple(row.rungs),
     )
 
 

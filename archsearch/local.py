@@ -15,6 +15,7 @@ from archsearch import data, export, story
 from archsearch.errors import InvalidRequest
 from archsearch.request import DatasetData, JobRequest, RegisteredTeacher, parse_request
 from archsearch.search import Trial
+from archsearch.settings import user_cache
 from archsearch.spaces import Cost
 from archsearch.teachers import Teacher, load_teacher
 
@@ -64,7 +65,7 @@ class FolderLedger:
     """Trials as lines of JSON in a folder, for one request; another request in the same folder starts afresh."""
 
     def __init__(self, folder: Path, request: JobRequest, listener: Listener) -> None:
-        self.folder, self.listener = folder, listener
+        self.folder, self.listener, self.cache = folder, listener, user_cache() / "evidence"
         body = request.model_dump_json()
         kept = folder / "request.json"
         if not kept.is_file() or kept.read_text() != body:
@@ -109,7 +110,7 @@ def _timed(phase: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _trial(values: dict[str, Any]) -> Trial:
-    return Trial(**{**values, "cost": Cost(**values["cost"])})
+    return Trial(**{**values, "cost": Cost(**values["cost"]), "rungs": tuple(values["rungs"])})
 
 
 def _data(request: JobRequest) -> data.Dataset:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from archsearch.errors import InvalidRequest
+from archsearch.precision import Precision
 
 Kind = Literal["search", "distill", "search_and_distill"]
 # An architecture is plain JSON: the space's parameter names with whole numbers.
@@ -192,6 +193,15 @@ class SearchSpec(Spec):
         description="Voters and their weights, in nats; null is the default score. See GET /v1/proxies.",
         min_length=1,
     )
+    seeds: int = Field(1, ge=1, le=64, description="Initialisations each candidate's score is averaged over (count).")
+    halving: int | None = Field(
+        None,
+        ge=2,
+        le=16,
+        description="Look at most candidates only briefly: of each rung one in so many is looked at again on twice the "
+        "images and initialisations, up to batch_size and seeds; null scores every candidate in full.",
+    )
+    precision: Precision = Field("auto", description="auto takes bf16 where the machine computes in it.")
     time_limit_s: float | None = Field(None, gt=0, description="Stop proposing after this many seconds.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampler, batch and initial weights.")
 
@@ -214,9 +224,7 @@ class DistillSpec(Spec):
     augment: Literal["none", "crop", "crop_flip"] = Field(
         "crop", description="Random crop after padding an eighth; crop_flip also mirrors, wrong for digits and text."
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto takes bf16 where the machine computes in it."
-    )
+    precision: Precision = Field("auto", description="auto takes bf16 where the machine computes in it.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of initial weights, order and augmentation.")
 
 

@@ -12,26 +12,32 @@ import json
 import random
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from archsearch.data.task import Dataset, Task
 from archsearch.errors import ImpossibleBudget
-from archsearch.hardware import fits, measure
+from archsearch.evidence import NetworkEvidence, draw_weights, keep, observe_student, observe_teacher
+from archsearch.hardware import fits
 from archsearch.proxies import Undefined
-from archsearch.proxies.evidence import NetworkEvidence, observe_student, observe_teacher
-from archsearch.proxies.score import check_weights, score
+from archsearch.proxies.score import Score, check_weights, mean, reads, score
 from archsearch.request import Architecture, SearchSpec
 from archsearch.spaces import Cost, Parameter, Space, spaces
 from archsearch.teachers import Teacher, normalise
 
 if TYPE_CHECKING:
     import optuna
+    import torch
     from torch import Tensor
 
 # Proposals in a row that were all known already: a space this worn out has nothing left to show.
 _GIVE_UP_AFTER = 200
+
+
+# Fewer images say too little: at 16 the ranking loses a hundredth.
+_FEWEST_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ class Trial:
     """One candidate and everything known about it.
 
     Attributes:
-        score: In nats, higher is better; None when it failed.
+        score: In nats, higher is better; None when it failed. Of the highest rung reached.
+        rungs: The score at every rung reached; without halving there is one rung.
         proxies: Each proxy as published; None where it is undefined for this candidate.
         votes: Each voter's share of the score, in nats.
         reason: Why a failed candidate has no score.
@@ -55,16 +62,29 @@ class Trial:
     votes: Mapping[str, float]
     reason: str | None
     seconds: float
+    rungs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What every candidate is measured against: the batch, normalised for students, and the teacher's evidence."""
+class Rung:
+    """How closely a candidate is looked at: on which batch, normalised for students, and how many initialisations."""
 
     x_BCHW: Tensor
     y_B: Tensor
     teacher: NetworkEvidence
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every candidate is measured against: rungs of rising fidelity, of which most searches have one."""
+
     task: Task
+    rungs: tuple[Rung, ...]
+
+    @property
+    def device(self) -> torch.device:
+        return self.rungs[-1].x_BCHW.device
 
 
 def check_search(spec: SearchSpec) -> Space:
@@ -73,19 +93,48 @@ def check_search(spec: SearchSpec) -> Space:
     return spaces.get(spec.space, field="search.space")
 
 
-def prepare(spec: SearchSpec, teacher: Teacher, dataset: Dataset) -> Bench:
+def prepare(
+    spec: SearchSpec, teacher: Teacher, dataset: Dataset, *, device: str = "cpu", cache: Path | None = None
+) -> Bench:
     """Draw the batch and look at it once through the teacher's eyes.
 
-    The batch is class-balanced as far as its size allows, from the training split, by the request's seed.
+    The batch is class-balanced as far as its size allows, from the training split, by the request's seed. With halving,
+    each lower rung has half the images (a part of the same ones) and half the initialisations.
+
+    Args:
+        cache: Folder where the teacher's evidence is kept for other searches; None keeps nothing.
     """
+    rungs = [_rung(spec, teacher, dataset, device, cache, *fidelity) for fidelity in fidelities(spec)]
+    teacher.model.to("cpu")  # where everyone else expects it
+    return Bench(dataset.task, tuple(rungs))
+
+
+def fidelities(spec: SearchSpec) -> list[tuple[int, int]]:
+    """Images and initialisations of each rung, lowest first."""
+    found = [(spec.batch_size, spec.seeds)]
+    while spec.halving and found[0][0] >= 2 * _FEWEST_IMAGES:
+        images, seeds = found[0]
+        found.insert(0, (images // 2, -(-seeds // 2)))
+    return found
+
+
+def _rung(
+    spec: SearchSpec, teacher: Teacher, dataset: Dataset, device: str, cache: Path | None, images: int, seeds: int
+) -> Rung:
     import torch
 
-    rows = _balanced_rows(dataset.train.y_N, spec.batch_size, spec.seed)
-    x_BCHW = torch.from_numpy(dataset.train.x_NHWC[rows]).permute(0, 3, 1, 2).contiguous().float() / 255
-    y_B = torch.from_numpy(dataset.train.y_N[rows])
-    evidence = observe_teacher(teacher.model, teacher.prepare(x_BCHW), y_B)
+    rows = _balanced_rows(dataset.train.y_N, images, spec.seed)
+    x_BCHW = torch.from_numpy(dataset.train.x_NHWC[rows]).permute(0, 3, 1, 2).float() / 255
+    x_BCHW = x_BCHW.to(device).contiguous(memory_format=torch.channels_last)
+    y_B = torch.from_numpy(dataset.train.y_N[rows]).to(device)
+    read = reads(spec.score)
+
+    def look() -> NetworkEvidence:
+        return observe_teacher(teacher.model.to(device), teacher.prepare(x_BCHW), y_B, read)
+
+    evidence = keep(cache, teacher.sha256, dataset.sha256, (spec.seed, images), read, look).to(device)
     task = dataset.task
-    return Bench(normalise(x_BCHW, task.mean, task.std), y_B, evidence, task)
+    return Rung(normalise(x_BCHW, task.mean, task.std), y_B, evidence, seeds)
 
 
 def search(spec: SearchSpec, bench: Bench, limit: Cost, done: Iterable[Trial] = ()) -> Iterator[Trial]:
@@ -102,9 +151,17 @@ def search(spec: SearchSpec, bench: Bench, limit: Cost, done: Iterable[Trial] = 
     parameters = space.parameters(bench.task)
     study = _study(spec)
     known: set[str] = set()
-    for trial in done:
+    # The scores seen at every rung, by which the next candidate is measured.
+    seen: list[list[float]] = [[] for _ in bench.rungs]
+
+    def note(trial: Trial) -> None:
         _tell(study, trial, parameters)
         known.add(key(trial.architecture))
+        for scores, value in zip(seen, trial.rungs, strict=False):
+            scores.append(value)
+
+    for trial in done:
+        note(trial)
     started = time.monotonic()
     while len(known) < spec.candidates:
         if spec.time_limit_s is not None and time.monotonic() - started >= spec.time_limit_s:
@@ -112,40 +169,68 @@ def search(spec: SearchSpec, bench: Bench, limit: Cost, done: Iterable[Trial] = 
         architecture = _propose(spec, space, study, bench.task, limit, known)
         if architecture is None:
             return
-        trial = evaluate(spec, space, bench, architecture, limit, number=len(known))
-        known.add(key(architecture))
-        _tell(study, trial, parameters)
+        trial = evaluate(spec, space, bench, architecture, limit, number=len(known), seen=seen)
+        note(trial)
         yield trial
 
 
 def evaluate(
-    spec: SearchSpec, space: Space, bench: Bench, architecture: Architecture, limit: Cost, number: int = 0
+    spec: SearchSpec,
+    space: Space,
+    bench: Bench,
+    architecture: Architecture,
+    limit: Cost,
+    number: int = 0,
+    seen: Sequence[Sequence[float]] = (),
 ) -> Trial:
-    """Count a candidate's cost on the meta device, build it, and score it with one forward and one backward pass."""
+    """Build a candidate and score it; the budget is checked before, by the closed form of its cost.
+
+    Args:
+        seen: Other candidates' scores at each rung. A candidate that is not among the best one in `spec.halving` of
+            its rung stops there (asynchronous successive halving, Li et al. 2020, algorithm 2).
+    """
+    started = time.monotonic()
+    cost = space.cost(architecture, bench.task)
+    if not fits(cost, limit):
+        return _failed(number, architecture, cost, "beyond the budget", started)
+    reached: list[Score] = []
+    try:
+        for i, rung in enumerate(bench.rungs):
+            scores = [_score(spec, space, bench, rung, architecture, spec.seed + j) for j in range(rung.seeds)]
+            reached.append(mean(scores))
+            if spec.halving and seen and not _promoted(reached[-1].value, seen[i], spec.halving):
+                break
+    except (Undefined, RuntimeError) as error:  # torch's out-of-memory is a RuntimeError
+        return _failed(number, architecture, cost, str(error), started)
+    last, values = reached[-1], tuple(result.value for result in reached)
+    seconds = time.monotonic() - started
+    return Trial(number, architecture, cost, "scored", last.value, last.proxies, last.votes, None, seconds, values)
+
+
+def _promoted(value: float, others: Sequence[float], factor: int) -> bool:
+    """Whether a score is among the best one in `factor` of its rung, itself included; the first always is."""
+    better = sum(other > value for other in others)
+    return better < max(1, (len(others) + 1) // factor)
+
+
+def _score(spec: SearchSpec, space: Space, bench: Bench, rung: Rung, architecture: Architecture, seed: int) -> Score:
     import torch
 
-    started = time.monotonic()
-    cost = measure(space, architecture, bench.task)
-    if not fits(cost, limit):
-        # The proposal fitted by the closed form; were the two ever to disagree, torch's count decides.
-        return _failed(number, architecture, cost, "beyond the budget by torch's own count", started)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
-        x_BCHW = bench.x_BCHW.contiguous(memory_format=torch.channels_last)
-        try:
-            student = space.build(architecture, bench.task).to(memory_format=torch.channels_last)
-            evidence = observe_student(student, x_BCHW, bench.y_B, bench.teacher)
-            result = score(evidence, spec.score)
-        except (Undefined, RuntimeError) as error:  # torch's out-of-memory is a RuntimeError
-            return _failed(number, architecture, cost, str(error), started)
-    seconds = time.monotonic() - started
-    return Trial(number, architecture, cost, "scored", result.value, result.proxies, result.votes, None, seconds)
+    with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        # Initial weights are drawn on the CPU, the same for every device.
+        student = space.build(architecture, bench.task)
+        draw_weights(student)
+        student = student.to(bench.device).to(memory_format=torch.channels_last)
+        read = reads(spec.score)
+        evidence = observe_student(student, rung.x_BCHW, rung.y_B, rung.teacher, read, spec.precision)
+        return score(evidence, spec.score)
 
 
 def winner(trials: Iterable[Trial]) -> Trial | None:
-    """The best score; of equals the one with fewer parameters, then the earlier one."""
+    """The best score of the highest rung; of equals the one with fewer parameters, then the earlier one."""
     scored = [trial for trial in trials if trial.score is not None]
-    return max(scored, key=lambda t: (t.score, -t.cost.params, -t.number), default=None)
+    return max(scored, key=lambda t: (len(t.rungs), t.score, -t.cost.params, -t.number), default=None)
 
 
 def key(architecture: Architecture) -> str:
@@ -226,11 +311,13 @@ def _repair(
 def _tell(study: optuna.Study, trial: Trial, parameters: tuple[Parameter, ...]) -> None:
     import optuna
 
-    state = optuna.trial.TrialState.COMPLETE if trial.score is not None else optuna.trial.TrialState.FAIL
+    # Pruned without a value is Optuna's word for worse than all that were scored; of failed ones it learns nothing.
+    state = optuna.trial.TrialState.COMPLETE if trial.score is not None else optuna.trial.TrialState.PRUNED
     study.add_trial(
         optuna.trial.create_trial(
             state=state,
-            value=trial.score,
+            # The lowest rung is the one that all candidates were looked at on.
+            value=trial.rungs[0] if trial.rungs else trial.score,
             params=dict(trial.architecture),
             distributions=_distributions(parameters),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field
@@ -33,3 +34,8 @@ class Settings(BaseSettings):
     def url(self) -> str:
         """The database's URL, with the SQLite default filled in."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'archsearch.db'}"
+
+
+def user_cache() -> Path:
+    """Where this user's runs keep what is dear to make: `$XDG_CACHE_HOME/archsearch`, or `~/.cache/archsearch`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archsearch"

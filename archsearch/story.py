@@ -36,6 +36,8 @@ class Ledger(Protocol):
     """Where a running job writes down what happened. Any call may raise Cancelled."""
 
     folder: Path
+    # Where the teacher's evidence is kept for later jobs.
+    cache: Path
 
     def trials(self) -> Sequence[Trial]:
         """Trials of earlier attempts, in order."""
@@ -120,7 +122,7 @@ def check_names(request: JobRequest) -> None:
 def find(story: Story) -> Report:
     """Search until the request's count; returns the winner and why it won."""
     spec, ledger = story.request.search, story.ledger
-    bench = prepare(spec, story.teacher, story.dataset)
+    bench = prepare(spec, story.teacher, story.dataset, cache=ledger.cache)
     trials = list(ledger.trials())
     ledger.report(_search_report(trials, spec.candidates, None))
     started, first = time.monotonic(), len(trials)

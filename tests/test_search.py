@@ -5,16 +5,19 @@ import math
 import random
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import kendalltau
+from torch import nn
 
 from archsearch.data import Dataset
 from archsearch.errors import UnknownName
 from archsearch.hardware import fits
 from archsearch.request import SearchSpec
-from archsearch.search import Bench, Trial, check_search, evaluate, key, prepare, search, winner
+from archsearch.search import Bench, Trial, check_search, evaluate, fidelities, key, prepare, search, winner
 from archsearch.spaces import Cost, TimmModel, spaces
 from archsearch.teachers import Teacher
 
@@ -35,7 +38,7 @@ def spec(**fields: object) -> SearchSpec:
 
 def told(trials: list[Trial]) -> list[tuple]:
     """A trial without the time it took."""
-    return [(t.number, key(t.architecture), t.cost, t.state, t.score, dict(t.votes), t.reason) for t in trials]
+    return [(t.number, key(t.architecture), t.cost, t.state, t.rungs, dict(t.votes), t.reason) for t in trials]
 
 
 def test_a_search_scores_as_many_as_asked_and_all_are_within_the_budget(bench: Bench) -> None:
@@ -63,7 +66,7 @@ def test_a_budget_that_one_in_a_thousand_meets_is_never_exceeded(bench: Bench) -
     assert max(trial.cost.macs for trial in trials) > max(2 * smallest.macs, limit.macs // 2)
 
 
-def test_a_candidate_beyond_the_budget_fails_by_torchs_own_count(bench: Bench) -> None:
+def test_a_candidate_beyond_the_budget_fails_before_it_is_built(bench: Bench) -> None:
     space = spaces.get("resnet_cifar")
     architecture = space.smallest(bench.task)
     cost = space.cost(architecture, bench.task)
@@ -135,15 +138,22 @@ def test_the_time_limit_ends_the_search(bench: Bench) -> None:
     assert time.monotonic() - started < 10
 
 
+WIDTH_MATTERS = spec(candidates=10, score={"semantic": 1.0})
+
+
+@pytest.fixture(scope="module")
+def heads(teacher: Teacher, few_digits: Dataset) -> Bench:
+    return prepare(WIDTH_MATTERS, teacher, few_digits)
+
+
 @pytest.fixture
-def failing(bench: Bench) -> list[Trial]:
+def failing(heads: Bench) -> list[Trial]:
     """`semantic` is undefined for a student whose head is not as wide as the teacher's: most of them, not all."""
-    wants = spec(candidates=10, score={"semantic": 1.0})
-    return list(search(wants, bench, Cost(25_000, 10**9)))
+    return list(search(WIDTH_MATTERS, heads, Cost(25_000, 10**9)))
 
 
-def test_a_failed_candidate_says_why_and_never_wins(bench: Bench, failing: list[Trial]) -> None:
-    width = bench.teacher.head_gradient_KD.shape[1]
+def test_a_failed_candidate_says_why_and_never_wins(heads: Bench, failing: list[Trial]) -> None:
+    width = heads.rungs[-1].teacher.head_gradient_KD.shape[1]
     for trial in failing:
         fitting = trial.architecture["width3"] == width
         assert (trial.state == "scored") is (trial.score is not None) is fitting
@@ -153,9 +163,8 @@ def test_a_failed_candidate_says_why_and_never_wins(bench: Bench, failing: list[
     assert winner([trial for trial in failing if trial.state == "failed"]) is None
 
 
-def test_a_search_with_failures_resumes_exactly_too(bench: Bench, failing: list[Trial]) -> None:
-    wants = spec(candidates=10, score={"semantic": 1.0})
-    rest = list(search(wants, bench, Cost(25_000, 10**9), done=failing[:6]))
+def test_a_search_with_failures_resumes_exactly_too(heads: Bench, failing: list[Trial]) -> None:
+    rest = list(search(WIDTH_MATTERS, heads, Cost(25_000, 10**9), done=failing[:6]))
     assert told(failing[:6] + rest) == told(failing)
 
 
@@ -179,9 +188,87 @@ def test_of_equal_scores_the_smaller_wins_then_the_earlier(whole: list[Trial]) -
 
 def test_the_batch_takes_every_class_in_turn(teacher: Teacher, digits: Dataset) -> None:
     for size in (16, 64):
-        counts_K = np.bincount(prepare(spec(batch_size=size), teacher, digits).y_B.numpy(), minlength=10)
+        counts_K = np.bincount(prepare(spec(batch_size=size), teacher, digits).rungs[0].y_B.numpy(), minlength=10)
         assert counts_K.sum() == size
         assert counts_K.max() - counts_K.min() <= 1
+
+
+@pytest.fixture(scope="module")
+def halved(teacher: Teacher, few_digits: Dataset) -> tuple[SearchSpec, Bench]:
+    wants = spec(candidates=20, batch_size=64, seeds=3, halving=2)
+    return wants, prepare(wants, teacher, few_digits)
+
+
+def test_rungs_double_images_and_initialisations(halved: tuple[SearchSpec, Bench]) -> None:
+    wants, bench = halved
+    assert fidelities(wants) == [(16, 1), (32, 2), (64, 3)]
+    assert [(len(rung.y_B), rung.seeds) for rung in bench.rungs] == [(16, 1), (32, 2), (64, 3)]
+    # The images of a lower rung are among those of the next.
+    few, many = ({image.numpy().tobytes() for image in rung.x_BCHW} for rung in bench.rungs[:2])
+    assert few < many
+    assert fidelities(spec(batch_size=64, seeds=3)) == [(64, 3)]
+
+
+def test_halving_looks_closely_at_few_and_the_winner_is_among_them(halved: tuple[SearchSpec, Bench]) -> None:
+    wants, bench = halved
+    trials = list(search(wants, bench, SMALL))
+    reached = [len(trial.rungs) for trial in trials]
+    assert len(trials) == 20
+    assert reached[0] == 3
+    assert 1 <= reached.count(3) < reached.count(1)
+    assert all(trial.score == trial.rungs[-1] for trial in trials)
+    # At its rung, nobody who stopped was among the best half of those seen until then.
+    for i, trial in enumerate(trials):
+        last = len(trial.rungs) - 1
+        others = [t.rungs[last] for t in trials[:i] if len(t.rungs) > last]
+        among_best = sum(other > trial.rungs[last] for other in others) < max(1, (len(others) + 1) // 2)
+        assert among_best is (len(trial.rungs) == 3) or last == 2
+    best = winner(trials)
+    assert len(best.rungs) == 3
+    assert best.score == max(trial.score for trial in trials if len(trial.rungs) == 3)
+
+
+@pytest.mark.parametrize("stop", [1, 9])
+def test_halving_resumes_exactly_too(halved: tuple[SearchSpec, Bench], stop: int) -> None:
+    wants, bench = halved
+    whole = list(search(wants, bench, SMALL))
+    rest = list(search(wants, bench, SMALL, done=whole[:stop]))
+    assert told(whole[:stop] + rest) == told(whole)
+
+
+def test_seeds_are_averaged(bench: Bench, teacher: Teacher, few_digits: Dataset) -> None:
+    space = spaces.get("resnet_cifar")
+    architecture = space.smallest(bench.task)
+    one = [evaluate(spec(seeds=1, seed=seed), space, bench, architecture, UNLIMITED).score for seed in (0, 1)]
+    both = spec(seeds=2)
+    averaged = evaluate(both, space, prepare(both, teacher, few_digits), architecture, UNLIMITED)
+    assert averaged.score == pytest.approx(sum(one) / 2)
+    assert one[0] != one[1]
+
+
+def test_the_teacher_is_looked_at_once_for_all_searches(
+    teacher: Teacher, few_digits: Dataset, tmp_path: Path, bench: Bench
+) -> None:
+    first = prepare(spec(), teacher, few_digits, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    blind = replace(teacher, model=nn.Identity())
+    again = prepare(spec(), blind, few_digits, cache=tmp_path)
+    assert again.rungs[0].teacher.logits_BK.equal(first.rungs[0].teacher.logits_BK)
+    assert first.rungs[0].teacher.logits_BK.equal(bench.rungs[0].teacher.logits_BK)
+
+
+def test_half_precision_leaves_the_ranking_alone(teacher: Teacher, few_digits: Dataset) -> None:
+    """The same candidates in bf16 and in fp32; the program `benchmarks.ranking` says it of the tables."""
+    rng = random.Random(0)
+    space = spaces.get("resnet_cifar")
+    few = [{p.name: rng.choice(p.values[:4]) for p in space.parameters(few_digits.task)} for _ in range(24)]
+    scores = []
+    for precision in ("fp32", "bf16"):
+        wants = spec(precision=precision)
+        bench = prepare(wants, teacher, few_digits)
+        scores.append([evaluate(wants, space, bench, a, UNLIMITED).score for a in few])
+    assert scores[0] != scores[1]
+    assert kendalltau(*scores).statistic >= 0.98
 
 
 def test_unknown_names_are_refused_before_anything_is_spent() -> None:

@@ -25,6 +25,11 @@ class Files:
         """Liveness locks, one file a worker."""
         return self.root / "workers"
 
+    @property
+    def evidence(self) -> Path:
+        """What teachers show on scoring batches, one file each; whatever is missing is made again."""
+        return self.root / "evidence"
+
     def upload(self, upload_id: str) -> Path:
         return self.root / "uploads" / upload_id / "content"
 

@@ -40,7 +40,12 @@ class Row(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON(none_as_null=True), int: BigInteger}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON(none_as_null=True),
+        list[float]: JSON(),
+        int: BigInteger,
+    }
 
 
 class Job(Row):
@@ -87,7 +92,7 @@ class Candidate(Row):
     __tablename__ = "candidates"
     __table_args__ = (
         UniqueConstraint("job_id", "architecture_key", name="uq_candidates_architecture"),
-        Index("ix_candidates_score", "job_id", "score"),
+        Index("ix_candidates_score", "job_id", "rung", "score"),
     )
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
@@ -102,6 +107,8 @@ class Candidate(Row):
     votes: Mapped[dict[str, Any]]
     reason: Mapped[str | None]
     seconds: Mapped[float]
+    rung: Mapped[int]
+    rungs: Mapped[list[float]]
     attempt: Mapped[int]
 
 

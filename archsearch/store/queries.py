@@ -70,10 +70,10 @@ def candidates(session: Session, job_id: str) -> Sequence[Candidate]:
 
 
 def best_candidates(session: Session, job_id: str, limit: int, offset: int = 0) -> Sequence[Candidate]:
-    """A job's candidates, best score first, failed ones last."""
+    """A job's candidates, those looked at most closely first, best score first among them, failed ones last."""
     query = select(Candidate).where(Candidate.job_id == job_id)
-    order = (Candidate.score.is_(None), Candidate.score.desc(), Candidate.params, Candidate.number)
-    return session.scalars(query.order_by(*order).limit(limit).offset(offset)).all()
+    best_first = (Candidate.rung.desc(), Candidate.score.desc(), Candidate.params, Candidate.number)
+    return session.scalars(query.order_by(Candidate.score.is_(None), *best_first).limit(limit).offset(offset)).all()
 
 
 def count_candidates(session: Session, job_id: str) -> int:

@@ -17,7 +17,7 @@ def job(id: str = "job_1", status: str = "queued", created_at: datetime = NOON, 
     return Job(id=id, kind="search", request={}, status=status, created_at=created_at, **values)
 
 
-def candidate(number: int, score: float | None, params: int = 10, key: str | None = None) -> Candidate:
+def candidate(number: int, score: float | None, params: int = 10, key: str | None = None, rung: int = 1) -> Candidate:
     return Candidate(
         job_id="job_1",
         number=number,
@@ -30,6 +30,8 @@ def candidate(number: int, score: float | None, params: int = 10, key: str | Non
         proxies={"snip": None},
         votes={},
         seconds=0.1,
+        rung=rung,
+        rungs=[] if score is None else [score] * rung,
         attempt=1,
     )
 
