@@ -32,7 +32,7 @@ format: $(VENV)/.ready-dev ## Format the code
 
 bench: $(VENV)/.ready ## What scoring costs, and what the score is worth (the latter needs ../shared)
 	$(BIN)/python -m benchmarks.startup
-	$(BIN)/python -m benchmarks.scoring_cost
+	$(BIN)/python -m benchmarks.scoring_speed
 	$(BIN)/python -m benchmarks.ranking
 
 clean: ## Remove what the demonstrations made
