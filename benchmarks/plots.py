@@ -3,7 +3,8 @@
     python -m benchmarks.ranking --scores scores.npz
     python -m benchmarks.plots scores.npz [more.npz …] --out docs/images/ranking.png
 
-Left to right the tables, above the default score, below parameters alone. Needs matplotlib (`pip install -e '.[bench]'`).
+Left to right the tables, above the default score, below parameters alone. Needs matplotlib:
+`pip install -e '.[bench]'`.
 """
 
 from __future__ import annotations

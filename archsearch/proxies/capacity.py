@@ -25,8 +25,8 @@ def capacity(ev: Evidence) -> float | Tensor:
 
     Shannon's count for r parallel channels whose signal-to-noise ratio is r, since r directions add up. It lies between
     counting directions (r) and counting weights (about r²); parameters overrate a matrix with one long side, as in wide
-    MLPs. Groups are matrices of their own. A layer that the distillation loss does not reach carries nothing; the classifier is left
-    out, whose size is the task's.
+    MLPs. Groups are matrices of their own. A layer that the distillation loss does not reach carries nothing; the
+    classifier is left out, whose size is the task's.
     """
     total: float | Tensor = 0.0
     for layer, alive in ev.live:
