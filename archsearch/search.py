@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 # Proposals in a row that were all known already: a space this worn out has nothing left to show.
 _GIVE_UP_AFTER = 200
 
-
 # Fewer images say too little: at 16 the ranking loses a hundredth.
 _FEWEST_IMAGES = 16
 
@@ -132,7 +131,9 @@ def _rung(
     def look() -> NetworkEvidence:
         return observe_teacher(teacher.model.to(device), teacher.prepare(x_BCHW), y_B, read)
 
-    evidence = keep(cache, teacher.sha256, dataset.sha256, (spec.seed, images), read, look).to(device)
+    # The same weights under another normalisation or at another size are another teacher.
+    identity = f"{teacher.sha256} {teacher.mean} {teacher.std} {teacher.input_hw}"
+    evidence = keep(cache, identity, dataset.sha256, (spec.seed, images), read, look).to(device)
     task = dataset.task
     return Rung(normalise(x_BCHW, task.mean, task.std), y_B, evidence, seeds)
 

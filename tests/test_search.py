@@ -255,6 +255,10 @@ def test_the_teacher_is_looked_at_once_for_all_searches(
     again = prepare(spec(), blind, few_digits, cache=tmp_path)
     assert again.rungs[0].teacher.logits_BK.equal(first.rungs[0].teacher.logits_BK)
     assert first.rungs[0].teacher.logits_BK.equal(bench.rungs[0].teacher.logits_BK)
+    # The same weights that see images otherwise give other answers.
+    darker = replace(teacher, mean=tuple(m + 0.5 for m in teacher.mean))
+    answers_BK = prepare(spec(), darker, few_digits, cache=tmp_path).rungs[0].teacher.logits_BK
+    assert not answers_BK.equal(first.rungs[0].teacher.logits_BK)
 
 
 def test_half_precision_leaves_the_ranking_alone(teacher: Teacher, few_digits: Dataset) -> None:

@@ -24,7 +24,7 @@ _VERSION = 1
 
 def keep(
     folder: Path | None,
-    teacher_sha256: str,
+    teacher: str,
     data_sha256: str,
     batch: tuple[int, int],
     reads: Set[Read],
@@ -34,7 +34,7 @@ def keep(
 
     Args:
         folder: Where evidence lies, a safetensors file each; None keeps nothing.
-        teacher_sha256: Of the teacher's weights.
+        teacher: What tells it from others: the hash of its weights, and how it is shown images.
         data_sha256: Of the data set, all splits.
         batch: Seed and size of the batch drawn from it.
         reads: What is read of the students, on which the teacher's share depends.
@@ -44,7 +44,7 @@ def keep(
     """
     if folder is None:
         return make()
-    identity = json.dumps([_VERSION, teacher_sha256, data_sha256, *batch, sorted(reads)])
+    identity = json.dumps([_VERSION, teacher, data_sha256, *batch, sorted(reads)])
     path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
     found = _read(path)
     if found is None:

@@ -73,7 +73,6 @@ def observe_student(
         precision: Of the forward and backward passes; what is made of them is in fp32 at least.
     """
     import torch
-    from torch.nn.functional import cross_entropy
 
     model.train()
     x_BCHW = x_BCHW.detach().requires_grad_(bool(reads - {"relations", "head", "codes", "patterns", "spectra"}))
@@ -83,7 +82,37 @@ def observe_student(
         autocast(precision, x_BCHW.device),
     ):
         logits_BK = model(x_BCHW)
-    measured: dict[str, Any] = watch.forward_evidence()
+    measured = watch.forward_evidence() | _backward_evidence(watch, model, logits_BK, x_BCHW, y_B, teacher, reads)
+    # In one piece, and found under every name it was asked for by.
+    asked_of_it = ("student", *(reads & {"relations", "head", "ntk"}))
+    measured |= dict.fromkeys(asked_of_it, watch.network(logits_BK.detach(), y_B))
+    watch.block_maps.clear()
+    measured |= passes.own(model, x_BCHW.detach(), y_B, reads)
+    layers = watch.layers()
+    return Evidence(
+        layers=layers,
+        params=sum(parameter.numel() for parameter in model.parameters()),
+        macs=sum(layer.params * layer.positions for layer in layers),
+        batch_size=len(x_BCHW),
+        teacher=teacher,
+        measured=measured,
+    )
+
+
+def _backward_evidence(
+    watch: Watch,
+    model: nn.Module,
+    logits_BK: Tensor,
+    x_BCHW: Tensor,
+    y_B: Tensor,
+    teacher: NetworkEvidence,
+    reads: Set[Read],
+) -> dict[str, Any]:
+    """What backward passes through the one forward pass show, as many as are read."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    measured: dict[str, Any] = {}
     if asked := reads & _TEACHER_LOSS:
         measured |= _backward(watch, model, softened_kl(logits_BK, teacher.logits_BK, TEMPERATURE), x_BCHW, asked)
     if asked := reads & _LABEL_LOSS:
@@ -99,20 +128,7 @@ def observe_student(
         measured["gains"] = passes.gains(watch.block_maps, spectral=False)
     if "spectral_gains" in reads:
         measured["spectral_gains"] = passes.gains(watch.block_maps, spectral=True)
-    # In one piece, and found under every name it was asked for by.
-    asked_of_it = ("student", *(reads & {"relations", "head", "ntk"}))
-    measured |= dict.fromkeys(asked_of_it, watch.network(logits_BK.detach(), y_B))
-    watch.block_maps.clear()
-    measured |= passes.own(model, x_BCHW.detach(), y_B, reads)
-    layers = watch.layers()
-    return Evidence(
-        layers=layers,
-        params=sum(parameter.numel() for parameter in model.parameters()),
-        macs=sum(layer.params * layer.positions for layer in layers),
-        batch_size=len(x_BCHW),
-        teacher=teacher,
-        measured=measured,
-    )
+    return measured
 
 
 def _backward(watch: Watch, model: nn.Module, loss: Tensor, x_BCHW: Tensor, asked: Set[Read]) -> dict[str, Any]:

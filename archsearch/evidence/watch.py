@@ -31,7 +31,7 @@ _GLANCE = 8
 
 
 class Watch:
-    """Watches one forward pass inside `with`, and every backward pass through it until `close`.
+    """Watches one forward pass inside `with`, and afterwards every backward pass inside `backward`.
 
     A feature map is reduced when it comes by and dropped as soon as the network has moved on. Nothing is copied to
     the host: on an accelerator the whole pass stays in its queue.
@@ -60,7 +60,8 @@ class Watch:
 
     def __enter__(self) -> Watch:
         on = self._hooks.append
-        on(self.head.register_forward_pre_hook(self._keep_features))
+        if "head" in self.reads:
+            on(self.head.register_forward_pre_hook(self._keep_features))
         for name, module in self.layer_modules.items():
             on(module.register_forward_hook(self._layer_hook(name)))
         if "relations" in self.reads:
@@ -128,7 +129,7 @@ class Watch:
     def _head_gradient(self, logits_BK: Tensor, y_B: Tensor) -> Tensor | None:
         import torch
 
-        if "head" not in self.reads or self.features is None:
+        if self.features is None:
             return None
         # ∂CE/∂W of a linear head is (softmax − one-hot)ᵀ F / B: no backward pass is needed for it.
         residual_BK = logits_BK.float().softmax(1)

@@ -34,7 +34,7 @@ def look(batch, build) -> Looked:
 
 
 def kept(folder: Path | None, make: Callable[[], NetworkEvidence], **other: object) -> NetworkEvidence:
-    asked = {"teacher_sha256": "a" * 64, "data_sha256": "d" * 64, "batch": (0, 16), "reads": HALVES, **other}
+    asked = {"teacher": "a" * 64, "data_sha256": "d" * 64, "batch": (0, 16), "reads": HALVES, **other}
     return keep(folder, make=make, **asked)
 
 
@@ -71,7 +71,7 @@ def test_grams_keep_their_order_when_there_are_many(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        {"teacher_sha256": "b" * 64},
+        {"teacher": "b" * 64},
         {"data_sha256": "e" * 64},
         {"batch": (1, 16)},
         {"batch": (0, 32)},
