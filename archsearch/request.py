@@ -19,6 +19,9 @@ from archsearch.precision import Precision
 Kind = Literal["search", "distill", "search_and_distill"]
 # An architecture is plain JSON: the space's parameter names with whole numbers.
 Architecture = dict[str, int]
+SizePrecision = Literal["fp32", "fp16", "int8"]
+TradedCost = Literal["params", "macs", "size_bytes", "peak_activation_bytes", "latency_ms"]
+Sampler = Literal["tpe", "nsga2", "gp", "cmaes", "random", "qmc", "evolution"]
 Id = Annotated[str, Field(pattern=r"^[a-z]{2,4}_[0-9a-z]{8,32}$", description="An id this service handed out.")]
 
 
@@ -169,22 +172,64 @@ class Budget(Spec):
         None, gt=0, le=1, description="Most multiply-accumulates as a share of the teacher's."
     )
 
+    size_bytes: int | None = Field(None, ge=1, description="Most bytes of stored weights and buffers.")
+    size_precision: SizePrecision = Field("fp32", description="Precision whose bytes size_bytes limits.")
+    peak_activation_bytes: int | None = Field(
+        None, ge=1, description="Most bytes of activations alive at one time in an fp32 forward pass of one batch."
+    )
+    latency_ms: float | None = Field(None, gt=0, description="Most milliseconds for one batch on the device.")
+    device: str = Field(
+        "cpu-torch",
+        min_length=1,
+        max_length=100,
+        description="Device whose latency is limited: see GET /v1/devices, or the id of an uploaded profile.",
+    )
+    batch: int = Field(
+        1, ge=1, le=1024, description="Images in the batch whose latency and activations are limited (count)."
+    )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by name."""
+        values = {name: getattr(self, name) for name in _LIMITS}
+        return {name: limit for name, limit in values.items() if limit is not None}
+
     @property
     def unlimited(self) -> bool:
-        return all(limit is None for limit in (self.params, self.macs, self.params_ratio, self.macs_ratio))
+        return not self.limits
 
     def describe(self) -> str:
         """`params ≤ 1000 and macs ≤ 2000`, for messages."""
-        limits = {name: getattr(self, name) for name in type(self).model_fields}
-        return " and ".join(f"{name} ≤ {limit}" for name, limit in limits.items() if limit is not None) or "no limit"
+        units = {
+            "size_bytes": f" in {self.size_precision}",
+            "peak_activation_bytes": f" at batch {self.batch}",
+            "latency_ms": f" on {self.device} at batch {self.batch}",
+        }
+        parts = (f"{name} ≤ {limit}{units.get(name, '')}" for name, limit in self.limits.items())
+        return " and ".join(parts) or "no limit"
+
+
+_LIMITS = ("params", "macs", "params_ratio", "macs_ratio", "size_bytes", "peak_activation_bytes", "latency_ms")
 
 
 class SearchSpec(Spec):
     """How candidates are proposed and scored. None is ever trained."""
 
-    space: str = Field("resnet_cifar", description="Space of student architectures; see GET /v1/spaces.")
+    space: str = Field(
+        "auto",
+        description="Space of student architectures (see GET /v1/spaces); `teacher` shrinks the teacher's own network; "
+        "`auto` searches the teacher's family and every family that takes the images and fits the budget, together.",
+    )
     candidates: int = Field(64, ge=1, le=100_000, description="Candidates to score (count).")
-    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna sampler that proposes candidates.")
+    sampler: Sampler = Field("tpe", description="What proposes candidates; all but `evolution` are Optuna's.")
+    trade: TradedCost | None = Field(
+        None, description="A cost to trade the score against: the search looks for the Pareto front of both."
+    )
+    choose: Literal["best", "knee"] = Field(
+        "best",
+        description="The winner: the best score within the budget, or the knee of the front of score against `trade` "
+        "(where the next nat begins to cost more).",
+    )
     batch_size: int = Field(
         64, ge=8, le=1024, description="Training images in the one batch all candidates are scored on."
     )
@@ -203,6 +248,9 @@ class SearchSpec(Spec):
     )
     precision: Precision = Field("auto", description="auto takes bf16 where the machine computes in it.")
     time_limit_s: float | None = Field(None, gt=0, description="Stop proposing after this many seconds.")
+    patience: int | None = Field(
+        None, ge=1, le=100_000, description="Stop after this many candidates in a row without a better score (count)."
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampler, batch and initial weights.")
 
 
@@ -251,6 +299,8 @@ class JobRequest(Spec):
     def _check_kind(self) -> JobRequest:
         if (self.kind == "distill") != (self.student is not None):
             raise ValueError("kind 'distill' needs a student, and only it takes one")
+        if self.search.choose == "knee" and self.search.trade is None:
+            raise ValueError("search.choose: a knee needs a cost to trade; set search.trade, for example 'macs'")
         if self.kind != "distill" and self.budget.unlimited:
             raise ValueError("budget: set at least one limit, for example {'params_ratio': 0.1}")
         return self

@@ -7,7 +7,8 @@ from typing import Any
 
 from archsearch.data.task import Task
 from archsearch.request import Architecture
-from archsearch.spaces.space import Cost, Parameter, Space, TimmModel, linear_cost, spaces, total, transformer_cost
+from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total, transformer
+from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
 
 DEPTHS = range(12, 15)
 # 16 pixels of 224 in the published tables; the same share of other resolutions.
@@ -50,15 +51,15 @@ def model(architecture: Architecture, task: Task) -> TimmModel:
     return TimmModel("autoformer", args)
 
 
-def cost(architecture: Architecture, task: Task) -> Cost:
+def count(architecture: Architecture, task: Task) -> Count:
     width, patch = architecture["width"], patch_size(task)
     patches = (task.height // patch) * (task.width // patch)
     tokens = patches + 1
-    embed = linear_cost(task.in_chans * patch * patch, width, patches)
-    learned = Cost((tokens + 1) * width, 0)  # a position for each token, and the class token itself
+    embed = conv(task.in_chans, width, patch, patches, bias=True)
+    tokens_own = learned((tokens + 1) * width)  # a position for each token, and the class token itself
     layers = range(1, architecture["depth"] + 1)
-    blocks = [transformer_cost(width, width * architecture[f"mlp{i}"] // 2, tokens) for i in layers]
-    return total(embed, learned, *blocks, Cost(2 * width, 0), linear_cost(width, task.classes, 1))
+    blocks = [transformer(width, width * architecture[f"mlp{i}"] // 2, tokens) for i in layers]
+    return total(embed, tokens_own, *blocks, layer_norm(width, tokens), linear(width, task.classes, 1))
 
 
 spaces.add(
@@ -68,7 +69,7 @@ spaces.add(
         doc="AutoFormer-tiny for comparisons: width, depth, and each layer's heads and MLP ratio.",
         parameters=parameters,
         model=model,
-        cost=cost,
+        count=count,
         optimizer="adamw",
         stock=False,
         benchmark=True,

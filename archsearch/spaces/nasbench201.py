@@ -7,7 +7,8 @@ import re
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
 from archsearch.request import Architecture
-from archsearch.spaces.space import Cost, Parameter, Space, TimmModel, conv_cost, linear_cost, spaces, total
+from archsearch.spaces.count import Count, batch_norm, conv, linear, moved, total
+from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
 
 # In order of cost.
 OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
@@ -49,22 +50,24 @@ def model(architecture: Architecture, task: Task) -> TimmModel:
     return TimmModel("nasbench201", {"cell": operations(architecture)})
 
 
-def cost(architecture: Architecture, task: Task) -> Cost:
+def count(architecture: Architecture, task: Task) -> Count:
     height, width = task.height, task.width
-    parts = [conv_cost(task.in_chans, WIDTHS[0], 3, height * width), Cost(2 * WIDTHS[0], 0)]
+    parts = [conv(task.in_chans, WIDTHS[0], 3, height * width), batch_norm(WIDTHS[0], height * width)]
     c_in = WIDTHS[0]
     for i, c_out in enumerate(WIDTHS):
         if i:
             height, width = -(-height // 2), -(-width // 2)
-            norms = Cost(4 * c_out, 0)
-            parts += [conv_cost(c_in, c_out, 3, height * width), conv_cost(c_out, c_out, 3, height * width), norms]
-            parts.append(conv_cost(c_in, c_out, 1, height * width))
+            norm = batch_norm(c_out, height * width)
+            parts += [conv(c_in, c_out, 3, height * width, stride=2), norm, conv(c_out, c_out, 3, height * width), norm]
+            parts.append(conv(c_in, c_out, 1, height * width))
+        norm = batch_norm(c_out, height * width)
         for operation in operations(architecture):
             if operation in _KERNELS:
-                conv = conv_cost(c_out, c_out, _KERNELS[operation], height * width)
-                parts += [conv, Cost(2 * c_out, 0)] * CELLS
+                parts += [conv(c_out, c_out, _KERNELS[operation], height * width), norm] * CELLS
+            elif operation == "avg_pool_3x3":
+                parts += [moved(c_out * height * width)] * CELLS
         c_in = c_out
-    return total(*parts, Cost(2 * c_in, 0), linear_cost(c_in, task.classes, 1))
+    return total(*parts, batch_norm(c_in, height * width), linear(c_in, task.classes, 1))
 
 
 spaces.add(
@@ -74,7 +77,7 @@ spaces.add(
         doc="NAS-Bench-201 cells for comparisons: six edges, five operations.",
         parameters=parameters,
         model=model,
-        cost=cost,
+        count=count,
         optimizer="sgd",
         stock=False,
         benchmark=True,

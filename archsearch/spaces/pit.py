@@ -7,7 +7,8 @@ from typing import Any
 
 from archsearch.data.task import Task
 from archsearch.request import Architecture
-from archsearch.spaces.space import Cost, Parameter, Space, TimmModel, linear_cost, spaces, total, transformer_cost
+from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total, transformer
+from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
 
 # 16 pixels of 224 in the published tables, at half that stride; the same share of other resolutions.
 PATCHES_PER_SIDE = 14
@@ -60,20 +61,21 @@ def model(architecture: Architecture, task: Task) -> TimmModel:
     return TimmModel("pit_ti_224", args)
 
 
-def cost(architecture: Architecture, task: Task) -> Cost:
+def count(architecture: Architecture, task: Task) -> Count:
     patch = patch_size(task)
     height, across = ((side - patch) // (patch // 2) + 1 for side in (task.height, task.width))
     widths = [architecture["base"] * count for count in heads(architecture)]
-    embed = linear_cost(task.in_chans * patch * patch, widths[0], height * across)
-    parts = [embed, Cost((height * across + 1) * widths[0], 0)]
+    embed = conv(task.in_chans, widths[0], patch, height * across, bias=True)
+    parts = [embed, learned((height * across + 1) * widths[0])]
     for i, width in enumerate(widths):
         if i:
             # A depthwise convolution of stride 2 pools the patches, a linear layer widens the class token.
             height, across = -(-height // 2), -(-across // 2)
-            parts += [Cost(10 * width, 9 * width * height * across), linear_cost(widths[i - 1], width, 1)]
-        block = transformer_cost(width, width * architecture["mlp_ratio"], height * across + 1)
+            pool = conv(widths[i - 1], width, 3, height * across, groups=widths[i - 1], bias=True, stride=2)
+            parts += [pool, linear(widths[i - 1], width, 1)]
+        block = transformer(width, width * architecture["mlp_ratio"], height * across + 1)
         parts += [block] * architecture[f"depth{i + 1}"]
-    return total(*parts, Cost(2 * widths[-1], 0), linear_cost(widths[-1], task.classes, 1))
+    return total(*parts, layer_norm(widths[-1], 1), linear(widths[-1], task.classes, 1))
 
 
 spaces.add(
@@ -83,7 +85,7 @@ spaces.add(
         doc="Pooling-based vision transformers, stock timm: head width, MLP ratio, depth and heads of three stages.",
         parameters=parameters,
         model=model,
-        cost=cost,
+        count=count,
         optimizer="adamw",
         stock=True,
         benchmark=True,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from archsearch.data.task import Task
 from archsearch.request import Architecture
-from archsearch.spaces.space import Cost, Parameter, Space, TimmModel, conv_cost, spaces, total
+from archsearch.spaces.count import Count, batch_norm, conv, linear, total
+from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
 
 
 def parameters(task: Task) -> tuple[Parameter, ...]:
@@ -21,22 +22,23 @@ def model(architecture: Architecture, task: Task) -> TimmModel:
     return TimmModel("cifar_resnet", {"depths": depths, "widths": widths})
 
 
-def cost(architecture: Architecture, task: Task) -> Cost:
+def count(architecture: Architecture, task: Task) -> Count:
     height, width = task.height, task.width
     c_in = architecture["width1"]
-    parts = [conv_cost(task.in_chans, c_in, 3, height * width), Cost(2 * c_in, 0)]
+    parts = [conv(task.in_chans, c_in, 3, height * width), batch_norm(c_in, height * width)]
     for i in (1, 2, 3):
         depth, c_out = architecture[f"depth{i}"], architecture[f"width{i}"]
         stride = 1 if i == 1 else 2
         height, width = -(-height // stride), -(-width // stride)
         hw = height * width
-        parts += [conv_cost(c_in, c_out, 3, hw), Cost(2 * c_out, 0)]
-        parts += [conv_cost(c_out, c_out, 3, hw), Cost(2 * c_out, 0)] * (2 * depth - 1)
+        norm = batch_norm(c_out, hw)
+        first = [conv(c_in, c_out, 3, hw, stride=stride), norm]
+        rest = [conv(c_out, c_out, 3, hw), norm] * (2 * depth - 1)
+        parts += [part.beside(c_out * hw) for part in first + rest]
         if stride != 1:
-            parts += [conv_cost(c_in, c_out, 1, hw), Cost(2 * c_out, 0)]
+            parts += [conv(c_in, c_out, 1, hw, stride=stride), norm]
         c_in = c_out
-    head = Cost(c_in * task.classes + task.classes, c_in * task.classes)
-    return total(*parts, head)
+    return total(*parts, linear(c_in, task.classes, 1))
 
 
 spaces.add(
@@ -46,7 +48,7 @@ spaces.add(
         doc="ResNets for small images (8–64 px): three stages, depth and width of each.",
         parameters=parameters,
         model=model,
-        cost=cost,
+        count=count,
         optimizer="sgd",
         stock=False,
     ),

@@ -14,6 +14,7 @@ from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
 from archsearch.registry import Registry
 from archsearch.request import Architecture
+from archsearch.spaces.count import Cost, Count
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,14 +36,6 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a network costs, exactly: `params` as torch counts them, `macs` multiply-accumulates for one image."""
-
-    params: int
-    macs: int
-
-
-@dataclass(frozen=True)
 class TimmModel:
     """Arguments of `timm.create_model`; a student of any space is this and nothing else."""
 
@@ -57,8 +50,8 @@ class Space:
     Attributes:
         parameters: What is searched, for a task; bounds may follow its resolution.
         model: The timm model an architecture stands for.
-        cost: The cost in closed form. The meta device has the last word (`hardware.measure`) and tests hold the two
-            equal; the closed form lets a search refuse thousands of proposals a second without building any.
+        count: What an architecture is made of, in closed form; tests hold it equal to what torch counts on the meta
+            device. It lets a search refuse thousands of proposals a second without building any.
         optimizer: What the family is trained with unless the user says otherwise.
         stock: Whether plain timm builds the student, without this package.
         benchmark: Whether it is there to compare with published tables rather than to deploy.
@@ -68,10 +61,15 @@ class Space:
     doc: str
     parameters: Callable[[Task], tuple[Parameter, ...]]
     model: Callable[[Architecture, Task], TimmModel]
-    cost: Callable[[Architecture, Task], Cost]
+    count: Callable[[Architecture, Task], Count]
     optimizer: Literal["sgd", "adamw"]
     stock: bool
     benchmark: bool = False
+
+    def cost(self, architecture: Architecture, task: Task) -> Cost:
+        """Parameters and multiply-accumulates of an architecture."""
+        count = self.count(architecture, task)
+        return Cost(count.params, count.macs)
 
     def cardinality(self, task: Task) -> int:
         return math.prod(len(parameter.values) for parameter in self.parameters(task))
@@ -109,28 +107,3 @@ class Space:
 
 
 spaces: Registry[Space] = Registry("space", "archsearch.spaces")
-
-
-def conv_cost(c_in: int, c_out: int, kernel: int, out_hw: int) -> Cost:
-    """A bias-free convolution with `out_hw` output positions."""
-    weights = c_in * c_out * kernel * kernel
-    return Cost(weights, weights * out_hw)
-
-
-def linear_cost(d_in: int, d_out: int, positions: int) -> Cost:
-    """A linear layer with bias, applied at `positions` places."""
-    return Cost(d_in * d_out + d_out, d_in * d_out * positions)
-
-
-def transformer_cost(width: int, hidden: int, tokens: int) -> Cost:
-    """A pre-norm transformer layer: attention with biased projections, and an MLP."""
-    norm = Cost(2 * width, 0)
-    # Queries times keys, then weights times values: tokens² × width each, without parameters.
-    attention = Cost(0, 2 * tokens * tokens * width)
-    projections = [linear_cost(width, 3 * width, tokens), linear_cost(width, width, tokens)]
-    mlp = [linear_cost(width, hidden, tokens), linear_cost(hidden, width, tokens)]
-    return total(norm, attention, *projections, norm, *mlp)
-
-
-def total(*costs: Cost) -> Cost:
-    return Cost(sum(cost.params for cost in costs), sum(cost.macs for cost in costs))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from archsearch.data.task import Task
 from archsearch.request import Architecture
-from archsearch.spaces.space import Cost, Parameter, Space, TimmModel, linear_cost, spaces, total, transformer_cost
+from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total, transformer
+from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
 
 HEAD_DIM = 32
 # Sixty-four tokens are what keeps attention cheap and the map fine enough at any resolution.
@@ -42,15 +43,14 @@ def model(architecture: Architecture, task: Task) -> TimmModel:
     return TimmModel("vit_tiny_patch16_224", args)
 
 
-def cost(architecture: Architecture, task: Task) -> Cost:
+def count(architecture: Architecture, task: Task) -> Count:
     width, hidden = HEAD_DIM * architecture["heads"], HEAD_DIM * architecture["heads"] * architecture["mlp_ratio"]
     patch = patch_size(task)
     tokens = (task.height // patch) * (task.width // patch)
-    norm = Cost(2 * width, 0)
-    embed = linear_cost(task.in_chans * patch * patch, width, tokens)
-    positions = Cost(tokens * width, 0)
-    blocks = [transformer_cost(width, hidden, tokens)] * architecture["depth"]
-    return total(embed, positions, *blocks, norm, linear_cost(width, task.classes, 1))
+    embed = conv(task.in_chans, width, patch, tokens, bias=True)
+    positions = learned(tokens * width)
+    blocks = [transformer(width, hidden, tokens)] * architecture["depth"]
+    return total(embed, positions, *blocks, layer_norm(width, tokens), linear(width, task.classes, 1))
 
 
 spaces.add(
@@ -60,7 +60,7 @@ spaces.add(
         doc="Vision transformers, stock timm: depth, heads and MLP ratio; the patch follows the resolution.",
         parameters=parameters,
         model=model,
-        cost=cost,
+        count=count,
         optimizer="adamw",
         stock=True,
     ),

@@ -1,0 +1,129 @@
+"""Budgets in absolute numbers, and what is beyond them."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from archsearch.data.task import Task
+from archsearch.errors import ImpossibleBudget
+from archsearch.request import Architecture, Budget
+from archsearch.spaces import Cost, Space
+
+# Ways down from the smallest member that are tried for a network nearer to an impossible budget.
+_DESCENTS = 8
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most each cost may be; None where nothing is limited. Units are those of `Cost`."""
+
+    params: int | None = None
+    macs: int | None = None
+    size_bytes: int | None = None
+    peak_activation_bytes: int | None = None
+    latency_ms: float | None = None
+
+    def given(self) -> Mapping[str, float]:
+        """The limits that are set."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def limits(budget: Budget, teacher: Cost | None) -> Limits:
+    """The budget in absolute numbers.
+
+    Shares of the teacher need the teacher's cost; without it they do not limit anything yet.
+    """
+    params = [budget.params, _share(budget.params_ratio, teacher.params if teacher else None)]
+    macs = [budget.macs, _share(budget.macs_ratio, teacher.macs if teacher else None)]
+    return Limits(
+        params=min((limit for limit in params if limit is not None), default=None),
+        macs=min((limit for limit in macs if limit is not None), default=None),
+        size_bytes=budget.size_bytes,
+        peak_activation_bytes=budget.peak_activation_bytes,
+        latency_ms=budget.latency_ms,
+    )
+
+
+def excess(cost: Cost, limits: Limits) -> float:
+    """How far a cost is beyond the limits, as the sum of log(cost / limit) over those it breaks; 0 within them."""
+    beyond = 0.0
+    for name, limit in limits.given().items():
+        value = getattr(cost, name)
+        if value is None:
+            raise ValueError(f"{name} is limited and was not measured")
+        if value > limit:
+            beyond += math.log(value / limit)
+    return beyond
+
+
+def fits(cost: Cost, limits: Limits) -> bool:
+    return excess(cost, limits) == 0
+
+
+def nearest(
+    space: Space, task: Task, price: Callable[[Space, Architecture], Cost], limits: Limits
+) -> tuple[Architecture, Cost]:
+    """The member nearest to the limits that steps down (and sideways) from the smallest find; most often it fits."""
+    parameters = space.parameters(task)
+    best = space.smallest(task)
+    best_cost = price(space, best)
+    for descent in range(_DESCENTS):
+        rng = random.Random(descent)
+        here = {p.name: rng.choice(p.values) for p in parameters} if descent else dict(best)
+        cost = price(space, here)
+        improved = True
+        while improved and excess(cost, limits) > 0:
+            improved = False
+            for parameter in rng.sample(parameters, len(parameters)):
+                for value in (here[parameter.name] - parameter.step, here[parameter.name] + parameter.step):
+                    if value not in parameter.values:
+                        continue
+                    there = {**here, parameter.name: value}
+                    there_cost = price(space, there)
+                    if excess(there_cost, limits) < excess(cost, limits):
+                        here, cost, improved = there, there_cost, True
+        if excess(cost, limits) < excess(best_cost, limits):
+            best, best_cost = here, cost
+        if excess(best_cost, limits) == 0:
+            break
+    return best, best_cost
+
+
+def require_possible(
+    spaces: Sequence[Space],
+    task: Task,
+    price: Callable[[Space, Architecture], Cost],
+    limits: Limits,
+    budget: Budget,
+) -> None:
+    """Raise ImpossibleBudget, naming the nearest possible one, when nothing in any of the spaces fits.
+
+    Args:
+        price: The cost of a member, for every limit that is set.
+    """
+    found = [(space, nearest(space, task, price, limits)[1]) for space in spaces]
+    space, cost = min(found, key=lambda member: excess(member[1], limits))
+    if fits(cost, limits):
+        return
+    needed = " and ".join(
+        f"{name} ≥ {getattr(cost, name):,.6g}" if name == "latency_ms" else f"{name} ≥ {getattr(cost, name):,}"
+        for name, limit in limits.given().items()
+        if getattr(cost, name) > limit
+    )
+    where = space.name if len(spaces) == 1 else f"{', '.join(s.name for s in spaces)}; the nearest is {space.name}"
+    raise ImpossibleBudget(
+        f"{budget.describe()} is below every network of {where} for this data; the nearest possible budget has "
+        f"{needed} ({cost.params:,} parameters and {cost.macs:,} MACs); raise the budget or choose another space",
+        field="budget",
+    )
+
+
+def _share(ratio: float | None, whole: int | None) -> int | None:
+    return None if ratio is None or whole is None else int(ratio * whole)
+
+
+UNLIMITED = Limits()

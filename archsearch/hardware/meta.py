@@ -1,0 +1,104 @@
+"""What a network costs, counted on the meta device: no weights, no arithmetic, exact."""
+
+# B batch, C channels, H W space
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from archsearch.data.task import Task
+from archsearch.request import Architecture
+from archsearch.spaces import Cost, Space
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from archsearch.teachers import Teacher
+
+
+def measure(space: Space, architecture: Architecture, task: Task) -> Cost:
+    """Parameters and MACs of an architecture, counted by torch itself on the meta device."""
+    return measure_model(_on_meta(space, architecture, task), (task.in_chans, task.height, task.width))
+
+
+def measure_model(model: nn.Module, input_chw: tuple[int, int, int]) -> Cost:
+    """Parameters, and multiply-accumulates of one image: half of what `torch.utils.flop_counter` counts."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    parameter = next(model.parameters())
+    x_BCHW = torch.empty(1, *input_chw, device=parameter.device, dtype=parameter.dtype)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x_BCHW)
+    model.train(was_training)
+    params = sum(weight.numel() for weight in model.parameters())
+    return Cost(params=params, macs=counter.get_total_flops() // 2)
+
+
+def measure_teacher(teacher: Teacher, task: Task) -> Cost:
+    """Cost of the teacher at the resolution it is run at."""
+    height, width = teacher.input_hw or (task.height, task.width)
+    return measure_model(teacher.model, (teacher.in_chans, height, width))
+
+
+def peak_activation_bytes(space: Space, architecture: Architecture, task: Task, batch: int) -> int:
+    """The most bytes of activations alive at one time in an fp32 inference pass of `batch` images, weights apart.
+
+    Counted as torch runs the network layer by layer, the batch itself included; a compiler may need less.
+    """
+    import torch
+
+    model = _on_meta(space, architecture, task).eval()
+    known = {weight.untyped_storage()._cdata for weight in (*model.parameters(), *model.buffers())}
+    mode = _live_bytes(known)
+    x_BCHW = torch.empty(batch, task.in_chans, task.height, task.width, device="meta")
+    with torch.no_grad(), mode:
+        model(x_BCHW)
+    peak: int = mode.peak + x_BCHW.untyped_storage().nbytes()
+    return peak
+
+
+def _on_meta(space: Space, architecture: Architecture, task: Task) -> nn.Module:
+    import torch
+
+    with torch.device("meta"):
+        # torch's counter trips over views of trainable parameters (class tokens).
+        return space.build(architecture, task).requires_grad_(False)
+
+
+def _live_bytes(known: set[int]) -> Any:
+    """A dispatch mode that counts the bytes of storages from when an operation makes them until nobody holds them."""
+    from torch import Tensor
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class LiveBytes(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.now = self.peak = 0
+            self.seen = set(known)
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = func(*args, **(kwargs or {}))
+            for tensor in tree_leaves(made):
+                if isinstance(tensor, Tensor):
+                    self._count(tensor.untyped_storage())
+            return made
+
+        def _count(self, storage: Any) -> None:
+            address = storage._cdata
+            if address in self.seen:
+                return
+            self.seen.add(address)
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._forget, address, storage.nbytes())
+
+        def _forget(self, address: int, size: int) -> None:
+            self.seen.discard(address)
+            self.now -= size
+
+    return LiveBytes()
