@@ -18,7 +18,7 @@ from archsearch.store.migrate import upgrade
 
 from . import problems
 from .deps import JSON_BYTES, Services
-from .routes import artifacts, catalogue, datasets, events, health, jobs, teachers, uploads
+from .routes import artifacts, catalogue, datasets, events, health, jobs, profiles, teachers, uploads
 
 # A part of an upload counts its own bytes; see `uploads.put_part`.
 _PART = re.compile(r"/v1/uploads/[^/]*/parts/[^/]*")
@@ -55,7 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         answer.headers["X-Request-ID"] = request.state.request_id
         return answer
 
-    for room in (jobs, events, artifacts, teachers, datasets, catalogue):
+    for room in (jobs, events, artifacts, teachers, datasets, profiles, catalogue):
         # Bodies that announce their size never get this far: `oversized` refuses them.
         app.include_router(room.router, prefix="/v1", max_body_size=JSON_BYTES)
     # The route of a part counts its bytes itself, so that its refusal can say how large a part may be.

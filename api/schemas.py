@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from archsearch.request import DatasetData, DigitsData, Id, Spec, TeacherSource
+from archsearch.request import DatasetData, DigitsData, Id, Spec, TeacherSource, TradedCost
 
 T = TypeVar("T")
 JobStatus = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
@@ -67,9 +67,13 @@ class EventAnswer(Answer):
 
 class CandidateAnswer(Answer):
     number: int
+    space: str
     architecture: dict[str, int]
     params: int
     macs: int
+    size_bytes: int | None = Field(description="At budget.size_precision.")
+    peak_activation_bytes: int | None = Field(description="At budget.batch, where it is limited or traded.")
+    latency_ms: float | None = Field(description="Predicted, on budget.device at budget.batch.")
     state: Literal["scored", "failed"]
     score: float | None = Field(description="In nats; higher is better.")
     proxies: dict[str, float | None]
@@ -78,6 +82,52 @@ class CandidateAnswer(Answer):
     seconds: float
     rungs: list[float] = Field(description="The score at each rung reached; one rung unless search.halving is set.")
     attempt: int
+
+
+class MeasuredAnswer(Answer):
+    """A latency as timed: the median and both quartiles."""
+
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    repeats: int
+
+
+class FrontMember(Answer):
+    number: int = Field(description="Name it in a follow-up job: student: {job, candidate: number}.")
+    space: str
+    architecture: dict[str, int]
+    score: float
+    params: int
+    macs: int
+    size_bytes: int | None
+    peak_activation_bytes: int | None
+    latency_ms: float | None
+    measured: MeasuredAnswer | None = None
+
+
+class FrontAnswer(Answer):
+    """Candidates no other one beats in both the score and a cost, cheapest first."""
+
+    against: TradedCost
+    front: list[FrontMember]
+    winner: int | None = Field(description="Number of the winner, once the search has ended.")
+
+
+class DeviceAnswer(Answer):
+    name: str
+    doc: str
+
+
+class ProfileAnswer(Answer):
+    id: str
+    name: str | None
+    device: str
+    batch: int
+    threads: int
+    spaces: dict[str, int] = Field(description="Networks measured, by space.")
+    body: dict[str, Any]
+    created_at: datetime
 
 
 class ArtifactAnswer(Answer):
@@ -167,11 +217,13 @@ class MemberAnswer(BaseModel):
 class SpaceAnswer(BaseModel):
     name: str
     doc: str
+    benchmark: bool = Field(description="Whether it is there to compare with published tables; `auto` leaves it out.")
+    refuses: str | None = Field(description="Why it cannot take images of this size; then all below is empty.")
     stock_timm: bool = Field(description="Whether plain timm builds the student, without this package.")
-    parameters: list[ParameterAnswer]
-    cardinality: int
-    smallest: MemberAnswer
-    largest: MemberAnswer
+    parameters: list[ParameterAnswer] = []
+    cardinality: int = 0
+    smallest: MemberAnswer | None = None
+    largest: MemberAnswer | None = None
 
 
 class ProxyAnswer(BaseModel):

@@ -129,6 +129,16 @@ class Client:
         found: list[dict[str, Any]] = self.call("GET", f"/v1/jobs/{job_id}/candidates", params={"limit": limit})
         return found
 
+    def pareto(self, job_id: str, against: str | None = None) -> Json:
+        """Candidates no other one beats in both the score and a cost (`against`, or the one the search traded)."""
+        params = {} if against is None else {"against": against}
+        return self._object("GET", f"/v1/jobs/{job_id}/pareto", params=params)
+
+    def add_profile(self, path: Path | str, *, name: str | None = None) -> Json:
+        """Upload latencies `archsearch profile` measured; a budget's `device` is the id of what this returns."""
+        params = {} if name is None else {"name": name}
+        return self._object("POST", "/v1/profiles", params=params, json=json.loads(Path(path).read_bytes()))
+
     def watch(self, job_id: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
         """A job's events as they happen, until it is over. A lost connection is taken up again where it broke."""
         failures = 0

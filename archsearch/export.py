@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
+import importlib.util
 import json
 import platform
 import zipfile
@@ -11,15 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch.data.task import Task
-from archsearch.spaces import Space
+from archsearch.spaces import TimmModel
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 WEIGHTS, CONFIG, MANIFEST, ARCHIVE = "model.safetensors", "config.json", "manifest.json", "student.zip"
+PT2, ONNX = "student.pt2", "student.onnx"
+# The student itself; the last two where plain timm does not know its network.
+FILES = (WEIGHTS, CONFIG, PT2, ONNX)
 MEDIA_TYPES = {
     WEIGHTS: "application/octet-stream",
     CONFIG: "application/json",
+    PT2: "application/octet-stream",
+    ONNX: "application/octet-stream",
     MANIFEST: "application/json",
     ARCHIVE: "application/zip",
 }
@@ -74,10 +81,58 @@ def load_config(folder: Path | str) -> dict[str, Any]:
     return config
 
 
-def write_manifest(folder: Path, story: Mapping[str, Any], space: Space) -> Path:
+def save_pt2(student: nn.Module, task: Task, path: Path) -> None:
+    """Write the student as a program of `torch.export`, which torch alone loads and runs, for batches of any size."""
+    import torch
+
+    model, images, batch = _traceable(student, task)
+    with torch.no_grad():
+        torch.export.save(torch.export.export(model, images, dynamic_shapes=batch), path)
+
+
+def save_onnx(student: nn.Module, task: Task, path: Path) -> None:
+    """Write the student as ONNX in fp32: `images` B×C×H×W, normalised, to `logits` B×K, for batches of any size."""
+    import torch
+
+    model, images, batch = _traceable(student, task)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            model,
+            images,
+            dynamo=True,
+            dynamic_shapes=batch,
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    assert program is not None  # only without dynamo
+    program.save(path)
+
+
+def _traceable(student: nn.Module, task: Task) -> tuple[nn.Module, tuple[Tensor], Any]:
+    """A copy as it answers (eval mode, fp32, on the CPU), a batch to trace it with, and which side of it may vary."""
+    import torch
+
+    model = copy.deepcopy(student).cpu().float().to(memory_format=torch.contiguous_format).eval()
+    images = torch.zeros(2, task.in_chans, task.height, task.width)
+    return model, (images,), ({0: torch.export.Dim("batch", min=1)},)
+
+
+def save_portable(student: nn.Module, task: Task, folder: Path) -> None:
+    """Write the student as files that need no code of ours: `student.pt2`, and ONNX where its packages are installed."""
+    save_pt2(student, task, folder / PT2)
+    if all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
+        save_onnx(student, task, folder / ONNX)
+
+
+def write_manifest(folder: Path, story: Mapping[str, Any], model: TimmModel) -> Path:
     """Write `manifest.json`: what makes the student reproducible, and the machine and versions it was made with."""
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    needs = "timm" if space.stock else "timm and archsearch (`import archsearch.models` names its network to timm)"
+    needs = (
+        "timm"
+        if model.stock
+        else f"timm and archsearch (`import archsearch.models` names its network to timm); {PT2} needs torch alone"
+    )
     manifest = {
         **story,
         "loads_with": needs,
@@ -98,7 +153,9 @@ def pack(folder: Path) -> Path:
     """Put the folder's files into `student.zip` beside them; weights do not compress, so nothing is compressed."""
     archive = folder / ARCHIVE
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as out:
-        for name in (WEIGHTS, CONFIG, MANIFEST):
+        for name in (*FILES, MANIFEST):
+            if not (folder / name).is_file():
+                continue
             out.write(folder / name, f"student/{name}")
     return archive
 

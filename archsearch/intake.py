@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from archsearch import data, story
+from archsearch import choice, data, story
 from archsearch.data.task import Task
 from archsearch.engine import Engine
 from archsearch.errors import Conflict, InvalidRequest, TeacherError
-from archsearch.hardware import limits, require_possible
+from archsearch.hardware import limits
+from archsearch.hardware.devices import devices
+from archsearch.hardware.profile import Profile, read_profile
 from archsearch.request import (
+    Budget,
     DatasetData,
     DigitsData,
     JobRequest,
     RegisteredTeacher,
+    StudentSpec,
     TimmTeacher,
     UploadedTeacher,
+    parse_request,
 )
+from archsearch.search import front
 from archsearch.settings import Settings
-from archsearch.spaces import Cost, spaces
+from archsearch.spaces import Cost, choose
 from archsearch.store import queries
 from archsearch.store.files import Files
-from archsearch.store.models import DatasetRow, Job, TeacherRow, Upload
+from archsearch.store.models import DatasetRow, Job, ProfileRow, TeacherRow, Upload
+from archsearch.store.trials import trial_of
 from archsearch.teachers import check_source, check_weights_file
 
 
@@ -42,7 +50,7 @@ def submit(session: Session, engine: Engine, request: JobRequest, *, idempotency
         if earlier.request != body:
             raise InvalidRequest("was used for another request; choose a new one", field="Idempotency-Key")
         return earlier
-    _check_remote(session, request)
+    _check_remote(session, resolve(session, request))
     job = Job(
         id=queries.new_id("job"),
         kind=request.kind,
@@ -124,6 +132,54 @@ def register_dataset(
     return row
 
 
+def register_profile(session: Session, body: Any, *, name: str | None) -> ProfileRow:
+    """Read, check and keep latencies measured elsewhere; raises InvalidRequest naming the entry at fault."""
+    profile = read_profile(json.dumps(body).encode())
+    row = ProfileRow(id=queries.new_id("prf"), name=name or profile.name, body=profile.model_dump(mode="json"))
+    session.add(row)
+    session.flush()
+    return row
+
+
+def profile_of(session: Session, budget: Budget) -> Profile | None:
+    """The uploaded profile a budget's device names, if it names one; raises for a device nobody knows."""
+    if budget.device.startswith("prf_"):
+        row = queries.require(session, ProfileRow, budget.device, field="budget.device")
+        return Profile.model_validate(row.body)
+    devices.get(budget.device, field="budget.device")
+    return None
+
+
+def resolve(session: Session, request: JobRequest) -> JobRequest:
+    """The request with the student another job's candidate is, in its own words."""
+    named = request.student
+    if named is None or named.job is None or named.candidate is None:
+        return request
+    queries.require(session, Job, named.job, field="student.job")
+    row = queries.candidate(session, named.job, named.candidate, field="student.candidate")
+    student = StudentSpec(space=row.space, architecture={name: int(v) for name, v in row.architecture.items()})
+    return request.model_copy(update={"student": student})
+
+
+def pareto(session: Session, job: Job, against: str | None) -> dict[str, Any]:
+    """The front of a job's candidates: as the search settled it, or from the candidates there are so far.
+
+    Raises:
+        Conflict: No candidate's cost is known in the unit asked for.
+    """
+    found = (job.result or {}).get("search") or {}
+    traded = found.get("traded") or choice.traded(parse_request(job.request))
+    winner = found["winner"]["number"] if found else None
+    if found and against in (None, traded):
+        return {"against": traded, "front": found["front"], "winner": winner}
+    axis = against or traded
+    trials = [trial_of(row) for row in queries.candidates(session, job.id)]
+    if trials and all(getattr(trial.cost, axis) is None for trial in trials):
+        raise Conflict(f"the search of {job.id} did not look at {axis}; limit it in the budget or set search.trade")
+    front_ = [choice.describe(trial) for trial in front(trials, axis)]
+    return {"against": axis, "front": front_, "winner": winner}
+
+
 def cancel(session: Session, job_id: str) -> Job:
     """Ask a job to stop; raises Conflict once it has ended."""
     job: Job = queries.require(session, Job, job_id)
@@ -160,9 +216,15 @@ def _check_remote(session: Session, request: JobRequest) -> None:
         check_source(request.teacher, field="teacher")
     else:
         teacher_cost = _check_known_teacher(session, request.teacher, known.task)
-    if request.kind != "distill":
-        space = spaces.get(request.search.space, field="search.space")
-        require_possible(space, known.task, limits(request.budget, teacher_cost), request.budget)
+    if request.kind == "distill":
+        return
+    profile = profile_of(session, request.budget)
+    if request.search.space == "teacher":  # what it holds takes the network itself to tell
+        return
+    searched = choose(request.search.space, known.task, None)
+    if choice.wants_latency(request):
+        searched = choice.timed_spaces(request, searched, known.task, profile)
+    story.possible(request, searched, known.task, limits(request.budget, teacher_cost))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
-from archsearch import data, export, story
+from archsearch import data, export, intake, story
 from archsearch.data.task import Dataset, Task
 from archsearch.engine import step
 from archsearch.errors import (
@@ -35,20 +35,19 @@ from archsearch.request import (
     UploadedTeacher,
     parse_request,
 )
-from archsearch.search import Trial, key
+from archsearch.search import Trial
 from archsearch.settings import Settings
-from archsearch.spaces import Cost
 from archsearch.store import queries
 from archsearch.store.files import Files, sha256_of
 from archsearch.store.models import (
     TERMINAL,
     Artifact,
-    Candidate,
     Event,
     Job,
     TeacherRow,
     now,
 )
+from archsearch.store.trials import candidate_of, trial_of
 from archsearch.teachers import Teacher, check_teacher, load_teacher
 
 log = logging.getLogger(__name__)
@@ -81,13 +80,13 @@ def run_job(place: Workplace, job_id: str) -> None:
     with run.outcome():
         kind = run.request.kind
         result: dict[str, Any] = {"teacher": step("validate", run.validate)}
-        architecture: Architecture = dict(run.request.student.architecture) if run.request.student else {}
+        chosen: dict[str, Any] = run.request.student.model_dump() if run.request.student else {}
         if kind != "distill":
             result["search"] = step("search", run.find)
-            architecture = result["search"]["winner"]["architecture"]
+            chosen = result["search"]["winner"]
         if kind != "search":
-            result["student"] = step("distill", run.distil, architecture)
-        run.succeed(step("export", run.finish, architecture, result))
+            result["student"] = step("distill", run.distil, chosen["space"], chosen["architecture"])
+        run.succeed(step("export", run.finish, chosen["space"], chosen["architecture"], result))
 
 
 def run_teacher_check(place: Workplace, teacher_id: str) -> None:
@@ -152,7 +151,7 @@ def _begin(place: Workplace, job_id: str) -> _Run | None:
         job.worker = place.worker
         job.started_at = job.started_at or now()
         job.heartbeat_at = now()
-        run = _Run(place, job_id, job.attempt, parse_request(job.request))
+        run = _Run(place, job_id, job.attempt, intake.resolve(session, parse_request(job.request)))
         if job.status == "cancelling":
             run.close(session, "cancelled", error=Cancelled("cancelled on request").problem())
             return None
@@ -183,7 +182,9 @@ class _Run:
     @cached_property
     def story(self) -> story.Story:
         dataset = open_data(self.place.files, self.request.data)
-        return story.Story(self.request, self._teacher(dataset.task), dataset, self)
+        with self.place.sessions() as session:
+            profile = intake.profile_of(session, self.request.budget)
+        return story.Story(self.request, self._teacher(dataset.task), dataset, self, profile)
 
     def _teacher(self, task: Task) -> Teacher:
         spec = self.request.teacher
@@ -202,24 +203,25 @@ class _Run:
     def find(self) -> dict[str, Any]:
         return {**story.find(self.story), "seconds": self._seconds("searching")}
 
-    def distil(self, architecture: Architecture) -> dict[str, Any]:
+    def distil(self, space: str, architecture: Architecture) -> dict[str, Any]:
         folder = self.folder / "attempts" / str(self.attempt) / "student"
         shutil.rmtree(folder, ignore_errors=True)
-        result = story.distil(self.story, architecture, folder)
+        result = story.distil(self.story, self.story.student(space, architecture), folder)
         return {**result, "seconds": self._seconds("distilling"), "folder": self.place.files.relative(folder)}
 
-    def finish(self, architecture: Architecture, result: dict[str, Any]) -> dict[str, Any]:
-        student = dict(result.get("student", {}))
+    def finish(self, space: str, architecture: Architecture, result: dict[str, Any]) -> dict[str, Any]:
+        chosen, student = self.story.student(space, architecture), dict(result.get("student", {}))
         folder = self.folder / "attempts" / str(self.attempt) / "manifest"
         if "folder" in student:
             folder = self.place.files.artifact(student.pop("folder"))
-            last = story.finish(self.story, architecture, folder, student)
+            last = story.finish(self.story, chosen, folder, student)
             result = {**result, "student": last["student"], "teacher": {**result["teacher"], **last["teacher"]}}
         result["data"] = story.describe_data(self.story.dataset)
         body = {"job": self.job_id, "request": self.request.model_dump(mode="json"), **result}
-        names = [export.write_manifest(folder, body, self.story.space).name]
+        model = chosen.space.model(chosen.architecture, self.story.dataset.task)
+        names = [export.write_manifest(folder, body, model).name]
         if student:
-            names += [export.WEIGHTS, export.CONFIG, export.pack(folder).name]
+            names += [name for name in export.FILES if (folder / name).is_file()] + [export.pack(folder).name]
         self._publish([folder / name for name in names])
         return result
 
@@ -227,11 +229,11 @@ class _Run:
 
     def trials(self) -> Sequence[Trial]:
         with self.place.sessions() as session:
-            return [_trial(row) for row in queries.candidates(session, self.job_id)]
+            return [trial_of(row) for row in queries.candidates(session, self.job_id)]
 
     def add(self, trial: Trial, report: dict[str, Any]) -> None:
         with self._writing() as (session, job):
-            session.add(_candidate(self.job_id, self.attempt, trial))
+            session.add(candidate_of(self.job_id, self.attempt, trial))
             self._note(session, job, report)
 
     def report(self, report: dict[str, Any]) -> None:
@@ -342,27 +344,6 @@ def _overall(kind: str, phase: str, progress: float) -> float:
     if kind == "search" and phase == "searching":
         high = 0.98
     return low + (high - low) * progress
-
-
-def _candidate(job_id: str, attempt: int, trial: Trial) -> Candidate:
-    values = asdict(trial)
-    values |= {**values.pop("cost"), "rung": len(trial.rungs), "rungs": list(trial.rungs)}
-    return Candidate(job_id=job_id, attempt=attempt, architecture_key=key(trial.architecture), **values)
-
-
-def _trial(row: Candidate) -> Trial:
-    return Trial(
-        number=row.number,
-        architecture=dict(row.architecture),
-        cost=Cost(row.params, row.macs),
-        state=row.state,  # type: ignore[arg-type]
-        score=row.score,
-        proxies=row.proxies,
-        votes=row.votes,
-        reason=row.reason,
-        seconds=row.seconds,
-        rungs=tuple(row.rungs),
-    )
 
 
 def _internal(error: Exception) -> dict[str, Any]:

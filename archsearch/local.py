@@ -13,6 +13,7 @@ from typing import Any
 
 from archsearch import data, export, story
 from archsearch.errors import InvalidRequest
+from archsearch.hardware.profile import Profile, read_profile
 from archsearch.request import DatasetData, JobRequest, RegisteredTeacher, parse_request
 from archsearch.search import Trial
 from archsearch.settings import user_cache
@@ -45,18 +46,20 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     ledger = FolderLedger(out / ".work", request, listener or (lambda report: None))
     dataset = _data(request)
-    teller = story.Story(request, _teacher(request, dataset.task), dataset, ledger)
+    teller = story.Story(request, _teacher(request, dataset.task), dataset, ledger, _profile(request))
     result: dict[str, Any] = {"teacher": story.validate(teller)}
-    architecture = dict(request.student.architecture) if request.student else {}
+    chosen: Mapping[str, Any] = request.student.model_dump() if request.student else {}
     if request.kind != "distill":
         result["search"] = ledger.once("search", lambda: _timed(lambda: story.find(teller)))
-        architecture = result["search"]["winner"]["architecture"]
+        chosen = result["search"]["winner"]
+    student = teller.student(chosen["space"], chosen["architecture"])
     if request.kind != "search":
-        student = _timed(lambda: story.distil(teller, architecture, out))
-        last = story.finish(teller, architecture, out, student)
+        distilled = _timed(lambda: story.distil(teller, student, out))
+        last = story.finish(teller, student, out, distilled)
         result = {**result, "student": last["student"], "teacher": {**result["teacher"], **last["teacher"]}}
     result["data"] = story.describe_data(teller.dataset)
-    export.write_manifest(out, {"request": request.model_dump(mode="json"), **result}, teller.space)
+    model = student.space.model(student.architecture, dataset.task)
+    export.write_manifest(out, {"request": request.model_dump(mode="json"), **result}, model)
     shutil.rmtree(ledger.folder, ignore_errors=True)
     return result
 
@@ -114,9 +117,19 @@ def _trial(values: dict[str, Any]) -> Trial:
 
 
 def _data(request: JobRequest) -> data.Dataset:
+    if request.student is not None and request.student.job is not None:
+        raise InvalidRequest(f"{request.student.job} lives in a service; give space and architecture", field="student")
     if isinstance(request.data, DatasetData):
         raise InvalidRequest(f"{request.data.id} lives in a service; name a local npz or image_folder", field="data")
     return data.load(request.data)
+
+
+def _profile(request: JobRequest) -> Profile | None:
+    """The profile a budget names by its file."""
+    device = request.budget.device
+    if device.startswith("prf_"):
+        raise InvalidRequest(f"{device} lives in a service; name a profile's file", field="budget.device")
+    return read_profile(Path(device)) if device.endswith(".json") else None
 
 
 def _teacher(request: JobRequest, task: data.Task) -> Teacher:

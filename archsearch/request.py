@@ -277,10 +277,21 @@ class DistillSpec(Spec):
 
 
 class StudentSpec(Spec):
-    """One architecture of one space, for a job that distils without searching."""
+    """The student of a job that distils without searching: an architecture, or a candidate another job scored."""
 
-    space: str = Field(description="Space the architecture belongs to.")
-    architecture: Architecture = Field(description="The space's parameters, all of them.", min_length=1)
+    space: str | None = Field(None, description="Space the architecture belongs to.", max_length=100)
+    architecture: Architecture | None = Field(None, description="The space's parameters, all of them.", min_length=1)
+    job: Id | None = Field(None, description="Job whose candidate it is, instead of space and architecture.")
+    candidate: int | None = Field(None, ge=0, description="Number of the candidate in that job; see its /pareto.")
+
+    @model_validator(mode="after")
+    def _check_one_way(self) -> StudentSpec:
+        named = self.space is not None and self.architecture is not None
+        scored = self.job is not None and self.candidate is not None
+        half = (self.space is None) != (self.architecture is None) or (self.job is None) != (self.candidate is None)
+        if half or named == scored:
+            raise ValueError("give space and architecture, or job and candidate")
+        return self
 
 
 class JobRequest(Spec):

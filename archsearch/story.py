@@ -8,22 +8,32 @@ Every phase returns plain JSON. A `Ledger` keeps trials and progress: SQL rows f
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from archsearch import export
+from archsearch import choice, export
 from archsearch.data.metrics import accuracy
-from archsearch.data.task import Dataset
+from archsearch.data.task import Dataset, Task
 from archsearch.distill.loss import losses
 from archsearch.distill.train import check_distill, logits, train
 from archsearch.errors import InvalidRequest, SearchError
-from archsearch.hardware import fits, limits, measure, measure_teacher, require_possible
+from archsearch.hardware import (
+    Limits,
+    Ruler,
+    fits,
+    limits,
+    measure,
+    measure_teacher,
+    nearest,
+    require_possible,
+)
+from archsearch.hardware.profile import Profile
 from archsearch.request import Architecture, JobRequest
 from archsearch.search import Trial, check_search, prepare, search, winner
-from archsearch.spaces import Cost, Space, spaces
+from archsearch.spaces import Cost, Space, check_name, choose, spaces
 from archsearch.teachers import Teacher, check_teacher
 
 if TYPE_CHECKING:
@@ -36,7 +46,7 @@ class Ledger(Protocol):
     """Where a running job writes down what happened. Any call may raise Cancelled."""
 
     folder: Path
-    # Where the teacher's evidence is kept for later jobs.
+    # Where the teacher's evidence and devices' latencies are kept for later jobs.
     cache: Path
 
     def trials(self) -> Sequence[Trial]:
@@ -50,28 +60,48 @@ class Ledger(Protocol):
 
 
 @dataclass(frozen=True)
+class Student:
+    """The architecture a job ends with: the winner of its search, or the one the request names."""
+
+    space: Space
+    architecture: Architecture
+
+
+@dataclass(frozen=True)
 class Story:
-    """A request with its teacher and data at hand."""
+    """A request with its teacher and data at hand.
+
+    Attributes:
+        profile: Latencies measured on another machine, where the budget names such a device.
+    """
 
     request: JobRequest
     teacher: Teacher
     dataset: Dataset
     ledger: Ledger
+    profile: Profile | None = None
 
     @cached_property
     def teacher_cost(self) -> Cost:
         return measure_teacher(self.teacher, self.dataset.task)
 
     @property
-    def limit(self) -> Cost:
+    def limits(self) -> Limits:
         return limits(self.request.budget, self.teacher_cost)
 
-    @property
-    def space(self) -> Space:
-        name, field = self.request.search.space, "search.space"
-        if self.request.student is not None:
-            name, field = self.request.student.space, "student.space"
-        return spaces.get(name, field=field)
+    @cached_property
+    def spaces(self) -> tuple[Space, ...]:
+        """The spaces that are searched together: those of the request that some member within the budget is in."""
+        request, task = self.request, self.dataset.task
+        named = choose(request.search.space, task, self.teacher.model)
+        if choice.wants_latency(request):
+            named = choice.timed_spaces(request, named, task, self.profile)
+        return possible(request, named, task, self.limits)
+
+    def student(self, space: str, architecture: Mapping[str, int]) -> Student:
+        """A student of this job by the name of its space."""
+        (found,) = choose(space, self.dataset.task, self.teacher.model)
+        return Student(found, dict(architecture))
 
 
 def validate(story: Story) -> Report:
@@ -79,8 +109,15 @@ def validate(story: Story) -> Report:
     story.ledger.report({"phase": "validating"})
     check_request(story.request, story.dataset)
     measured = check_teacher(story.teacher, story.dataset)
-    if story.request.kind != "distill":
-        require_possible(story.space, story.dataset.task, story.limit, story.request.budget)
+    if story.request.kind == "distill":
+        named = story.request.student
+        if named is not None and named.space is not None and named.architecture is not None:
+            student = story.student(named.space, named.architecture)
+            student.space.check(student.architecture, story.dataset.task)
+    else:
+        _ = story.spaces  # an impossible budget is refused here
+        if choice.wants_latency(story.request) and story.profile is None:
+            choice.check_device(story.request.budget)
     cost = story.teacher_cost
     return {
         "name": story.teacher.name,
@@ -89,6 +126,18 @@ def validate(story: Story) -> Report:
         "params": cost.params,
         "macs": cost.macs,
     }
+
+
+def possible(request: JobRequest, spaces: Sequence[Space], task: Task, limits: Limits) -> tuple[Space, ...]:
+    """Those spaces that have a member within the budget; raises ImpossibleBudget when none has.
+
+    Latency is left out: it takes a device to tell, and is looked at once its predictor is there.
+    """
+    budget = request.budget
+    countable = replace(limits, latency_ms=None)
+    ruler = Ruler(task, countable, budget.size_precision, budget.batch)
+    require_possible(spaces, task, ruler.estimate, countable, budget)
+    return tuple(space for space in spaces if fits(nearest(space, task, ruler.estimate, countable)[1], countable))
 
 
 def check_request(request: JobRequest, dataset: Dataset | Any) -> None:
@@ -102,8 +151,12 @@ def check_request(request: JobRequest, dataset: Dataset | Any) -> None:
     if request.kind != "search":
         check_distill(request.distill, images)
     if request.student is not None:
-        spaces.get(request.student.space).check(request.student.architecture, dataset.task)
+        named = request.student
+        if named.space is not None and named.architecture is not None and named.space != "teacher":
+            spaces.get(named.space).check(named.architecture, dataset.task)
         return
+    if request.search.space not in ("auto", "teacher"):
+        choose(request.search.space, dataset.task, None)
     if request.search.batch_size > images:
         raise InvalidRequest(
             f"{request.search.batch_size} is more than the {images} training images there are",
@@ -115,88 +168,97 @@ def check_names(request: JobRequest) -> None:
     """Raise UnknownName for a space, voter or method nobody registered; needs no data."""
     losses.get(request.distill.method, field="distill.method")
     if request.student is not None:
-        spaces.get(request.student.space, field="student.space")
+        if request.student.space not in (None, "teacher"):
+            spaces.get(request.student.space, field="student.space")
+        return
+    check_name(request.search.space)
     check_search(request.search)
 
 
 def find(story: Story) -> Report:
     """Search until the request's count; returns the winner and why it won."""
-    spec, ledger = story.request.search, story.ledger
+    spec, ledger, task = story.request.search, story.ledger, story.dataset.task
+    ruler = choice.make_ruler(
+        story.request, story.spaces, task, story.limits, profile=story.profile, cache=ledger.cache, report=ledger.report
+    )
+    searched = choice.require_fast_enough(ruler, story.spaces, story.request.budget)
     bench = prepare(spec, story.teacher, story.dataset, cache=ledger.cache)
     trials = list(ledger.trials())
     ledger.report(_search_report(trials, spec.candidates, None))
-    started, first = time.monotonic(), len(trials)
-    for trial in search(spec, bench, story.limit, done=list(trials)):
+    started, first, stop = time.monotonic(), len(trials), None
+    running = search(spec, bench, ruler, searched, done=list(trials))
+    while stop is None:
+        try:
+            trial = next(running)
+        except StopIteration as end:
+            stop = end.value
+            break
         trials.append(trial)
         pace = (time.monotonic() - started) / (len(trials) - first)
         ledger.add(trial, _search_report(trials, spec.candidates, pace))
-    best = winner(trials)
-    if best is None:
+    if winner(trials) is None:
         reasons = {trial.reason for trial in trials}
         raise SearchError(
             f"none of {len(trials)} candidates could be scored: {'; '.join(map(str, sorted(reasons, key=str)))}"
         )
+    measurable = choice.wants_latency(story.request) and story.profile is None
+    found = choice.settle(story.request, ruler, searched, trials, measurable=measurable, report=ledger.report)
     return {
         "candidates_scored": sum(trial.state == "scored" for trial in trials),
         "candidates_failed": sum(trial.state == "failed" for trial in trials),
         # Counted, not promised: the budget is checked against what was really scored.
-        "infeasible_scored": sum(trial.state == "scored" and not fits(trial.cost, story.limit) for trial in trials),
-        "exhausted": len(trials) < spec.candidates and spec.time_limit_s is None,
-        "limit": asdict(story.limit),
-        "winner": {
-            "space": story.space.name,
-            "number": best.number,
-            "architecture": dict(best.architecture),
-            "score": best.score,
-            "votes": dict(best.votes),
-            "proxies": dict(best.proxies),
-            "params": best.cost.params,
-            "macs": best.cost.macs,
-        },
+        "infeasible_scored": sum(trial.state == "scored" and not fits(trial.cost, ruler.limits) for trial in trials),
+        "spaces": [space.name for space in searched],
+        "stopped": stop,
+        "exhausted": stop == "exhausted",
+        "limit": dict(ruler.limits.given()),
+        **found,
     }
 
 
-def distil(story: Story, architecture: Architecture, folder: Path) -> Report:
+def distil(story: Story, student: Student, folder: Path) -> Report:
     """Train one architecture to the end and save it as a folder timm loads.
 
     Args:
         folder: Where the student goes; the checkpoint lies in the ledger's folder, so that any attempt finds it.
     """
     spec, task = story.request.distill, story.dataset.task
-    student = _fresh(story, architecture)
+    model = _fresh(story, student)
     last = None
     for last in train(
-        student,
+        model,
         story.dataset,
         spec,
         teacher=story.teacher,
-        optimizer=story.space.optimizer,
+        optimizer=student.space.optimizer,
         checkpoint_path=story.ledger.folder / "checkpoint.safetensors",
     ):
         story.ledger.report({"phase": "distilling", **asdict(last), "progress": last.step / last.steps})
-    export.save_student(student, task, folder)
+    export.save_student(model, task, folder)
     return {
         "method": spec.method,
         "epochs": spec.epochs,
         # The last epoch's, as it is; picking the best epoch would flatter it.
-        "selection_acc": accuracy(lambda x: logits(student, task, x), story.dataset.selection),
+        "selection_acc": accuracy(lambda x: logits(model, task, x), story.dataset.selection),
     }
 
 
-def finish(story: Story, architecture: Architecture, folder: Path, so_far: Report) -> Report:
+def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Report:
     """Load the exported folder as a user would, read the test split once, and write the manifest."""
     story.ledger.report({"phase": "exporting"})
     task, dataset = story.dataset.task, story.dataset
-    student = export.load_student(folder)
-    cost = measure(story.space, architecture, task)
+    model = export.load_student(folder)
+    cost = measure(student.space, student.architecture, task)
     measured = {
         **so_far,
-        "test_acc": accuracy(lambda x: logits(student, task, x), dataset.test),
+        "test_acc": accuracy(lambda x: logits(model, task, x), dataset.test),
         "params": cost.params,
         "macs": cost.macs,
-        "architecture": dict(architecture),
-        "space": story.space.name,
+        "architecture": dict(student.architecture),
+        "space": student.space.name,
     }
+    if not student.space.model(student.architecture, task).stock:
+        export.save_portable(model, task, folder)
     teacher = {
         "test_acc": accuracy(story.teacher.logits, dataset.test),
         "params": story.teacher_cost.params,
@@ -211,12 +273,12 @@ def describe_data(dataset: Dataset) -> Report:
     return {"sha256": dataset.sha256, "classes": dataset.task.classes, "images": sizes}
 
 
-def _fresh(story: Story, architecture: Architecture) -> nn.Module:
+def _fresh(story: Story, student: Student) -> nn.Module:
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(story.request.distill.seed)
-        return story.space.build(architecture, story.dataset.task)
+        return student.space.build(student.architecture, story.dataset.task)
 
 
 def _search_report(trials: Sequence[Trial], total: int, pace_s: float | None) -> Report:
@@ -228,6 +290,7 @@ def _search_report(trials: Sequence[Trial], total: int, pace_s: float | None) ->
         "progress": len(trials) / total,
         "best_score": best.score if best else None,
         "best_params": best.cost.params if best else None,
+        "best_space": best.space if best else None,
         "best_architecture": dict(best.architecture) if best else None,
         "eta_s": None if pace_s is None else pace_s * (total - len(trials)),
     }

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from archsearch import export
 from archsearch.data import Task
-from archsearch.spaces import spaces
+from archsearch.spaces import TimmModel, spaces
 
 # B batch, C channels, H W space, K classes
 
@@ -44,6 +44,9 @@ with torch.inference_mode():
 numpy.save(sys.argv[3], answers.numpy())
 assert not any(name.startswith("archsearch") for name in sys.modules)
 """
+
+
+COLOUR = Task(100, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
 
 
 def student(space: str, task: Task, **changes: int) -> torch.nn.Module:
@@ -110,12 +113,12 @@ def test_weights_are_safetensors_and_nothing_is_pickled(gray_task: Task, tmp_pat
     assert load_file(tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", [name for name in spaces.names() if spaces.get(name).stock])
+@pytest.mark.parametrize("name", [space.name for space in spaces if space.stock(COLOUR)])
 def test_a_stock_student_loads_with_plain_timm_where_archsearch_is_not_to_be_had(
     name: str, colour_task: Task, tmp_path: Path
 ) -> None:
     """Acceptance: same answers, from a folder and timm alone."""
-    model = student(name, colour_task, depth=2, heads=3, mlp_ratio=2)
+    model = student(name, colour_task)
     folder, images, answers = tmp_path / "student", tmp_path / "x.npy", tmp_path / "answers.npy"
     export.save_student(model, colour_task, folder)
     x_BCHW = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -132,7 +135,8 @@ def test_a_stock_student_loads_with_plain_timm_where_archsearch_is_not_to_be_had
 
 def test_the_manifest_says_versions_machine_and_how_to_load(tmp_path: Path) -> None:
     def manifest(space: str) -> dict[str, Any]:
-        path = export.write_manifest(tmp_path / space, {"student": {"test_acc": 98.5}}, spaces.get(space))
+        model = TimmModel(space, stock=space == "vit")
+        path = export.write_manifest(tmp_path / space, {"student": {"test_acc": 98.5}}, model)
         return json.loads(path.read_text())
 
     stock, own = manifest("vit"), manifest("resnet_cifar")
@@ -147,7 +151,7 @@ def test_the_manifest_says_versions_machine_and_how_to_load(tmp_path: Path) -> N
 def test_a_packed_student_loads_from_its_zip(gray_task: Task, tmp_path: Path) -> None:
     folder = tmp_path / "made"
     export.save_student(student("vit", gray_task), gray_task, folder)
-    export.write_manifest(folder, {}, spaces.get("vit"))
+    export.write_manifest(folder, {}, TimmModel("vit"))
     with zipfile.ZipFile(export.pack(folder)) as archive:
         assert archive.testzip() is None
         archive.extractall(tmp_path / "unpacked")
@@ -157,6 +161,7 @@ def test_a_packed_student_loads_from_its_zip(gray_task: Task, tmp_path: Path) ->
 
 def test_every_exported_file_has_a_media_type(gray_task: Task, tmp_path: Path) -> None:
     export.save_student(student("vit", gray_task), gray_task, tmp_path)
-    export.write_manifest(tmp_path, {}, spaces.get("vit"))
+    export.write_manifest(tmp_path, {}, TimmModel("vit"))
+    export.save_portable(student("vit", gray_task), gray_task, tmp_path)
     export.pack(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == export.MEDIA_TYPES.keys()

@@ -18,6 +18,7 @@ FLOORS = (
     {"evidence"},
     {"proxies", "hardware"},
     {"search", "distill", "export", "store", "engine"},
+    {"choice"},
     {"story"},
     {"jobs", "intake", "local", "client"},
     {"api", "cli", "serve", "worker"},

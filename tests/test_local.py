@@ -27,7 +27,7 @@ def body(teacher_folder: Path) -> dict[str, Any]:
         "teacher": {"kind": "local", "path": str(teacher_folder)},
         "data": {"kind": "digits"},
         "budget": {"params_ratio": 0.4},
-        "search": {"candidates": 6, "batch_size": 16},
+        "search": {"space": "resnet_cifar", "candidates": 6, "batch_size": 16},
         "distill": {"epochs": 2, "batch_size": 64},
     }
 
@@ -61,7 +61,14 @@ def done(body: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 def test_a_run_finds_distils_and_exports_a_student_within_the_budget(done, digits: Dataset) -> None:
     result, out, _ = done
-    assert {path.name for path in out.iterdir()} == {"model.safetensors", "config.json", "manifest.json"}
+    assert {path.name for path in out.iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "manifest.json",
+        # Plain timm does not know its network, so it comes in forms that need no code of ours.
+        "student.pt2",
+        "student.onnx",
+    }
     found, student = result["search"], result["student"]
     assert (found["candidates_scored"], found["candidates_failed"], found["infeasible_scored"]) == (6, 0, 0)
     assert student["params"] <= 0.4 * result["teacher"]["params"] == 0.4 * 31_434
@@ -116,7 +123,7 @@ def test_interrupted_in_the_search_it_scores_no_candidate_twice(done, body: dict
     result = run(body, out, listener=lambda report: (listen(report), reports.append(report)))
     trials = [json.loads(line) for line in lines]
     assert trials[:4] == kept
-    assert len({key(trial["architecture"]) for trial in trials}) == len(trials) == 6
+    assert len({key(trial["space"], trial["architecture"]) for trial in trials}) == len(trials) == 6
     assert [report["scored"] for report in reports if report["phase"] == "searching"] == [4, 5, 6]
     assert without_times(result) == without_times(done[0])
     assert not (out / ".work").exists()
@@ -162,7 +169,7 @@ def test_a_search_alone_trains_nothing(body: dict[str, Any], tmp_path: Path) -> 
 
 
 def test_a_distillation_alone_trains_the_architecture_it_is_given(body: dict[str, Any], tmp_path: Path) -> None:
-    architecture = {"depth": 1, "heads": 1, "mlp_ratio": 2}
+    architecture = {"patch": 1, "depth": 1, "heads": 1, "mlp_ratio": 2}
     student = {"space": "vit", "architecture": architecture}
     result = run({**body, "kind": "distill", "budget": {}, "student": student}, tmp_path)
     assert "search" not in result

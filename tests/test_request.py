@@ -156,6 +156,28 @@ def test_an_unreadable_file_is_named(tmp_path: Path, name: str, content: bytes) 
 def test_a_budget_describes_the_limits_that_are_set() -> None:
     assert Budget(params=1000, macs_ratio=0.5).describe() == "params ≤ 1000 and macs_ratio ≤ 0.5"
     assert Budget().describe() == "no limit"
+    everything = Budget(size_bytes=9, size_precision="int8", peak_activation_bytes=8, latency_ms=1.5, batch=2)
+    assert everything.describe() == (
+        "size_bytes ≤ 9 in int8 and peak_activation_bytes ≤ 8 at batch 2 and latency_ms ≤ 1.5 on cpu-torch at batch 2"
+    )
+    assert not everything.unlimited
+    assert Budget(device="cuda-graph", batch=4).unlimited, "a device alone limits nothing"
+
+
+def test_a_student_is_an_architecture_or_a_candidate_never_half_of_either() -> None:
+    job = {"job": "job_0123456789", "candidate": 3}
+    for good in (STUDENT, job):
+        assert parse_request({**BODY, "kind": "distill", "student": good}).student is not None
+    halves = [{"space": "vit"}, {"architecture": {"depth": 1}}, {"job": job["job"]}, {"candidate": 3}, {}]
+    for bad in [*halves, {**STUDENT, **job}]:
+        error = _refused({**BODY, "kind": "distill", "student": bad})
+        assert (error.field, error.detail) == ("student", "give space and architecture, or job and candidate")
+
+
+def test_a_knee_needs_a_cost_to_trade() -> None:
+    error = _refused({**BODY, "search": {"choose": "knee"}})
+    assert "set search.trade" in error.detail
+    assert parse_request({**BODY, "search": {"choose": "knee", "trade": "macs"}}).search.choose == "knee"
 
 
 CONFIG = {

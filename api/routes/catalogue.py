@@ -64,10 +64,12 @@ def describe(space: Space, task: Task) -> SpaceAnswer:
         cost = space.cost(architecture, task)
         return MemberAnswer(architecture=architecture, params=cost.params, macs=cost.macs)
 
+    about = {"name": space.name, "doc": space.doc, "benchmark": space.benchmark, "refuses": space.refuses(task)}
+    if about["refuses"] is not None:
+        return SpaceAnswer(**about, stock_timm=False)
     return SpaceAnswer(
-        name=space.name,
-        doc=space.doc,
-        stock_timm=space.stock,
+        **about,
+        stock_timm=space.stock(task),
         parameters=[
             ParameterAnswer(name=p.name, doc=p.doc, low=p.low, high=p.high, step=p.step) for p in space.parameters(task)
         ],

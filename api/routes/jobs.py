@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from archsearch import intake
 from archsearch.errors import Conflict
-from archsearch.request import JobRequest, Kind
+from archsearch.request import JobRequest, Kind, TradedCost
 from archsearch.store import queries
 from archsearch.store.models import Job
 
 from ..deps import Count, ServicesDep, SessionDep, not_modified
-from ..schemas import ArtifactAnswer, CandidateAnswer, JobAnswer, JobStatus, Page
+from ..schemas import ArtifactAnswer, CandidateAnswer, FrontAnswer, JobAnswer, JobStatus, Page
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -76,6 +76,13 @@ def candidates(
     """Every architecture that was scored, best first."""
     queries.require(session, Job, job_id)
     return [CandidateAnswer.model_validate(row) for row in queries.best_candidates(session, job_id, limit, offset)]
+
+
+@router.get("/{job_id}/pareto")
+def pareto(job_id: str, session: SessionDep, against: TradedCost | None = None) -> FrontAnswer:
+    """Candidates that no other one beats in both the score and a cost: the one the search traded, or any other."""
+    job: Job = queries.require(session, Job, job_id)
+    return FrontAnswer.model_validate(intake.pareto(session, job, against))
 
 
 @router.get("/{job_id}/artifacts")

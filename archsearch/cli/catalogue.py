@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import click
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +16,7 @@ from archsearch.cli.display import count
 from archsearch.data.task import Task
 from archsearch.proxies import proxies as all_proxies
 from archsearch.proxies.score import DEFAULT
+from archsearch.spaces import Space, choose
 from archsearch.spaces import spaces as all_spaces
 
 
@@ -21,18 +24,24 @@ from archsearch.spaces import spaces as all_spaces
 @click.option("--image-size", type=click.IntRange(4, 512), default=32, show_default=True, help="Pixels a side.")
 @click.option("--classes", type=click.IntRange(2), default=10, show_default=True)
 @click.option("--in-chans", type=click.IntRange(1, 4), default=3, show_default=True)
+@click.option("--teacher", help="Show the space `teacher` of this network too: timm model name or timm folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def spaces(image_size: int, classes: int, in_chans: int, as_json: bool) -> None:
+def spaces(image_size: int, classes: int, in_chans: int, teacher: str | None, as_json: bool) -> None:
     """List the spaces of student architectures, with bounds and costs for a task."""
     task = Task(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
     rows: list[dict[str, Any]] = []
-    for space in all_spaces:
+    for space in shown(teacher, task):
+        if reason := space.refuses(task):
+            rows.append({"name": space.name, "doc": space.doc, "benchmark": space.benchmark, "refuses": reason})
+            continue
         smallest, largest = (space.cost(member(task), task) for member in (space.smallest, space.largest))
         rows.append(
             {
                 "name": space.name,
                 "doc": space.doc,
-                "stock_timm": space.stock,
+                "benchmark": space.benchmark,
+                "refuses": None,
+                "stock_timm": space.stock(task),
                 "parameters": [asdict(parameter) for parameter in space.parameters(task)],
                 "cardinality": space.cardinality(task),
                 "smallest": asdict(smallest),
@@ -46,10 +55,25 @@ def spaces(image_size: int, classes: int, in_chans: int, as_json: bool) -> None:
     for column in ("space", "members", "parameters from … to", "MACs from … to", "searched"):
         table.add_column(column)
     for row in rows:
+        if row["refuses"]:
+            table.add_row(row["name"], "0", "", "", row["refuses"])
+            continue
         searched = ", ".join(f"{p['name']} {p['low']}–{p['high']}" for p in row["parameters"])
         sizes = [f"{count(row['smallest'][what])} … {count(row['largest'][what])}" for what in ("params", "macs")]
         table.add_row(row["name"], f"{row['cardinality']:,}", *sizes, searched)
     Console().print(table)
+
+
+def shown(teacher: str | None, task: Task) -> Iterator[Space]:
+    """Every registered space, after the one derived from a teacher where one is given."""
+    if teacher is not None:
+        from archsearch.cli.inputs import teacher_of
+        from archsearch.request import TeacherSpec
+        from archsearch.teachers import load_teacher
+
+        source: Any = TypeAdapter[Any](TeacherSpec).validate_python(teacher_of(teacher))
+        yield from choose("teacher", task, load_teacher(source).model)
+    yield from all_spaces
 
 
 @click.command()

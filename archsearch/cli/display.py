@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from rich.text import Text
 
 _PLAIN_EVERY_S = 5.0
@@ -70,6 +72,10 @@ class Display:
 def details(report: dict[str, Any]) -> str:
     """What a report has to say beyond its phase."""
     parts = []
+    if "timing" in report:
+        parts.append(f"timing {report['timing']} on {report['device']}")
+    if "timed" in report:
+        parts.append(f"{report['timed']}/{report['of']} of the front timed")
     if "scored" in report:
         parts.append(f"{report['scored']}/{report['candidates']} scored")
         if report.get("best_score") is not None:
@@ -82,6 +88,33 @@ def details(report: dict[str, Any]) -> str:
     if report.get("eta_s"):
         parts.append(f"ETA {duration(report['eta_s'])}")
     return "  ".join(parts)
+
+
+def show_front(front: Sequence[Mapping[str, Any]], against: str, winner: int | None) -> None:
+    """A table of the front, cheapest first, with a bar of the score; the winner stands out."""
+    scores = [member["score"] for member in front]
+    low, high = min(scores, default=0.0), max(scores, default=0.0)
+    table = Table(title=f"Score against {against}")
+    for column in ("candidate", "space", "architecture", "params", "MACs", against, "score (nats)", ""):
+        table.add_column(column, overflow="fold")
+    for member in front:
+        width = round(20 * (member["score"] - low) / (high - low)) if high > low else 20
+        architecture = " ".join(f"{name}={value}" for name, value in member["architecture"].items())
+        table.add_row(
+            str(member["number"]), member["space"], architecture, count(member["params"]), count(member["macs"]),
+            cost_text(member, against), f"{member['score']:.3f}", "█" * max(1, width),
+            style="bold green" if member["number"] == winner else None,
+        )  # fmt: skip
+    Console().print(table)
+
+
+def cost_text(member: Mapping[str, Any], name: str) -> str:
+    """A cost as people read it; a latency with its quartiles where it was timed."""
+    if name != "latency_ms":
+        return count(member[name])
+    if measured := member.get("measured"):
+        return f"{measured['latency_ms']:.3g} ms ({measured['low_ms']:.3g}–{measured['high_ms']:.3g})"
+    return f"{member[name]:.3g} ms predicted"
 
 
 def count(number: float) -> str:

@@ -30,7 +30,15 @@ _OPTIONS = (
     click.option("--params-ratio", type=float, help="Most parameters, as a share of the teacher's."),
     click.option("--macs", type=int, help="Most multiply-accumulates for one image."),
     click.option("--macs-ratio", type=float, help="Most multiply-accumulates, as a share of the teacher's."),
-    click.option("--space", help="Space of student architectures; `archsearch spaces` lists them."),
+    click.option("--size-bytes", type=int, help="Most bytes of stored weights."),
+    click.option("--peak-activation-bytes", type=int, help="Most bytes of activations alive at one time."),
+    click.option("--latency-ms", type=float, help="Most milliseconds for one batch on --device."),
+    click.option("--device", help="Device whose latency is limited: `archsearch devices` lists them; a file that "
+                 "`archsearch profile` wrote, or the id of one uploaded (prf_…).  [default: cpu-torch]"),
+    click.option("--batch", type=int, help="Images in the batch whose latency and activations are limited."),
+    click.option("--space", help="Space of student architectures; `archsearch spaces` lists them.  [default: auto]"),
+    click.option("--trade", help="Cost to trade the score against: params, macs, size_bytes, peak_activation_bytes, "
+                 "latency_ms."),
     click.option("--candidates", type=int, help="Candidates to score."),
     click.option("--method", help="Distillation loss: kd, or none for the labels alone."),
     click.option("--epochs", type=int, help="Passes over the training split."),
@@ -41,6 +49,8 @@ _OPTIONS = (
                  help="Any other field, e.g. --set distill.temperature=2 --set search.sampler=random."),
 )  # fmt: skip
 _FIELDS = {
+    "size_bytes": "budget.size_bytes", "peak_activation_bytes": "budget.peak_activation_bytes",
+    "latency_ms": "budget.latency_ms", "device": "budget.device", "batch": "budget.batch", "trade": "search.trade",
     "params": "budget.params", "params_ratio": "budget.params_ratio", "macs": "budget.macs",
     "macs_ratio": "budget.macs_ratio", "space": "search.space", "candidates": "search.candidates",
     "method": "distill.method", "epochs": "distill.epochs", "name": "name",
@@ -70,10 +80,10 @@ def build_request(kind: str | None, flags: dict[str, Any]) -> JobRequest:
     if flags["data"]:
         body["data"] = data_of(flags["data"])
     if flags["architecture"]:
-        body["student"] = {
-            "space": flags["space"] or "resnet_cifar",
-            "architecture": json_of(flags["architecture"], "--architecture"),
-        }
+        architecture = json_of(flags["architecture"], "--architecture")
+        if not flags["space"]:
+            raise InvalidRequest("is needed with --architecture", field="--space")
+        body["student"] = {"space": flags["space"], "architecture": architecture}
     if body.get("student") and body["kind"] == "search_and_distill":
         body["kind"] = "distill"
     if flags["seed"] is not None:
@@ -144,6 +154,10 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
         dataset = client.add_dataset(data.path, kind, name=data.path.name, image_size=size)  # type: ignore[arg-type]
         say(f"data set {dataset['id']}: {dataset['splits']}")
         body["data"] = {"kind": "dataset", "id": dataset["id"]}
+    if request.budget.device.endswith(".json"):
+        profile = client.add_profile(request.budget.device)
+        say(f"profile {profile['id']}: {profile['device']}")
+        body["budget"]["device"] = profile["id"]
     if isinstance(request.teacher, LocalTeacher):
         from archsearch.teachers import describe_folder
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from archsearch.cli.display import Display, count
+from archsearch.cli.display import Display, count, show_front
 from archsearch.cli.inputs import build_request, data_of, json_of, request_options, settings_of
 
 out_option = click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path), required=True,
@@ -35,6 +35,8 @@ def search(out: Path, as_json: bool, **flags: Any) -> None:
     )
     for name, vote in sorted(best["votes"].items(), key=lambda item: -item[1]):
         click.echo(f"        {vote:+8.3f} from {name}")
+    if found["traded"] != "params" or len(found["front"]) > 1:
+        show_front(found["front"], found["traded"], best["number"])
 
 
 @click.command()

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from archsearch.cli.display import Display
+from archsearch.cli.display import Display, show_front
 from archsearch.cli.inputs import build_request, request_options, send_local_parts
 from archsearch.client import Client
 from archsearch.errors import ArchsearchError, Cancelled
 from archsearch.story import check_names
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 url_option = click.option("--url", envvar="ARCHSEARCH_URL", help="The server.  [default: http://127.0.0.1:8321]")
 
 
@@ -104,4 +105,19 @@ def raise_outcome(job: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-commands = (submit, watch, download, cancel)
+@click.command()
+@click.argument("job_id")
+@click.option("--against", help="Cost to set against the score.  [default: what the search traded or limited]")
+@url_option
+@json_option
+def pareto(job_id: str, against: str | None, url: str | None, as_json: bool) -> None:
+    """Show the candidates of a job that no other one beats in both the score and a cost."""
+    with Client(url) as client:
+        found = client.pareto(job_id, against)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        show_front(found["front"], found["against"], found["winner"])
+
+
+commands = (submit, watch, download, cancel, pareto)

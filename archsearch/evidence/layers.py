@@ -39,7 +39,7 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     """The repeated units a network is stacked from: residual blocks, cells, transformer layers.
 
     They are the innermost composite elements of its sequences that hold weights. A sequence of plain layers, as a
-    shortcut's convolution and norm, is no stack of blocks.
+    shortcut's convolution and norm, is no stack of blocks; a stage that names its blocks (RegNet's b1, b2, …) is one.
     """
     from torch import nn
 
@@ -47,10 +47,11 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 
     def visit(parent: nn.Module) -> bool:
         any_inside = False
+        stacked = isinstance(parent, nn.Sequential | nn.ModuleList) or _alike(parent)
         for child in parent.children():
             inside = visit(child)
-            in_sequence = isinstance(parent, nn.Sequential | nn.ModuleList) and any(True for _ in child.children())
-            if not inside and in_sequence and any(parameter.ndim >= 2 for parameter in child.parameters()):
+            composite = any(True for _ in child.children())
+            if not inside and stacked and composite and any(parameter.ndim >= 2 for parameter in child.parameters()):
                 found.append(child)
                 inside = True
             any_inside = any_inside or inside
@@ -58,6 +59,14 @@ def blocks(model: nn.Module) -> list[nn.Module]:
 
     visit(model)
     return found
+
+
+def _alike(parent: nn.Module) -> bool:
+    """Whether a module's children are all of one class of their own."""
+    from torch import nn
+
+    kinds = {type(child) for child in parent.children()}
+    return len(kinds) == 1 and not kinds & {nn.Sequential, nn.ModuleList}
 
 
 def first_tensor(value: Any) -> Tensor:

@@ -1,6 +1,19 @@
 """Student families, one file each. Adding a family is adding a file that registers a `Space`."""
 
+from archsearch.spaces.choose import check_name, choose, suited
 from archsearch.spaces.count import Cost, Count
 from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
+from archsearch.spaces.teacher import of_teacher
 
-__all__ = ["Cost", "Count", "Parameter", "Space", "TimmModel", "spaces"]
+__all__ = [
+    "Cost",
+    "Count",
+    "Parameter",
+    "Space",
+    "TimmModel",
+    "check_name",
+    "choose",
+    "of_teacher",
+    "spaces",
+    "suited",
+]

@@ -48,7 +48,7 @@ def model(architecture: Architecture, task: Task) -> TimmModel:
         "num_heads": [architecture[f"heads{i}"] for i in layers],
         "mlp_ratio": [architecture[f"mlp{i}"] / 2 for i in layers],
     }
-    return TimmModel("autoformer", args)
+    return TimmModel("autoformer", args, stock=False)
 
 
 def count(architecture: Architecture, task: Task) -> Count:
@@ -71,7 +71,6 @@ spaces.add(
         model=model,
         count=count,
         optimizer="adamw",
-        stock=False,
         benchmark=True,
     ),
 )

@@ -6,11 +6,14 @@ microseconds, so that a search can refuse thousands of proposals a second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 # Kinds of work, told apart because a device does each at a pace of its own.
 KINDS = ("conv", "pointwise", "grouped", "depthwise", "linear", "attention")
+_NOTHING = (0,) * len(KINDS)
+# Layers' counts that are remembered; a family's members share most of their layers.
+_KEPT = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Count:
     rows: int = 0
     buffers: int = 0
     counters: int = 0
-    layers: tuple[int, ...] = field(default=(0,) * len(KINDS))
-    work: tuple[int, ...] = field(default=(0,) * len(KINDS))
+    layers: tuple[int, ...] = field(default=_NOTHING)
+    work: tuple[int, ...] = field(default=_NOTHING)
     moved: int = 0
     peak: int = 0
 
@@ -65,7 +68,18 @@ class Count:
 
     def __mul__(self, times: int) -> Count:
         """The same layers so many times over."""
-        return total(*[self] * times)
+        return Count(
+            params=self.params * times,
+            macs=self.macs * times,
+            matrix=self.matrix * times,
+            rows=self.rows * times,
+            buffers=self.buffers * times,
+            counters=self.counters * times,
+            layers=tuple(value * times for value in self.layers),
+            work=tuple(value * times for value in self.work),
+            moved=self.moved * times,
+            peak=self.peak if times else 0,
+        )
 
     def beside(self, elements: int) -> Count:
         """The same layers while a shortcut of so many activations is held beside them."""
@@ -74,20 +88,23 @@ class Count:
 
 def total(*counts: Count) -> Count:
     """All layers of `counts`, one after the other."""
-    return Count(
-        params=sum(c.params for c in counts),
-        macs=sum(c.macs for c in counts),
-        matrix=sum(c.matrix for c in counts),
-        rows=sum(c.rows for c in counts),
-        buffers=sum(c.buffers for c in counts),
-        counters=sum(c.counters for c in counts),
-        layers=_sums(c.layers for c in counts),
-        work=_sums(c.work for c in counts),
-        moved=sum(c.moved for c in counts),
-        peak=max((c.peak for c in counts), default=0),
-    )
+    params = macs = matrix = rows = buffers = counters = moved = peak = 0
+    # One loop over tuples, for a search asks thousands of times a second.
+    for c in counts:
+        params += c.params
+        macs += c.macs
+        matrix += c.matrix
+        rows += c.rows
+        buffers += c.buffers
+        counters += c.counters
+        moved += c.moved
+        peak = max(peak, c.peak)
+    layers = tuple(map(sum, zip(_NOTHING, *(c.layers for c in counts), strict=True)))
+    work = tuple(map(sum, zip(_NOTHING, *(c.work for c in counts), strict=True)))
+    return Count(params, macs, matrix, rows, buffers, counters, layers, work, moved, peak)
 
 
+@lru_cache(_KEPT)
 def conv(
     c_in: int, c_out: int, kernel: int, out_hw: int, *, groups: int = 1, bias: bool = False, stride: int = 1
 ) -> Count:
@@ -98,22 +115,32 @@ def conv(
     return _layer(kind, matrix, c_out if bias else 0, c_out, out_hw, c_in * out_hw * stride * stride + out, out)
 
 
+@lru_cache(_KEPT)
 def linear(d_in: int, d_out: int, positions: int, *, bias: bool = True) -> Count:
     """A linear layer applied at `positions` places."""
     out = d_out * positions
     return _layer("linear", d_in * d_out, d_out if bias else 0, d_out, positions, d_in * positions + out, out)
 
 
+@lru_cache(_KEPT)
 def batch_norm(channels: int, hw: int = 0) -> Count:
     """A batch norm with scale and shift over `hw` positions."""
     out = channels * hw
     return Count(params=2 * channels, buffers=2 * channels, counters=1, moved=out, peak=2 * out)
 
 
+@lru_cache(_KEPT)
 def layer_norm(channels: int, positions: int = 0) -> Count:
     """A layer norm with scale and shift (or only parameters of that shape, where `positions` is 0)."""
     out = channels * positions
     return Count(params=2 * channels, moved=out, peak=2 * out)
+
+
+@lru_cache(_KEPT)
+def squeeze_excite(channels: int, reduced: int, hw: int) -> Count:
+    """Channels pooled over `hw` positions, two biased 1×1 convolutions through `reduced` channels, and a gate."""
+    squeeze, excite = conv(channels, reduced, 1, 1, bias=True), conv(reduced, channels, 1, 1, bias=True)
+    return total(squeeze, excite, moved(channels * hw))
 
 
 def learned(parameters: int) -> Count:
@@ -126,6 +153,7 @@ def moved(activations: int) -> Count:
     return Count(moved=activations, peak=2 * activations)
 
 
+@lru_cache(_KEPT)
 def attention(width: int, tokens: int) -> Count:
     """Queries times keys, then weights times values: tokens² × width each, without parameters."""
     macs = 2 * tokens * tokens * width
@@ -133,6 +161,7 @@ def attention(width: int, tokens: int) -> Count:
     return replace(_layer("attention", 0, 0, 0, 0, 4 * out, out), macs=macs, work=_one("attention", macs))
 
 
+@lru_cache(_KEPT)
 def transformer(width: int, hidden: int, tokens: int) -> Count:
     """A pre-norm transformer layer: attention with biased projections, and an MLP."""
     norm = layer_norm(width, tokens)
@@ -157,7 +186,3 @@ def _layer(kind: str, matrix: int, bias: int, rows: int, positions: int, peak: i
 
 def _one(kind: str, value: int) -> tuple[int, ...]:
     return tuple(value if name == kind else 0 for name in KINDS)
-
-
-def _sums(vectors: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    return tuple(sum(values) for values in zip((0,) * len(KINDS), *vectors, strict=True))

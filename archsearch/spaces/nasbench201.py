@@ -47,7 +47,7 @@ def parameters(task: Task) -> tuple[Parameter, ...]:
 
 
 def model(architecture: Architecture, task: Task) -> TimmModel:
-    return TimmModel("nasbench201", {"cell": operations(architecture)})
+    return TimmModel("nasbench201", {"cell": operations(architecture)}, stock=False)
 
 
 def count(architecture: Architecture, task: Task) -> Count:
@@ -79,7 +79,6 @@ spaces.add(
         model=model,
         count=count,
         optimizer="sgd",
-        stock=False,
         benchmark=True,
     ),
 )

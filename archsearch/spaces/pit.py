@@ -87,7 +87,6 @@ spaces.add(
         model=model,
         count=count,
         optimizer="adamw",
-        stock=True,
         benchmark=True,
     ),
 )

@@ -22,13 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searchable whole number, `low` to `high` in steps of `step`. More is never cheaper."""
+    """One searchable whole number, `low` to `high` in steps of `step`.
+
+    Attributes:
+        ordered: Whether more is never cheaper, in parameters or MACs. Where it is not, the number tells kinds apart
+            (of blocks) or trades one cost for the other (sizes of patches).
+    """
 
     name: str
     low: int
     high: int
     step: int = 1
     doc: str = ""
+    ordered: bool = True
 
     @property
     def values(self) -> range:
@@ -37,10 +43,20 @@ class Parameter:
 
 @dataclass(frozen=True)
 class TimmModel:
-    """Arguments of `timm.create_model`; a student of any space is this and nothing else."""
+    """Arguments of `timm.create_model`; a student of any space is this and nothing else.
+
+    Attributes:
+        stock: Whether plain timm builds it, without this package.
+    """
 
     name: str
     args: Mapping[str, Any] = field(default_factory=dict)
+    stock: bool = True
+
+
+def takes_all(task: Task) -> str | None:
+    """The refusal of a family that refuses nothing."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,7 @@ class Space:
         count: What an architecture is made of, in closed form; tests hold it equal to what torch counts on the meta
             device. It lets a search refuse thousands of proposals a second without building any.
         optimizer: What the family is trained with unless the user says otherwise.
-        stock: Whether plain timm builds the student, without this package.
+        refuses: Why the family has no sensible network for a task; None where it has.
         benchmark: Whether it is there to compare with published tables rather than to deploy.
     """
 
@@ -63,8 +79,19 @@ class Space:
     model: Callable[[Architecture, Task], TimmModel]
     count: Callable[[Architecture, Task], Count]
     optimizer: Literal["sgd", "adamw"]
-    stock: bool
+    refuses: Callable[[Task], str | None] = takes_all
     benchmark: bool = False
+
+    def stock(self, task: Task) -> bool:
+        """Whether plain timm builds the family's students for a task, without this package."""
+        return self.model(self.smallest(task), task).stock
+
+    def require(self, task: Task, *, field: str = "search.space") -> None:
+        """Raise InvalidRequest, naming the families that do take it, when this one refuses the task."""
+        reason = self.refuses(task)
+        if reason is not None:
+            others = ", ".join(space.name for space in spaces if not space.benchmark and space.refuses(task) is None)
+            raise InvalidRequest(f"{self.name} does not take {reason}; these spaces do: {others}", field=field)
 
     def cost(self, architecture: Architecture, task: Task) -> Cost:
         """Parameters and multiply-accumulates of an architecture."""
@@ -93,7 +120,8 @@ class Space:
         return network
 
     def check(self, architecture: Architecture, task: Task, *, field: str = "student.architecture") -> None:
-        """Raise InvalidRequest unless `architecture` gives every parameter a value within its bounds."""
+        """Raise InvalidRequest unless the family takes the task and every parameter has a value within its bounds."""
+        self.require(task, field=f"{field.rpartition('.')[0]}.space".lstrip("."))
         known = {parameter.name: parameter for parameter in self.parameters(task)}
         for name in known.keys() ^ architecture.keys():
             wrong = "is missing" if name in known else f"is no parameter of {self.name} ({', '.join(known)})"

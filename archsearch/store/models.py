@@ -97,10 +97,14 @@ class Candidate(Row):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
+    space: Mapped[str]
     architecture: Mapped[dict[str, Any]]
     architecture_key: Mapped[str]
     params: Mapped[int]
     macs: Mapped[int]
+    size_bytes: Mapped[int | None]
+    peak_activation_bytes: Mapped[int | None]
+    latency_ms: Mapped[float | None]
     state: Mapped[str]
     score: Mapped[float | None]
     proxies: Mapped[dict[str, Any]]
@@ -157,6 +161,17 @@ class TeacherRow(Row):
     macs: Mapped[int | None]
     selection_acc: Mapped[float | None]
     error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ProfileRow(Row):
+    """Latencies measured on a client's device."""
+
+    __tablename__ = "profiles"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str | None]
+    body: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -10,11 +10,24 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from archsearch.errors import Cancelled, NotFound
-from archsearch.store.models import TERMINAL, Artifact, Candidate, DatasetRow, Event, Job, Row, TeacherRow, Upload, now
+from archsearch.store.models import (
+    TERMINAL,
+    Artifact,
+    Candidate,
+    DatasetRow,
+    Event,
+    Job,
+    ProfileRow,
+    Row,
+    TeacherRow,
+    Upload,
+    now,
+)
 
-Prefix = Literal["job", "art", "tch", "ds", "up"]
+Prefix = Literal["job", "art", "tch", "ds", "up", "prf"]
 _NOUNS: dict[type[Row], str] = {
     Job: "job", Upload: "upload", DatasetRow: "data set", TeacherRow: "teacher", Artifact: "artifact",
+    ProfileRow: "profile",
 }  # fmt: skip
 
 
@@ -67,6 +80,14 @@ def events_after(session: Session, job_id: str, after: int, limit: int = 500) ->
 def candidates(session: Session, job_id: str) -> Sequence[Candidate]:
     """A job's candidates in the order they were scored."""
     return session.scalars(select(Candidate).where(Candidate.job_id == job_id).order_by(Candidate.number)).all()
+
+
+def candidate(session: Session, job_id: str, number: int, *, field: str | None = None) -> Candidate:
+    """One candidate of a job; raises NotFound."""
+    row = session.get(Candidate, (job_id, number))
+    if row is None:
+        raise NotFound(f"job {job_id!r} has no candidate {number}", field=field)
+    return row
 
 
 def best_candidates(session: Session, job_id: str, limit: int, offset: int = 0) -> Sequence[Candidate]:

@@ -11,14 +11,22 @@ from tests.api.conftest import Refused
 
 
 def test_every_registered_space_is_listed_with_its_bounds(client: TestClient) -> None:
-    found = {space["name"]: space for space in client.get("/v1/spaces", params={"image_size": 8}).json()}
+    found = {space["name"]: space for space in client.get("/v1/spaces", params={"image_size": 32}).json()}
     assert sorted(found) == sorted(space.name for space in spaces)
     for name, space in found.items():
         assert space["smallest"]["params"] < space["largest"]["params"]
         assert space["smallest"]["macs"] < space["largest"]["macs"]
         assert space["cardinality"] > 1
         assert {parameter["name"] for parameter in space["parameters"]} == set(space["largest"]["architecture"])
-        assert client.get(f"/v1/spaces/{name}", params={"image_size": 8}).json() == space
+        assert client.get(f"/v1/spaces/{name}", params={"image_size": 32}).json() == space
+        assert space["refuses"] is None
+    assert {name for name, space in found.items() if space["benchmark"]} == {"autoformer", "nasbench201", "pit"}
+
+
+def test_a_space_that_cannot_take_the_images_says_why(client: TestClient) -> None:
+    found = client.get("/v1/spaces/convnext", params={"image_size": 8}).json()
+    assert "8" in found["refuses"]
+    assert (found["parameters"], found["smallest"]) == ([], None)
 
 
 @pytest.mark.parametrize("image_size", [4, 5, 7, 32, 224, 512])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -58,14 +59,22 @@ def test_the_version_is_the_packages() -> None:
 
 
 def test_spaces_as_json() -> None:
-    rows = json.loads(invoke("spaces", "--json", "--image-size", "8", "--in-chans", "1"))
+    rows = json.loads(invoke("spaces", "--json", "--image-size", "32", "--in-chans", "1"))
     assert [row["name"] for row in rows] == spaces.names()
     for row in rows:
         assert row["smallest"]["params"] < row["largest"]["params"]
         assert {"name", "low", "high", "step", "doc"} <= row["parameters"][0].keys()
     (vit,) = [row for row in rows if row["name"] == "vit"]
     assert vit["stock_timm"] is True
-    assert vit["cardinality"] == 12 * 12 * 4
+    assert vit["cardinality"] == math.prod(len(range(p["low"], p["high"] + 1, p["step"])) for p in vit["parameters"])
+
+
+def test_spaces_that_cannot_take_the_images_say_why_and_the_teacher_s_own_is_shown(teacher_folder: Path) -> None:
+    rows = {row["name"]: row for row in json.loads(invoke("spaces", "--json", "--image-size", "8", "--in-chans", "1",
+                                                          "--teacher", str(teacher_folder)))}  # fmt: skip
+    assert "8" in rows["convnext"]["refuses"]
+    own = rows["teacher"]
+    assert {p["name"]: (p["low"], p["high"]) for p in own["parameters"]}["width1"][1] == 8, "eighths of the teacher's"
 
 
 def test_proxies_as_json() -> None:
@@ -122,7 +131,7 @@ def test_a_wrong_flag_is_2() -> None:
 
 def test_searching_and_distilling_here_prints_the_result(tmp_path: Path, teacher_folder: Path) -> None:
     common = ("-t", str(teacher_folder), "-d", "digits", "--params-ratio", "0.3", "--candidates", "2")
-    common += ("--set", "search.batch_size=16")
+    common += ("--space", "resnet_cifar", "--set", "search.batch_size=16")
     text = invoke("search", *common, "-o", str(tmp_path / "a"))
     assert "2 candidates scored" in text
     assert "winner: resnet_cifar" in text

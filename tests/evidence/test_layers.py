@@ -153,3 +153,8 @@ def test_a_map_passed_on_with_others_comes_first() -> None:
     assert first_tensor(map_BD) is map_BD
     assert first_tensor((map_BD, other_BD)) is map_BD
     assert first_tensor([map_BD, other_BD]) is map_BD
+
+
+def test_a_stage_that_names_its_blocks_is_a_stack_of_them() -> None:
+    model = timm.create_model("regnetx_002", depth=8, w0=8, wa=8.0, wm=2.0, group_size=8)
+    assert blocks(model) == [m for m in model.modules() if type(m).__name__ == "Bottleneck"]

@@ -31,7 +31,7 @@ def test_a_row_by_hand(large_task: Task) -> None:
     assert args["heads"] == [2, 2, 8]
     assert args["depth"] == [1, 6, 4]
     assert (args["patch_size"], args["stride"]) == (16, 8)
-    assert SPACE.stock
+    assert SPACE.stock(large_task)
 
 
 @pytest.mark.parametrize(

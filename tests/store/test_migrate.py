@@ -97,6 +97,53 @@ def test_there_is_a_way_back(engine: sa.Engine, tmp_path: Path) -> None:
     assert differences(engine) == []
 
 
+def test_candidates_of_the_first_release_keep_their_space(engine: sa.Engine) -> None:
+    def move(to: str) -> None:
+        with engine.begin() as connection:
+            config = Config()
+            config.set_main_option("script_location", str(ROOT / "alembic"))
+            config.attributes["connection"] = connection
+            (command.upgrade if to > current else command.downgrade)(config, to)
+
+    def kept() -> list[tuple[object, ...]]:
+        columns = "job_id, architecture_key" + (", space, latency_ms" if current == "0003" else "")
+        with engine.connect() as connection:
+            found = connection.execute(sa.text(f"SELECT {columns} FROM candidates ORDER BY job_id"))
+            return [tuple(row) for row in found]
+
+    current = "0000"
+    move("0002")
+    current = "0002"
+    requests = {"job_1": '{"search": {"space": "vit"}}', "job_2": '{"kind": "search"}'}
+    with engine.begin() as connection:
+        for job, request in requests.items():
+            connection.execute(
+                sa.text(
+                    "INSERT INTO jobs (id, kind, request, status, progress, attempt, strikes, created_at) "
+                    "VALUES (:job, 'search', :request, 'succeeded', 1, 1, 0, CURRENT_TIMESTAMP)"
+                ),
+                {"job": job, "request": request},
+            )
+            connection.execute(
+                sa.text(
+                    "INSERT INTO candidates (job_id, number, architecture, architecture_key, params, macs, state, "
+                    "score, proxies, votes, seconds, attempt, rung, rungs) VALUES (:job, 0, '{\"depth\": 1}', :key, 5, 6, "
+                    "'scored', 1.5, '{}', '{}', 0.1, 1, 1, '[1.5]')"
+                ),
+                {"job": job, "key": '{"depth":1}'},
+            )
+    before = kept()
+    move("0003")
+    current = "0003"
+    assert kept() == [
+        ("job_1", 'vit {"depth":1}', "vit", None),
+        ("job_2", 'resnet_cifar {"depth":1}', "resnet_cifar", None),
+    ]
+    move("0002")
+    current = "0002"
+    assert kept() == before
+
+
 def test_our_folder_of_migrations_does_not_hide_the_library() -> None:
     assert not (ROOT / "alembic" / "__init__.py").exists()
     assert not (ROOT / "alembic" / "versions" / "__init__.py").exists()

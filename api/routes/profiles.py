@@ -1,0 +1,65 @@
+"""Devices whose latency can be limited: the workers' own, and profiles measured on clients' machines."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from archsearch.hardware.devices import devices
+from archsearch.hardware.profile import Profile
+from fastapi import APIRouter, Body, Query
+
+from archsearch import intake
+from archsearch.store import queries
+from archsearch.store.models import ProfileRow
+
+from ..deps import SessionDep
+from ..schemas import DeviceAnswer, Page, ProfileAnswer
+
+router = APIRouter(tags=["devices"])
+
+
+@router.get("/devices")
+def list_devices() -> list[DeviceAnswer]:
+    """Devices a worker may time students on; whether one has them shows when a job asks for it."""
+    return [DeviceAnswer(name=device.name, doc=device.doc) for device in devices]
+
+
+@router.post("/profiles", status_code=201)
+def create(
+    session: SessionDep,
+    body: Annotated[dict[str, Any], Body(description="What `archsearch profile --out profile.json` wrote.")],
+    name: Annotated[str | None, Query(max_length=200)] = None,
+) -> ProfileAnswer:
+    """Keep latencies measured on another machine; a budget names them by the id this answers with."""
+    return answer(intake.register_profile(session, body, name=name))
+
+
+@router.get("/profiles")
+def list_profiles(
+    session: SessionDep, after: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> Page[ProfileAnswer]:
+    """Newest first."""
+    rows, next_after = queries.page(session, ProfileRow, after=after, limit=limit)
+    return Page(data=[answer(row) for row in rows], has_more=next_after is not None, next_after=next_after)
+
+
+@router.get("/profiles/{profile_id}")
+def get(profile_id: str, session: SessionDep) -> ProfileAnswer:
+    return answer(queries.require(session, ProfileRow, profile_id))
+
+
+def answer(row: ProfileRow) -> ProfileAnswer:
+    profile = Profile.model_validate(row.body)
+    spaces: dict[str, int] = {}
+    for entry in profile.entries:
+        spaces[entry.space] = spaces.get(entry.space, 0) + 1
+    return ProfileAnswer(
+        id=row.id,
+        name=row.name,
+        device=profile.device,
+        batch=profile.batch,
+        threads=profile.threads,
+        spaces=spaces,
+        body=row.body,
+        created_at=row.created_at,
+    )

@@ -1,0 +1,230 @@
+"""Latencies measured on another machine, as one file: a phone's or a server's pace without the phone or the server."""
+
+# N members
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from archsearch.data.task import Task
+from archsearch.errors import InvalidRequest
+from archsearch.hardware.predict import Calibration, Floats, Predictor, fit
+from archsearch.request import Architecture, Spec, errors_by_field
+from archsearch.spaces import Space, spaces
+
+MOST_BYTES = 1_000_000
+MOST_ENTRIES = 500
+FEWEST_ENTRIES = 8
+
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+Milliseconds = Annotated[float, Field(gt=0, lt=1e6)]
+
+
+class Machine(Spec):
+    """What the latencies were measured on."""
+
+    processor: Text
+    system: Text
+    torch: Text
+
+
+class ProfiledTask(Spec):
+    """Shape of the images and of the head: all of a task that latency depends on."""
+
+    classes: int = Field(ge=2, le=1_000_000)
+    in_chans: int = Field(ge=1, le=16)
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+
+    def task(self) -> Task:
+        return Task(
+            self.classes, self.in_chans, self.height, self.width, (0.5,) * self.in_chans, (0.25,) * self.in_chans
+        )
+
+
+class Entry(Spec):
+    """One member of a space and how long one batch took: median and quartiles."""
+
+    space: Text
+    architecture: Annotated[Architecture, Field(min_length=1, max_length=100)]
+    latency_ms: Milliseconds
+    low_ms: Milliseconds
+    high_ms: Milliseconds
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Entry:
+        if not self.low_ms <= self.latency_ms <= self.high_ms:
+            raise ValueError(f"low_ms ≤ latency_ms ≤ high_ms does not hold: {self.low_ms}, {self.latency_ms}, "
+                             f"{self.high_ms}")  # fmt: skip
+        return self
+
+
+class Profile(Spec):
+    """What `archsearch profile` writes and a budget's device can be."""
+
+    format: Literal[1] = 1
+    name: Text
+    device: Annotated[Text, Field(description="How the networks were run, for people: cpu-torch, a phone's runtime.")]
+    machine: Machine
+    task: ProfiledTask
+    batch: int = Field(ge=1, le=1024)
+    threads: int = Field(ge=1, le=1024)
+    entries: Annotated[tuple[Entry, ...], Field(min_length=FEWEST_ENTRIES, max_length=MOST_ENTRIES)]
+
+    def by_space(self) -> dict[str, list[Entry]]:
+        """Entries of each space, spaces in the order they first come."""
+        found: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.space, []).append(entry)
+        return found
+
+    def predictors(self, task: Task, batch: int) -> dict[str, Predictor]:
+        """A predictor for each space of the profile; raises InvalidRequest where it was made for other images."""
+        here = self.task
+        if (task.in_chans, task.height, task.width) != (here.in_chans, here.height, here.width):
+            raise InvalidRequest(
+                f"{self.name} was measured on images of {here.in_chans}×{here.height}×{here.width} and the data has "
+                f"{task.in_chans}×{task.height}×{task.width}; measure again with `archsearch profile --image-size "
+                f"{task.height} --in-chans {task.in_chans}`",
+                field="budget.device",
+            )
+        if task.classes != here.classes:
+            raise InvalidRequest(
+                f"{self.name} was measured with {here.classes} classes and the data has {task.classes}; measure again "
+                f"with `archsearch profile --classes {task.classes}`",
+                field="budget.device",
+            )
+        if batch != self.batch:
+            raise InvalidRequest(
+                f"{self.name} was measured at batch {self.batch} and the budget says {batch}; set budget.batch to "
+                f"{self.batch}, or measure again with `archsearch profile --batch {batch}`",
+                field="budget.batch",
+            )
+        return {
+            name: fit([spaces.get(name).count(e.architecture, task) for e in entries], [e.latency_ms for e in entries])
+            for name, entries in self.by_space().items()
+        }
+
+
+def make_profile(
+    name: str, device: str, machine: Mapping[str, str], task: Task, found: Mapping[str, Calibration]
+) -> Profile:
+    """A profile of what was timed here, checked as if it had been read.
+
+    Args:
+        found: The calibration of each space, all of one device, batch and number of threads.
+    """
+    first = next(iter(found.values()))
+    profile = Profile(
+        name=name,
+        device=device,
+        machine=Machine(**machine),
+        task=ProfiledTask(classes=task.classes, in_chans=task.in_chans, height=task.height, width=task.width),
+        batch=first.batch,
+        threads=first.threads,
+        entries=tuple(
+            Entry(
+                space=space,
+                architecture=dict(member),
+                latency_ms=latency.median_ms,
+                low_ms=latency.low_ms,
+                high_ms=latency.high_ms,
+            )
+            for space, calibration in found.items()
+            for member, latency in zip(calibration.members, calibration.latencies, strict=True)
+        ),
+    )
+    check_profile(profile)
+    return profile
+
+
+def read_profile(source: bytes | Path) -> Profile:
+    """A profile from a file or its bytes; raises InvalidRequest naming the field at fault and what to do."""
+    content = _content(source)
+    if len(content) > MOST_BYTES:
+        raise InvalidRequest(f"a profile has at most {MOST_BYTES:,} bytes; this has more", field="profile")
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(
+            f"is not JSON: {error}; give the file `archsearch profile` wrote", field="profile"
+        ) from None
+    try:
+        profile = Profile.model_validate(body)
+    except ValidationError as error:
+        field, detail = errors_by_field(error.errors())[0]
+        raise InvalidRequest(detail, field=field or "profile") from None
+    check_profile(profile)
+    return profile
+
+
+def check_profile(profile: Profile) -> None:
+    """Raise InvalidRequest for what is well formed and cannot be: unknown networks, latencies that say nothing."""
+    task = profile.task.task()
+    seen: set[tuple[str, tuple[tuple[str, int], ...]]] = set()
+    for i, entry in enumerate(profile.entries):
+        space = spaces.get(entry.space, field=f"entries.{i}.space")
+        space.require(task, field=f"entries.{i}.space")
+        space.check(entry.architecture, task, field=f"entries.{i}.architecture")
+        key = (entry.space, tuple(sorted(entry.architecture.items())))
+        if key in seen:
+            raise InvalidRequest(
+                f"the same member of {entry.space} was given before; keep one", field=f"entries.{i}.architecture"
+            )
+        seen.add(key)
+    for name, entries in profile.by_space().items():
+        _check_space(spaces.get(name), entries, task)
+
+
+def _check_space(space: Space, entries: list[Entry], task: Task) -> None:
+    if len(entries) < FEWEST_ENTRIES:
+        raise InvalidRequest(
+            f"{space.name} has {len(entries)} entries and at least {FEWEST_ENTRIES} are needed; measure again with "
+            f"`archsearch profile --space {space.name} --members 20`, or leave the space out",
+            field="entries",
+        )
+    latencies_N = np.array([entry.latency_ms for entry in entries])
+    macs_N = np.array([space.count(entry.architecture, task).macs for entry in entries], float)
+    if np.ptp(latencies_N) == 0:
+        raise InvalidRequest(
+            f"all {len(entries)} latencies of {space.name} are {latencies_N[0]:g} ms, which tells no network from "
+            "another; measure again with a finer clock",
+            field="entries",
+        )
+    if np.ptp(macs_N) > 0 and (related := rank_correlation(latencies_N, macs_N)) < 0:
+        raise InvalidRequest(
+            f"the latencies of {space.name} fall as networks grow (rank correlation {related:.2f} with "
+            "multiply-accumulates); were entries mixed up, or milliseconds swapped for images a second?",
+            field="entries",
+        )
+
+
+def rank_correlation(a_N: Floats, b_N: Floats) -> float:
+    """Spearman's ρ, equal values sharing their mean rank; 0 where one does not vary."""
+    ranks = [_ranks(values_N) for values_N in (a_N, b_N)]
+    if any(np.ptp(rank_N) == 0 for rank_N in ranks):
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values_N: Floats) -> Floats:
+    _, which_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks_N: Floats = (last - (counts - 1) / 2)[which_N]
+    return ranks_N
+
+
+def _content(source: bytes | Path) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        with source.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InvalidRequest(f"{source} cannot be read: {error.strerror}", field="profile") from None

@@ -1,0 +1,23 @@
+"""The search: what is proposed, how it is made to fit the budget, what it is looked at with, and who wins."""
+
+from archsearch.search.bench import Bench, Look, Rung, evaluate, fidelities, prepare
+from archsearch.search.loop import check_search, search
+from archsearch.search.pareto import front, knee, winner
+from archsearch.search.trial import Stop, Trial, key
+
+__all__ = [
+    "Bench",
+    "Look",
+    "Rung",
+    "Stop",
+    "Trial",
+    "check_search",
+    "evaluate",
+    "fidelities",
+    "front",
+    "key",
+    "knee",
+    "prepare",
+    "search",
+    "winner",
+]

@@ -1,0 +1,195 @@
+"""What candidates are looked at with: one batch, seen through the teacher's eyes once, and the score of each."""
+
+# B batch, C channels, H W space, K classes
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from archsearch.data.task import Dataset, Task
+from archsearch.evidence import NetworkEvidence, draw_weights, keep, observe_student, observe_teacher
+from archsearch.hardware import Ruler, fits
+from archsearch.proxies import Undefined
+from archsearch.proxies.score import Score, mean, reads, score
+from archsearch.request import Architecture, SearchSpec
+from archsearch.search.trial import Trial
+from archsearch.spaces import Space
+from archsearch.teachers import Teacher, normalise
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# Fewer images say too little: at 16 the ranking loses a hundredth.
+_FEWEST_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How closely a candidate is looked at: on which batch, normalised for students, and how many initialisations."""
+
+    x_BCHW: Tensor
+    y_B: Tensor
+    teacher: NetworkEvidence
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every candidate is measured against: rungs of rising fidelity, of which most searches have one."""
+
+    task: Task
+    rungs: tuple[Rung, ...]
+
+    @property
+    def device(self) -> torch.device:
+        return self.rungs[-1].x_BCHW.device
+
+
+def prepare(
+    spec: SearchSpec, teacher: Teacher, dataset: Dataset, *, device: str = "cpu", cache: Path | None = None
+) -> Bench:
+    """Draw the batch and look at it once through the teacher's eyes.
+
+    The batch is class-balanced as far as its size allows, from the training split, by the request's seed. With halving,
+    each lower rung has half the images (a part of the same ones) and half the initialisations.
+
+    Args:
+        cache: Folder where the teacher's evidence is kept for other searches; None keeps nothing.
+    """
+    rungs = [_rung(spec, teacher, dataset, device, cache, *fidelity) for fidelity in fidelities(spec)]
+    teacher.model.to("cpu")  # where everyone else expects it
+    return Bench(dataset.task, tuple(rungs))
+
+
+def fidelities(spec: SearchSpec) -> list[tuple[int, int]]:
+    """Images and initialisations of each rung, lowest first."""
+    found = [(spec.batch_size, spec.seeds)]
+    while spec.halving and found[0][0] >= 2 * _FEWEST_IMAGES:
+        images, seeds = found[0]
+        found.insert(0, (images // 2, -(-seeds // 2)))
+    return found
+
+
+def _rung(
+    spec: SearchSpec, teacher: Teacher, dataset: Dataset, device: str, cache: Path | None, images: int, seeds: int
+) -> Rung:
+    import torch
+
+    rows = _balanced_rows(dataset.train.y_N, images, spec.seed)
+    x_BCHW = torch.from_numpy(dataset.train.x_NHWC[rows]).permute(0, 3, 1, 2).float() / 255
+    x_BCHW = x_BCHW.to(device).contiguous(memory_format=torch.channels_last)
+    y_B = torch.from_numpy(dataset.train.y_N[rows]).to(device)
+    read = reads(spec.score)
+
+    def look() -> NetworkEvidence:
+        return observe_teacher(teacher.model.to(device), teacher.prepare(x_BCHW), y_B, read)
+
+    # The same weights under another normalisation or at another size are another teacher.
+    identity = f"{teacher.sha256} {teacher.mean} {teacher.std} {teacher.input_hw}"
+    evidence = keep(cache, identity, dataset.sha256, (spec.seed, images), read, look).to(device)
+    task = dataset.task
+    return Rung(normalise(x_BCHW, task.mean, task.std), y_B, evidence, seeds)
+
+
+class Look(Protocol):
+    """Scores a candidate that fits the budget; `evaluate` is the one that looks at networks."""
+
+    def __call__(
+        self,
+        spec: SearchSpec,
+        space: Space,
+        bench: Bench,
+        architecture: Architecture,
+        ruler: Ruler,
+        number: int = 0,
+        seen: Sequence[Sequence[float]] = (),
+    ) -> Trial: ...
+
+
+def evaluate(
+    spec: SearchSpec,
+    space: Space,
+    bench: Bench,
+    architecture: Architecture,
+    ruler: Ruler,
+    number: int = 0,
+    seen: Sequence[Sequence[float]] = (),
+) -> Trial:
+    """Build a candidate and score it, after holding its cost against the budget.
+
+    Args:
+        seen: Other candidates' scores at each rung. A candidate that is not among the best one in `spec.halving` of
+            its rung stops there (asynchronous successive halving, Li et al. 2020, algorithm 2).
+    """
+    started = time.monotonic()
+    cost = ruler.measure(space, architecture)
+
+    def failed(reason: str) -> Trial:
+        seconds = time.monotonic() - started
+        return Trial(number, space.name, architecture, cost, "failed", None, {}, {}, reason, seconds)
+
+    if not fits(cost, ruler.limits):
+        return failed("beyond the budget")
+    reached: list[Score] = []
+    try:
+        for i, rung in enumerate(bench.rungs):
+            scores = [_score(spec, space, bench, rung, architecture, spec.seed + j) for j in range(rung.seeds)]
+            reached.append(mean(scores))
+            if spec.halving and seen and not _promoted(reached[-1].value, seen[i], spec.halving):
+                break
+    except (Undefined, RuntimeError) as error:  # torch's out-of-memory is a RuntimeError
+        return failed(str(error))
+    last, values = reached[-1], tuple(result.value for result in reached)
+    return Trial(
+        number=number,
+        space=space.name,
+        architecture=architecture,
+        cost=cost,
+        state="scored",
+        score=last.value,
+        proxies=last.proxies,
+        votes=last.votes,
+        reason=None,
+        seconds=time.monotonic() - started,
+        rungs=values,
+    )
+
+
+def _promoted(value: float, others: Sequence[float], factor: int) -> bool:
+    """Whether a score is among the best one in `factor` of its rung, itself included; the first always is."""
+    better = sum(other > value for other in others)
+    return better < max(1, (len(others) + 1) // factor)
+
+
+def _score(spec: SearchSpec, space: Space, bench: Bench, rung: Rung, architecture: Architecture, seed: int) -> Score:
+    import torch
+
+    with torch.random.fork_rng(devices=[bench.device] if bench.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        # Initial weights are drawn on the CPU, the same for every device.
+        student = space.build(architecture, bench.task)
+        draw_weights(student)
+        student = student.to(bench.device).to(memory_format=torch.channels_last)
+        read = reads(spec.score)
+        evidence = observe_student(student, rung.x_BCHW, rung.y_B, rung.teacher, read, spec.precision)
+        return score(evidence, spec.score)
+
+
+def _balanced_rows(y_N: Any, count: int, seed: int) -> Any:
+    """Row numbers that take every class in turn, in random order, until there are `count`."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(y_N))
+    labels = np.asarray(y_N)[order]
+    # A row's turn is how many of its class came before it; sorting by turn takes one of each class, then the next.
+    by_class = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[by_class], labels[by_class])
+    turn = np.empty(len(labels), dtype=np.int64)
+    turn[by_class] = np.arange(len(labels)) - starts
+    return np.sort(order[np.argsort(turn, kind="stable")[:count]])

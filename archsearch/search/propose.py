@@ -1,0 +1,100 @@
+"""From raw proposals to candidates: mended until they fit, never one that is known, until nothing is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from archsearch.request import Architecture, SearchSpec
+from archsearch.search.guided import Guided
+from archsearch.search.repair import Members
+from archsearch.search.samplers import Conditional, Evolution, Sampler, Separate, seeded
+from archsearch.search.trial import Trial, key
+
+# Proposals in a row that were known already, before the rest is looked for without the sampler.
+_ATTEMPTS = 16
+
+
+def make_sampler(spec: SearchSpec, spaces: Mapping[str, Members]) -> Sampler:
+    match spec.sampler:
+        case "tpe":
+            return Guided(spec, spaces)
+        case "evolution":
+            return Evolution(spec, spaces)
+        case "random":
+            return Conditional(spec, spaces)
+        case _:
+            return Separate(spec, spaces)
+
+
+class Proposals:
+    """Candidates within the budget, each only once, as they follow from a spec and the trials so far."""
+
+    def __init__(self, spec: SearchSpec, spaces: Mapping[str, Members], sampler: Sampler | None = None) -> None:
+        self._spec, self._spaces = spec, spaces
+        self._sampler = sampler or make_sampler(spec, spaces)
+        self._trials: dict[str, Trial] = {}
+        # Trials all of whose neighbours are known or beyond the budget.
+        self._closed: set[str] = set()
+        self._asked: str | None = None
+
+    def next(self) -> tuple[str, Architecture] | None:
+        """A new candidate, or None when everything that can be reached within the budget was scored."""
+        self._asked = None
+        told = len(self._trials)
+        for attempt in range(_ATTEMPTS):
+            name, raw = self._sampler.ask(attempt)
+            mended = self._spaces[name].mend(raw, seeded(self._spec, told, attempt))
+            if mended is None:
+                continue
+            known = self._trials.get(key(name, mended))
+            if known is None:
+                self._asked = key(name, mended)
+                return name, mended
+            self._sampler.again(known)
+        return self._rest()
+
+    def tell(self, trial: Trial) -> None:
+        """A scored or failed candidate; of an earlier run too."""
+        name = key(trial.space, trial.architecture)
+        self._trials[name] = trial
+        self._sampler.tell(trial, asked=name == self._asked)
+
+    def replay(self, trials: Sequence[Trial]) -> None:
+        """Bring the sampler to where it stood after these trials."""
+        for trial in trials:
+            if self._sampler.replays:
+                self.next()
+            self.tell(trial)
+
+    def _rest(self) -> tuple[str, Architecture] | None:
+        """A candidate the sampler did not come upon.
+
+        Small spaces are listed. Large ones are walked: from every known candidate to all that differ from it in one
+        parameter, so what is called exhausted is what such steps within the budget can reach.
+        """
+        rng = seeded(self._spec, len(self._trials), -1)
+        for name in rng.sample(list(self._spaces), len(self._spaces)):
+            members = self._spaces[name]
+            listed = members.listed(rng)
+            if listed is not None:
+                found = next((a for a in listed if key(name, a) not in self._trials and members.within(a)), None)
+            else:
+                found = self._walk(name, members)
+            if found is not None:
+                return name, found
+        return None
+
+    def _walk(self, name: str, members: Members) -> Architecture | None:
+        starts = [trial.architecture for trial in self._trials.values() if trial.space == name]
+        if members.anchor is not None and key(name, members.anchor) not in self._trials:
+            return members.anchor
+        rng = seeded(self._spec, len(self._trials), -2)
+        for start in rng.sample(starts, len(starts)):
+            # What comes out of a closed one is nothing, so that skipping it changes nothing but time.
+            if key(name, start) in self._closed:
+                continue
+            for there in members.around(start, seeded(self._spec, len(self._trials), -3)):
+                if key(name, there) not in self._trials and members.within(there):
+                    return there
+            self._closed.add(key(name, start))
+        return None

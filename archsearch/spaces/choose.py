@@ -1,0 +1,58 @@
+"""Which spaces a name means: one, the teacher's own, or all that suit the task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archsearch.data.task import Task
+from archsearch.errors import InvalidRequest, UnknownName
+from archsearch.spaces.space import Space, spaces
+
+if TYPE_CHECKING:
+    from torch import nn
+
+AUTO, TEACHER = "auto", "teacher"
+
+
+def choose(name: str, task: Task, teacher: nn.Module | None) -> tuple[Space, ...]:
+    """The spaces to search: `auto` means the teacher's own, if it has one, and every family that takes the task.
+
+    Args:
+        teacher: The teacher's network; without one, `auto` means the families alone and `teacher` is refused.
+    """
+    if name == TEACHER:
+        if teacher is None:
+            raise InvalidRequest("the teacher's own space takes a teacher that is loaded", field="search.space")
+        from archsearch.spaces.teacher import of_teacher
+
+        return (of_teacher(teacher, task),)
+    if name == AUTO:
+        return (*_own(teacher, task), *suited(task))
+    check_name(name, task)
+    return (spaces.get(name),)
+
+
+def suited(task: Task) -> tuple[Space, ...]:
+    """Every registered space to deploy from that takes the task."""
+    return tuple(space for space in spaces if not space.benchmark and space.refuses(task) is None)
+
+
+def check_name(name: str, task: Task | None = None, *, field: str = "search.space") -> None:
+    """Raise UnknownName for what is no space, InvalidRequest for one that refuses the task; needs no torch."""
+    if name in (AUTO, TEACHER):
+        return
+    if name not in spaces.names():
+        raise UnknownName("space", name, [AUTO, TEACHER, *spaces.names()], field=field)
+    if task is not None:
+        spaces.get(name).require(task, field=field)
+
+
+def _own(teacher: nn.Module | None, task: Task) -> tuple[Space, ...]:
+    if teacher is None:
+        return ()
+    from archsearch.spaces.teacher import of_teacher
+
+    try:
+        return (of_teacher(teacher, task),)
+    except InvalidRequest:  # the families remain
+        return ()

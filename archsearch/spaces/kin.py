@@ -1,0 +1,35 @@
+"""Students of a teacher's own kind: what a family says of a teacher it recognises, and sizes in eighths of its."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from archsearch.data.task import Task
+from archsearch.request import Architecture
+from archsearch.spaces.count import Count
+from archsearch.spaces.space import Parameter, TimmModel
+
+EIGHTHS = 8
+
+
+@dataclass(frozen=True)
+class Kin:
+    """What becomes a `Space` of a teacher's own kind; the largest member is the teacher's size."""
+
+    parameters: Callable[[Task], tuple[Parameter, ...]]
+    model: Callable[[Architecture, Task], TimmModel]
+    count: Callable[[Architecture, Task], Count]
+    optimizer: Literal["sgd", "adamw"]
+
+
+def share(name: str, whole: int, unit: int, doc: str) -> Parameter:
+    """Eighths of `whole`, in steps that are a `unit` at least, so that each value is another width."""
+    step = next((step for step in (1, 2, 4) if whole * step >= unit * EIGHTHS), EIGHTHS)
+    return Parameter(name, step, EIGHTHS, step, f"{doc}, in eighths of the teacher's {whole}")
+
+
+def eighths(whole: int, parts: int, unit: int) -> int:
+    """So many eighths of `whole`, to the nearest multiple of `unit`; all eight are `whole` itself."""
+    return whole if parts == EIGHTHS else max(unit, round(whole * parts / (EIGHTHS * unit)) * unit)

@@ -1,0 +1,87 @@
+"""The student as programs that need none of our code: torch.export's and ONNX, for one member of each family."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from archsearch import export
+from archsearch.data import Task
+from archsearch.spaces import spaces
+
+# B batch, C channels, H W space, K classes
+
+TASK = Task(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
+GRAY = Task(10, 1, 28, 28, (0.5,), (0.25,))
+FAMILIES = [space.name for space in spaces if not space.benchmark]
+TOLERANCE = 1e-4
+
+PLAIN_TORCH = """
+import sys
+import numpy, torch
+program = torch.export.load(sys.argv[1]).module()
+for i in (0, 1):
+    with torch.inference_mode():
+        numpy.save(f"{sys.argv[2]}/answers{i}.npy", program(torch.from_numpy(numpy.load(f"{sys.argv[2]}/x{i}.npy"))))
+assert not any(name.startswith(("archsearch", "timm")) for name in sys.modules)
+"""
+
+
+def student(space: str, task: Task) -> nn.Module:
+    """A student that a training might have left: in train mode, channels last, norm statistics and biases moved."""
+    torch.manual_seed(0)
+    here = spaces.get(space)
+    model = here.build(here.smallest(task), task).to(memory_format=torch.channels_last)
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value += 0.1 * torch.rand_like(value)
+    return model.train()
+
+
+def batches(task: Task) -> list[torch.Tensor]:
+    """Two batches of other sizes than the one that was traced."""
+    return [torch.rand(size, task.in_chans, task.height, task.width) for size in (1, 5)]
+
+
+def answers(model: nn.Module, x_BCHW: torch.Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        found: np.ndarray = model.eval()(x_BCHW).numpy()
+    return found
+
+
+@pytest.mark.parametrize("space", FAMILIES)
+@pytest.mark.parametrize("task", [TASK, GRAY], ids=["colour", "gray"])
+def test_onnx_answers_as_the_module_does_for_batches_of_any_size(space: str, task: Task, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    model = student(space, task)
+    export.save_onnx(model, task, tmp_path / "student.onnx")
+    assert model.training, "the student is left as it was"
+    session = runtime.InferenceSession(tmp_path / "student.onnx", providers=["CPUExecutionProvider"])
+    assert [value.name for value in (*session.get_inputs(), *session.get_outputs())] == ["images", "logits"]
+    for x_BCHW in batches(task):
+        expected_BK = answers(model, x_BCHW)
+        (found_BK,) = session.run(None, {"images": x_BCHW.numpy()})
+        assert np.abs(expected_BK).max() > 0.01
+        np.testing.assert_allclose(found_BK, expected_BK, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("space", FAMILIES)
+def test_pt2_is_loaded_by_torch_alone_and_answers_as_the_module_does(space: str, tmp_path: Path) -> None:
+    model = student(space, TASK)
+    export.save_pt2(model, TASK, tmp_path / "student.pt2")
+    assert model.training, "the student is left as it was"
+    images = batches(TASK)
+    for i, x_BCHW in enumerate(images):
+        np.save(tmp_path / f"x{i}.npy", x_BCHW.numpy())
+    command = [sys.executable, "-I", "-c", PLAIN_TORCH, str(tmp_path / "student.pt2"), str(tmp_path)]
+    ran = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    for i, x_BCHW in enumerate(images):
+        expected_BK = answers(model, x_BCHW)
+        np.testing.assert_allclose(np.load(tmp_path / f"answers{i}.npy"), expected_BK, atol=TOLERANCE, rtol=TOLERANCE)
