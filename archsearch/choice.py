@@ -124,7 +124,6 @@ def _calibrate(
         budget.device,
         budget.batch,
         n=_CALIBRATED_ON,
-        seed=request.search.seed,
         cache=cache,
         feasible=feasible,
         report=seen,

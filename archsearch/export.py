@@ -119,7 +119,7 @@ def _traceable(student: nn.Module, task: Task) -> tuple[nn.Module, tuple[Tensor]
 
 
 def save_portable(student: nn.Module, task: Task, folder: Path) -> None:
-    """Write the student as files that need no code of ours: `student.pt2`, and ONNX where its packages are installed."""
+    """Write the student in forms that need no code of ours: `student.pt2`, and ONNX where its packages are there."""
     save_pt2(student, task, folder / PT2)
     if all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript")):
         save_onnx(student, task, folder / ONNX)

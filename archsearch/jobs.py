@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -120,8 +120,8 @@ def _check(files: Files, row: TeacherRow) -> dict[str, Any]:
     known = {"num_classes": teacher.num_classes, "in_chans": teacher.in_chans, "sha256": teacher.sha256}
     if dataset is None:
         return known
-    measured = check_teacher(teacher, dataset)
-    return {**known, **asdict(measure_teacher(teacher, dataset.task)), "selection_acc": measured}
+    measured, cost = check_teacher(teacher, dataset), measure_teacher(teacher, dataset.task)
+    return {**known, "params": cost.params, "macs": cost.macs, "selection_acc": measured}
 
 
 def open_data(files: Files, spec: Any) -> Dataset:

@@ -38,16 +38,16 @@ from rich.progress import track
 from scipy.stats import kendalltau, rankdata, spearmanr
 
 from archsearch.data import Dataset
+from archsearch.hardware import Ruler
 from archsearch.proxies import proxies
 from archsearch.proxies.score import DEFAULT, reads
 from archsearch.request import Architecture, SearchSpec
 from archsearch.search import Bench, evaluate, prepare
-from archsearch.spaces import Cost, Space, spaces
+from archsearch.spaces import Space, spaces
 from benchmarks.cifar import load_cifar, load_teacher_for
 from benchmarks.tables import TABLES, Table
 
 Floats = npt.NDArray[np.float64]
-UNLIMITED = Cost(2**62, 2**62)
 # The default's voters, and what costs nothing beside them; others need passes of their own.
 QUICK = (*DEFAULT, "params", "macs", "depth", "hm", "minrank")
 SCORES: Mapping[str, Mapping[str, float]] = {
@@ -148,12 +148,12 @@ def measure_one(
 ) -> dict[str, float]:
     """Each voter's nats; −∞ where a proxy is undefined for this network."""
     found = dict.fromkeys(weights, -np.inf)
-    trial = evaluate(spec, space, bench, architecture, UNLIMITED)
+    trial = evaluate(spec, space, bench, architecture, Ruler(bench.task))
     if trial.score is not None:
         return {**found, **trial.votes}
     # Some voter is undefined, but others may not be: what they say is taken one by one.
     for name in weights:
-        single = evaluate(spec.model_copy(update={"score": {name: 1.0}}), space, bench, architecture, UNLIMITED)
+        single = evaluate(spec.model_copy(update={"score": {name: 1.0}}), space, bench, architecture, Ruler(bench.task))
         if single.score is not None:
             found[name] = single.score
     return found
@@ -175,7 +175,7 @@ def time_one(
     space, times = spaces.get(table.space), []
     for i in np.linspace(0, len(architectures) - 1, 3).round().astype(int):
         started = time.perf_counter()
-        evaluate(spec, space, bench, architectures[i], UNLIMITED)
+        evaluate(spec, space, bench, architectures[i], Ruler(bench.task))
         times.append(1000 * (time.perf_counter() - started))
     return median(times)
 

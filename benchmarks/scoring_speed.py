@@ -39,13 +39,14 @@ from torch.nn.functional import cross_entropy, normalize
 
 from archsearch.data.task import Task
 from archsearch.evidence import TEMPERATURE, NetworkEvidence, observe_student, observe_teacher
+from archsearch.hardware import Ruler
 from archsearch.kernels import softened_kl
 from archsearch.models import CifarResNet
 from archsearch.precision import Precision, autocast
 from archsearch.proxies.score import reads, score
 from archsearch.request import Architecture, SearchSpec
 from archsearch.search import Bench, Rung, evaluate
-from archsearch.spaces import Cost, spaces
+from archsearch.spaces import spaces
 
 # B batch, C channels, H W space, K classes, D features
 
@@ -56,7 +57,7 @@ S1: list[Architecture] = [
     for a, b, c in product((1, 3, 5, 7), repeat=3)
 ]
 TEACHER_DEPTHS = (18, 18, 18)  # ResNet-110
-UNLIMITED = Cost(2**62, 2**62)
+RULER = Ruler(TASK)
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def peak(spec: SearchSpec, bench: Bench, architectures: Sequence[Architecture]) 
         torch.cuda.reset_peak_memory_stats(bench.device)
     before = torch.cuda.memory_allocated(bench.device) if on_cuda else _high_water()
     for architecture in architectures:
-        trial = evaluate(spec, SPACE, bench, architecture, UNLIMITED)
+        trial = evaluate(spec, SPACE, bench, architecture, RULER)
         if trial.score is None:
             sys.exit(f"{architecture} has no score: {trial.reason}")
     after = torch.cuda.max_memory_allocated(bench.device) if on_cuda else _high_water()
@@ -187,7 +188,7 @@ def time_one(
         lambda: diswot(teacher, plain, x_BCHW, rung.y_B),
         floor,
         ours,
-        lambda: evaluate(spec, SPACE, bench, architecture, UNLIMITED),
+        lambda: evaluate(spec, SPACE, bench, architecture, RULER),
     ]
     for action in actions:
         action()  # the first pass of each pays for memory

@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.json:
         found = {"rows": [asdict(row) for row in rows], "summary": summary(rows)}
         arguments.json.write_text(json.dumps(found, indent=2) + "\n")
-    if any(row.failures for row in rows):
+    if any(row.failures or row.params_mismatch or row.size_mismatch or row.macs_rel_err for row in rows):
         sys.exit(1)
 
 
@@ -135,7 +136,7 @@ def try_out(families: Sequence[str], sides: Sequence[int], members: int) -> list
     with tempfile.TemporaryDirectory() as folder:
         for row in track(rows, "families", console=console, disable=not sys.stderr.isatty()):
             started = time.perf_counter()
-            row.attempt("row", lambda row=row: _try_row(row, members, Path(folder)))  # type: ignore[misc]
+            row.attempt("row", partial(_try_row, row, members, Path(folder)))
             row.seconds = time.perf_counter() - started
         _load_elsewhere(rows, Path(folder))
     return rows
@@ -174,10 +175,8 @@ def _try_row(row: Row, members: int, folder: Path) -> None:
     architectures = drawn(space, task, members)
     for architecture in architectures:
         row.members += 1
-        row.attempt(
-            f"{architecture}", lambda architecture=architecture: _try_member(row, space, task, architecture, x_BCHW)
-        )  # type: ignore[misc]
-    row.attempt("files", lambda: _save(row, space, task, architectures[-1], x_BCHW, folder / row.name))
+        row.attempt(f"{architecture}", partial(_try_member, row, space, task, architecture, x_BCHW))
+    row.attempt("files", partial(_save, row, space, task, architectures[-1], x_BCHW, folder / row.name))
 
 
 def _try_member(row: Row, space: Space, task: Task, architecture: Architecture, x_BCHW: Tensor) -> None:

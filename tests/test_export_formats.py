@@ -20,15 +20,18 @@ from archsearch.spaces import spaces
 TASK = Task(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
 GRAY = Task(10, 1, 28, 28, (0.5,), (0.25,))
 FAMILIES = [space.name for space in spaces if not space.benchmark]
+# Tracing takes seconds each; two families are enough for every run.
+TRACED = [pytest.param(name, marks=[] if name in ("resnet_cifar", "vit") else pytest.mark.slow) for name in FAMILIES]
 TOLERANCE = 1e-4
 
 PLAIN_TORCH = """
 import sys
 import numpy, torch
-program = torch.export.load(sys.argv[1]).module()
-for i in (0, 1):
-    with torch.inference_mode():
-        numpy.save(f"{sys.argv[2]}/answers{i}.npy", program(torch.from_numpy(numpy.load(f"{sys.argv[2]}/x{i}.npy"))))
+for folder in sys.argv[1:]:
+    program = torch.export.load(f"{folder}/student.pt2").module()
+    for i in (0, 1):
+        with torch.inference_mode():
+            numpy.save(f"{folder}/answers{i}.npy", program(torch.from_numpy(numpy.load(f"{folder}/x{i}.npy"))))
 assert not any(name.startswith(("archsearch", "timm")) for name in sys.modules)
 """
 
@@ -55,7 +58,7 @@ def answers(model: nn.Module, x_BCHW: torch.Tensor) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("space", FAMILIES)
+@pytest.mark.parametrize("space", TRACED)
 @pytest.mark.parametrize("task", [TASK, GRAY], ids=["colour", "gray"])
 def test_onnx_answers_as_the_module_does_for_batches_of_any_size(space: str, task: Task, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
@@ -71,17 +74,21 @@ def test_onnx_answers_as_the_module_does_for_batches_of_any_size(space: str, tas
         np.testing.assert_allclose(found_BK, expected_BK, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize("space", FAMILIES)
-def test_pt2_is_loaded_by_torch_alone_and_answers_as_the_module_does(space: str, tmp_path: Path) -> None:
-    model = student(space, TASK)
-    export.save_pt2(model, TASK, tmp_path / "student.pt2")
-    assert model.training, "the student is left as it was"
-    images = batches(TASK)
-    for i, x_BCHW in enumerate(images):
-        np.save(tmp_path / f"x{i}.npy", x_BCHW.numpy())
-    command = [sys.executable, "-I", "-c", PLAIN_TORCH, str(tmp_path / "student.pt2"), str(tmp_path)]
+@pytest.mark.parametrize(
+    "families", [pytest.param(FAMILIES, marks=pytest.mark.slow, id="all"), pytest.param(["resnet_cifar"], id="one")]
+)
+def test_pt2_is_loaded_by_torch_alone_and_answers_as_the_module_does(families: list[str], tmp_path: Path) -> None:
+    images, models = batches(TASK), {name: student(name, TASK) for name in families}
+    for name, model in models.items():
+        (tmp_path / name).mkdir()
+        export.save_pt2(model, TASK, tmp_path / name / "student.pt2")
+        assert model.training, "the student is left as it was"
+        for i, x_BCHW in enumerate(images):
+            np.save(tmp_path / name / f"x{i}.npy", x_BCHW.numpy())
+    command = [sys.executable, "-I", "-c", PLAIN_TORCH, *(str(tmp_path / name) for name in families)]
     ran = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    for i, x_BCHW in enumerate(images):
-        expected_BK = answers(model, x_BCHW)
-        np.testing.assert_allclose(np.load(tmp_path / f"answers{i}.npy"), expected_BK, atol=TOLERANCE, rtol=TOLERANCE)
+    for name, model in models.items():
+        for i, x_BCHW in enumerate(images):
+            found_BK = np.load(tmp_path / name / f"answers{i}.npy")
+            np.testing.assert_allclose(found_BK, answers(model, x_BCHW), atol=TOLERANCE, rtol=TOLERANCE)

@@ -34,8 +34,9 @@ _RANDOM = 8
 # The best, from whom children come.
 _PARENTS = 12
 _TPE_EVERY = 8
-# The process's own parameters are chosen anew after so many trials.
+# The process's own parameters are chosen anew after so many trials, by the latest.
 _REFIT_EVERY = 16
+_FITTED_TO = 100
 # A process looks at the latest and the best; its work grows with the cube of their number.
 _LATEST = 150
 _BEST = 100
@@ -91,7 +92,7 @@ class Guided:
         for _ in range(_RANDOM):
             name = rng.choice(list(self._spaces))
             add((name, self._spaces[name].draw(rng)))
-        parents = ranked(self._trials, self._spec.trade)[:_PARENTS]
+        parents = ranked(self._trials, self._spec.trade, _PARENTS)
         for _ in range(_POOL - len(found)):
             parent = rng.choice(parents)
             space, architecture = mutated(parent, self._spaces, rng)
@@ -111,14 +112,16 @@ class Guided:
         weight = 1.0 if self._spec.trade is None else rng.random()
         fitted = told - told % _REFIT_EVERY
         if fitted not in self._reach:
-            self._reach[fitted] = surrogate.choose_reach(*self._told(self._trials[:fitted], 1.0))
+            self._reach[fitted] = surrogate.choose_reach(
+                *self._told(self._trials[max(0, fitted - _FITTED_TO) : fitted], 1.0)
+            )
         x, y_N = self._told(self._trials, weight)
         guess = surrogate.guess(x, y_N, self._features.of(pool), self._reach[fitted])
         return int(np.argmax(surrogate.expected_improvement(*guess)))
 
     def _told(self, trials: list[Trial], weight: float) -> tuple[tuple[Floats, Floats], Floats]:
         """Features of the trials a process looks at, and what it is to guess: a failed trial is as bad as the worst."""
-        best = {t.number for t in ranked(trials[:-_LATEST], self._spec.trade)[:_BEST]}
+        best = {t.number for t in ranked(trials[:-_LATEST], self._spec.trade, _BEST)}
         chosen = [trial for i, trial in enumerate(trials) if i >= len(trials) - _LATEST or trial.number in best]
         worst = min((trial.first for trial in chosen if trial.first is not None), default=0.0)
         y_N = np.array([worst if trial.first is None else trial.first for trial in chosen])

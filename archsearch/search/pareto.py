@@ -65,14 +65,18 @@ def knee(front: Sequence[Trial], trade: str) -> Trial | None:
     return front[best] if above(best) > 0 else front[-1]
 
 
-def ranked(trials: Sequence[Trial], trade: str | None) -> list[Trial]:
-    """All trials on the lowest rung, best first: by score, or layer by layer of the front; failed ones are left out."""
+def ranked(trials: Sequence[Trial], trade: str | None, most: int | None = None) -> list[Trial]:
+    """The trials on the lowest rung, best first: by score, or layer by layer of the front; failed ones are left out.
+
+    Args:
+        most: How many are wanted; None is all of them.
+    """
     scored = sorted((t for t in trials if t.first is not None), key=lambda t: (-_first(t), t.cost.params, t.number))
     if trade is None:
-        return scored
+        return scored[:most]
     layers: list[Trial] = []
     rest = sorted(scored, key=lambda t: (getattr(t.cost, trade), -_first(t), t.number))
-    while rest:
+    while rest and (most is None or len(layers) < most):
         best, layer, others = -math.inf, [], []
         for trial in rest:
             if _first(trial) > best:
@@ -82,7 +86,7 @@ def ranked(trials: Sequence[Trial], trade: str | None) -> list[Trial]:
                 others.append(trial)
         layers += sorted(layer, key=lambda t: t.number)
         rest = others
-    return layers
+    return layers[:most]
 
 
 def improves(trial: Trial, others: Sequence[Trial], trade: str | None) -> bool:

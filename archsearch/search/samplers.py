@@ -212,8 +212,7 @@ class Separate:
     def _space(self, attempt: int) -> str:
         names, told = list(self._spaces), len(self._trials)
         rng = seeded(self._spec, told, attempt)
-        best = ranked(self._trials, self._spec.trade)
-        best = best[: -(-len(best) // 8)]
+        best = ranked(self._trials, self._spec.trade, -(-len(self._trials) // 8))
         if len(names) == 1 or not best or self._spec.sampler == "qmc" or told % 2 == 0:
             return names[(told // 2 + attempt if self._spec.sampler != "qmc" else told + attempt) % len(names)]
         return rng.choice(best).space
@@ -269,7 +268,7 @@ def _latest_and_best(trials: Sequence[Trial], latest: int, best: int, trade: str
     """In the order they were made."""
     if len(trials) <= latest + best:
         return list(trials)
-    chosen = {trial.number for trial in [*trials[-latest:], *ranked(trials[:-latest], trade)[:best]]}
+    chosen = {trial.number for trial in [*trials[-latest:], *ranked(trials[:-latest], trade, best)]}
     return [trial for trial in trials if trial.number in chosen]
 
 

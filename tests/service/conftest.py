@@ -27,7 +27,7 @@ class House:
         return {
             **self.named,
             "budget": {"params_ratio": 0.5},
-            "search": {"candidates": 10, "batch_size": 32},
+            "search": {"space": "resnet_cifar", "candidates": 10, "batch_size": 32},
             "distill": {"epochs": 3, "batch_size": 64},
             **changes,
         }

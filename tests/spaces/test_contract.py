@@ -10,7 +10,7 @@ import torch
 
 from archsearch.data import Task
 from archsearch.errors import InvalidRequest
-from archsearch.hardware import measure_model, size_bytes
+from archsearch.hardware import measure, measure_model, size_bytes
 from archsearch.request import Architecture
 from archsearch.spaces import Space, spaces
 from archsearch.spaces.count import KINDS
@@ -77,6 +77,12 @@ def test_the_closed_form_is_what_torch_counts_and_stores(space: Space, task: Tas
         # Latencies are predicted from the work of each kind.
         assert sum(count.work) == count.macs
         assert [work > 0 for work in count.work] == [layers > 0 for layers in count.layers]
+
+
+def test_odd_sides_and_rectangles_are_counted_too(any_space: Space) -> None:
+    task = Task(7, 3, 33, 47, (0.5,) * 3, (0.25,) * 3)
+    *_, architecture = members(any_space, task, 1)
+    assert any_space.cost(architecture, task) == measure(any_space, architecture, task)
 
 
 def test_the_kinds_of_work_are_those_of_the_layers_that_run(any_space: Space) -> None:

@@ -1,0 +1,131 @@
+"""What candidates are looked at with, on a real teacher and real digits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+from torch import nn
+
+from archsearch.data import Dataset
+from archsearch.hardware import Limits, Ruler
+from archsearch.request import SearchSpec
+from archsearch.search import Bench, Trial, evaluate, fidelities, prepare, search, winner
+from archsearch.spaces import TimmModel, spaces
+from archsearch.teachers import Teacher
+
+LIMITS = Limits(params=60_000, macs=2_000_000)
+RESNETS = spaces.get("resnet_cifar")
+
+
+def test_a_candidate_beyond_the_budget_fails_before_it_is_built(bench: Bench, spec) -> None:
+    architecture = RESNETS.smallest(bench.task)
+    cost = Ruler(bench.task).estimate(RESNETS, architecture)
+    trial = evaluate(spec(), RESNETS, bench, architecture, Ruler(bench.task, Limits(params=cost.params - 1)))
+    assert (trial.state, trial.score, trial.space) == ("failed", None, "resnet_cifar")
+    assert "beyond the budget" in trial.reason
+
+
+def test_a_candidate_that_does_not_fit_the_machine_fails_alone(bench: Bench, spec) -> None:
+    """Counted on the meta device like any other; its 9·2⁴⁰ weights a layer are then refused by the allocator."""
+    huge = replace(RESNETS, model=lambda a, task: TimmModel("cifar_resnet", {"widths": [8, 8, 2**20]}))
+    trial = evaluate(spec(), huge, bench, RESNETS.smallest(bench.task), Ruler(bench.task))
+    assert trial.state == "failed"
+    assert "memory" in trial.reason
+
+
+def test_the_batch_takes_every_class_in_turn(teacher: Teacher, digits: Dataset, spec) -> None:
+    for size in (16, 64):
+        counts_K = np.bincount(prepare(spec(batch_size=size), teacher, digits).rungs[0].y_B.numpy(), minlength=10)
+        assert counts_K.sum() == size
+        assert counts_K.max() - counts_K.min() <= 1
+
+
+@pytest.fixture(scope="module")
+def halved(teacher: Teacher, few_digits: Dataset, spec: Callable[..., SearchSpec]) -> tuple[SearchSpec, Bench]:
+    # Chance, because a sampler that finds ever better candidates has most of them promoted.
+    wants = spec(candidates=16, batch_size=64, seeds=3, halving=2, sampler="random")
+    return wants, prepare(wants, teacher, few_digits)
+
+
+@pytest.fixture(scope="module")
+def rising(halved: tuple[SearchSpec, Bench]) -> list[Trial]:
+    wants, bench = halved
+    return list(search(wants, bench, Ruler(bench.task, LIMITS), [RESNETS]))
+
+
+def test_rungs_double_images_and_initialisations(halved: tuple[SearchSpec, Bench], spec) -> None:
+    wants, bench = halved
+    assert fidelities(wants) == [(16, 1), (32, 2), (64, 3)]
+    assert [(len(rung.y_B), rung.seeds) for rung in bench.rungs] == [(16, 1), (32, 2), (64, 3)]
+    # The images of a lower rung are among those of the next.
+    few, many = ({image.numpy().tobytes() for image in rung.x_BCHW} for rung in bench.rungs[:2])
+    assert few < many
+    assert fidelities(spec(batch_size=64, seeds=3)) == [(64, 3)]
+
+
+def test_halving_looks_closely_at_few_and_the_winner_is_among_them(rising: list[Trial]) -> None:
+    trials = rising
+    reached = [len(trial.rungs) for trial in trials]
+    assert len(trials) == 16
+    assert reached[0] == 3
+    assert 1 <= reached.count(3) < reached.count(1)
+    assert all(trial.score == trial.rungs[-1] for trial in trials)
+    # At its rung, nobody who stopped was among the best half of those seen until then.
+    for i, trial in enumerate(trials):
+        last = len(trial.rungs) - 1
+        others = [t.rungs[last] for t in trials[:i] if len(t.rungs) > last]
+        among_best = sum(other > trial.rungs[last] for other in others) < max(1, (len(others) + 1) // 2)
+        assert among_best is (len(trial.rungs) == 3) or last == 2
+    best = winner(trials)
+    assert len(best.rungs) == 3
+    assert best.score == max(trial.score for trial in trials if len(trial.rungs) == 3)
+
+
+def test_halving_resumes_exactly_too(halved: tuple[SearchSpec, Bench], rising: list[Trial], told) -> None:
+    wants, bench = halved
+    rest = list(search(wants, bench, Ruler(bench.task, LIMITS), [RESNETS], done=rising[:9]))
+    assert told(rising[:9] + rest) == told(rising)
+
+
+def test_seeds_are_averaged(bench: Bench, teacher: Teacher, few_digits: Dataset, spec) -> None:
+    ruler = Ruler(bench.task)
+    architecture = RESNETS.smallest(bench.task)
+    one = [evaluate(spec(seeds=1, seed=seed), RESNETS, bench, architecture, ruler).score for seed in (0, 1)]
+    both = spec(seeds=2)
+    averaged = evaluate(both, RESNETS, prepare(both, teacher, few_digits), architecture, ruler)
+    assert averaged.score == pytest.approx(sum(one) / 2)
+    assert one[0] != one[1]
+
+
+def test_the_teacher_is_looked_at_once_for_all_searches(
+    teacher: Teacher, few_digits: Dataset, tmp_path: Path, bench: Bench, spec
+) -> None:
+    first = prepare(spec(), teacher, few_digits, cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    blind = replace(teacher, model=nn.Identity())
+    again = prepare(spec(), blind, few_digits, cache=tmp_path)
+    assert again.rungs[0].teacher.logits_BK.equal(first.rungs[0].teacher.logits_BK)
+    assert first.rungs[0].teacher.logits_BK.equal(bench.rungs[0].teacher.logits_BK)
+    # The same weights that see images otherwise give other answers.
+    darker = replace(teacher, mean=tuple(m + 0.5 for m in teacher.mean))
+    answers_BK = prepare(spec(), darker, few_digits, cache=tmp_path).rungs[0].teacher.logits_BK
+    assert not answers_BK.equal(first.rungs[0].teacher.logits_BK)
+
+
+def test_half_precision_leaves_the_ranking_alone(teacher: Teacher, few_digits: Dataset, spec) -> None:
+    """The same candidates in bf16 and in fp32; the program `benchmarks.ranking` says it of the tables."""
+    rng = random.Random(0)
+    few = [{p.name: rng.choice(p.values[:4]) for p in RESNETS.parameters(few_digits.task)} for _ in range(24)]
+    scores = []
+    for precision in ("fp32", "bf16"):
+        wants = spec(precision=precision)
+        bench = prepare(wants, teacher, few_digits)
+        scores.append([evaluate(wants, RESNETS, bench, a, Ruler(bench.task)).score for a in few])
+    assert scores[0] != scores[1]
+    assert kendalltau(*scores).statistic >= 0.98
