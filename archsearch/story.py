@@ -153,7 +153,7 @@ def check_request(request: JobRequest, dataset: Dataset | Any) -> None:
     if request.student is not None:
         named = request.student
         if named.space is not None and named.architecture is not None and named.space != "teacher":
-            spaces.get(named.space).check(named.architecture, dataset.task)
+            spaces.get(named.space, field="student.space").check(named.architecture, dataset.task)
         return
     if request.search.space not in ("auto", "teacher"):
         choose(request.search.space, dataset.task, None)
@@ -168,8 +168,8 @@ def check_names(request: JobRequest) -> None:
     """Raise UnknownName for a space, voter or method nobody registered; needs no data."""
     losses.get(request.distill.method, field="distill.method")
     if request.student is not None:
-        if request.student.space not in (None, "teacher"):
-            spaces.get(request.student.space, field="student.space")
+        if request.student.space is not None:
+            check_name(request.student.space, field="student.space")
         return
     check_name(request.search.space)
     check_search(request.search)

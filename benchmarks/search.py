@@ -45,7 +45,7 @@ from archsearch.search import Bench, Trial, search
 from archsearch.search.propose import Proposals
 from archsearch.search.repair import Members
 from archsearch.spaces import Count, Space, nasbench201, spaces
-from benchmarks.cells import load_scores
+from benchmarks.cells import load_scores, require_current
 from benchmarks.tables import TABLES
 
 Floats = npt.NDArray[np.float64]
@@ -113,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         keep()
     if arguments.only != "proposals":
         if arguments.objective == "score":
-            load_scores(arguments.data, processes=arguments.processes)
+            scores = load_scores(arguments.data, processes=arguments.processes)
+            require_current(scores, arguments.data, list(scores)[1000::5000])
         for setting in arguments.settings.split(","):
             report[setting] = regrets(setting, arguments)
             show(setting, report[setting])

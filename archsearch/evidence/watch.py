@@ -239,7 +239,12 @@ def _distinct(patterns_BU: list[Tensor]) -> int:
 
 def _activations(model: nn.Module) -> list[nn.Module]:
     """Modules whose sign of input is a code; activations called as plain functions stay unseen."""
+    from timm.layers import activations as timms
     from torch import nn
 
-    kinds = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish)
+    kinds = (
+        *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
+        # timm wraps some of the same functions in classes of its own.
+        *(timms.GELU, timms.GELUTanh, timms.QuickGELU, timms.Swish, timms.Mish, timms.HardSwish, timms.PReLU),
+    )
     return [module for module in model.modules() if isinstance(module, kinds)]

@@ -80,11 +80,11 @@ class Guided:
         return name, self._spaces[name].draw(seeded(self._spec, told, attempt))
 
     def _pool(self, rng: random.Random) -> list[Raw]:
-        """Members within the budget that nobody has scored."""
+        """Members that nobody has scored, within the budget by the closed form: only the one picked is counted."""
         found: dict[str, Raw] = {}
 
         def add(raw: Raw, towards: Architecture | None = None) -> None:
-            mended = self._spaces[raw[0]].mend(raw[1], rng, towards)
+            mended = self._spaces[raw[0]].mend(raw[1], rng, towards, exactly=False)
             if mended is not None and (name := key(raw[0], mended)) not in self._known:
                 found[name] = raw[0], mended
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FAMILIES = "ResNet and ResNeXt, ConvNeXt, MobileNetV3, EfficientNet, RegNet, plain ViT and DeiT, and cifar_resnet"
 _RECOGNISERS = (resnet.kin, convnext.kin, mobilenet.kin, regnet.kin, vit.kin, resnet_cifar.kin)
 # Pixels a side of the last map, at least: a teacher that was trained on such images says itself how few will do.
-_LAST_MAP = 1
+_LAST_MAP = 2
 
 
 def of_teacher(model: nn.Module, task: Task) -> Space:

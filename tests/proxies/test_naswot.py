@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from archsearch.evidence import Codes
 from archsearch.proxies import Undefined
@@ -23,7 +22,7 @@ def test_two_images_by_hand(evidence_of) -> None:
 def test_it_is_that_of_units_counted_one_by_one(pair) -> None:
     student, codes = pair.student().train(), []
     for module in student.modules():
-        if isinstance(module, nn.ReLU | nn.GELU):
+        if type(module).__name__ in ("ReLU", "GELU", "Hardswish"):  # timm has a GELU of its own
             module.register_forward_pre_hook(lambda _m, inputs: codes.append((inputs[0] > 0).flatten(1).numpy()))
     with torch.no_grad():
         student(pair.x_BCHW)

@@ -98,6 +98,6 @@ def test_a_search_under_limited_activations_scores_nothing_beyond_them(run, gray
     space = spaces.get("resnet_cifar")
     smallest = Ruler(gray_task, Limits(peak_activation_bytes=1), batch=4).measure(space, space.smallest(gray_task))
     limits = Limits(peak_activation_bytes=2 * smallest.peak_activation_bytes)
-    trials, _ = run(limits, batch=4, candidates=6)
-    assert len(trials) == 6
+    trials, _ = run(limits, batch=4, candidates=18)
+    assert len(trials) == 18
     assert all(t.cost.peak_activation_bytes <= limits.peak_activation_bytes for t in trials)

@@ -127,8 +127,8 @@ def test_candidates_of_the_first_release_keep_their_space(engine: sa.Engine) -> 
             connection.execute(
                 sa.text(
                     "INSERT INTO candidates (job_id, number, architecture, architecture_key, params, macs, state, "
-                    "score, proxies, votes, seconds, attempt, rung, rungs) VALUES (:job, 0, '{\"depth\": 1}', :key, 5, 6, "
-                    "'scored', 1.5, '{}', '{}', 0.1, 1, 1, '[1.5]')"
+                    "score, proxies, votes, seconds, attempt, rung, rungs) "
+                    "VALUES (:job, 0, '{}', :key, 5, 6, 'scored', 1.5, '{}', '{}', 0.1, 1, 1, '[1.5]')"
                 ),
                 {"job": job, "key": '{"depth":1}'},
             )
