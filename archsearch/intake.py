@@ -221,7 +221,7 @@ def _check_remote(session: Session, request: JobRequest) -> None:
     profile = profile_of(session, request.budget)
     if request.search.space == "teacher":  # what it holds takes the network itself to tell
         return
-    searched = choose(request.search.space, known.task, None)
+    searched = choose(request.search.space, known.task, None, len(known.train))
     if choice.wants_latency(request):
         searched = choice.timed_spaces(request, searched, known.task, profile)
     story.possible(request, searched, known.task, limits(request.budget, teacher_cost))

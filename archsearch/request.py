@@ -163,7 +163,10 @@ DataSpec = Annotated[DigitsData | DatasetData | NpzData | ImageFolderData, Field
 
 
 class Budget(Spec):
-    """Hard limits on the student. All that are set must hold; nothing beyond them is ever scored."""
+    """Hard limits on the student. All that are set must hold; nothing beyond them is ever scored.
+
+    With limits on latency or activations alone, the student is at most as large as its teacher.
+    """
 
     params: int | None = Field(None, ge=1, description="Most parameters (count; weights, biases, norm affine).")
     macs: int | None = Field(None, ge=1, description="Most multiply-accumulates for one image.")

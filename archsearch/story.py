@@ -93,7 +93,7 @@ class Story:
     def spaces(self) -> tuple[Space, ...]:
         """The spaces that are searched together: those of the request that some member within the budget is in."""
         request, task = self.request, self.dataset.task
-        named = choose(request.search.space, task, self.teacher.model)
+        named = choose(request.search.space, task, self.teacher.model, len(self.dataset.train))
         if choice.wants_latency(request):
             named = choice.timed_spaces(request, named, task, self.profile)
         return possible(request, named, task, self.limits)

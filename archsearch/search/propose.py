@@ -29,9 +29,9 @@ def make_sampler(spec: SearchSpec, spaces: Mapping[str, Members]) -> Sampler:
 class Proposals:
     """Candidates within the budget, each only once, as they follow from a spec and the trials so far."""
 
-    def __init__(self, spec: SearchSpec, spaces: Mapping[str, Members], sampler: Sampler | None = None) -> None:
+    def __init__(self, spec: SearchSpec, spaces: Mapping[str, Members]) -> None:
         self._spec, self._spaces = spec, spaces
-        self._sampler = sampler or make_sampler(spec, spaces)
+        self._sampler = make_sampler(spec, spaces)
         self._trials: dict[str, Trial] = {}
         # Trials all of whose neighbours are known or beyond the budget.
         self._closed: set[str] = set()
@@ -77,7 +77,7 @@ class Proposals:
             members = self._spaces[name]
             listed = members.listed(rng)
             if listed is not None:
-                found = next((a for a in listed if key(name, a) not in self._trials and members.within(a)), None)
+                found = next((a for a in listed if key(name, a) not in self._trials), None)
             else:
                 found = self._walk(name, members)
             if found is not None:

@@ -36,6 +36,7 @@ class Members:
         self._names = [parameter.name for parameter in self.parameters]
         self._estimates: dict[tuple[int, ...], Cost] = {}
         self._exact: dict[tuple[int, ...], Cost] = {}
+        self._list: list[Architecture] | None = None
         # Activations are bounded in closed form and counted on the meta device.
         self._confirms = ruler.limits.peak_activation_bytes is not None
         self.anchor = self._find_anchor()
@@ -105,10 +106,11 @@ class Members:
         """All members within the budget in random order, or None where the space is too large to list."""
         if self.space.cardinality(self.ruler.task) > _LISTED:
             return None
-        chosen = list(itertools.product(*(parameter.values for parameter in self.parameters)))
-        rng.shuffle(chosen)
-        everyone = (dict(zip(self._names, values, strict=True)) for values in chosen)
-        return (architecture for architecture in everyone if self.within(architecture))
+        if self._list is None:
+            chosen = itertools.product(*(parameter.values for parameter in self.parameters))
+            everyone = (dict(zip(self._names, values, strict=True)) for values in chosen)
+            self._list = [a for a in everyone if fits(self.estimate(a), self.ruler.limits)]
+        return (dict(a) for a in rng.sample(self._list, len(self._list)) if self.within(a))
 
     def _drawn(self, wanted: Architecture, anchor: Architecture, rng: random.Random, peak: float) -> Architecture:
         if self._holds(wanted, peak):

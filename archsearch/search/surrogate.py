@@ -25,9 +25,10 @@ _CATEGORICAL = 6
 # Tried by marginal likelihood: how far a change of parameters reaches, the same for cost, the noise's variance.
 _REACH = (0.5, 1.0, 2.0)
 _COST_REACH = (1.0, 4.0)
-_NOISE = (0.003, 0.03, 0.2)
-# Scores below this quantile are alike to a search: broken networks score anything.
+_NOISE = (0.001, 0.01, 0.1)
+# Scores below this quantile are alike to a search (broken networks score anything), and all but the best so many.
 _FLOOR = 0.25
+_TOLD_APART = 64
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def expected_improvement(mean_M: Floats, deviation_M: Floats, best: float) -> Fl
 
 def _normal(y_N: Floats) -> Floats:
     """Scores with what is worthless cut off, at mean 0 and deviation 1."""
-    cut_N = np.maximum(y_N, np.quantile(y_N, _FLOOR))
+    cut_N = np.maximum(y_N, np.quantile(y_N, max(_FLOOR, 1 - _TOLD_APART / len(y_N))))
     found: Floats = (cut_N - cut_N.mean()) / max(float(cut_N.std()), 1e-9)
     return found
 

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 AUTO, TEACHER = "auto", "teacher"
 
 
-def choose(name: str, task: Task, teacher: nn.Module | None) -> tuple[Space, ...]:
-    """The spaces to search: `auto` means the teacher's own, if it has one, and every family that takes the task.
+def choose(name: str, task: Task, teacher: nn.Module | None, images: int | None = None) -> tuple[Space, ...]:
+    """The spaces to search: `auto` means the teacher's own, if it has one, and every family that suits task and data.
 
     Args:
+        images: Training images (count). `auto` leaves out families that take more to learn; None leaves out none.
         teacher: The teacher's network; without one, `auto` means the families alone and `teacher` is refused.
     """
     if name == TEACHER:
@@ -27,7 +28,8 @@ def choose(name: str, task: Task, teacher: nn.Module | None) -> tuple[Space, ...
 
         return (of_teacher(teacher, task),)
     if name == AUTO:
-        return (*_own(teacher, task), *suited(task))
+        found = (*_own(teacher, task), *suited(task))
+        return tuple(space for space in found if images is None or images >= space.learns_from)
     check_name(name, task)
     return (spaces.get(name),)
 

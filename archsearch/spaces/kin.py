@@ -22,6 +22,7 @@ class Kin:
     model: Callable[[Architecture, Task], TimmModel]
     count: Callable[[Architecture, Task], Count]
     optimizer: Literal["sgd", "adamw"]
+    learns_from: int = 0
 
 
 def share(name: str, whole: int, unit: int, doc: str) -> Parameter:

@@ -59,6 +59,11 @@ def takes_all(task: Task) -> str | None:
     return None
 
 
+# ImageNet-1k's size, from which on patch-based networks keep up with convolutional ones (Touvron et al. 2021, DeiT;
+# Dosovitskiy et al. 2021, fig. 4, saw them behind even there). docs/decisions/0009 has a measurement on 8,500 images.
+MANY_IMAGES = 1_000_000
+
+
 @dataclass(frozen=True)
 class Space:
     """A family of student architectures.
@@ -70,6 +75,8 @@ class Space:
             device. It lets a search refuse thousands of proposals a second without building any.
         optimizer: What the family is trained with unless the user says otherwise.
         refuses: Why the family has no sensible network for a task; None where it has.
+        learns_from: Training images (count) below which it falls behind when trained from scratch, and `auto` leaves it
+            out.
         benchmark: Whether it is there to compare with published tables rather than to deploy.
     """
 
@@ -80,6 +87,7 @@ class Space:
     count: Callable[[Architecture, Task], Count]
     optimizer: Literal["sgd", "adamw"]
     refuses: Callable[[Task], str | None] = takes_all
+    learns_from: int = 0
     benchmark: bool = False
 
     def stock(self, task: Task) -> bool:

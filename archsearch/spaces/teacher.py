@@ -46,6 +46,7 @@ def of_teacher(model: nn.Module, task: Task) -> Space:
         model=lambda architecture, task: kin.model({**fixed, **architecture}, task),
         count=lambda architecture, task: kin.count({**fixed, **architecture}, task),
         optimizer=kin.optimizer,
+        learns_from=kin.learns_from,
     )
     _require_same(model, space, task)
     return space

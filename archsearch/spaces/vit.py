@@ -12,7 +12,7 @@ from archsearch.data.task import Task
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total, transformer
 from archsearch.spaces.kin import Kin
-from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
+from archsearch.spaces.space import MANY_IMAGES, Parameter, Space, TimmModel, spaces
 
 if TYPE_CHECKING:
     from torch import nn
@@ -166,7 +166,7 @@ def kin(teacher: nn.Module) -> Kin | None:
     def counted(architecture: Architecture, task: Task) -> Count:
         return count_net(part(architecture), task)
 
-    return Kin(searched, made, counted, "adamw")
+    return Kin(searched, made, counted, "adamw", MANY_IMAGES)
 
 
 spaces.add(
@@ -178,5 +178,6 @@ spaces.add(
         model=model,
         count=count,
         optimizer="adamw",
+        learns_from=MANY_IMAGES,
     ),
 )

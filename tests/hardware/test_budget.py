@@ -29,6 +29,15 @@ def test_without_a_limit_everything_fits_and_a_share_waits_for_the_teacher() -> 
     assert not fits(huge, limits(Budget(params=10), None))
 
 
+def test_a_budget_of_time_alone_allows_no_student_larger_than_its_teacher() -> None:
+    teacher = Cost(params=1000, macs=5000)
+    assert limits(Budget(latency_ms=2.0), teacher) == Limits(1000, 5000, latency_ms=2.0)
+    assert limits(Budget(peak_activation_bytes=9), teacher) == Limits(1000, 5000, peak_activation_bytes=9)
+    # Whoever says how large it may be is taken at his word.
+    assert limits(Budget(latency_ms=2.0, params=9999), teacher) == Limits(9999, latency_ms=2.0)
+    assert limits(Budget(), teacher) == UNLIMITED
+
+
 def test_a_cost_fits_up_to_the_limit_and_not_beyond() -> None:
     limit = Limits(10, 20)
     assert fits(Cost(10, 20), limit)

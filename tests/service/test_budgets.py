@@ -38,9 +38,11 @@ def timed(house: House, task: Task) -> dict[str, Any]:
 def test_a_latency_is_all_a_budget_needs_to_say(timed: dict[str, Any]) -> None:
     assert timed["status"] == "succeeded", timed["error"]
     found, limit = timed["result"]["search"], timed["request"]["budget"]["latency_ms"]
-    assert found["limit"] == {"latency_ms": limit}
+    teacher = timed["result"]["teacher"]
+    assert found["limit"] == {"latency_ms": limit, "params": teacher["params"], "macs": teacher["macs"]}
     assert found["infeasible_scored"] == 0
-    assert {"teacher", "resnet_cifar", "vit"} <= set(found["spaces"])
+    # A thousand digits are too few for transformers.
+    assert found["spaces"] == ["teacher", "mobilenet", "regnet", "resnet", "resnet_cifar"]
     assert found["traded"] == "latency_ms"
     assert all(member["measured"]["repeats"] >= 3 for member in found["front"])
     winner = found["winner"]

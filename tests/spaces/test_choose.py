@@ -33,6 +33,18 @@ def test_auto_is_every_family_that_takes_the_task() -> None:
     assert [space.name for space in suited(task(32))] == families
 
 
+def test_auto_leaves_out_what_takes_more_images_to_learn_whoever_teaches() -> None:
+    few = ["mobilenet", "regnet", "resnet", "resnet_cifar"]
+    assert names("auto", task(32), None, 50_000) == few
+    assert names("auto", task(32), None, 1_281_167) == names("auto", task(32), None)
+    transformer = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=4, num_classes=10)
+    assert names("auto", task(32), transformer, 50_000) == few
+    assert names("auto", task(32), transformer, 1_281_167)[0] == "teacher"
+    # What is asked for by name is searched on any number of images.
+    assert names("teacher", task(32), transformer, 100) == ["teacher"]
+    assert names("vit", task(32), None, 100) == ["vit"]
+
+
 def test_auto_begins_with_the_teachers_own_kind_where_there_is_one() -> None:
     own = timm.create_model("cifar_resnet", num_classes=10)
     assert names("auto", task(32), own) == ["teacher", *names("auto", task(32), None)]

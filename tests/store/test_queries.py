@@ -21,6 +21,7 @@ def candidate(number: int, score: float | None, params: int = 10, key: str | Non
     return Candidate(
         job_id="job_1",
         number=number,
+        space="vit",
         architecture={"n": number},
         architecture_key=key or str(number),
         params=params,
