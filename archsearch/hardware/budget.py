@@ -35,8 +35,9 @@ class Limits:
 def limits(budget: Budget, teacher: Cost | None) -> Limits:
     """The budget in absolute numbers.
 
-    Shares of the teacher need the teacher's cost; without it they do not limit anything yet. Where the budget says nothing
-    of the network itself, only how fast it must be or what it may hold, the student is at most as large as its teacher.
+    Shares of the teacher need the teacher's cost; without it they do not limit anything yet. Where the budget says
+    nothing of the network itself, only how fast it must be or what it may hold, the student is at most as large as its
+    teacher.
     """
     if teacher is not None and budget.limits and not budget.limits.keys() - {"latency_ms", "peak_activation_bytes"}:
         return Limits(teacher.params, teacher.macs, None, budget.peak_activation_bytes, budget.latency_ms)

@@ -60,7 +60,7 @@ def takes_all(task: Task) -> str | None:
 
 
 # ImageNet-1k's size, from which on patch-based networks keep up with convolutional ones (Touvron et al. 2021, DeiT;
-# Dosovitskiy et al. 2021, fig. 4, saw them behind even there). docs/decisions/0009 has a measurement on 8,500 images.
+# Dosovitskiy et al. 2021, fig. 4, saw them behind even there). docs/decisions/0007 has a measurement on 8,500 images.
 MANY_IMAGES = 1_000_000
 
 

@@ -294,7 +294,8 @@ def test_the_shell_speaks_to_the_same_server(house: House, finished: Finished, t
     command = [sys.executable, "-m", "archsearch", "download", finished.job["id"], "--out", str(tmp_path / "student")]
     environment = {**os.environ, "ARCHSEARCH_URL": house.server.url}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert [Path(line).name for line in done.stdout.split()][:3] == ["config.json", "manifest.json", "model.safetensors"]
+    names = {Path(line).name for line in done.stdout.split()}
+    assert names >= {"config.json", "manifest.json", "model.safetensors"}
 
 
 def test_the_password_of_a_database_is_in_no_command_line(house: House) -> None:
