@@ -41,8 +41,10 @@ def test_a_latency_is_all_a_budget_needs_to_say(timed: dict[str, Any]) -> None:
     teacher = timed["result"]["teacher"]
     assert found["limit"] == {"latency_ms": limit, "params": teacher["params"], "macs": teacher["macs"]}
     assert found["infeasible_scored"] == 0
-    # A thousand digits are too few for transformers.
-    assert found["spaces"] == ["teacher", "mobilenet", "regnet", "resnet", "resnet_cifar"]
+    # The teacher's own kind first; a thousand digits are too few for transformers.
+    assert found["spaces"][0] == "teacher"
+    assert "resnet_cifar" in found["spaces"]
+    assert "vit" not in found["spaces"]
     assert found["traded"] == "latency_ms"
     assert all(member["measured"]["repeats"] >= 3 for member in found["front"])
     winner = found["winner"]
