@@ -30,10 +30,13 @@ format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.ready ## What scoring costs, and what the score is worth (the latter needs ../shared)
+bench: $(VENV)/.ready-dev ## What scoring costs, and what the score is worth (the latter needs ../shared)
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.scoring_speed
 	$(BIN)/python -m benchmarks.ranking
+	$(BIN)/python -m benchmarks.spaces
+	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.search
 
 clean: ## Remove what the demonstrations made
 	rm -rf demo-out

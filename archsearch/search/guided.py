@@ -15,8 +15,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from archsearch.request import Architecture, SearchSpec
 from archsearch.search import surrogate
@@ -108,6 +110,10 @@ class Guided:
 
     def _pick(self, pool: list[Raw], rng: random.Random) -> int:
         """The place in the pool of the one to score."""
+        with _one_thread().limit(limits=1, user_api="blas"):
+            return self._best_guess(pool, rng)
+
+    def _best_guess(self, pool: list[Raw], rng: random.Random) -> int:
         told = len(self._trials)
         weight = 1.0 if self._spec.trade is None else rng.random()
         fitted = told - told % _REFIT_EVERY
@@ -129,6 +135,12 @@ class Guided:
             costs_N = [math.log(max(getattr(trial.cost, self._spec.trade or ""), 1e-12)) for trial in chosen]
             y_N = weight * _unit(y_N) - (1 - weight) * _unit(np.array(costs_N))
         return self._features.of([(trial.space, trial.architecture) for trial in chosen]), y_N
+
+
+@cache
+def _one_thread() -> ThreadpoolController:
+    # On matrices of a hundred rows threads cost more than they bring, up to eight times more on a busy machine.
+    return ThreadpoolController()
 
 
 def _unit(values_N: Floats) -> Floats:
