@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import TypeAdapter
@@ -16,21 +15,30 @@ from archsearch.cli.display import count
 from archsearch.data.task import Task
 from archsearch.proxies import proxies as all_proxies
 from archsearch.proxies.score import DEFAULT
-from archsearch.spaces import Space, choose
+from archsearch.spaces import choose
 from archsearch.spaces import spaces as all_spaces
+
+if TYPE_CHECKING:
+    from archsearch.teachers import Teacher
 
 
 @click.command()
 @click.option("--image-size", type=click.IntRange(4, 512), default=32, show_default=True, help="Pixels a side.")
 @click.option("--classes", type=click.IntRange(2), default=10, show_default=True)
 @click.option("--in-chans", type=click.IntRange(1, 4), default=3, show_default=True)
-@click.option("--teacher", help="Show the space `teacher` of this network too: timm model name or timm folder.")
+@click.option("--teacher", help="Show its own space too, for its classes and channels: timm model name or timm folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def spaces(image_size: int, classes: int, in_chans: int, teacher: str | None, as_json: bool) -> None:
     """List the spaces of student architectures, with bounds and costs for a task."""
     task = Task(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
+    own = None
+    if teacher is not None:
+        loaded = load(teacher)
+        own = loaded.model
+        task = replace(task, in_chans=loaded.in_chans, classes=loaded.num_classes, mean=(0.5,) * loaded.in_chans,
+                       std=(0.25,) * loaded.in_chans)  # fmt: skip
     rows: list[dict[str, Any]] = []
-    for space in shown(teacher, task):
+    for space in (*(() if own is None else choose("teacher", task, own)), *all_spaces):
         if reason := space.refuses(task):
             rows.append({"name": space.name, "doc": space.doc, "benchmark": space.benchmark, "refuses": reason})
             continue
@@ -64,16 +72,14 @@ def spaces(image_size: int, classes: int, in_chans: int, teacher: str | None, as
     Console().print(table)
 
 
-def shown(teacher: str | None, task: Task) -> Iterator[Space]:
-    """Every registered space, after the one derived from a teacher where one is given."""
-    if teacher is not None:
-        from archsearch.cli.inputs import teacher_of
-        from archsearch.request import TeacherSpec
-        from archsearch.teachers import load_teacher
+def load(teacher: str) -> Teacher:
+    """The network `--teacher` names."""
+    from archsearch.cli.inputs import teacher_of
+    from archsearch.request import TeacherSpec
+    from archsearch.teachers import load_teacher
 
-        source: Any = TypeAdapter[Any](TeacherSpec).validate_python(teacher_of(teacher))
-        yield from choose("teacher", task, load_teacher(source).model)
-    yield from all_spaces
+    source: Any = TypeAdapter[Any](TeacherSpec).validate_python(teacher_of(teacher))
+    return load_teacher(source)
 
 
 @click.command()

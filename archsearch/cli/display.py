@@ -95,14 +95,15 @@ def show_front(front: Sequence[Mapping[str, Any]], against: str, winner: int | N
     scores = [member["score"] for member in front]
     low, high = min(scores, default=0.0), max(scores, default=0.0)
     table = Table(title=f"Score against {against}")
-    for column in ("candidate", "space", "architecture", "params", "MACs", against, "score (nats)", ""):
+    costs = list(dict.fromkeys(("params", "macs", against)))
+    for column in ("candidate", "space", "architecture", *costs, "score (nats)", ""):
         table.add_column(column, overflow="fold")
     for member in front:
         width = round(20 * (member["score"] - low) / (high - low)) if high > low else 20
         architecture = " ".join(f"{name}={value}" for name, value in member["architecture"].items())
         table.add_row(
-            str(member["number"]), member["space"], architecture, count(member["params"]), count(member["macs"]),
-            cost_text(member, against), f"{member['score']:.3f}", "█" * max(1, width),
+            str(member["number"]), member["space"], architecture, *(cost_text(member, name) for name in costs),
+            f"{member['score']:.3f}", "█" * max(1, width),
             style="bold green" if member["number"] == winner else None,
         )  # fmt: skip
     Console().print(table)

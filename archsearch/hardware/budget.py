@@ -118,10 +118,10 @@ def require_possible(
         for name, limit in limits.given().items()
         if getattr(cost, name) > limit
     )
-    where = space.name if len(spaces) == 1 else f"{', '.join(s.name for s in spaces)}; the nearest is {space.name}"
     raise ImpossibleBudget(
-        f"{budget.describe()} is below every network of {where} for this data; the nearest possible budget has "
-        f"{needed} ({cost.params:,} parameters and {cost.macs:,} MACs); raise the budget or choose another space",
+        f"{budget.describe()} is below every network of {', '.join(s.name for s in spaces)} for this data; the nearest "
+        f"possible budget has {needed} ({space.name}: {cost.params:,} parameters and {cost.macs:,} MACs); raise the "
+        "budget or choose another space",
         field="budget",
     )
 
