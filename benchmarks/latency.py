@@ -72,7 +72,7 @@ class Published:
     latencies_ms: Floats
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--devices", default="cpu-torch", help="this machine's, comma-separated; default: %(default)s")
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="picks of twenty cells; default: %(default)s")
     parser.add_argument("--only", choices=("settings", "here"), help="one of the two questions")
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     report: dict[str, Any] = {"machine": describe_machine(), "settings": [], "here": [], "summary": {}}
     if arguments.only != "here":
