@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from archsearch.hardware.devices import devices
-from archsearch.hardware.profile import Profile
 from fastapi import APIRouter, Body, Query
 
 from archsearch import intake
+from archsearch.hardware.devices import devices
+from archsearch.hardware.profile import Profile
 from archsearch.store import queries
 from archsearch.store.models import ProfileRow
 
