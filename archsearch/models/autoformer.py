@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import timm
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg
 from timm.models.vision_transformer import Block, VisionTransformer
+
+from archsearch.models.entry import offer, untrained
 
 
 class AutoFormer(VisionTransformer):
@@ -41,20 +42,14 @@ class AutoFormer(VisionTransformer):
         super().__init__(embed_dim=embed_dim, depth=len(num_heads), **{**ours, **kwargs, "block_fn": layer})
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        "autoformer.untrained": {
-            "input_size": (3, 224, 224),
-            "fixed_input_size": True,
-            "num_classes": 100,
-            "interpolation": "bicubic",
-            "crop_pct": 1.0,
-            "mean": (0.5, 0.5, 0.5),
-            "std": (0.25, 0.25, 0.25),
-            "first_conv": "patch_embed.proj",
-            "classifier": "head",
-        }
-    }
+default_cfgs = untrained(
+    "autoformer",
+    first_conv="patch_embed.proj",
+    classifier="head",
+    input_size=(3, 224, 224),
+    fixed_input_size=True,
+    interpolation="bicubic",
+    pool_size=None,
 )
 
 
@@ -64,7 +59,6 @@ def autoformer(pretrained: bool = False, **kwargs: Any) -> AutoFormer:
     return model
 
 
-if not timm.is_model("autoformer"):
-    register_model(autoformer)
+offer(autoformer)
 
 __all__ = ["AutoFormer", "autoformer"]

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import timm
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg
 from torch import Tensor, nn
+
+from archsearch.models.entry import offer, untrained
 
 STRIDES = (1, 2, 2)
 
@@ -105,31 +106,15 @@ class CifarResNet(nn.Module):
         return self.forward_head(self.forward_features(x_BCHW))
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        "cifar_resnet.untrained": {
-            "input_size": (3, 32, 32),
-            "num_classes": 100,
-            "pool_size": (8, 8),
-            "interpolation": "bilinear",
-            "crop_pct": 1.0,
-            "mean": (0.5, 0.5, 0.5),
-            "std": (0.25, 0.25, 0.25),
-            "first_conv": "conv1",
-            "classifier": "fc",
-        }
-    }
-)
+default_cfgs = untrained("cifar_resnet", first_conv="conv1", classifier="fc", pool_size=(8, 8))
 
 
-# A module that is loaded twice (a test runner that re-imports) must not warn about its own name.
 def cifar_resnet(pretrained: bool = False, **kwargs: Any) -> CifarResNet:
     """timm's entry point: `timm.create_model("cifar_resnet", depths=(3, 3, 3), widths=(16, 32, 64))`."""
     model: CifarResNet = build_model_with_cfg(CifarResNet, "cifar_resnet", pretrained, **kwargs)
     return model
 
 
-if not timm.is_model("cifar_resnet"):
-    register_model(cifar_resnet)
+offer(cifar_resnet)
 
 __all__ = ["Block", "CifarResNet", "cifar_resnet"]

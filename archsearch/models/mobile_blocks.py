@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import timm
 from timm.layers.activations import HardSigmoid
 from timm.layers.create_act import get_act_layer
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg
 from timm.models._efficientnet_blocks import SqueezeExcite
 from timm.models._efficientnet_builder import decode_arch_def, round_channels
 from timm.models.efficientnet import EfficientNet
 from timm.models.mobilenetv3 import MobileNetV3
 from torch import nn
+
+from archsearch.models.entry import offer, untrained
 
 
 def _network(
@@ -64,23 +65,7 @@ def _efficientnet(stages: Sequence[Sequence[str]], **kwargs: Any) -> nn.Module:
     return _network(EfficientNet, stages, **kwargs)
 
 
-def _config() -> dict[str, Any]:
-    return {
-        "input_size": (3, 32, 32),
-        "num_classes": 100,
-        "pool_size": (4, 4),
-        "interpolation": "bilinear",
-        "crop_pct": 1.0,
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.25, 0.25, 0.25),
-        "first_conv": "conv_stem",
-        "classifier": "classifier",
-    }
-
-
-default_cfgs = generate_default_cfgs(
-    {"mobilenet_blocks.untrained": _config(), "efficientnet_blocks.untrained": _config()}
-)
+default_cfgs = untrained("mobilenet_blocks", "efficientnet_blocks", first_conv="conv_stem", classifier="classifier")
 
 
 def mobilenet_blocks(pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -95,8 +80,7 @@ def efficientnet_blocks(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     return model
 
 
-for entry in (mobilenet_blocks, efficientnet_blocks):
-    if not timm.is_model(entry.__name__):
-        register_model(entry)
+offer(mobilenet_blocks)
+offer(efficientnet_blocks)
 
 __all__ = ["efficientnet_blocks", "mobilenet_blocks"]

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import timm
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 
+from archsearch.models.entry import offer, untrained
 from archsearch.spaces.nasbench201 import CELLS, EDGES, OPERATIONS, WIDTHS
 
 # Which node each of a cell's six edges comes from, for nodes 1, 2 and 3, in the order of the cell's own string.
@@ -153,22 +153,7 @@ class NasBench201(nn.Module):
         return self.forward_head(self.forward_features(x_BCHW))
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        "nasbench201.untrained": {
-            "input_size": (3, 32, 32),
-            "fixed_input_size": False,
-            "num_classes": 100,
-            "pool_size": (8, 8),
-            "interpolation": "bilinear",
-            "crop_pct": 1.0,
-            "mean": (0.5, 0.5, 0.5),
-            "std": (0.25, 0.25, 0.25),
-            "first_conv": "stem.0",
-            "classifier": "fc",
-        }
-    }
-)
+default_cfgs = untrained("nasbench201", first_conv="stem.0", classifier="fc", pool_size=(8, 8))
 
 
 def nasbench201(pretrained: bool = False, **kwargs: Any) -> NasBench201:
@@ -177,7 +162,6 @@ def nasbench201(pretrained: bool = False, **kwargs: Any) -> NasBench201:
     return model
 
 
-if not timm.is_model("nasbench201"):
-    register_model(nasbench201)
+offer(nasbench201)
 
 __all__ = ["Cell", "NasBench201", "Reduction", "nasbench201"]

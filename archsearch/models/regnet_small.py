@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import timm
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg
 from timm.models.regnet import RegNet, RegNetCfg
 from torch import nn
+
+from archsearch.models.entry import offer, untrained
 
 
 class SmallRegNet(RegNet):
@@ -46,21 +47,7 @@ class SmallRegNet(RegNet):
             self.feature_info[i]["reduction"] = reduction
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        "regnet_small.untrained": {
-            "input_size": (3, 32, 32),
-            "num_classes": 100,
-            "pool_size": (4, 4),
-            "interpolation": "bilinear",
-            "crop_pct": 1.0,
-            "mean": (0.5, 0.5, 0.5),
-            "std": (0.25, 0.25, 0.25),
-            "first_conv": "stem.conv",
-            "classifier": "head.fc",
-        }
-    }
-)
+default_cfgs = untrained("regnet_small", first_conv="stem.conv", classifier="head.fc")
 
 
 def regnet_small(pretrained: bool = False, **kwargs: Any) -> SmallRegNet:
@@ -69,7 +56,6 @@ def regnet_small(pretrained: bool = False, **kwargs: Any) -> SmallRegNet:
     return model
 
 
-if not timm.is_model("regnet_small"):
-    register_model(regnet_small)
+offer(regnet_small)
 
 __all__ = ["SmallRegNet", "regnet_small"]

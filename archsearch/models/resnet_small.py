@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import timm
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
+
+from archsearch.models.entry import offer, untrained
 
 BLOCKS: dict[str, Any] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
@@ -60,21 +61,7 @@ def restride(block: nn.Module, stride: int) -> None:
     block.stride = stride  # type: ignore[assignment]
 
 
-default_cfgs = generate_default_cfgs(
-    {
-        "resnet_small.untrained": {
-            "input_size": (3, 32, 32),
-            "num_classes": 100,
-            "pool_size": (4, 4),
-            "interpolation": "bilinear",
-            "crop_pct": 1.0,
-            "mean": (0.5, 0.5, 0.5),
-            "std": (0.25, 0.25, 0.25),
-            "first_conv": "conv1",
-            "classifier": "fc",
-        }
-    }
-)
+default_cfgs = untrained("resnet_small", first_conv="conv1", classifier="fc")
 
 
 def resnet_small(pretrained: bool = False, **kwargs: Any) -> SmallResNet:
@@ -83,7 +70,6 @@ def resnet_small(pretrained: bool = False, **kwargs: Any) -> SmallResNet:
     return model
 
 
-if not timm.is_model("resnet_small"):
-    register_model(resnet_small)
+offer(resnet_small)
 
 __all__ = ["SmallResNet", "resnet_small"]
