@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from archsearch.hardware import Limits, Predictor, Ruler, excess, fits, nearest
 from archsearch.hardware.devices import devices
 from archsearch.hardware.latency import Latency, measure_latency
 from archsearch.hardware.predict import Calibration, calibrate
+from archsearch.hardware.predict import Predictor as Fitted
 from archsearch.hardware.profile import Profile
 from archsearch.request import Architecture, Budget, JobRequest
 from archsearch.search import Trial, front, winner
@@ -53,6 +55,12 @@ def timed_spaces(
     if found and (request.search.space == "auto" or len(found) == len(spaces)):
         return found
     missing = next(space.name for space in spaces if space.name not in known)
+    if missing == "teacher":
+        raise InvalidRequest(
+            f"{device} cannot hold the teacher's own space, which is another one for every teacher; set search.space "
+            f"to one it has: {', '.join(known)}",
+            field="budget.device",
+        )
     raise InvalidRequest(
         f"{device} has no measurements of {missing}; set search.space to one it has ({', '.join(known)}), or measure "
         f"again with `archsearch profile --space {missing}`",
@@ -71,6 +79,42 @@ def check_device(budget: Budget) -> None:
         )
 
 
+def measured_by(
+    request: JobRequest,
+    spaces: Sequence[Space],
+    task: Task,
+    limits: Limits,
+    *,
+    profile: Profile | None,
+    folder: Path,
+    cache: Path | None,
+    report: Report,
+) -> tuple[Ruler, tuple[Space, ...]]:
+    """The ruler of a job and the spaces it searches.
+
+    Predictors are kept in the job's folder: whoever goes on with the job, on another machine or without the cache,
+    measures by the same ones, and proposes what would have been proposed.
+    """
+    kept = folder / "predictors.json"
+    if not wants_latency(request) or profile is not None or not kept.is_file():
+        ruler = make_ruler(request, spaces, task, limits, profile=profile, cache=cache, report=report)
+        if wants_latency(request) and profile is None:
+            texts = {name: json.loads(found.to_json()) for name, found in ruler.predictors.items()}  # type: ignore[attr-defined]
+            partial = kept.with_suffix(".partial")
+            folder.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps(texts))
+            partial.replace(kept)
+    else:
+        predictors = {name: Fitted.from_json(json.dumps(text)) for name, text in json.loads(kept.read_text()).items()}
+        ruler = replace(_bare(request, task, limits), predictors=predictors)
+    return ruler, require_fast_enough(ruler, spaces, request.budget)
+
+
+def _bare(request: JobRequest, task: Task, limits: Limits) -> Ruler:
+    budget = request.budget
+    return Ruler(task, limits, budget.size_precision, budget.batch, trade=request.search.trade)
+
+
 def make_ruler(
     request: JobRequest,
     spaces: Sequence[Space],
@@ -86,8 +130,7 @@ def make_ruler(
     Raises:
         ImpossibleBudget: No member of any space is predicted to hold the latency.
     """
-    budget, trade = request.budget, request.search.trade
-    ruler = Ruler(task, limits, budget.size_precision, budget.batch, trade=trade)
+    budget, ruler = request.budget, _bare(request, task, limits)
     if not wants_latency(request):
         return ruler
     if profile is not None:
@@ -176,39 +219,54 @@ def settle(
             timed[trial.number] = measure_latency(model, chw, budget.device, batch=budget.batch)
         return replace(trial, cost=replace(trial.cost, latency_ms=timed[trial.number].median_ms))
 
-    contenders: list[Trial] = list(trials)
+    by_number = {trial.number: trial for trial in trials}
+    contenders, shown, beyond = list(trials), members, list[Trial]()
     if measurable:
-        contenders = []
+        tried = []
         for done, member in enumerate(members):
-            contenders.append(time_it(member))
+            tried.append(time_it(member))
             report({"phase": "searching", "progress": 1.0, "timed": done + 1, "of": len(members)})
-        within = [trial for trial in contenders if fits(trial.cost, ruler.limits)]
-        # A prediction that was a little too hopeful can leave the whole front beyond the limit.
-        others = sorted(
-            (t for t in trials if t.score is not None and t.number not in timed), key=lambda t: t.cost.latency_ms or 0.0
-        )
-        for trial in others[:_MORE_MEASURED] if not within else []:
-            if fits((slow := time_it(trial)).cost, ruler.limits):
-                within.append(slow)
-        if not within:
+        if not any(fits(trial.cost, ruler.limits) for trial in tried):
+            tried += [time_it(trial) for trial in _next_best(trials, tried, ruler.limits)]
+        contenders = [trial for trial in tried if fits(trial.cost, ruler.limits)]
+        if not contenders:
             fastest = min(latency.median_ms for latency in timed.values())
             raise SearchError(
                 f"none of the {len(timed)} candidates timed on {request.budget.device} holds "
                 f"{ruler.limits.latency_ms:g} ms; the fastest took {fastest:.3g} ms: raise budget.latency_ms"
             )
-        contenders = within
+        shown = front(contenders, trade)
+        beyond = [trial for trial in tried if not fits(trial.cost, ruler.limits)]
     best = winner(contenders, request.search.choose, trade)
     if best is None:
         raise SearchError("no candidate could be scored")
+
+    def said(trial: Trial) -> dict[str, Any]:
+        """As predicted, and as timed beside it."""
+        return describe(by_number[trial.number], timed.get(trial.number))
+
     return {
         "traded": trade,
-        "front": [describe(trial, timed.get(trial.number)) for trial in members],
-        "winner": {
-            **describe(best, timed.get(best.number)),
-            "votes": dict(best.votes),
-            "proxies": dict(best.proxies),
-        },
+        "front": [said(trial) for trial in shown],
+        # Timed, and slower than the budget allows.
+        "beyond": [said(trial) for trial in beyond],
+        "winner": {**said(best), "votes": dict(best.votes), "proxies": dict(best.proxies)},
     }
+
+
+def _next_best(trials: Sequence[Trial], timed: Sequence[Trial], limits: Limits) -> list[Trial]:
+    """The best-scored others that should hold the limit, if predictions err as they did for those timed."""
+    predicted = {trial.number: trial.cost.latency_ms or 0.0 for trial in trials}
+    slower = min((trial.cost.latency_ms or 0.0) / max(predicted[trial.number], 1e-9) for trial in timed)
+    known = {trial.number for trial in timed}
+    others = [
+        trial
+        for trial in trials
+        if trial.score is not None
+        and trial.number not in known
+        and fits(replace(trial.cost, latency_ms=slower * predicted[trial.number]), limits)
+    ]
+    return sorted(others, key=lambda trial: (-(trial.score or 0.0), trial.number))[:_MORE_MEASURED]
 
 
 def describe(trial: Trial, latency: Latency | None = None) -> dict[str, Any]:

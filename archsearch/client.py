@@ -14,6 +14,7 @@ from typing import Any, Literal
 import httpx
 
 from archsearch.errors import ServiceError
+from archsearch.hardware.profile import read_profile
 from archsearch.request import JobRequest
 
 DEFAULT_URL = "http://127.0.0.1:8321"
@@ -137,7 +138,8 @@ class Client:
     def add_profile(self, path: Path | str, *, name: str | None = None) -> Json:
         """Upload latencies `archsearch profile` measured; a budget's `device` is the id of what this returns."""
         params = {} if name is None else {"name": name}
-        return self._object("POST", "/v1/profiles", params=params, json=json.loads(Path(path).read_bytes()))
+        body = read_profile(Path(path)).model_dump(mode="json")
+        return self._object("POST", "/v1/profiles", params=params, json=body)
 
     def watch(self, job_id: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
         """A job's events as they happen, until it is over. A lost connection is taken up again where it broke."""

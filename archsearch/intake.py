@@ -47,7 +47,8 @@ def submit(session: Session, engine: Engine, request: JobRequest, *, idempotency
     """
     body = request.model_dump(mode="json")
     if idempotency_key is not None and (earlier := queries.job_by_idempotency_key(session, idempotency_key)):
-        if earlier.request != body:
+        # What was kept before a field existed says nothing of it.
+        if parse_request(earlier.request).model_dump(mode="json") != body:
             raise InvalidRequest("was used for another request; choose a new one", field="Idempotency-Key")
         return earlier
     _check_remote(session, resolve(session, request))
@@ -155,8 +156,18 @@ def resolve(session: Session, request: JobRequest) -> JobRequest:
     named = request.student
     if named is None or named.job is None or named.candidate is None:
         return request
-    queries.require(session, Job, named.job, field="student.job")
+    source: Job = queries.require(session, Job, named.job, field="student.job")
     row = queries.candidate(session, named.job, named.candidate, field="student.candidate")
+    if row.state != "scored":
+        raise InvalidRequest(f"candidate {named.candidate} has no score: {row.reason}", field="student.candidate")
+    body = request.model_dump(mode="json")
+    for field in ("teacher", "data"):
+        # Strides, patches and heads follow the task, and the space `teacher` means eighths of one teacher.
+        if source.request[field] != body[field]:
+            raise InvalidRequest(
+                f"the candidate was scored for another {field}; name the one of {named.job}: {source.request[field]}",
+                field=field,
+            )
     student = StudentSpec(space=row.space, architecture={name: int(v) for name, v in row.architecture.items()})
     return request.model_copy(update={"student": student})
 
@@ -170,7 +181,7 @@ def pareto(session: Session, job: Job, against: str | None) -> dict[str, Any]:
     found = (job.result or {}).get("search") or {}
     traded = found.get("traded") or choice.traded(parse_request(job.request))
     winner = found["winner"]["number"] if found else None
-    if found and against in (None, traded):
+    if "front" in found and against in (None, traded):
         return {"against": traded, "front": found["front"], "winner": winner}
     axis = against or traded
     trials = [trial_of(row) for row in queries.candidates(session, job.id)]
@@ -216,9 +227,9 @@ def _check_remote(session: Session, request: JobRequest) -> None:
         check_source(request.teacher, field="teacher")
     else:
         teacher_cost = _check_known_teacher(session, request.teacher, known.task)
+    profile = profile_of(session, request.budget)
     if request.kind == "distill":
         return
-    profile = profile_of(session, request.budget)
     if request.search.space == "teacher":  # what it holds takes the network itself to tell
         return
     searched = choose(request.search.space, known.task, None, len(known.train))

@@ -13,6 +13,7 @@ from typing import Any
 
 from archsearch import data, export, story
 from archsearch.errors import InvalidRequest
+from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile, read_profile
 from archsearch.request import DatasetData, JobRequest, RegisteredTeacher, parse_request
 from archsearch.search import Trial
@@ -129,7 +130,10 @@ def _profile(request: JobRequest) -> Profile | None:
     device = request.budget.device
     if device.startswith("prf_"):
         raise InvalidRequest(f"{device} lives in a service; name a profile's file", field="budget.device")
-    return read_profile(Path(device)) if device.endswith(".json") else None
+    if device.endswith(".json"):
+        return read_profile(Path(device))
+    devices.get(device, field="budget.device")
+    return None
 
 
 def _teacher(request: JobRequest, task: data.Task) -> Teacher:

@@ -283,9 +283,11 @@ class StudentSpec(Spec):
     """The student of a job that distils without searching: an architecture, or a candidate another job scored."""
 
     space: str | None = Field(None, description="Space the architecture belongs to.", max_length=100)
-    architecture: Architecture | None = Field(None, description="The space's parameters, all of them.", min_length=1)
+    architecture: Architecture | None = Field(None, description="The space's parameters, all of them.")
     job: Id | None = Field(None, description="Job whose candidate it is, instead of space and architecture.")
-    candidate: int | None = Field(None, ge=0, description="Number of the candidate in that job; see its /pareto.")
+    candidate: int | None = Field(
+        None, ge=0, lt=2**31, description="Number of the candidate in that job; see its /pareto."
+    )
 
     @model_validator(mode="after")
     def _check_one_way(self) -> StudentSpec:

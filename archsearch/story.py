@@ -27,7 +27,6 @@ from archsearch.hardware import (
     limits,
     measure,
     measure_teacher,
-    nearest,
     require_possible,
 )
 from archsearch.hardware.profile import Profile
@@ -40,6 +39,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 Report = dict[str, Any]
+
+# Members of a space counted on the meta device before a limit on activations is called impossible.
+_COUNTED = 60
 
 
 class Ledger(Protocol):
@@ -96,7 +98,7 @@ class Story:
         named = choose(request.search.space, task, self.teacher.model, len(self.dataset.train))
         if choice.wants_latency(request):
             named = choice.timed_spaces(request, named, task, self.profile)
-        return possible(request, named, task, self.limits)
+        return possible(request, named, task, self.limits, exactly=True)
 
     def student(self, space: str, architecture: Mapping[str, int]) -> Student:
         """A student of this job by the name of its space."""
@@ -128,16 +130,23 @@ def validate(story: Story) -> Report:
     }
 
 
-def possible(request: JobRequest, spaces: Sequence[Space], task: Task, limits: Limits) -> tuple[Space, ...]:
+def possible(
+    request: JobRequest, spaces: Sequence[Space], task: Task, limits: Limits, *, exactly: bool = False
+) -> tuple[Space, ...]:
     """Those spaces that have a member within the budget; raises ImpossibleBudget when none has.
 
     Latency is left out: it takes a device to tell, and is looked at once its predictor is there.
+
+    Args:
+        exactly: Count activations too, which takes torch; the closed form knows only how many there are at least.
     """
     budget = request.budget
     countable = replace(limits, latency_ms=None)
     ruler = Ruler(task, countable, budget.size_precision, budget.batch)
-    require_possible(spaces, task, ruler.estimate, countable, budget)
-    return tuple(space for space in spaces if fits(nearest(space, task, ruler.estimate, countable)[1], countable))
+    able = require_possible(spaces, task, ruler.estimate, countable, budget)
+    if exactly and countable.peak_activation_bytes is not None:
+        able = require_possible(able, task, ruler.measure, countable, budget, most=_COUNTED)
+    return able
 
 
 def check_request(request: JobRequest, dataset: Dataset | Any) -> None:
@@ -178,10 +187,16 @@ def check_names(request: JobRequest) -> None:
 def find(story: Story) -> Report:
     """Search until the request's count; returns the winner and why it won."""
     spec, ledger, task = story.request.search, story.ledger, story.dataset.task
-    ruler = choice.make_ruler(
-        story.request, story.spaces, task, story.limits, profile=story.profile, cache=ledger.cache, report=ledger.report
+    ruler, searched = choice.measured_by(
+        story.request,
+        story.spaces,
+        task,
+        story.limits,
+        profile=story.profile,
+        folder=ledger.folder,
+        cache=ledger.cache,
+        report=ledger.report,
     )
-    searched = choice.require_fast_enough(ruler, story.spaces, story.request.budget)
     bench = prepare(spec, story.teacher, story.dataset, cache=ledger.cache)
     trials = list(ledger.trials())
     ledger.report(_search_report(trials, spec.candidates, None))
@@ -196,6 +211,8 @@ def find(story: Story) -> Report:
         trials.append(trial)
         pace = (time.monotonic() - started) / (len(trials) - first)
         ledger.add(trial, _search_report(trials, spec.candidates, pace))
+    if not trials:
+        raise SearchError("search.time_limit_s ran out before the first candidate was scored; raise it")
     if winner(trials) is None:
         reasons = {trial.reason for trial in trials}
         raise SearchError(

@@ -141,9 +141,11 @@ def identity(data: Path) -> str:
 def read(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
-    # A run that was stopped may have left half a line.
-    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    path.write_text("".join(lines))
+    text = path.read_text()
+    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    # A run that was stopped may have left half a line, which the next one would be joined to.
+    if len("".join(lines)) < len(text):
+        path.write_text("".join(lines))
     return {cell: float(value) for cell, _, value in (line.strip().rpartition(",") for line in lines)}
 
 

@@ -69,9 +69,14 @@ def fits(cost: Cost, limits: Limits) -> bool:
 
 
 def nearest(
-    space: Space, task: Task, price: Callable[[Space, Architecture], Cost], limits: Limits
+    space: Space, task: Task, price: Callable[[Space, Architecture], Cost], limits: Limits, *, most: int = 10**9
 ) -> tuple[Architecture, Cost]:
-    """The member nearest to the limits that steps down (and sideways) from the smallest find; most often it fits."""
+    """The member nearest to the limits that steps down (and sideways) from the smallest find; most often it fits.
+
+    Args:
+        most: Members whose price is asked (count), where asking takes long.
+    """
+    asked = 0
     parameters = space.parameters(task)
     best = space.smallest(task)
     best_cost = price(space, best)
@@ -87,6 +92,9 @@ def nearest(
                     if value not in parameter.values:
                         continue
                     there = {**here, parameter.name: value}
+                    asked += 1
+                    if asked > most:
+                        return (here, cost) if excess(cost, limits) < excess(best_cost, limits) else (best, best_cost)
                     there_cost = price(space, there)
                     if excess(there_cost, limits) < excess(cost, limits):
                         here, cost, improved = there, there_cost, True
@@ -103,16 +111,20 @@ def require_possible(
     price: Callable[[Space, Architecture], Cost],
     limits: Limits,
     budget: Budget,
-) -> None:
-    """Raise ImpossibleBudget, naming the nearest possible one, when nothing in any of the spaces fits.
+    *,
+    most: int = 10**9,
+) -> tuple[Space, ...]:
+    """The spaces in which something fits; raise ImpossibleBudget, naming the nearest possible one, when nothing does.
 
     Args:
         price: The cost of a member, for every limit that is set.
+        most: Members of each space whose price is asked (count).
     """
-    found = [(space, nearest(space, task, price, limits)[1]) for space in spaces]
+    found = [(space, nearest(space, task, price, limits, most=most)[1]) for space in spaces]
+    able = tuple(space for space, cost in found if fits(cost, limits))
+    if able:
+        return able
     space, cost = min(found, key=lambda member: excess(member[1], limits))
-    if fits(cost, limits):
-        return
     needed = " and ".join(
         f"{name} ≥ {getattr(cost, name):,.6g}" if name == "latency_ms" else f"{name} ≥ {getattr(cost, name):,}"
         for name, limit in limits.given().items()
@@ -127,7 +139,7 @@ def require_possible(
 
 
 def _share(ratio: float | None, whole: int | None) -> int | None:
-    return None if ratio is None or whole is None else int(ratio * whole)
+    return None if ratio is None or whole is None else max(1, int(ratio * whole))
 
 
 UNLIMITED = Limits()

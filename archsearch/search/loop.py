@@ -24,6 +24,12 @@ from archsearch.spaces import Space
 def check_search(spec: SearchSpec) -> None:
     """Raise InvalidRequest for voters nobody registered, or a sampler that cannot do what is asked of it."""
     check_weights(spec.score)
+    if spec.trade is not None and spec.halving is not None:
+        raise InvalidRequest(
+            "halving looks closely at the best scores only and would leave a front of the dearest; leave out "
+            "search.halving or search.trade",
+            field="search.halving",
+        )
     if spec.trade is not None and spec.sampler == "cmaes":
         raise InvalidRequest(
             f"cmaes looks for one best score and cannot trade it against {spec.trade}; use tpe or nsga2, or leave out "

@@ -20,6 +20,8 @@ def test_limits_are_absolute_and_the_tighter_one_holds() -> None:
     assert limits(Budget(params=30, params_ratio=0.1), teacher).params == 30
     assert limits(Budget(macs_ratio=0.25), teacher).macs == 1250
     assert limits(Budget(params_ratio=0.0015), teacher).params == 1, "a share is rounded down"
+    assert limits(Budget(params_ratio=1e-9), teacher).params == 1, "to no less than one"
+    assert not fits(Cost(2, 0), limits(Budget(params_ratio=1e-9), teacher))
 
 
 def test_without_a_limit_everything_fits_and_a_share_waits_for_the_teacher() -> None:

@@ -86,6 +86,24 @@ def test_a_candidate_that_is_not_there_is_refused(house: House, timed: dict[str,
     assert (answer.status_code, answer.json()["field"]) == (404, "student.candidate")
 
 
+def test_a_candidate_goes_with_the_teacher_and_data_it_was_scored_for(house: House, timed: dict[str, Any]) -> None:
+    student = {"job": timed["id"], "candidate": timed["result"]["search"]["winner"]["number"]}
+    for field, other in (("teacher", {"kind": "timm", "name": "resnet18"}), ("data", {"kind": "digits"})):
+        request = house.request(kind="distill", budget={}, student=student) | {field: other}
+        answer = house.server.http.post("/v1/jobs", json=request)
+        assert (answer.status_code, answer.json()["field"]) == (422, field)
+    request = house.request(kind="distill", budget={}, student={**student, "candidate": 10**30})
+    assert house.server.http.post("/v1/jobs", json=request).status_code == 422
+
+
+def test_activations_that_no_network_keeps_to_are_impossible_at_once(house: House) -> None:
+    # By the closed form the smallest mobilenet holds 20,480 bytes at least; counted it holds 25,088.
+    search = {"space": "mobilenet", "candidates": 4, "batch_size": 32}
+    job = outcome(house, kind="search", budget={"peak_activation_bytes": 22_000}, search=search)
+    assert (job["status"], job["error"]["code"]) == ("failed", "impossible_budget")
+    assert "peak_activation_bytes ≥" in job["error"]["detail"]
+
+
 def test_several_limits_hold_together_and_a_cost_is_traded(house: House) -> None:
     budget = {"params": 30_000, "macs": 3_000_000, "size_bytes": 90_000, "peak_activation_bytes": 40_000, "batch": 2}
     search = {"space": "resnet_cifar", "candidates": 12, "batch_size": 32, "trade": "macs", "choose": "knee",
