@@ -32,6 +32,18 @@ CUT_DOWN: dict[str, dict[str, Any]] = {
 }
 
 
+# Convolutional families beside resnet_cifar and nasbench201, which show every proxy the same kinds of layers quickly.
+LONGER = {"convnext", "mobilenet", "regnet", "resnet"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs over these families is run by `make test-all`."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and callspec.params.get("pair") in LONGER:
+            item.add_marker(pytest.mark.slow)
+
+
 @dataclass(frozen=True)
 class Observed:
     """A student after it was observed, its state before, and what was seen."""
