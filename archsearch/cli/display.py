@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 _PLAIN_EVERY_S = 5.0
+# Columns of a terminal that has room for pictures.
+_WIDE = 110
 _WORDS = {
     "queued": "waiting", "validating": "checking", "searching": "searching", "verifying": "verifying",
     "distilling": "distilling", "exporting": "exporting",
@@ -91,31 +93,40 @@ def details(report: dict[str, Any]) -> str:
 
 
 def show_front(front: Sequence[Mapping[str, Any]], against: str, winner: int | None) -> None:
-    """A table of the front, cheapest first, with a bar of the score; the winner stands out."""
+    """A table of the front, cheapest first, with a bar of the score where there is room; the winner stands out."""
+    console = Console()
     scores = [member["score"] for member in front]
     low, high = min(scores, default=0.0), max(scores, default=0.0)
-    table = Table(title=f"Score against {against}")
     costs = list(dict.fromkeys(("params", "macs", against)))
-    for column in ("candidate", "space", "architecture", *costs, "score (nats)", ""):
-        table.add_column(column, overflow="fold")
+    table = Table(title=f"Score against {against}")
+    table.add_column("number", no_wrap=True)
+    table.add_column("network", overflow="fold", min_width=24)
+    for column in (*costs, "score"):
+        table.add_column(column, no_wrap=True)
+    wide = console.width >= _WIDE
+    if wide:
+        table.add_column("", no_wrap=True)
     for member in front:
-        width = round(20 * (member["score"] - low) / (high - low)) if high > low else 20
+        length = round(10 * (member["score"] - low) / (high - low)) if high > low else 10
         architecture = " ".join(f"{name}={value}" for name, value in member["architecture"].items())
         table.add_row(
-            str(member["number"]), member["space"], architecture, *(cost_text(member, name) for name in costs),
-            f"{member['score']:.3f}", "█" * max(1, width),
+            str(member["number"]),
+            f"{member['space']} {architecture}",
+            *(cost_text(member, name) for name in costs),
+            f"{member['score']:.3f}",
+            *(["█" * max(1, length)] if wide else []),
             style="bold green" if member["number"] == winner else None,
-        )  # fmt: skip
-    Console().print(table)
+        )
+    console.print(table)
 
 
 def cost_text(member: Mapping[str, Any], name: str) -> str:
-    """A cost as people read it; a latency with its quartiles where it was timed."""
+    """A cost as people read it; a latency with its quartiles where it was timed, and with ~ where it was predicted."""
     if name != "latency_ms":
         return count(member[name])
     if measured := member.get("measured"):
         return f"{measured['latency_ms']:.3g} ms ({measured['low_ms']:.3g}–{measured['high_ms']:.3g})"
-    return f"{member[name]:.3g} ms predicted"
+    return f"~{member[name]:.3g} ms"
 
 
 def count(number: float) -> str:
