@@ -102,7 +102,8 @@ def show_front(front: Sequence[Mapping[str, Any]], against: str, winner: int | N
     table.add_column("number", no_wrap=True)
     table.add_column("network", overflow="fold", min_width=24)
     for column in (*costs, "score"):
-        table.add_column(column, no_wrap=True)
+        # Quartiles of a latency go to a line of their own where there is no room beside it.
+        table.add_column(column, no_wrap=column != "latency_ms", min_width=12 if column == "latency_ms" else None)
     wide = console.width >= _WIDE
     if wide:
         table.add_column("", no_wrap=True)
