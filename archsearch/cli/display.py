@@ -100,7 +100,7 @@ def show_front(front: Sequence[Mapping[str, Any]], against: str, winner: int | N
     costs = list(dict.fromkeys(("params", "macs", against)))
     table = Table(title=f"Score against {against}")
     table.add_column("number", no_wrap=True)
-    table.add_column("network", overflow="fold", min_width=24)
+    table.add_column("network", overflow="fold", min_width=18)
     for column in (*costs, "score"):
         # Quartiles of a latency go to a line of their own where there is no room beside it.
         table.add_column(column, no_wrap=column != "latency_ms", min_width=12 if column == "latency_ms" else None)
