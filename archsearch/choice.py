@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from archsearch.data.task import Task
 from archsearch.errors import ImpossibleBudget, InvalidRequest, SearchError
-from archsearch.hardware import Limits, Predictor, Ruler, excess, fits, nearest
+from archsearch.hardware import Limits, Ruler, excess, fits, nearest
 from archsearch.hardware.devices import devices
 from archsearch.hardware.latency import Latency, measure_latency
-from archsearch.hardware.predict import Calibration, calibrate
-from archsearch.hardware.predict import Predictor as Fitted
+from archsearch.hardware.predict import Calibration, Predictor, calibrate
 from archsearch.hardware.profile import Profile
 from archsearch.request import Architecture, Budget, JobRequest
 from archsearch.search import Trial, front, winner
@@ -90,65 +89,52 @@ def measured_by(
     cache: Path | None,
     report: Report,
 ) -> tuple[Ruler, tuple[Space, ...]]:
-    """The ruler of a job and the spaces it searches.
-
-    Predictors are kept in the job's folder: whoever goes on with the job, on another machine or without the cache,
-    measures by the same ones, and proposes what would have been proposed.
-    """
-    kept = folder / "predictors.json"
-    if not wants_latency(request) or profile is not None or not kept.is_file():
-        ruler = make_ruler(request, spaces, task, limits, profile=profile, cache=cache, report=report)
-        if wants_latency(request) and profile is None:
-            texts = {name: json.loads(found.to_json()) for name, found in ruler.predictors.items()}  # type: ignore[attr-defined]
-            partial = kept.with_suffix(".partial")
-            folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(texts))
-            partial.replace(kept)
-    else:
-        predictors = {name: Fitted.from_json(json.dumps(text)) for name, text in json.loads(kept.read_text()).items()}
-        ruler = replace(_bare(request, task, limits), predictors=predictors)
-    return ruler, require_fast_enough(ruler, spaces, request.budget)
-
-
-def _bare(request: JobRequest, task: Task, limits: Limits) -> Ruler:
-    budget = request.budget
-    return Ruler(task, limits, budget.size_precision, budget.batch, trade=request.search.trade)
-
-
-def make_ruler(
-    request: JobRequest,
-    spaces: Sequence[Space],
-    task: Task,
-    limits: Limits,
-    *,
-    profile: Profile | None,
-    cache: Path | None,
-    report: Report,
-) -> Ruler:
-    """What the candidates are measured by; calibrates predictors of latency where latency matters.
+    """The ruler of a job and the spaces it searches; calibrates predictors of latency where latency matters.
 
     Raises:
         ImpossibleBudget: No member of any space is predicted to hold the latency.
     """
-    budget, ruler = request.budget, _bare(request, task, limits)
-    if not wants_latency(request):
-        return ruler
-    if profile is not None:
-        return replace(ruler, predictors=profile.predictors(task, budget.batch))
+    budget = request.budget
+    ruler = Ruler(task, limits, budget.size_precision, budget.batch, trade=request.search.trade)
+    if wants_latency(request):
+        predictors = (
+            _predictors(request, spaces, ruler, folder, cache, report)
+            if profile is None
+            else profile.predictors(task, budget.batch)
+        )
+        ruler = replace(ruler, predictors=predictors)
+    return ruler, require_fast_enough(ruler, spaces, budget)
+
+
+def _predictors(
+    request: JobRequest, spaces: Sequence[Space], ruler: Ruler, folder: Path, cache: Path | None, report: Report
+) -> dict[str, Predictor]:
+    """A predictor for each space, kept in the job's folder.
+
+    Whoever goes on with the job, on another machine or without the cache, measures by the same ones, and proposes what
+    would have been proposed.
+    """
+    kept = folder / "predictors.json"
+    if kept.is_file():
+        return {name: Predictor.from_json(text) for name, text in json.loads(kept.read_text()).items()}
     predictors: dict[str, Predictor] = {}
     for done, space in enumerate(spaces):
 
         def seen(timed: int, total: int, done: int = done, space: Space = space) -> None:
             share = (done + timed / total) / len(spaces)
-            report({"phase": "validating", "progress": share, "timing": space.name, "device": budget.device})
+            report({"phase": "validating", "progress": share, "timing": space.name, "device": request.budget.device})
 
         try:
             predictors[space.name] = _calibrate(request, space, ruler, cache, seen).predictor
         except (InvalidRequest, ImpossibleBudget):
             # With several spaces, one that is too small within the budget to be learned from is left out.
-            if len(spaces) == 1 or (done == len(spaces) - 1 and not predictors):
+            if done == len(spaces) - 1 and not predictors:
                 raise
-    return replace(ruler, predictors=predictors)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_suffix(".partial")
+    partial.write_text(json.dumps({name: found.to_json() for name, found in predictors.items()}))
+    partial.replace(kept)
+    return predictors
 
 
 def _calibrate(
@@ -206,40 +192,22 @@ def settle(
         SearchError: No candidate holds the latency as measured.
     """
     trade = traded(request)
-    members = front(trials, trade)
-    timed: dict[int, Latency] = {}
-    by_name = {space.name: space for space in spaces}
-
-    def time_it(trial: Trial) -> Trial:
-        """The trial with its latency as measured."""
-        if trial.number not in timed:
-            budget, task = request.budget, ruler.task
-            model = by_name[trial.space].build(trial.architecture, task)
-            chw = (task.in_chans, task.height, task.width)
-            timed[trial.number] = measure_latency(model, chw, budget.device, batch=budget.batch)
-        return replace(trial, cost=replace(trial.cost, latency_ms=timed[trial.number].median_ms))
-
-    by_number = {trial.number: trial for trial in trials}
-    contenders, shown, beyond = list(trials), members, list[Trial]()
+    contenders, beyond, timed = list(trials), list[Trial](), dict[int, Latency]()
     if measurable:
-        tried = []
-        for done, member in enumerate(members):
-            tried.append(time_it(member))
-            report({"phase": "searching", "progress": 1.0, "timed": done + 1, "of": len(members)})
-        if not any(fits(trial.cost, ruler.limits) for trial in tried):
-            tried += [time_it(trial) for trial in _next_best(trials, tried, ruler.limits)]
+        timed = _time_front(request, ruler, spaces, trials, report)
+        tried = _as_timed(trials, timed)
         contenders = [trial for trial in tried if fits(trial.cost, ruler.limits)]
+        beyond = [trial for trial in tried if not fits(trial.cost, ruler.limits)]
         if not contenders:
             fastest = min(latency.median_ms for latency in timed.values())
             raise SearchError(
                 f"none of the {len(timed)} candidates timed on {request.budget.device} holds "
                 f"{ruler.limits.latency_ms:g} ms; the fastest took {fastest:.3g} ms: raise budget.latency_ms"
             )
-        shown = front(contenders, trade)
-        beyond = [trial for trial in tried if not fits(trial.cost, ruler.limits)]
     best = winner(contenders, request.search.choose, trade)
     if best is None:
         raise SearchError("no candidate could be scored")
+    by_number = {trial.number: trial for trial in trials}
 
     def said(trial: Trial) -> dict[str, Any]:
         """As predicted, and as timed beside it."""
@@ -247,11 +215,42 @@ def settle(
 
     return {
         "traded": trade,
-        "front": [said(trial) for trial in shown],
+        "front": [said(trial) for trial in front(contenders, trade)],
         # Timed, and slower than the budget allows.
         "beyond": [said(trial) for trial in beyond],
         "winner": {**said(best), "votes": dict(best.votes), "proxies": dict(best.proxies)},
     }
+
+
+def _time_front(
+    request: JobRequest, ruler: Ruler, spaces: Sequence[Space], trials: Sequence[Trial], report: Report
+) -> dict[int, Latency]:
+    """Latencies of the front's members by number, and, where none holds the limit, of the best others that should."""
+    by_name, task = {space.name: space for space in spaces}, ruler.task
+
+    def time_it(trial: Trial) -> Latency:
+        model = by_name[trial.space].build(trial.architecture, task)
+        chw = (task.in_chans, task.height, task.width)
+        return measure_latency(model, chw, request.budget.device, batch=request.budget.batch)
+
+    timed: dict[int, Latency] = {}
+    members = front(trials, traded(request))
+    for member in members:
+        timed[member.number] = time_it(member)
+        report({"phase": "searching", "progress": 1.0, "timed": len(timed), "of": len(members)})
+    tried = _as_timed(trials, timed)
+    if not any(fits(trial.cost, ruler.limits) for trial in tried):
+        timed |= {trial.number: time_it(trial) for trial in _next_best(trials, tried, ruler.limits)}
+    return timed
+
+
+def _as_timed(trials: Sequence[Trial], timed: Mapping[int, Latency]) -> list[Trial]:
+    """Those that were timed, at the latency they were timed at."""
+    return [
+        replace(trial, cost=replace(trial.cost, latency_ms=timed[trial.number].median_ms))
+        for trial in trials
+        if trial.number in timed
+    ]
 
 
 def _next_best(trials: Sequence[Trial], timed: Sequence[Trial], limits: Limits) -> list[Trial]:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from archsearch.cli import app
 from archsearch.data import Task
 from archsearch.hardware.latency import measure_latency
 from archsearch.spaces import choose
@@ -59,6 +61,8 @@ def test_the_front_can_be_looked_at_against_any_cost_that_was_looked_at(house: H
     assert front["against"] == "latency_ms"
     assert front["front"] == timed["result"]["search"]["front"]
     assert front["winner"] == timed["result"]["search"]["winner"]["number"]
+    shown = CliRunner().invoke(app, ["pareto", timed["id"], "--url", house.server.url, "--json"])
+    assert (shown.exit_code, json.loads(shown.output)) == (0, front)
     by_params = house.server.client.pareto(timed["id"], "params")
     params = [member["params"] for member in by_params["front"]]
     scores = [member["score"] for member in by_params["front"]]
@@ -141,9 +145,6 @@ def test_a_device_the_worker_lacks_fails_with_how_to_profile_it(house: House) ->
 
 
 def test_a_profile_of_another_machine_is_uploaded_by_the_shell_and_limits(house: House, tmp_path: Path) -> None:
-    from click.testing import CliRunner
-
-    from archsearch.cli import app
 
     path = tmp_path / "board.json"
     args = ["profile", "--space", "resnet_cifar", "--image-size", "8", "--in-chans", "1", "--members", "10"]
