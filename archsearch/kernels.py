@@ -3,7 +3,7 @@
 torch is imported where tensor methods do not suffice, so that listing proxies or losses never imports torch.
 """
 
-# B batch, D features, K classes
+# B batch, D features, H W space, K classes, G groups of N points (or N positions of a map)
 
 from __future__ import annotations
 
@@ -74,3 +74,95 @@ def softened_kl(student_BK: Tensor, teacher_BK: Tensor, temperature: float) -> T
     kl_B = (log_t_BK.exp() * (log_t_BK - log_s_BK)).sum(1)
     loss: Tensor = kl_B.mean() * temperature**2
     return loss
+
+
+def standardised(logits_BK: Tensor) -> Tensor:
+    """Logits less their mean, over their deviation, image by image (Sun et al. 2024), in float32.
+
+    Only their order and relative distances are left; an image whose logits are all equal keeps zeros.
+    """
+    z_BK = logits_BK.float()
+    scaled_BK: Tensor = (z_BK - z_BK.mean(1, keepdim=True)) / (z_BK.std(1, keepdim=True) + 1e-7)
+    return scaled_BK
+
+
+def bernoulli_kl(student_BK: Tensor, teacher_BK: Tensor, temperature: float = 1.0) -> Tensor:
+    """T²·KL(teacher ‖ student) of one yes or no a label, summed over labels and averaged over images, in float32.
+
+    Source: Yang et al. 2023 (L2D), multi-label logits distillation, where T is 1. Computed from logits, so that a sure
+    network is infinitely wrong nowhere.
+    """
+    from torch.nn.functional import logsigmoid
+
+    s_BK, t_BK = student_BK.float() / temperature, teacher_BK.float() / temperature
+    yes_BK = t_BK.sigmoid() * (logsigmoid(t_BK) - logsigmoid(s_BK))
+    no_BK = (-t_BK).sigmoid() * (logsigmoid(-t_BK) - logsigmoid(-s_BK))
+    loss: Tensor = (yes_BK + no_BK).sum(1).mean() * temperature**2
+    return loss
+
+
+def label_embeddings(map_BDHW: Tensor, weight_KD: Tensor) -> Tensor:
+    """What every channel adds to every label's logit where the label is seen, B×K×D in float32.
+
+    Positions are weighed by a softmax of the label's class activation (Zhu and Wu 2021, "Residual attention"),
+    and channels by the label's own weights in the classifier.
+    """
+    map_BND, w_KD = map_BDHW.float().flatten(2).transpose(1, 2), weight_KD.float()
+    attention_BNK = (map_BND @ w_KD.T).softmax(1)
+    found_BKD: Tensor = (attention_BNK.transpose(1, 2) @ map_BND) * w_KD
+    return found_BKD
+
+
+def structure_gap(student_GND: Tensor, teacher_GND: Tensor, member_GN: Tensor) -> Tensor:
+    """How differently two networks space the members of each of G groups of N points, G in float32.
+
+    Distances of a group are divided by their mean, compared by Huber's loss, summed over ordered pairs and divided by
+    the number of members (Yang et al. 2023, L2D, after the distances of Park et al. 2019, RKD). 0 for fewer than
+    two members.
+
+    Args:
+        member_GN: Which points of a group count, as bool.
+    """
+    import torch
+    from torch.nn.functional import smooth_l1_loss
+
+    others_NN = ~torch.eye(member_GN.shape[1], dtype=torch.bool, device=member_GN.device)
+    pair_GNN = member_GN[:, :, None] & member_GN[:, None, :] & others_NN
+    gap_GNN = smooth_l1_loss(_apart(student_GND, pair_GNN), _apart(teacher_GND, pair_GNN), reduction="none")
+    gap_G: Tensor = gap_GNN.sum((1, 2)) / member_GN.sum(1).clamp_min(1)
+    return gap_G
+
+
+def _apart(points_GND: Tensor, pair_GNN: Tensor) -> Tensor:
+    """Distances of the pairs over their mean in each group; 0 for what is no pair."""
+    import torch
+
+    x_GND = points_GND.float()
+    # Not by way of a matrix product, which loses what near points differ in.
+    found_GNN = torch.cdist(x_GND, x_GND, compute_mode="donot_use_mm_for_euclid_dist") * pair_GNN
+    mean_G = found_GNN.sum((1, 2), keepdim=True) / pair_GNN.sum((1, 2), keepdim=True).clamp_min(1)
+    apart_GNN: Tensor = found_GNN / mean_G.clamp_min(1e-12)
+    return apart_GNN
+
+
+def label_loss(logits_BK: Tensor, y: Tensor) -> Tensor:
+    """What the labels alone teach: cross-entropy with one label an image (y: B), binary cross-entropy with many (B×K).
+
+    The binary one is summed over the labels and averaged over the images, as is usual in multi-label learning. Computed
+    in float32.
+    """
+    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+    if y.ndim == 1:
+        return cross_entropy(logits_BK.float(), y)
+    return binary_cross_entropy_with_logits(logits_BK.float(), y.float(), reduction="sum") / len(y)
+
+
+def label_residual(logits_BK: Tensor, y: Tensor) -> Tensor:
+    """B·∂L/∂z of `label_loss`, in closed form: softmax or, with many labels, sigmoid of the logits, less the labels."""
+    import torch
+
+    if y.ndim == 2:
+        return logits_BK.float().sigmoid() - y.float()
+    residual_BK = logits_BK.float().softmax(1)
+    return residual_BK.scatter_add(1, y[:, None], -torch.ones_like(residual_BK[:, :1]))

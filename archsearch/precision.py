@@ -5,20 +5,32 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal
 
+from archsearch.errors import InvalidRequest
+
 if TYPE_CHECKING:
     import torch
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def autocast(precision: Precision, device: str | torch.device = "cpu") -> AbstractContextManager[object]:
-    """bf16 where asked for or, with `auto`, where the device computes in it; elsewhere it would be slower."""
+    """Half precision where asked for or, with `auto`, bf16 where the device computes in it; elsewhere it is slower."""
     import torch
 
     kind = torch.device(device).type
-    if precision == "fp32" or (precision == "auto" and not _has_bf16(kind)):
+    found = resolve(precision, kind)
+    if found == "fp32":
         return nullcontext()
-    return torch.autocast(kind, dtype=torch.bfloat16)
+    return torch.autocast(kind, dtype=torch.bfloat16 if found == "bf16" else torch.float16)
+
+
+def resolve(precision: Precision, device: str) -> Literal["fp32", "bf16", "fp16"]:
+    """What `auto` means on a device; raises InvalidRequest for fp16 without a GPU."""
+    if precision == "auto":
+        return "bf16" if _has_bf16(device) else "fp32"
+    if precision == "fp16" and device != "cuda":
+        raise InvalidRequest("fp16 needs a GPU; take bf16, fp32 or auto here", field="precision")
+    return precision
 
 
 def exact(device: str | torch.device) -> AbstractContextManager[object]:

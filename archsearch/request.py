@@ -15,12 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from archsearch.errors import InvalidRequest
 from archsearch.precision import Precision
+from archsearch.recipes import RECIPES, RecipeName
 
 Kind = Literal["search", "distill", "search_and_distill"]
 # An architecture is plain JSON: the space's parameter names with whole numbers.
 Architecture = dict[str, int]
 SizePrecision = Literal["fp32", "fp16", "int8"]
 TradedCost = Literal["params", "macs", "size_bytes", "peak_activation_bytes", "latency_ms"]
+Augment = Literal["none", "crop", "crop_flip", "resized_crop"]
 Sampler = Literal["tpe", "nsga2", "gp", "cmaes", "random", "qmc", "evolution"]
 Id = Annotated[str, Field(pattern=r"^[a-z]{2,4}_[0-9a-z]{8,32}$", description="An id this service handed out.")]
 
@@ -257,26 +259,130 @@ class SearchSpec(Spec):
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampler, batch and initial weights.")
 
 
-class DistillSpec(Spec):
-    """How the winner learns from the teacher."""
+class LossTerm(Spec):
+    """One loss of a weighted sum: its weight and its own settings, by name."""
 
-    method: str = Field("kd", description="Distillation loss; `none` trains on the labels alone.")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    weight: float | None = Field(None, ge=0, le=1e6, description="Null takes the published weight.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suggest_known_fields(cls, value: Any) -> Any:
+        return value  # which settings a loss has is known where the losses are
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What is given beside the weight."""
+        return dict(self.model_extra or {})
+
+
+class DistillSpec(Spec):
+    """How the winner learns from the teacher. A field left out is the recipe's."""
+
+    method: str = Field(
+        "kd",
+        description="Distillation method (see GET /v1/losses) with its published weights; `auto` chooses by task, "
+        "classes and networks and says why; `none` trains on the labels alone.",
+    )
+    losses: dict[str, LossTerm] | None = Field(
+        None,
+        max_length=16,
+        description="A weighted sum instead of one method: by loss, its weight and settings, "
+        "e.g. {'dkd': {'beta': 2}, 'at': {'weight': 500}}.",
+    )
+    labels: float | None = Field(
+        None, ge=0, le=1e6, description="Weight of the labels' own loss; null is the method's, and 1 in a sum."
+    )
+    temperature: float | None = Field(
+        None, ge=0.1, le=100, description="Softens both logits, where the method does; null is the method's own."
+    )
+    alpha: float | None = Field(
+        None, ge=0, le=1, description="kd's share of the teacher in the loss; the rest is the labels'. Null is 0.9."
+    )
+    recipe: RecipeName = Field("short", description="Published training whose values the fields left out take.")
     epochs: int = Field(60, ge=1, le=5000, description="Passes over the training split.")
-    batch_size: int = Field(128, ge=8, le=8192, description="Images in a step.")
+    batch_size: int = Field(128, ge=8, le=8192, description="Images in a step, over all devices.")
+    micro_batch: int | None = Field(
+        None, ge=1, le=8192, description="Images a device computes at a time; gradients add up to a whole step's."
+    )
     optimizer: Literal["auto", "sgd", "adamw"] = Field(
         "auto", description="auto takes what the space's family learns best with."
     )
     lr: float | None = Field(
-        None, gt=0, le=100, description="Peak learning rate of the one cycle; null is the optimizer's own."
+        None, gt=0, le=100, description="Peak learning rate; null is the optimizer's own, for the batch size."
     )
-    weight_decay: float = Field(5e-4, ge=0, le=10, description="Weight decay; norms and biases are spared.")
-    temperature: float = Field(4.0, ge=0.1, le=100, description="Softens both logits (Hinton et al. 2015).")
-    alpha: float = Field(0.9, ge=0, le=1, description="Share of the teacher in the loss; the rest is the labels'.")
-    augment: Literal["none", "crop", "crop_flip"] = Field(
-        "crop", description="Random crop after padding an eighth; crop_flip also mirrors, wrong for digits and text."
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD.")
+    nesterov: bool = Field(True, description="Of SGD.")
+    weight_decay: float = Field(5e-4, ge=0, le=10, description="Weight decay.")
+    decay_all: bool = Field(False, description="Decay norms and biases too, which are spared otherwise.")
+    schedule: Literal["one_cycle", "steps", "cosine"] = Field("one_cycle", description="Course of the learning rate.")
+    milestones: tuple[float, ...] = Field(
+        (), max_length=20, description="Shares of the training after which `steps` multiplies the rate by `decay`."
     )
-    precision: Precision = Field("auto", description="auto takes bf16 where the machine computes in it.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of initial weights, order and augmentation.")
+    decay: float = Field(0.1, gt=0, le=1, description="Factor of every milestone.")
+    warmup: float = Field(0.0, ge=0, le=0.5, description="Share of the training in which `steps` and `cosine` rise.")
+    clip_norm: float | None = Field(None, gt=0, le=1e6, description="Longest gradient; longer ones are scaled to it.")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Decay per step of an average of the weights, which becomes the student."
+    )
+    augment: Augment = Field(
+        "crop",
+        description="Random crop after padding an eighth; crop_flip also mirrors, wrong for digits and text; "
+        "resized_crop is ImageNet's: a random part at a random scale, mirrored.",
+    )
+    precision: Precision = Field(
+        "auto", description="auto takes bf16 where the device computes in it; fp16 is for GPUs without."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="torch.compile for student and teacher; auto where it pays: on a GPU."
+    )
+    view_cache: Literal["auto", "on", "off"] = Field(
+        "auto", description="Keep the teacher's answers to every augmented view on disk, for this and later trainings."
+    )
+    devices: int = Field(
+        1, ge=1, le=64, description="Processes that train together, one a GPU (or on the CPU), started by torchrun."
+    )
+    seeds: int = Field(
+        1, ge=1, le=16, description="Trainings from different seeds; the best on the selection split is handed back."
+    )
+    baseline: bool = Field(False, description="Train the same student without the teacher too, for comparison.")
+    seed: int = Field(0, ge=0, lt=2**31, description="First seed of initial weights, order and augmentation.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_recipe(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {**RECIPES.get(value.get("recipe", "short"), {}), **value}
+        return value
+
+    @model_validator(mode="after")
+    def _check_sense(self) -> DistillSpec:
+        if self.losses is not None:
+            for name in ("temperature", "alpha"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: with losses, say it there: {{'kd': {{'weight': …, 'temperature': …}}}}")
+            if not self.losses:
+                raise ValueError("losses: name at least one, or leave it out")
+        if self.schedule == "steps" and (
+            not self.milestones or list(self.milestones) != sorted(set(self.milestones)) or self.milestones[-1] >= 1
+        ):
+            raise ValueError("milestones: give shares of the training that rise and stay below 1, e.g. [0.5, 0.75]")
+        if self.batch_size % self.devices:
+            raise ValueError(f"devices: {self.devices} do not divide batch_size {self.batch_size}")
+        if self.micro_batch is not None and (self.batch_size // self.devices) % self.micro_batch:
+            raise ValueError(f"micro_batch: {self.micro_batch} does not divide a device's share of the batch")
+        return self
+
+
+class VerifySpec(Spec):
+    """Real, brief distillation of the best candidates before the winner is chosen. This trains them, and costs so."""
+
+    candidates: int = Field(8, ge=2, le=256, description="Candidates that are distilled, the best by score (count).")
+    epochs: int = Field(
+        4, ge=1, le=500, description="Epochs of the first round; each later one keeps half and doubles them."
+    )
 
 
 class StudentSpec(Spec):
@@ -308,6 +414,9 @@ class JobRequest(Spec):
     data: DataSpec
     budget: Budget = Budget()
     search: SearchSpec = SearchSpec()
+    verify: VerifySpec | None = Field(
+        None, description="Distil the best candidates of the search briefly, and choose among them; off by default."
+    )
     distill: DistillSpec = DistillSpec()
     student: StudentSpec | None = Field(None, description="The student to distil; only for kind `distill`.")
 
@@ -317,6 +426,8 @@ class JobRequest(Spec):
             raise ValueError("kind 'distill' needs a student, and only it takes one")
         if self.search.choose == "knee" and self.search.trade is None:
             raise ValueError("search.choose: a knee needs a cost to trade; set search.trade, for example 'macs'")
+        if self.kind == "distill" and self.verify is not None:
+            raise ValueError("verify: it compares what a search found; this job has none")
         if self.kind != "distill" and self.budget.unlimited:
             raise ValueError("budget: set at least one limit, for example {'params_ratio': 0.1}")
         return self

@@ -4,11 +4,24 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import kl_div
+from torch.nn.functional import binary_cross_entropy, cross_entropy, kl_div
 
-from archsearch.kernels import cka, correlation, effective_rank, gram, relation, softened_kl
+from archsearch.kernels import (
+    bernoulli_kl,
+    cka,
+    correlation,
+    effective_rank,
+    gram,
+    label_embeddings,
+    label_loss,
+    label_residual,
+    relation,
+    softened_kl,
+    standardised,
+    structure_gap,
+)
 
-# B batch, C channels, H W space, D features, K classes
+# B batch, C channels, H W space, D features, K classes, G groups of N points
 
 
 def test_gram_by_hand() -> None:
@@ -157,3 +170,126 @@ def test_softened_kls_gradient_keeps_its_size_when_it_softens() -> None:
         sizes.append(gradient_BK.norm().item())
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
     assert sizes[1] > 0.1
+
+
+def test_standardised_by_hand() -> None:
+    # (2, -1, -1): mean 0, deviation √(6/2) with the usual n - 1.
+    found_BK = standardised(torch.tensor([[2.0, -1.0, -1.0], [7.0, 7.0, 7.0]]))
+    torch.testing.assert_close(found_BK, torch.tensor([[2.0, -1.0, -1.0], [0.0, 0.0, 0.0]]) / 3**0.5)
+
+
+def test_standardised_rows_have_mean_zero_and_deviation_one() -> None:
+    z_BK = (40 * torch.randn(6, 9, generator=torch.Generator().manual_seed(0)) + 7).bfloat16()
+    found_BK = standardised(z_BK)
+    assert found_BK.dtype == torch.float32
+    torch.testing.assert_close(found_BK.mean(1), torch.zeros(6), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found_BK.std(1), torch.ones(6))
+
+
+def test_bernoulli_kl_by_hand() -> None:
+    # Teacher yes with 3/4 and with 1/2, student undecided on both: one label costs, and one image of two.
+    kl = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    student_BK, teacher_BK = torch.zeros(2, 2), torch.tensor([[math.log(3), 0.0], [0.0, 0.0]])
+    assert bernoulli_kl(student_BK, teacher_BK).item() == pytest.approx(kl / 2, abs=1e-6)
+
+
+def test_bernoulli_kl_is_the_softened_kl_of_yes_and_no() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student_B1, teacher_B1 = (3 * torch.randn(6, 1, generator=generator) for _ in range(2))
+    no_B1 = torch.zeros(6, 1)
+    expected = softened_kl(torch.cat((student_B1, no_B1), 1), torch.cat((teacher_B1, no_B1), 1), 1.0)
+    torch.testing.assert_close(bernoulli_kl(student_B1, teacher_B1), expected)
+
+
+def test_bernoulli_kls_gradient_is_the_difference_of_the_answers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student_BK = torch.randn(6, 5, generator=generator, requires_grad=True)
+    teacher_BK = torch.randn(6, 5, generator=generator)
+    (gradient_BK,) = torch.autograd.grad(bernoulli_kl(student_BK, teacher_BK), student_BK)
+    torch.testing.assert_close(gradient_BK, (student_BK.sigmoid() - teacher_BK.sigmoid()).detach() / 6)
+
+
+def test_label_embeddings_by_hand() -> None:
+    # Two channels, two positions: (1, 0) and (0, 1). Label 0 reads channel 0 with weight ln 3, so it looks at the first
+    # position three times as hard as at the second: (3/4, 1/4), times its weights. Label 1 reads nothing.
+    map_BDHW = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])
+    found_BKD = label_embeddings(map_BDHW, torch.tensor([[math.log(3), 0.0], [0.0, 0.0]]))
+    torch.testing.assert_close(found_BKD, torch.tensor([[[0.75 * math.log(3), 0.0], [0.0, 0.0]]]))
+
+
+def test_label_embeddings_of_one_position_add_up_to_the_logits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    embedding_BD, weight_KD = torch.randn(4, 6, generator=generator), torch.randn(3, 6, generator=generator)
+    found_BKD = label_embeddings(embedding_BD[:, :, None, None], weight_KD)
+    torch.testing.assert_close(found_BKD.sum(2), embedding_BD @ weight_KD.T)
+
+
+def test_structure_gap_by_hand() -> None:
+    # Points at 0, 1, 3 and at 0, 2, 3: distances 1, 2, 3 against 2, 1, 3, all over their mean of 2. Two pairs differ by
+    # 1/2: Huber's 1/8, in both orders, over 3 points. Without the last point one distance is left, its own mean.
+    student_GN1, teacher_GN1 = (torch.tensor([line, line])[..., None] for line in ([0.0, 1, 3], [0.0, 2, 3]))
+    member_GN = torch.tensor([[True, True, True], [True, True, False]])
+    found_G = structure_gap(student_GN1, teacher_GN1, member_GN)
+    torch.testing.assert_close(found_G, torch.tensor([4 / 8 / 3, 0.0]))
+
+
+def test_structure_gap_sees_neither_size_nor_place_nor_order() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student_GND, teacher_GND = torch.randn(2, 5, 3, generator=generator), torch.randn(2, 5, 7, generator=generator)
+    member_GN = torch.tensor([[True] * 5, [True, False, True, True, False]])
+    value_G = structure_gap(student_GND, teacher_GND, member_GN)
+    assert (value_G > 0.01).all()
+    torch.testing.assert_close(structure_gap(9 * student_GND + 2, teacher_GND - 5, member_GN), value_G)
+    order = [4, 2, 0, 1, 3]
+    torch.testing.assert_close(
+        structure_gap(student_GND[:, order], teacher_GND[:, order], member_GN[:, order]), value_G
+    )
+
+
+def test_structure_gap_of_points_in_one_place_has_a_finite_gradient() -> None:
+    student_GND = torch.zeros(1, 4, 3, requires_grad=True)
+    teacher_GND = torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0))
+    value = structure_gap(student_GND, teacher_GND, torch.ones(1, 4, dtype=torch.bool)).sum()
+    (gradient_GND,) = torch.autograd.grad(value, student_GND)
+    assert value.isfinite()
+    assert gradient_GND.isfinite().all()
+
+
+def test_a_softened_bernoulli_kls_gradient_is_t_times_the_difference_of_the_softened_answers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student_BK = torch.randn(6, 5, generator=generator, requires_grad=True)
+    teacher_BK = torch.randn(6, 5, generator=generator)
+    (gradient_BK,) = torch.autograd.grad(bernoulli_kl(student_BK, teacher_BK, 3.0), student_BK)
+    gap_BK = (student_BK / 3).sigmoid() - (teacher_BK / 3).sigmoid()
+    torch.testing.assert_close(gradient_BK, 3 * gap_BK.detach() / len(gap_BK))
+
+
+def test_label_loss_of_one_label_is_cross_entropy_to_the_bit() -> None:
+    logits_BK = 3 * torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    y_B = torch.tensor([0, 4, 2, 2, 1, 3])
+    assert label_loss(logits_BK, y_B).equal(cross_entropy(logits_BK, y_B))
+    assert label_loss(logits_BK.bfloat16(), y_B).dtype == torch.float32
+
+
+def test_label_loss_of_many_labels_by_hand() -> None:
+    # Sure of nothing, each of two labels costs ln 2; −ln 3 says no with 3/4, so a yes there costs ln 4 and a no ln 4/3.
+    logits_BK = torch.tensor([[0.0, 0.0], [-math.log(3), -math.log(3)]])
+    y_BK = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    expected = (2 * math.log(2) + math.log(4) + math.log(4 / 3)) / 2
+    assert label_loss(logits_BK, y_BK).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_label_loss_of_many_labels_is_torchs_summed_over_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits_BK = 3 * torch.randn(6, 5, generator=generator)
+    y_BK = torch.randint(0, 2, (6, 5), generator=generator)
+    expected = 5 * binary_cross_entropy(logits_BK.sigmoid(), y_BK.float())
+    torch.testing.assert_close(label_loss(logits_BK, y_BK), expected)
+    assert label_loss(logits_BK.bfloat16(), y_BK).dtype == torch.float32
+
+
+@pytest.mark.parametrize("y", [torch.tensor([0, 4, 2, 2]), torch.tensor([[1.0, 0, 0, 1, 1]] * 2 + [[0.0] * 5] * 2)])
+def test_label_residual_is_the_gradient_of_the_label_loss(y: torch.Tensor) -> None:
+    logits_BK = (3 * torch.randn(4, 5, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    (gradient_BK,) = torch.autograd.grad(label_loss(logits_BK, y), logits_BK)
+    torch.testing.assert_close(label_residual(logits_BK.detach(), y) / 4, gradient_BK)

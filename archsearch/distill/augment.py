@@ -1,34 +1,66 @@
-"""Augmentation of small images as a whole batch at once."""
+"""Augmentation of small images as a whole batch at once, every view of an image with a number."""
 
 # B batch, C channels, H W space
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from archsearch.data.task import Task
+from archsearch.request import Augment
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-def augment(x_BCHW: Tensor, how: Literal["none", "crop", "crop_flip"], generator: Generator) -> Tensor:
-    """Shift each image by up to an eighth of its side, black beyond the border, and mirror half of them if asked to.
+@dataclass(frozen=True)
+class Views:
+    """The finitely many ways an image is shown: shifts by up to `pad_h`, `pad_w` pixels, black beyond the border.
 
-    At 32×32 this is the published CIFAR recipe (pad 4, crop 32, horizontal flip). Keeps dtype and shape.
+    At 32×32 `crop_flip` is the published CIFAR recipe (pad 4, crop 32, horizontal flip) with its 81 × 2 views.
     """
-    import torch
 
+    pad_h: int
+    pad_w: int
+    mirrored: bool
+
+    @property
+    def shifts(self) -> int:
+        return (2 * self.pad_h + 1) * (2 * self.pad_w + 1)
+
+    @property
+    def count(self) -> int:
+        return self.shifts * (2 if self.mirrored else 1)
+
+    def draw(self, images: int, generator: Generator) -> Tensor:
+        """A view for each image, int64 in [0, count), all equally likely."""
+        import torch
+
+        return torch.randint(self.count, (images,), generator=generator)
+
+    def apply(self, x_BHWC: Tensor, view_B: Tensor) -> Tensor:
+        """The images in these views: B×C×H×W in channels-last memory, of the same type and on the same device."""
+        import torch
+
+        if self.count == 1:
+            return x_BHWC.permute(0, 3, 1, 2)
+        batch, height, width, _ = x_BHWC.shape
+        padded_BHWC = torch.nn.functional.pad(x_BHWC, (0, 0, self.pad_w, self.pad_w, self.pad_h, self.pad_h))
+        shift_B = view_B % self.shifts
+        side = torch.arange(max(height, width), device=x_BHWC.device)
+        rows_BH = (shift_B // (2 * self.pad_w + 1))[:, None] + side[:height]
+        columns_BW = (shift_B % (2 * self.pad_w + 1))[:, None] + side[:width]
+        if self.mirrored:
+            columns_BW = torch.where((view_B >= self.shifts)[:, None], columns_BW.flip(1), columns_BW)
+        image_B = torch.arange(batch, device=x_BHWC.device)[:, None, None]
+        return padded_BHWC[image_B, rows_BH[:, :, None], columns_BW[:, None, :]].permute(0, 3, 1, 2)
+
+
+def views(how: Augment, task: Task) -> Views | None:
+    """The views of an augmentation at the task's size; None where they are not enumerable."""
     if how == "none":
-        return x_BCHW
-    batch, _, height, width = x_BCHW.shape
-    pad_h, pad_w = max(1, height // 8), max(1, width // 8)
-    padded_BCHW = torch.nn.functional.pad(x_BCHW, (pad_w, pad_w, pad_h, pad_h))
-    top_B = torch.randint(2 * pad_h + 1, (batch,), generator=generator)
-    left_B = torch.randint(2 * pad_w + 1, (batch,), generator=generator)
-    rows_BH = top_B[:, None] + torch.arange(height)
-    columns_BW = left_B[:, None] + torch.arange(width)
-    if how == "crop_flip":
-        mirrored_B = torch.rand(batch, generator=generator) < 0.5
-        columns_BW = torch.where(mirrored_B[:, None], columns_BW.flip(1), columns_BW)
-    sample = torch.arange(batch)[:, None, None]
-    x_BHWC = padded_BCHW.permute(0, 2, 3, 1)[sample, rows_BH[:, :, None], columns_BW[:, None, :]]
-    return x_BHWC.permute(0, 3, 1, 2)
+        return Views(0, 0, mirrored=False)
+    if how == "resized_crop":
+        return None
+    return Views(max(1, task.height // 8), max(1, task.width // 8), mirrored=how == "crop_flip")

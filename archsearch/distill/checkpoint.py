@@ -1,57 +1,166 @@
-"""The state of an interrupted training, as one safetensors file: weights, optimizer, epoch and what it belongs to."""
+"""The state of a training: taken in memory to fall back on, and kept as one safetensors file to go on from."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
+log = logging.getLogger(__name__)
 
-def save(path: Path, model: nn.Module, optimizer: Optimizer, epoch: int, identity: str) -> None:
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a training changes.
+
+    Attributes:
+        student: The network.
+        adapters: The losses' own modules.
+        average: The averaged student, where weights are averaged.
+        scaler: torch's gradient scaler, which does nothing but in fp16.
+    """
+
+    student: nn.Module
+    adapters: nn.Module
+    optimizer: Optimizer
+    average: nn.Module | None
+    scaler: Any
+
+    @property
+    def _modules(self) -> dict[str, nn.Module]:
+        named = {"student": self.student, "adapters": self.adapters}
+        return named if self.average is None else {**named, "average": self.average}
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where a training stands, beside its tensors.
+
+    Attributes:
+        step: Steps finished.
+        retries: Times it was taken back after diverging.
+        gentle: Factor on the learning rate since then.
+        micro_batch: Images computed at a time, which a lack of memory may have made smaller.
+        loss_sum, loss_count: Of the epoch under way.
+        first_losses: Sum of the losses at the very start, and how many: what divergence is measured by.
+    """
+
+    step: int = 0
+    retries: int = 0
+    gentle: float = 1.0
+    micro_batch: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    first_losses: tuple[float, int] = (0.0, 0)
+
+
+def take(parts: Parts) -> dict[str, Tensor]:
+    """A copy of every tensor, on the CPU."""
+    from torch import Tensor
+
+    found = {
+        f"{name}/{key}": _copy(value)
+        for name, module in parts._modules.items()
+        for key, value in module.state_dict().items()
+    }
+    for i, state in parts.optimizer.state_dict()["state"].items():
+        found |= {f"optimizer/{i}/{key}": _copy(value) for key, value in state.items() if isinstance(value, Tensor)}
+    for key, value in parts.scaler.state_dict().items():
+        found[f"scaler/{key}"] = _number(value)
+    return found
+
+
+def put_back(parts: Parts, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `take`."""
+    for name, module in parts._modules.items():
+        prefix = f"{name}/"
+        module.load_state_dict({key[len(prefix) :]: t for key, t in tensors.items() if key.startswith(prefix)})
+    state: dict[int, dict[str, Tensor]] = {}
+    trained = [weight for group in parts.optimizer.param_groups for weight in group["params"]]
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, i, field = key.split("/")
+            state.setdefault(int(i), {})[field] = _laid_out_like(trained[int(i)], value)
+    parts.optimizer.load_state_dict({"state": state, "param_groups": parts.optimizer.state_dict()["param_groups"]})
+    scaler = parts.scaler.state_dict()
+    if scaler:
+        found = {key: tensors[f"scaler/{key}"].item() for key in scaler}
+        parts.scaler.load_state_dict({key: type(scaler[key])(value) for key, value in found.items()})
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], course: Course, identity: str) -> None:
     """Write atomically, so that a crash leaves the previous checkpoint whole.
 
     Args:
-        epoch: Epochs finished.
         identity: What the training is of (settings, data, teacher, initial weights); a checkpoint of anything else is
             not resumed.
     """
     from safetensors.torch import save_file
-    from torch import Tensor
 
-    tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer.{i}.{name}"] = value.contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"checkpoint": json.dumps({"epoch": epoch, "identity": identity})})
+    meta = {"checkpoint": json.dumps({"course": asdict(course), "identity": identity})}
+    save_file(dict(tensors), partial, metadata=meta)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
 
 
-def resume(path: Path, model: nn.Module, optimizer: Optimizer, identity: str) -> int:
-    """Load a checkpoint of this very training into model and optimizer; returns the epochs finished, 0 without one."""
-    from safetensors import safe_open
+def load(path: Path, identity: str) -> tuple[dict[str, Tensor], Course] | None:
+    """The checkpoint of this very training, or None where there is none."""
+    from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        return 0
-    with safe_open(path, framework="pt") as file:
-        meta = json.loads(file.metadata()["checkpoint"])
-        if meta["identity"] != identity:
-            return 0
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
-    state: dict[int, dict[str, object]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, i, field = name.split(".")
-            state.setdefault(int(i), {})[field] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(meta["epoch"])
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {})["checkpoint"])
+            if meta["identity"] != identity:
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, KeyError, ValueError) as error:
+        log.warning("%s cannot be read (%s): the training starts anew", path, error)
+        return None
+    fields = meta["course"]
+    return tensors, Course(**{**fields, "first_losses": tuple(fields["first_losses"])})
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """What a checkpoint holds, whatever training it is of; names as `take` gives them."""
+    from safetensors.torch import load_file
+
+    found: dict[str, Tensor] = load_file(path)
+    return found
+
+
+def _copy(value: Tensor) -> Tensor:
+    """In plain memory, since safetensors keeps no other; loaded back it takes the layout of what it is loaded into."""
+    import torch
+
+    return value.detach().to("cpu", copy=True).contiguous(memory_format=torch.contiguous_format)
+
+
+def _laid_out_like(weight: Tensor, value: Tensor) -> Tensor:
+    """A copy in the weight's own memory layout: fused optimizers walk through both side by side.
+
+    load_state_dict takes an optimizer's tensors over as they are, so it has to be a copy too.
+    """
+    import torch
+
+    if value.shape != weight.shape:  # a count of steps
+        return value.clone()
+    return torch.empty_like(weight, dtype=value.dtype, device=value.device).copy_(value)
+
+
+def _number(value: float) -> Tensor:
+    import torch
+
+    return torch.tensor(value, dtype=torch.float64)

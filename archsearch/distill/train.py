@@ -8,30 +8,44 @@ import math
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
-from archsearch.data.metrics import accuracy
+from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset, Task
 from archsearch.distill import checkpoint
-from archsearch.distill.augment import augment
-from archsearch.distill.loss import losses
+from archsearch.distill.checkpoint import Course, Parts
+from archsearch.distill.feed import Feed, Shown, feed
+from archsearch.distill.group import Group, current
+from archsearch.distill.method import check_method, settle
+from archsearch.distill.schedule import OptimizerName, make_optimizer, scaled_lr, share
 from archsearch.errors import InvalidRequest, TrainingError
-from archsearch.precision import autocast
+from archsearch.precision import autocast, resolve
 from archsearch.request import DistillSpec
 from archsearch.teachers import Teacher, fingerprint, normalise
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    from torch import Generator, Tensor, nn
-    from torch.optim import Optimizer
+    from torch import Tensor, nn
 
-# Peak learning rates of one cycle at batch 128; they follow the batch (linearly for SGD, by its root for AdamW).
-_PEAK_LR = {"sgd": 0.1, "adamw": 1e-3}
-_WARMUP = 0.15
+    from archsearch.distill.learner import Learner, Side
+
 _REPORT_EVERY_S = 1.0
+_CHECKPOINT_EVERY_S = 30.0
+# The ends of epochs are the better places, as long as keeping them costs less than a twentieth of the time.
+_KEPT_COST = 20
+# A GPU is not made to wait for the loss of every step; what went wrong is taken back to the last checkpoint anyway.
+_LOOK_EVERY = {"cpu": 1, "cuda": 25}
+
+# A loss this many times that of the first steps is a training that diverges.
+_DIVERGED = 20.0
+_FIRST_STEPS = 20
+# How often a diverging training is taken back, how much gentler it goes on, and the gradient's length from then on.
+_RETRIES = 3
+_GENTLER = 0.3
+_GENTLE_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,10 +55,14 @@ class Progress:
     Attributes:
         epoch: Epochs finished, counting those before a resume.
         step: Steps finished, likewise.
-        loss: Mean training loss since the last report of the same epoch's start.
-        selection_acc: Accuracy in percent on the selection split, where this report measured it.
+        loss: Mean training loss of the epoch so far.
+        selection_acc: The task's metric (accuracy, or mAP with many labels) in percent on the selection split, where
+            this report measured it.
         eta_s: Estimated seconds to the end.
-        resumed_at: The epoch a checkpoint let this training continue from, 0 for a fresh start.
+        images_per_s: Training images a second, since the start or the resume.
+        resumed_at: The step a checkpoint let this training continue from, 0 for a fresh start.
+        retries: Times the training was taken back after diverging.
+        cached: Share of the teacher's answers that were found in the view cache; None without one.
     """
 
     epoch: int
@@ -54,7 +72,10 @@ class Progress:
     loss: float
     selection_acc: float | None
     eta_s: float
+    images_per_s: float
     resumed_at: int
+    retries: int
+    cached: float | None
 
 
 def train(
@@ -63,13 +84,18 @@ def train(
     spec: DistillSpec,
     *,
     teacher: Teacher | None,
-    optimizer: Literal["sgd", "adamw"] = "sgd",
+    optimizer: OptimizerName = "sgd",
     checkpoint_path: Path | None = None,
+    checkpoint_every_s: float = _CHECKPOINT_EVERY_S,
+    cache: Path | None = None,
 ) -> Iterator[Progress]:
-    """Train `student` in place; when the generator ends the student is trained and in eval mode.
+    """Train `student` in place; when the generator ends the student is trained, in eval mode and on the CPU.
 
-    The same settings give the same weights, interrupted or not: order and augmentation of an epoch depend on the seed
-    and the epoch's number alone, and a checkpoint after every epoch holds everything else.
+    The same settings give the same weights, interrupted or not: what a step does depends on the seed, its number and
+    the state a checkpoint holds alone. On the CPU, with as many threads, the weights are the same to the bit.
+
+    Where torch.distributed runs, every process of the group calls this with the same arguments and trains on its share
+    of each batch.
 
     Args:
         student: Freshly initialised.
@@ -77,163 +103,317 @@ def train(
         teacher: Who is learned from; None only for methods without a teacher.
         optimizer: What `spec.optimizer="auto"` means for this family.
         checkpoint_path: Where to keep checkpoints, and to resume from if there is one of the same training.
+        checkpoint_every_s: Seconds between checkpoints; 0 writes one after every step. The last step has one always.
+        cache: Folder of what outlives a training: the teacher's answers to views.
 
     Yields:
         About one report a second and one at the end of every epoch.
 
     Raises:
-        TrainingError: The loss is no longer finite.
+        TrainingError: The loss is no longer finite, or grows beyond measure, however gently it is trained.
+        InvalidRequest: The method needs what is not there.
     """
-    import torch
+    from archsearch.distill.learner import prepare
 
-    check_distill(spec, len(dataset.train))
-    method = losses.get(spec.method, field="distill.method")
-    if method.needs_teacher and teacher is None:
-        raise InvalidRequest(f"{spec.method} needs a teacher", field="distill.method")
-    asked = teacher if method.needs_teacher else None
-    student.to(memory_format=torch.channels_last)
-    name = optimizer if spec.optimizer == "auto" else spec.optimizer
-    optim = _optimizer(student, spec, name)
-    parts = (spec.model_dump_json(), name, dataset.sha256, asked.sha256 if asked else "", fingerprint(student))
-    identity = "|".join(parts)
-    done = checkpoint.resume(checkpoint_path, student, optim, identity) if checkpoint_path else 0
-    run = _Run(student, asked, dataset, spec, optim, name, done)
-    for epoch in range(done, spec.epochs):
-        yield from run.epoch(epoch)
-        if checkpoint_path:
-            checkpoint.save(checkpoint_path, student, optim, epoch + 1, identity)
-        yield run.report(epoch + 1, measure=(epoch + 1) % max(1, spec.epochs // 20) == 0 or epoch + 1 == spec.epochs)
-    student.eval()
+    check_distill(spec, dataset)
+    spec = settle(spec, dataset.task, student, teacher.model if teacher else None).spec
+    group, device = current(spec), device_of(spec)
+    with ExitStack() as stack:
+        side = prepare(student, dataset, spec, teacher, device=device, cache=cache, stack=stack)
+        run = _Run(student, side, dataset, spec, optimizer, device, group)
+        identity = _identity(student, dataset, spec, side, run.optimizer_name)
+        yield from run.all(checkpoint_path, identity, checkpoint_every_s)
+    student.eval().cpu()
 
 
 def logits(model: nn.Module, task: Task, x_BCHW: Tensor) -> Tensor:
     """A student's answers B×K to images in 0-1."""
+    x_BCHW = x_BCHW.to(next(model.parameters()).device)
     answers_BK: Tensor = model(normalise(x_BCHW, task.mean, task.std))
     return answers_BK
 
 
-def check_distill(spec: DistillSpec, images: int) -> None:
-    """Raise unless the method exists and a batch fits the data."""
-    losses.get(spec.method, field="distill.method")
+def check_distill(spec: DistillSpec, dataset: Dataset | Any) -> None:
+    """Raise unless the method fits the task and a batch fits the data; needs no torch.
+
+    Args:
+        dataset: Anything with a `task` and a `train` split that has a length.
+    """
+    images, task = len(dataset.train), dataset.task
+    check_method(spec, task)
     if spec.batch_size > images:
         raise InvalidRequest(
             f"{spec.batch_size} is more than the {images} training images there are", field="distill.batch_size"
         )
+    if spec.augment == "resized_crop" and task.in_chans not in (1, 3):
+        raise InvalidRequest(
+            f"resized_crop takes images of 1 or 3 channels, these have {task.in_chans}; take crop or none",
+            field="distill.augment",
+        )
+
+
+def device_of(spec: DistillSpec) -> str:
+    """What `auto` means on this machine; raises InvalidRequest where a GPU is asked for and there is none."""
+    import torch
+
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise InvalidRequest("torch finds no GPU here; take cpu or auto", field="distill.device")
+    return "cuda" if spec.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 class _Run:
-    """One training under way: the counters a report is made of."""
+    """One training under way."""
 
     def __init__(
         self,
         student: nn.Module,
-        teacher: Teacher | None,
+        side: Side,
         dataset: Dataset,
         spec: DistillSpec,
-        optimizer: Optimizer,
-        optimizer_name: Literal["sgd", "adamw"],
-        done: int,
+        optimizer: OptimizerName,
+        device: str,
+        group: Group,
     ) -> None:
-        self.student, self.teacher, self.dataset, self.spec = student, teacher, dataset, spec
-        self.optimizer = optimizer
-        self.peak_lr = spec.lr or scaled_lr(optimizer_name, spec.batch_size)
-        self.method = losses.get(spec.method)
+        import torch
+
+        self.student, self.side, self.dataset, self.spec = student, side, dataset, spec
+        self.device, self.group = device, group
+        self.optimizer_name: OptimizerName = optimizer if spec.optimizer == "auto" else spec.optimizer
+        self.peak_lr = spec.lr or scaled_lr(self.optimizer_name, spec.batch_size)
+        self.learner = _parallel(side.learner, device, group)
+        self.feed: Feed = feed(dataset, spec, device, group)
+        average = None if spec.ema is None else _average(student, spec.ema)
+        scaler = torch.amp.GradScaler(device, enabled=resolve(spec.precision, device) == "fp16")
+        optim = make_optimizer(side.learner.parameters(), spec, self.optimizer_name)
+        self.parts = Parts(student, side.learner.adapters, optim, average, scaler)
         self.per_epoch = len(dataset.train) // spec.batch_size
         self.steps = self.per_epoch * spec.epochs
-        self.step = self.first_step = done * self.per_epoch
-        self.resumed_at = done
-        self.started = time.monotonic()
-        self.loss_sum, self.loss_count = 0.0, 0
+        self.course = Course(micro_batch=spec.micro_batch or spec.batch_size // group.size)
+        self.resumed_at, self.started = 0, time.monotonic()
+        self.unseen: list[Tensor] = []
 
-    def epoch(self, epoch: int) -> Iterator[Progress]:
-        """One pass over the training split, reporting about once a second."""
-        import torch
+    def all(self, path: Path | None, identity: str, every_s: float) -> Iterator[Progress]:
+        """Every epoch that is left, taken back where it diverges."""
+        self.start = checkpoint.take(self.parts), self.course
+        found = checkpoint.load(path, identity) if path else None
+        if found is not None:
+            checkpoint.put_back(self.parts, found[0])
+            self.course = found[1]
+        self.resumed_at, self.started = self.course.step, time.monotonic()
+        self.saved, self.keeping_s = self.started, 0.0
+        self.snapshot = checkpoint.take(self.parts), self.course
+        while self.course.step < self.steps:
+            try:
+                yield from self._epoch(path, identity, every_s)
+            except _Diverged as error:
+                self._take_back(str(error))
+        if self.parts.average is not None:
+            self.student.load_state_dict(self.parts.average.module.state_dict())  # type: ignore[union-attr]
 
-        # A generator of its own for each epoch: what an epoch does depends on nothing that came before it.
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{self.spec.seed}/{epoch}".encode()))
-        torch.manual_seed(self.spec.seed + epoch)  # for dropout, where a network has it
-        self.loss_sum, self.loss_count = 0.0, 0
-        order = torch.randperm(len(self.dataset.train), generator=generator)
+    def _epoch(self, path: Path | None, identity: str, every_s: float) -> Iterator[Progress]:
+        """What is left of the epoch under way, reporting about once a second."""
+        epoch, first = divmod(self.course.step, self.per_epoch)
+        if first == 0:
+            self.course = replace(self.course, loss_sum=0.0, loss_count=0)
         reported = time.monotonic()
         self.student.train()
-        for i in range(self.per_epoch):
-            rows = order[i * self.spec.batch_size : (i + 1) * self.spec.batch_size].numpy()
-            self._step(*self._batch(rows, generator))
-            if time.monotonic() - reported > _REPORT_EVERY_S:
-                reported = time.monotonic()
-                yield self.report(epoch, measure=False)
+        for shown in self.feed.epoch(epoch, first):
+            self._step(shown)
+            now = time.monotonic()
+            # Several processes would have to agree on the time; they keep the ends of epochs.
+            if now - self.saved >= every_s and self.course.step % self.per_epoch and self.group.size == 1:
+                self._keep(path, identity)
+            if now - reported > _REPORT_EVERY_S:
+                reported = now
+                yield self._report(measure=False)
+        self._look()
+        last = epoch + 1 == self.spec.epochs
+        due = time.monotonic() - self.saved >= min(every_s, _KEPT_COST * self.keeping_s)
+        if last or due or self.group.size > 1:
+            self._keep(path, identity)
+        yield self._report(measure=(epoch + 1) % max(1, self.spec.epochs // 20) == 0 or last)
 
-    def report(self, epoch: int, *, measure: bool) -> Progress:
-        selection_acc = None
-        if measure:
-            self.student.eval()
-            selection_acc = accuracy(lambda x: logits(self.student, self.dataset.task, x), self.dataset.selection)
-        pace = (time.monotonic() - self.started) / max(1, self.step - self.first_step)
-        return Progress(
-            epoch=epoch,
-            epochs=self.spec.epochs,
-            step=self.step,
-            steps=self.steps,
-            loss=self.loss_sum / max(1, self.loss_count),
-            selection_acc=selection_acc,
-            eta_s=pace * (self.steps - self.step),
-            resumed_at=self.resumed_at,
-        )
-
-    def _batch(self, rows_B: npt.NDArray[np.int64], generator: Generator) -> tuple[Tensor, Tensor]:
+    def _step(self, shown: Shown) -> None:
         import torch
 
-        train = self.dataset.train
-        x_BCHW = torch.from_numpy(train.x_NHWC[rows_B]).permute(0, 3, 1, 2)
-        x_BCHW = augment(x_BCHW, self.spec.augment, generator)
-        return x_BCHW.float() / 255, torch.from_numpy(train.y_N[rows_B])
+        step = self.course.step
+        # For dropout and whatever else draws: a step's own seed, so that one can go on at any of them.
+        torch.manual_seed(zlib.crc32(f"{self.spec.seed}/{step}/{self.group.rank}".encode()))
+        for group in self.parts.optimizer.param_groups:
+            group["lr"] = self.peak_lr * self.course.gentle * share(self.spec, step / self.steps)
+        while True:
+            try:
+                loss = self._gradients(shown)
+                break
+            except torch.OutOfMemoryError:
+                self._compute_less(len(shown.row_B))
+        self._update()
+        self.course = replace(self.course, step=step + 1)
+        self.unseen.append(loss)
+        if len(self.unseen) >= _LOOK_EVERY[self.device]:
+            self._look()
 
-    def _step(self, x_BCHW: Tensor, y_B: Tensor) -> None:
+    def _gradients(self, shown: Shown) -> Tensor:
+        """Gradients of the whole batch, summed over parts that fit into memory; returns the mean loss."""
         import torch
 
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.peak_lr * one_cycle(self.step / self.steps)
-        with autocast(self.spec.precision):
-            teacher_BK = None
-            if self.teacher is not None:
-                with torch.no_grad():
-                    teacher_BK = self.teacher.logits(x_BCHW)
-            task = self.dataset.task
-            x_BCHW = normalise(x_BCHW, task.mean, task.std).contiguous(memory_format=torch.channels_last)
-            loss = self.method.compute(self.student(x_BCHW), teacher_BK, y_B, self.spec)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        self.optimizer.step()
-        self.step += 1
-        value = float(loss.detach())
-        if not math.isfinite(value):
+        self.parts.optimizer.zero_grad(set_to_none=True)
+        size, step = self.course.micro_batch, self.course.step
+        starts = range(0, len(shown.row_B), size)
+        teaching, total = self.side.teaching, torch.zeros((), device=self.device)
+        for start in starts:
+            part = shown if len(starts) == 1 else shown.part(start, start + size)
+            teacher = None if teaching is None else teaching.show(part)
+            last = start + size >= len(shown.row_B)
+            with nullcontext() if last else self._unsynchronised(), autocast(self.spec.precision, self.device):
+                loss = self.learner(part, teacher, step / self.steps)
+                share_ = loss * (len(part.row_B) / len(shown.row_B))
+                torch.autograd.backward(self.parts.scaler.scale(share_))
+            total += share_.detach()
+        return total
+
+    def _unsynchronised(self) -> Any:
+        """Until the last part of a batch, processes need not tell each other their gradients."""
+        return self.learner.no_sync() if self.group.size > 1 else nullcontext()  # type: ignore[operator]
+
+    def _update(self) -> None:
+        import torch
+
+        parts, clip = self.parts, self.spec.clip_norm
+        if self.course.retries:
+            clip = min(clip or math.inf, _GENTLE_NORM)
+        if clip is not None:
+            parts.scaler.unscale_(parts.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.side.learner.parameters(), clip)
+        parts.scaler.step(parts.optimizer)
+        parts.scaler.update()
+        if parts.average is not None:
+            parts.average.update(self.student, step=self.course.step)  # type: ignore[operator]
+
+    def _look(self) -> None:
+        """Look at the losses of the last steps; raises _Diverged where they are not finite or far too large."""
+        import torch
+
+        if not self.unseen:
+            return
+        losses = torch.stack(self.unseen)
+        self.unseen.clear()
+        if self.group.size > 1:  # all processes have to see the same, or they would part ways
+            torch.distributed.all_reduce(losses)
+            losses /= self.group.size
+        values = losses.tolist()
+        for value in values:
+            first_sum, first_count = self.course.first_losses
+            if not math.isfinite(value):
+                raise _Diverged(f"the loss became {value}")
+            if first_count < _FIRST_STEPS:
+                first_sum, first_count = first_sum + value, first_count + 1
+            elif value > _DIVERGED * max(first_sum / first_count, 1.0):
+                raise _Diverged(f"the loss grew from {first_sum / first_count:.3g} to {value:.3g}")
+            self.course = replace(
+                self.course,
+                loss_sum=self.course.loss_sum + value,
+                loss_count=self.course.loss_count + 1,
+                first_losses=(first_sum, first_count),
+            )
+
+    def _keep(self, path: Path | None, identity: str) -> None:
+        """Take the state to fall back on, and write it down; not one whose weights are broken already."""
+        self._look()
+        started = time.monotonic()
+        tensors = checkpoint.take(self.parts)
+        broken = [name for name, value in tensors.items() if name.startswith("student/") and not value.isfinite().all()]
+        if broken:
+            raise _Diverged(f"{broken[0].removeprefix('student/')} is no longer finite")
+        self.snapshot = tensors, self.course
+        if self.side.teaching is not None:
+            self.side.teaching.flush()
+        if path is not None and self.group.leads:
+            checkpoint.save(path, tensors, self.course, identity)
+        self.saved = time.monotonic()
+        self.keeping_s = self.saved - started
+
+    def _take_back(self, what: str) -> None:
+        """Go back and on from there more gently: first to the last good state, then to the start.
+
+        What was kept last may have been on its way out already, though finite still.
+        """
+        retries, step = self.course.retries + 1, self.course.step
+        lr = self.peak_lr * self.course.gentle
+        if retries > _RETRIES:
             raise TrainingError(
-                f"the loss became {value} at step {self.step} of {self.steps}; lower distill.lr (now {self.peak_lr:g})",
+                f"{what} at step {step} of {self.steps}, even at a learning rate of {lr:.3g} and gradients clipped to "
+                f"{_GENTLE_NORM:g}; lower distill.lr (now {self.peak_lr:g}), or look at the loss's weights",
                 field="distill.lr",
             )
-        self.loss_sum, self.loss_count = self.loss_sum + value, self.loss_count + 1
+        tensors, course = self.snapshot if retries == 1 else self.start
+        checkpoint.put_back(self.parts, tensors)
+        self.unseen.clear()
+        self.course = replace(course, retries=retries, gentle=self.course.gentle * _GENTLER)
+
+    def _compute_less(self, images: int) -> None:
+        """Halve what is computed at a time; raises TrainingError where that does not go."""
+        import torch
+
+        size = min(self.course.micro_batch, images) // 2
+        if size < 1 or self.group.size > 1:
+            raise TrainingError(
+                f"out of memory with {self.course.micro_batch} images at a time; set distill.micro_batch lower, "
+                "or take a smaller batch_size",
+                field="distill.micro_batch",
+            ) from None
+        self.course = replace(self.course, micro_batch=size)
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def _report(self, *, measure: bool) -> Progress:
+        selection_acc, step = None, self.course.step
+        if measure and self.group.leads:
+            judged = self.student if self.parts.average is None else self.parts.average.module
+            judged.eval()  # type: ignore[union-attr]
+            answers = partial(logits, judged, self.dataset.task)  # type: ignore[arg-type]
+            selection_acc = metric(self.dataset.task).measure(answers, self.dataset.selection)
+        done, elapsed_s = step - self.resumed_at, time.monotonic() - self.started
+        return Progress(
+            epoch=step // self.per_epoch,
+            epochs=self.spec.epochs,
+            step=step,
+            steps=self.steps,
+            loss=self.course.loss_sum / max(1, self.course.loss_count),
+            selection_acc=selection_acc,
+            eta_s=elapsed_s / max(1, done) * (self.steps - step),
+            images_per_s=done * self.spec.batch_size / max(elapsed_s, 1e-9),
+            resumed_at=self.resumed_at,
+            retries=self.course.retries,
+            cached=self.side.cached,
+        )
 
 
-def one_cycle(done: float) -> float:
-    """Share of the peak learning rate when `done` of the steps are done: up in a line, down in a cosine to nothing."""
-    if done < _WARMUP:
-        return (done + 0.01) / (_WARMUP + 0.01)
-    return 0.5 * (1 + math.cos(math.pi * (done - _WARMUP) / (1 - _WARMUP)))
+class _Diverged(Exception):
+    """The training went wrong since the last good state."""
 
 
-def scaled_lr(optimizer: Literal["sgd", "adamw"], batch_size: int) -> float:
-    """The peak learning rate for a batch size."""
-    share = batch_size / 128
-    return _PEAK_LR[optimizer] * (share if optimizer == "sgd" else math.sqrt(share))
+def _identity(student: nn.Module, dataset: Dataset, spec: DistillSpec, side: Side, optimizer: str) -> str:
+    """What a checkpoint has to be of to be gone on from."""
+    settings = spec.model_dump_json(exclude={"seeds", "baseline", "view_cache"})
+    teacher = side.teacher.sha256 if side.teacher else ""
+    return "|".join((settings, optimizer, dataset.sha256, teacher, fingerprint(student)))
 
 
-def _optimizer(model: nn.Module, spec: DistillSpec, name: Literal["sgd", "adamw"]) -> Optimizer:
-    """Weight decay for matrices and kernels only: on norms and biases it only takes capacity away."""
+def _average(student: nn.Module, decay: float) -> Any:
+    from timm.utils.model_ema import ModelEmaV3
+
+    # Warm-up: at first the average follows closely, or it would remember the random start for long.
+    return ModelEmaV3(student, decay=decay, use_warmup=True)
+
+
+def _parallel(learner: Learner, device: str, group: Group) -> nn.Module:
+    """The learner with gradients averaged over the group."""
     import torch
 
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    if name == "adamw":
-        return torch.optim.AdamW(groups, lr=1.0, weight_decay=spec.weight_decay)
-    return torch.optim.SGD(groups, lr=1.0, momentum=0.9, nesterov=True, weight_decay=spec.weight_decay)
+    if group.size == 1:
+        return learner
+    ids = [torch.cuda.current_device()] if device == "cuda" else None
+    # Running statistics are the leader's, who evaluates and writes; memories of losses exchange what they learn.
+    parallel: nn.Module = torch.nn.parallel.DistributedDataParallel(learner, device_ids=ids, broadcast_buffers=False)
+    return parallel

@@ -3,13 +3,21 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archsearch.distill.augment import augment
+from archsearch.data.task import Task
+from archsearch.distill.augment import views
 
 # B batch, C channels, H W space
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def augment(x_BCHW: torch.Tensor, how, generator: torch.Generator) -> torch.Tensor:
+    """A batch in views drawn for it."""
+    batch, channels, height, width = x_BCHW.shape
+    shown = views(how, Task(2, channels, height, width, (0.5,) * channels, (0.5,) * channels))
+    return shown.apply(x_BCHW.permute(0, 2, 3, 1), shown.draw(batch, generator))
 
 
 def numbered(batch: int, channels: int = 2, height: int = 8, width: int = 16) -> torch.Tensor:
@@ -40,7 +48,7 @@ def test_shape_and_type_stay(how, dtype: torch.dtype, size: tuple[int, int, int]
 
 def test_none_changes_nothing() -> None:
     x_BCHW = numbered(3)
-    assert augment(x_BCHW, "none", generator()) is x_BCHW
+    assert augment(x_BCHW, "none", generator()).equal(x_BCHW)
 
 
 def test_a_crop_shifts_by_up_to_an_eighth_with_black_beyond() -> None:
@@ -78,3 +86,24 @@ def test_the_generator_decides(how) -> None:
     state = torch.get_rng_state()
     augment(x_BCHW, how, generator(1))
     assert torch.get_rng_state().equal(state), "nobody else's random numbers are drawn"
+
+
+@pytest.mark.parametrize(("how", "count"), [("none", 1), ("crop", 81), ("crop_flip", 162)])
+def test_every_view_of_a_cifar_image_has_a_number_and_no_two_are_the_same(colour_task: Task, how, count: int) -> None:
+    shown = views(how, colour_task)
+    assert shown.count == count
+    pixels = torch.arange(1, 32 * 32 + 1).reshape(1, 32, 32, 1).expand(count, -1, -1, -1)
+    every = shown.apply(pixels, torch.arange(count))
+    assert len({tuple(image.flatten().tolist()) for image in every}) == count
+    drawn = shown.draw(20 * count, generator())
+    assert drawn.unique().numel() == count
+
+
+def test_a_random_part_at_a_random_scale_has_no_number(colour_task: Task) -> None:
+    assert views("resized_crop", colour_task) is None
+
+
+def test_views_come_in_channels_last_memory(colour_task: Task) -> None:
+    shown = views("crop_flip", colour_task)
+    x_BCHW = shown.apply(torch.zeros(4, 32, 32, 3, dtype=torch.uint8), torch.tensor([0, 80, 81, 161]))
+    assert x_BCHW.is_contiguous(memory_format=torch.channels_last)

@@ -6,19 +6,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archsearch.distill.loss import loss
+from pydantic import Field
+
+from archsearch.distill.loss import Batch, Settings, loss
 from archsearch.kernels import softened_kl
-from archsearch.request import DistillSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@loss("kd", needs_teacher=True, source="Hinton et al. 2015, section 2")
-def kd(student_BK: Tensor, teacher_BK: Tensor | None, y_B: Tensor, spec: DistillSpec) -> Tensor:
-    """α·T²·KL(teacher ‖ student) of softened logits, and (1 − α) cross-entropy with the labels."""
-    from torch.nn.functional import cross_entropy
+class KD(Settings):
+    temperature: float = Field(4.0, ge=0.1, le=100, description="Softens both logits.")
 
-    assert teacher_BK is not None
-    labels = cross_entropy(student_BK.float(), y_B)
-    return spec.alpha * softened_kl(student_BK, teacher_BK, spec.temperature) + (1 - spec.alpha) * labels
+
+@loss("kd", source="Hinton et al. 2015, section 2", reads={"logits"}, settings=KD, weight=0.9, labels=0.1)
+def kd(batch: Batch, settings: KD) -> Tensor:
+    """T²·KL(teacher ‖ student) of softened logits."""
+    assert batch.teacher is not None
+    return softened_kl(batch.student.logits_BK, batch.teacher.logits_BK, settings.temperature)

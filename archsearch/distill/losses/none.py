@@ -1,21 +1,22 @@
 """No teacher at all."""
 
-# B batch, K classes
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archsearch.distill.loss import loss
-from archsearch.request import DistillSpec
+from archsearch.distill.loss import Batch, Settings, label_loss, loss
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@loss("none", needs_teacher=False, source="the baseline every distillation has to beat")
-def none(student_BK: Tensor, teacher_BK: Tensor | None, y_B: Tensor, spec: DistillSpec) -> Tensor:
-    """Cross-entropy with the labels; the teacher is not asked."""
-    from torch.nn.functional import cross_entropy
-
-    return cross_entropy(student_BK.float(), y_B)
+@loss(
+    "none",
+    source="the baseline every distillation has to beat",
+    reads=frozenset(),
+    labels=0.0,
+    tasks={"classification", "multilabel"},
+)
+def none(batch: Batch, settings: Settings) -> Tensor:
+    """The labels alone: cross-entropy, or the binary one for multi-label tasks; the teacher is not asked."""
+    return label_loss(batch.student.logits_BK, batch.y)

@@ -1,0 +1,147 @@
+"""The student with everything its losses need: adapters, the stages in sight, and the teacher's side of a batch."""
+
+# B batch, C channels, H W space, K classes
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from archsearch.data.task import Dataset, Task
+from archsearch.distill.feed import Shown
+from archsearch.distill.loss import Batch, Seen, Sizes
+from archsearch.distill.objective import Objective, objective
+from archsearch.distill.teaching import Cached, Online, Teaching, cached, tail
+from archsearch.distill.watched import Watched, comparable
+from archsearch.errors import InvalidRequest
+from archsearch.precision import exact
+from archsearch.request import DistillSpec
+from archsearch.teachers import Teacher, normalise
+
+
+class Learner(nn.Module):
+    """From a batch to its loss. Trained as one module, so that adapters and student are treated alike."""
+
+    def __init__(
+        self, watched: Watched, objective: Objective, adapters: dict[str, nn.Module], task: Task, online: Online | None
+    ) -> None:
+        super().__init__()
+        self.student, self.adapters = watched.model, nn.ModuleDict(adapters)
+        self.watched, self.objective, self.task, self.online = watched, objective, task, online
+        self.run: Any = watched.model
+
+    def forward(self, shown: Shown, teacher: Seen | None, done: float) -> Tensor:
+        """The loss of a batch when `done` (0 to 1) of the training is over."""
+        logits_BK = self.run(normalise(shown.x_BCHW, self.task.mean, self.task.std))
+        go_on = tail(self.online, shown) if self.online is not None and "tail" in self.objective.reads else None
+        row_B = torch.from_numpy(shown.row_B).to(shown.x_BCHW.device)
+        batch = Batch(self.watched.seen(logits_BK), teacher, shown.y, row_B, done, None, go_on)
+        with exact(shown.x_BCHW.device):  # norms, Gram matrices and logarithms do not survive half precision
+            return self.objective.value(batch, dict(self.adapters.items()))
+
+
+@dataclass(frozen=True)
+class Side:
+    """The parts of a training that stay the same."""
+
+    learner: Learner
+    teaching: Teaching | None
+    teacher: Teacher | None
+
+    @property
+    def cached(self) -> float | None:
+        """Share of the teacher's answers that were kept already."""
+        if not isinstance(self.teaching, Cached):
+            return None
+        cache = self.teaching.cache
+        return cache.found / max(1, cache.found + cache.asked)
+
+
+def prepare(
+    student: nn.Module,
+    dataset: Dataset,
+    spec: DistillSpec,
+    teacher: Teacher | None,
+    *,
+    device: str,
+    cache: Path | None,
+    stack: ExitStack,
+) -> Side:
+    """Student and teacher on the device, in sight of each other, with the adapters their losses need.
+
+    Args:
+        stack: Takes hooks off and the teacher back to the CPU when it closes.
+    """
+    wanted = objective(spec, dataset.task)
+    student.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not wanted.reads:
+        watched = _watch(student, (), wanted, stack)
+        return Side(_compiled(Learner(watched, wanted, {}, dataset.task, None), spec, device), None, None)
+    if teacher is None:
+        raise InvalidRequest(f"{spec.method} needs a teacher", field="distill.method")
+    stages: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    if wanted.reads & {"stages", "tail"}:
+        stages = comparable(student, teacher.model)
+    teacher.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stack.callback(teacher.model.cpu)
+    ours, theirs = _watch(student, stages[0], wanted, stack), _watch(teacher.model, stages[1], wanted, stack)
+    adapters = _adapters(wanted, ours, theirs, teacher, dataset, spec, device)
+    run = torch.compile(teacher.model) if _compiles(spec, device, wanted) else None
+    online = Online(teacher, theirs, spec, device, run)
+    learner = Learner(ours, wanted, adapters, dataset.task, online).to(device)
+    teaching = cached(online, teacher, dataset, spec, cache, device)
+    return Side(_compiled(learner, spec, device), teaching, teacher)
+
+
+def _watch(model: nn.Module, stages: tuple[str, ...], wanted: Objective, stack: ExitStack) -> Watched:
+    watched = Watched(model, stages, wanted.reads)
+    stack.callback(watched.close)
+    return watched
+
+
+def _adapters(
+    wanted: Objective,
+    ours: Watched,
+    theirs: Watched,
+    teacher: Teacher,
+    dataset: Dataset,
+    spec: DistillSpec,
+    device: str,
+) -> dict[str, nn.Module]:
+    """The losses' own modules, drawn from the training's seed, for the sizes both networks really show."""
+    if all(term.loss.adapter is None for term in wanted.terms):
+        return {}
+    task = dataset.task
+    x_BCHW = torch.zeros(2, task.in_chans, task.height, task.width, device=device)
+    modes = ours.model.training
+    with torch.no_grad():
+        student = ours.seen(ours.model.eval()(x_BCHW))
+        taught = theirs.seen(theirs.model(teacher.prepare(x_BCHW)))
+    ours.model.train(modes)
+    sizes = Sizes(
+        tuple((m.shape[1], m.shape[2], m.shape[3]) for m in student.maps),
+        tuple((m.shape[1], m.shape[2], m.shape[3]) for m in taught.maps),
+        0 if student.embedding_BD is None else student.embedding_BD.shape[1],
+        0 if taught.embedding_BD is None else taught.embedding_BD.shape[1],
+        task.classes,
+        len(dataset.train),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        return {name: module.to(device) for name, module in wanted.adapters(sizes).items()}
+
+
+def _compiles(spec: DistillSpec, device: str, wanted: Objective) -> bool:
+    """Whether networks are compiled: hooks that keep maps would be traced away, so only where logits are all."""
+    return (spec.compile == "on" or (spec.compile == "auto" and device == "cuda")) and not wanted.reads - {"logits"}
+
+
+def _compiled(learner: Learner, spec: DistillSpec, device: str) -> Learner:
+    if _compiles(spec, device, learner.objective):
+        learner.run = torch.compile(learner.student)
+    return learner

@@ -1,0 +1,116 @@
+"""What a training minimises: the labels' loss and one loss, or a weighted sum of losses, that read the teacher."""
+
+# B batch, C channels, H W space, K classes
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from archsearch.data.task import Task
+from archsearch.distill.loss import Batch, Loss, Read, Settings, Sizes, label_loss, losses
+from archsearch.errors import InvalidRequest
+from archsearch.request import DistillSpec, first_error
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss with its settings and weight."""
+
+    loss: Loss
+    settings: Settings
+    weight: float
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The labels' weight and the terms beside it."""
+
+    terms: Sequence[Term]
+    labels: float
+
+    @property
+    def reads(self) -> frozenset[Read]:
+        return frozenset[Read]().union(*(term.loss.reads for term in self.terms))
+
+    def value(self, batch: Batch, adapters: Mapping[str, nn.Module]) -> Tensor:
+        """The loss of a batch, a float32 scalar."""
+        total = label_loss(batch.student.logits_BK, batch.y) * self.labels
+        for term in self.terms:
+            seen = replace(batch, adapter=adapters.get(term.loss.name))
+            total = total + term.weight * term.loss.compute(seen, term.settings)
+        return total
+
+    def adapters(self, sizes: Sizes) -> dict[str, nn.Module]:
+        """The losses' own trained modules, by loss."""
+        return {
+            term.loss.name: term.loss.adapter(sizes, term.settings)
+            for term in self.terms
+            if term.loss.adapter is not None
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """For results, cards and manifests: every weight and setting that was used."""
+        terms = {term.loss.name: {"weight": term.weight, **term.settings.model_dump()} for term in self.terms}
+        return {"labels": self.labels, "losses": terms}
+
+
+def objective(spec: DistillSpec, task: Task | None = None) -> Objective:
+    """The objective a request means (its method must not be `auto` any more).
+
+    Args:
+        task: Where it is known, losses that make no sense for it are refused.
+
+    Raises UnknownName or InvalidRequest naming the field.
+    """
+    if spec.losses is None:
+        term = _term(spec.method, _shorthands(spec), None, task, "distill.method")
+        labels, weight = term.loss.labels, term.weight
+        if spec.alpha is not None:
+            labels, weight = 1 - spec.alpha, spec.alpha
+        return Objective((replace(term, weight=weight),), labels if spec.labels is None else spec.labels)
+    terms = [
+        _term(name, given.settings, given.weight, task, f"distill.losses.{name}") for name, given in spec.losses.items()
+    ]
+    return Objective(tuple(terms), 1.0 if spec.labels is None else spec.labels)
+
+
+def _shorthands(spec: DistillSpec) -> dict[str, Any]:
+    """Settings of a method that the request has fields of its own for."""
+    if spec.alpha is not None and spec.method != "kd":
+        raise InvalidRequest(
+            f"alpha is kd's; weigh {spec.method} by losses: {{{spec.method}: {{weight: …}}}} and labels",
+            field="distill.alpha",
+        )
+    if spec.temperature is None:
+        return {}
+    if "temperature" not in losses.get(spec.method, field="distill.method").settings.model_fields:
+        raise InvalidRequest(f"{spec.method} has no temperature; leave it out", field="distill.temperature")
+    return {"temperature": spec.temperature}
+
+
+def _term(name: str, settings: Mapping[str, Any], weight: float | None, task: Task | None, field: str) -> Term:
+    loss = losses.get(name, field=field)
+    if task is not None:
+        _check_task(loss, task, field)
+    try:
+        checked = loss.settings.model_validate(dict(settings))
+    except ValidationError as error:
+        where, detail = first_error(error)
+        known = ", ".join(loss.settings.model_fields) or "none but its weight"
+        raise InvalidRequest(f"{detail} (settings of {name}: {known})", field=f"{field}.{where}") from None
+    return Term(loss, checked, loss.weight if weight is None else weight)
+
+
+def _check_task(loss: Loss, task: Task, field: str) -> None:
+    if task.kind not in loss.tasks:
+        able = ", ".join(other.name for other in losses if task.kind in other.tasks)
+        raise InvalidRequest(f"{loss.name} is not defined for {task.kind} tasks; take one of {able}", field=field)
+    if reason := loss.refuse(task):
+        raise InvalidRequest(f"{loss.name}: {reason}", field=field)

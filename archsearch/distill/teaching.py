@@ -1,0 +1,117 @@
+"""How a batch gets the teacher's answers: by asking, or from what was answered before."""
+
+# B batch, C channels, H W space, K classes
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from archsearch.data.task import Dataset
+from archsearch.distill.augment import views
+from archsearch.distill.feed import Shown
+from archsearch.distill.loss import Seen
+from archsearch.distill.view_cache import ViewCache, half, open_cache
+from archsearch.distill.watched import Watched
+from archsearch.precision import autocast, resolve
+from archsearch.request import DistillSpec
+from archsearch.teachers import Teacher
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Views that are missing in the cache are asked for in batches of a few sizes: a new size costs the CPU's kernels
+# a preparation of their own, and compiled ones a compilation.
+_PARTS = 4
+
+
+class Teaching(Protocol):
+    """The teacher's side of a training."""
+
+    def show(self, shown: Shown) -> Seen:
+        """What the teacher shows of a batch."""
+
+    def flush(self) -> None:
+        """Make what was learned of the teacher last; called at every checkpoint."""
+
+
+class Online:
+    """A teacher that looks at every batch."""
+
+    def __init__(self, teacher: Teacher, watched: Watched, spec: DistillSpec, device: str, run: Any = None) -> None:
+        self.teacher, self.watched, self.spec, self.device = teacher, watched, spec, device
+        self.run = run or watched.model
+
+    def show(self, shown: Shown) -> Seen:
+        import torch
+
+        with torch.no_grad(), autocast(self.spec.precision, self.device):
+            logits_BK = self.run(self.teacher.prepare(shown.x_BCHW))
+            return self.watched.seen(logits_BK)
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+
+class Cached:
+    """A teacher whose logits are kept, so that it looks at a view once only."""
+
+    def __init__(self, online: Online, cache: ViewCache) -> None:
+        self.online, self.cache = online, cache
+
+    def show(self, shown: Shown) -> Seen:
+        import torch
+
+        assert shown.view_B is not None
+        known_B = self.cache.look(shown.row_B, shown.view_B)
+        if not known_B.all():
+            self._ask(shown, np.flatnonzero(~known_B))
+        answers_BK = torch.from_numpy(self.cache.get(shown.row_B, shown.view_B))
+        return Seen(answers_BK.to(shown.x_BCHW.device, non_blocking=True).float())
+
+    def flush(self) -> None:
+        self.cache.flush()
+
+    def _ask(self, shown: Shown, missing_M: np.ndarray[Any, np.dtype[np.intp]]) -> None:
+        import torch
+
+        assert shown.view_B is not None
+        batch = len(shown.row_B)
+        part = -(-batch // _PARTS)
+        padded = min(batch, -(-len(missing_M) // part) * part)
+        asked_P = torch.from_numpy(np.resize(missing_M, padded)).to(shown.x_BCHW.device)
+        x_PCHW = shown.x_BCHW[asked_P].contiguous(memory_format=torch.channels_last)
+        seen = self.online.show(Shown(x_PCHW, shown.y, shown.row_B, None))
+        self.cache.put(shown.row_B[missing_M], shown.view_B[missing_M], half(seen.logits_BK[: len(missing_M)]))
+
+
+def cached(
+    online: Online, teacher: Teacher, dataset: Dataset, spec: DistillSpec, home: Path | None, device: str
+) -> Teaching:
+    """The teacher with its answers kept under `home`, where logits are all that is read and views have numbers."""
+    possible = views(spec.augment, dataset.task)
+    if home is None or spec.view_cache == "off" or possible is None or online.watched.reads - {"logits"}:
+        return online
+    identity = {
+        "teacher": teacher.sha256,
+        "shown": f"{teacher.mean} {teacher.std} {teacher.input_hw}",
+        "data": dataset.sha256,
+        "views": repr(possible),
+        # Half precision answers a little differently, and so does another device.
+        "computed": f"{resolve(spec.precision, device)} {device}",
+    }
+    cache = open_cache(home / "views", identity, len(dataset.train), possible.count, dataset.task.classes)
+    return online if cache is None else Cached(online, cache)
+
+
+def tail(online: Online, shown: Shown) -> Any:
+    """The teacher's later layers as losses may call them; see `Batch.tail`."""
+    x_BCHW = online.teacher.prepare(shown.x_BCHW)
+
+    def go_on(stage: int, map_BCHW: Tensor) -> Tensor:
+        with autocast(online.spec.precision, online.device):
+            return online.watched.tail(x_BCHW, stage, map_BCHW)
+
+    return go_on

@@ -1,0 +1,160 @@
+"""Training on several devices at once: torchrun starts a process for each, and this one listens.
+
+Everything the processes need lies in a folder as safetensors, arrays and JSON. They die with whoever started them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsearch import export
+from archsearch.data.stored import open_dataset, save_dataset
+from archsearch.data.task import Dataset
+from archsearch.distill import checkpoint
+from archsearch.distill.schedule import OptimizerName
+from archsearch.distill.train import Progress, device_of, train
+from archsearch.errors import ArchsearchError, InvalidRequest, TrainingError
+from archsearch.request import DistillSpec, LocalTeacher
+from archsearch.teachers import Teacher, load_teacher
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_LOG_LINES = 15
+
+
+def train_together(
+    student: nn.Module,
+    dataset: Dataset,
+    spec: DistillSpec,
+    *,
+    teacher: Teacher | None,
+    optimizer: OptimizerName,
+    checkpoint_path: Path,
+    cache: Path | None,
+) -> Iterator[Progress]:
+    """What `train` does, by `spec.devices` processes. See there; the checkpoint is what the student is read from.
+
+    Raises:
+        InvalidRequest: There are fewer GPUs than processes.
+        TrainingError: The training failed in a process; its own words, or the end of its log.
+    """
+    _check_devices(spec)
+    folder = checkpoint_path.with_suffix(".group")
+    job = {
+        "spec": spec.model_dump(mode="json"),
+        "optimizer": optimizer,
+        "checkpoint": str(checkpoint_path.resolve()),
+        "cache": None if cache is None else str(cache.resolve()),
+    }
+    _write(folder, student, dataset, teacher, job)
+    yield from _listen(folder, spec.devices)
+    tensors = checkpoint.tensors(checkpoint_path)
+    name = "student/" if spec.ema is None else "average/module."
+    student.load_state_dict({key[len(name) :]: value for key, value in tensors.items() if key.startswith(name)})
+    student.eval()
+
+
+def _check_devices(spec: DistillSpec) -> None:
+    import torch
+
+    if device_of(spec) == "cuda" and torch.cuda.device_count() < spec.devices:
+        raise InvalidRequest(
+            f"{spec.devices} GPUs are asked for and {torch.cuda.device_count()} are here", field="distill.devices"
+        )
+
+
+def _write(folder: Path, student: nn.Module, dataset: Dataset, teacher: Teacher | None, job: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_dataset(dataset, folder / f"data-{dataset.sha256[:16]}")
+    export.save_student(student, dataset.task, folder / "student")
+    if teacher is not None:
+        height, width = teacher.input_hw or (dataset.task.height, dataset.task.width)
+        shown = replace(dataset.task, mean=teacher.mean, std=teacher.std, height=height, width=width)
+        export.save_student(teacher.model, shown, folder / "teacher")
+    known = {**job, "data": f"data-{dataset.sha256[:16]}", "taught": teacher is not None}
+    (folder / "job.json").write_text(json.dumps(known))
+
+
+def _listen(folder: Path, processes: int) -> Iterator[Progress]:
+    """Start the processes and pass on what the first of them says, until all are done."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, *launcher, "-m", "archsearch.distill.together", str(folder)]
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+    with (folder / "log").open("w") as log:
+        running = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        )
+    assert running.stdout is not None
+    problem = None
+    try:
+        for line in running.stdout:
+            said = json.loads(line) if line.startswith("{") else {}
+            if "progress" in said:
+                yield Progress(**said["progress"])
+            problem = said.get("problem", problem)
+        running.wait()
+    finally:
+        running.terminate()
+        running.communicate()
+    if problem is not None:
+        raise (InvalidRequest if problem["code"] == InvalidRequest.code else TrainingError)(
+            problem["detail"], field=problem.get("field")
+        )
+    if running.returncode:
+        last = (folder / "log").read_text().splitlines()[-_LOG_LINES:]
+        raise TrainingError(f"a training process ended with {running.returncode}: " + "\n".join(last))
+
+
+def _member(folder: Path) -> None:
+    """One of the processes: train one's share, and speak if one is the first."""
+    import torch
+    import torch.distributed as dist
+
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    job = json.loads((folder / "job.json").read_text())
+    spec = DistillSpec.model_validate(job["spec"])
+    cuda = device_of(spec) == "cuda"
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if cuda else "gloo")
+    leads = dist.get_rank() == 0
+    teacher = load_teacher(LocalTeacher(path=folder / "teacher")) if job["taught"] else None
+    try:
+        for progress in train(
+            export.load_student(folder / "student"),
+            open_dataset(folder / job["data"]),
+            spec,
+            teacher=teacher,
+            optimizer=job["optimizer"],
+            checkpoint_path=Path(job["checkpoint"]),
+            cache=None if job["cache"] is None else Path(job["cache"]),
+        ):
+            if leads:
+                print(json.dumps({"progress": asdict(progress)}), flush=True)
+    except ArchsearchError as error:
+        if leads:
+            print(json.dumps({"problem": error.problem()}), flush=True)
+        raise SystemExit(1) from None
+    finally:
+        dist.destroy_process_group()
+
+
+def _die_with_parent() -> None:
+    """Standard input is the parent's end of a pipe: it ends when the parent does, however that happens."""
+    while sys.stdin.read(1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _member(Path(sys.argv[1]))

@@ -1,0 +1,145 @@
+"""Networks with their stages in sight: which stages of two networks are comparable, and what they show of a batch."""
+
+# B batch, C channels, H W space, K classes, D features, N tokens
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence, Set
+from typing import TYPE_CHECKING, Any
+
+from archsearch.distill.loss import Read, Seen
+from archsearch.errors import InvalidRequest
+from archsearch.evidence.layers import classifier, first_tensor, stage_names
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Watched:
+    """A network that shows what losses read of it. Hooks stay until `close`.
+
+    Args:
+        model: A timm network.
+        stages: Modules whose maps are shown, in order.
+        reads: What is wanted beside the logits.
+    """
+
+    def __init__(self, model: nn.Module, stages: Sequence[str], reads: Set[Read]) -> None:
+        self.model, self.reads = model, reads
+        self.stages = tuple(stages) if reads & {"stages", "tail"} else ()
+        self.kept: dict[str, Tensor] = {}
+        # Of the last batch, as its stages passed them on; what `tail` goes on from.
+        self.raw: dict[str, Any] = {}
+        self.replaced: tuple[int, Tensor] | None = None
+        self.prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
+        self.head = classifier(model) if reads & {"embedding", "head"} else None
+        widths = {stage["module"]: stage["num_chs"] for stage in getattr(model, "feature_info", ())}
+        self.widths = [int(widths[name]) for name in self.stages]
+        modules = dict(model.named_modules())
+        self.modules = [modules[name] for name in self.stages]
+        self.hooks = [module.register_forward_hook(self._keeper(i)) for i, module in enumerate(self.modules)]
+        if self.head is not None and "embedding" in reads:
+            self.hooks.append(self.head.register_forward_pre_hook(self._keep_embedding))
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for hook in self.hooks:
+            hook.remove()
+        self.kept.clear()
+        self.raw.clear()
+
+    def seen(self, logits_BK: Tensor) -> Seen:
+        """What was kept since the last call, with the logits that came of it."""
+        maps = tuple(self._as_map(i, self.kept[name]) for i, name in enumerate(self.stages))
+        embedding_BD = self.kept.get("embedding")
+        weight_KD: Any = getattr(self.head, "weight", None) if "head" in self.reads else None
+        weight_KD = None if weight_KD is None else weight_KD.flatten(1)
+        self.kept.clear()
+        return Seen(logits_BK, maps, None if embedding_BD is None else embedding_BD.flatten(1), weight_KD)
+
+    def tail(self, x_BCHW: Tensor, stage: int, map_BCHW: Tensor) -> Tensor:
+        """Logits B×K of the last batch (prepared) if the stage had shown this map: the layers after it are the model's.
+
+        The stages before it repeat what they showed of the batch instead of computing it again.
+        """
+        self.replaced = stage, map_BCHW
+        repeated = self.modules[: stage + 1]
+        for name, module in zip(self.stages, repeated, strict=False):
+            module.forward = lambda *_, shown=self.raw[name], **__: shown
+        try:
+            logits_BK: Tensor = self.model(x_BCHW)
+        finally:
+            self.replaced = None
+            for module in repeated:
+                del module.forward
+        self.kept.clear()
+        return logits_BK
+
+    def _keeper(self, i: int) -> Any:
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            tensor = first_tensor(output)
+            if self.replaced is not None:
+                stage, map_BCHW = self.replaced
+                if stage != i:
+                    return None
+                new = self._as_output(i, map_BCHW, tensor)
+                return (new, *output[1:]) if isinstance(output, tuple | list) else new
+            self.kept[self.stages[i]] = tensor
+            if "tail" in self.reads:
+                self.raw[self.stages[i]] = output
+            return None
+
+        return keep
+
+    def _keep_embedding(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.kept["embedding"] = inputs[0]
+
+    def _as_map(self, i: int, output: Tensor) -> Tensor:
+        """A stage's output as B×C×H×W, whatever its family passes on."""
+        if output.ndim == 3:  # tokens, class token and the like first
+            patches_BND = output[:, self.prefix_tokens :]
+            side = math.isqrt(patches_BND.shape[1])
+            if side * side != patches_BND.shape[1]:
+                return patches_BND.transpose(1, 2).unsqueeze(2)
+            return patches_BND.transpose(1, 2).reshape(len(output), -1, side, side)
+        if output.ndim == 4 and output.shape[1] != self.widths[i] and output.shape[3] == self.widths[i]:
+            return output.permute(0, 3, 1, 2)  # channels last by nature, as Swin's
+        return output if output.ndim == 4 else output[:, :, None, None]
+
+    def _as_output(self, i: int, map_BCHW: Tensor, like: Tensor) -> Tensor:
+        """The inverse of `_as_map`; prefix tokens stay as the network made them."""
+        import torch
+
+        map_BCHW = map_BCHW.to(like.dtype)
+        if like.ndim == 3:
+            return torch.cat((like[:, : self.prefix_tokens], map_BCHW.flatten(2).transpose(1, 2)), 1)
+        if like.ndim == 4 and like.shape[1] != self.widths[i] and like.shape[3] == self.widths[i]:
+            return map_BCHW.permute(0, 2, 3, 1)
+        return map_BCHW if like.ndim == 4 else map_BCHW.flatten(1)
+
+
+def comparable(student: nn.Module, teacher: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Stages of student and teacher that stand for each other: as many as the network with fewer has, at most four.
+
+    They lie at equal shares of each network's stages, the last ones paired with each other, whatever the families: a
+    transformer's twelve blocks meet a convolutional network's four stages after blocks 3, 6, 9 and 12 (as in
+    Hao et al. 2023, "One-for-all", figure 3).
+
+    Raises InvalidRequest where a network names no stages.
+    """
+    named = [stage_names(model) for model in (student, teacher)]
+    for names, who in zip(named, ("student", "teacher"), strict=True):
+        if not names:
+            raise InvalidRequest(
+                f"the {who}'s network names no stages, and this method compares them; "
+                "take one that compares logits, such as kd, dkd or dist",
+                field="distill.method",
+            )
+    count = min(4, *(len(names) for names in named))
+    first, second = (_spread(names, count) for names in named)
+    return first, second
+
+
+def _spread(names: Sequence[str], count: int) -> tuple[str, ...]:
+    return tuple(names[round((i + 1) * len(names) / count) - 1] for i in range(count))

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from archsearch.data.task import Task
+from archsearch.distill.loss import Batch, Seen, losses
+from archsearch.distill.method import check_method, settle
+from archsearch.distill.objective import objective
+from archsearch.errors import InvalidRequest, UnknownName
+from archsearch.request import DistillSpec
+
+# B batch, K classes
+
+
+def task(classes: int = 10, kind: Any = "classification") -> Task:
+    return Task(classes, 3, 8, 8, (0.5,) * 3, (0.25,) * 3, kind=kind)
+
+
+def batch() -> Batch:
+    draw = torch.Generator().manual_seed(0)
+    student_BK, teacher_BK = (torch.randn(6, 5, generator=draw) for _ in range(2))
+    return Batch(Seen(student_BK), Seen(teacher_BK), torch.tensor([0, 1, 2, 3, 4, 0]), torch.arange(6))
+
+
+def value(**fields: Any) -> float:
+    return objective(DistillSpec(**fields)).value(batch(), {}).item()
+
+
+def test_a_method_alone_has_its_published_weights() -> None:
+    found = objective(DistillSpec(method="kd"))
+    assert found.describe() == {"labels": 0.1, "losses": {"kd": {"weight": 0.9, "temperature": 4.0}}}
+    assert objective(DistillSpec(method="none")).reads == frozenset()
+
+
+def test_a_sum_is_the_sum_of_its_parts() -> None:
+    labels = value(method="none")
+    kd = value(losses={"kd": {"weight": 1, "temperature": 2}}, labels=0)
+    dist = value(losses={"dist": {"weight": 1}}, labels=0)
+    both = value(losses={"kd": {"weight": 3, "temperature": 2}, "dist": {"weight": 0.5}})
+    assert both == pytest.approx(labels + 3 * kd + 0.5 * dist, rel=1e-5)
+
+
+def test_alpha_and_temperature_are_short_for_kds_settings() -> None:
+    assert value(method="kd", alpha=0.3, temperature=2) == pytest.approx(
+        value(losses={"kd": {"weight": 0.3, "temperature": 2}}, labels=0.7)
+    )
+    assert value(method="kd") == value(method="kd", alpha=0.9, temperature=4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "said"),
+    [
+        ({"method": "dkd", "alpha": 0.5}, "distill.alpha", "weigh dkd by losses"),
+        ({"method": "at", "temperature": 2}, "distill.temperature", "at has no temperature"),
+        ({"losses": {"kd": {"temprature": 2}}}, "distill.losses.kd.temprature", "settings of kd: temperature"),
+        ({"losses": {"kd": {"temperature": -1}}}, "distill.losses.kd.temperature", "greater than or equal"),
+    ],
+)
+def test_settings_a_loss_does_not_have_are_refused_by_name(fields: Any, field: str, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said) as caught:
+        objective(DistillSpec(**fields))
+    assert caught.value.field == field
+
+
+def test_an_unknown_loss_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"did you mean .*kd") as caught:
+        objective(DistillSpec(losses={"kdd": {}}))
+    assert caught.value.field == "distill.losses.kdd"
+
+
+@pytest.mark.parametrize("name", ["dkd", "dist", "kd_std"])
+def test_with_two_classes_what_compares_classes_is_refused_with_the_reason_and_what_to_take(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"2 classes.*kd") as caught:
+        check_method(DistillSpec(method=name), task(2))
+    assert caught.value.field == "distill.method"
+    check_method(DistillSpec(method=name), task(3))
+
+
+def test_a_loss_for_another_kind_of_task_is_refused_with_those_that_fit() -> None:
+    with pytest.raises(InvalidRequest, match=r"kd is not defined for multilabel tasks; take one of .*mld"):
+        check_method(DistillSpec(method="kd"), task(kind="multilabel"))
+    with pytest.raises(InvalidRequest, match=r"mld is not defined for classification tasks"):
+        check_method(DistillSpec(losses={"mld": {}}), task())
+
+
+@pytest.mark.parametrize("kind", [task(2), task(3), task(100), task(20, "multilabel")])
+def test_auto_chooses_what_the_task_allows_and_says_why(kind: Task) -> None:
+    chosen = settle(DistillSpec(method="auto"), kind)
+    assert chosen.why
+    check_method(chosen.spec, kind)
+    assert losses.get(chosen.spec.method).reads == {"logits"}
+    assert settle(DistillSpec(method="dkd"), kind).why is None
+
+
+def test_auto_is_left_open_until_the_task_is_known() -> None:
+    check_method(DistillSpec(method="auto"))
+    assert settle(DistillSpec(method="auto")).spec.method == "auto"

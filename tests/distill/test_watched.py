@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+import archsearch.models  # noqa: F401  (registers with timm)
+from archsearch.distill.watched import Watched, comparable
+from archsearch.errors import InvalidRequest
+
+NETWORKS = {
+    "cifar_resnet": ({}, 32, 3),
+    "resnet18": ({}, 64, 3),
+    "convnext_atto": ({}, 64, 3),
+    "mobilenetv3_small_050": ({}, 64, 3),
+    "vit_tiny_patch16_224": ({"img_size": 64, "depth": 4}, 64, 3),
+    "deit_tiny_distilled_patch16_224": ({"img_size": 64, "depth": 4}, 64, 3),
+    "swin_tiny_patch4_window7_224": ({"img_size": 64, "window_size": 2, "depths": (1, 1, 1, 1)}, 64, 3),
+    "regnetx_002": ({}, 64, 3),
+}
+
+
+def network(name: str, classes: int = 7) -> tuple[torch.nn.Module, torch.Tensor]:
+    args, size, channels = NETWORKS[name]
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=classes, **args).eval()
+    return model, torch.randn(2, channels, size, size)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stages_come_as_maps_of_the_width_the_network_names(name: str) -> None:
+    model, x_BCHW = network(name)
+    stages, _ = comparable(model, model)
+    watched = Watched(model, stages, {"logits", "stages", "embedding", "head"})
+    seen = watched.seen(model(x_BCHW))
+    widths = {stage["module"]: stage["num_chs"] for stage in model.feature_info}
+    assert [m.shape[1] for m in seen.maps] == [widths[stage] for stage in stages]
+    assert all(m.ndim == 4 and m.shape[0] == 2 and m.shape[2] == m.shape[3] > 0 for m in seen.maps)
+    assert seen.weight_KD is not None
+    assert seen.embedding_BD is not None
+    assert seen.embedding_BD.shape == (2, seen.weight_KD.shape[1])
+    assert not watched.kept, "nothing is held on to"
+    watched.close()
+    model(x_BCHW)
+    assert not watched.kept
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_goes_on_from_the_map_it_showed_to_the_logits_it_gave(name: str) -> None:
+    model, x_BCHW = network(name)
+    stages, _ = comparable(model, model)
+    watched = Watched(model, stages, {"logits", "stages", "tail"})
+    with torch.no_grad():
+        logits_BK = model(x_BCHW)
+    seen = watched.seen(logits_BK)
+    for i, map_BCHW in enumerate(seen.maps):
+        torch.testing.assert_close(watched.tail(x_BCHW, i, map_BCHW), logits_BK, rtol=1e-4, atol=1e-5)
+        replaced_BCHW = torch.randn_like(map_BCHW).requires_grad_()
+        other_BK = watched.tail(x_BCHW, i, replaced_BCHW)
+        # Where a class token answers, the last block's other tokens are not listened to any more.
+        heard = not (watched.prefix_tokens and i + 1 == len(seen.maps))
+        assert torch.equal(other_BK, logits_BK) is not heard
+        (gradient_BCHW,) = torch.autograd.grad(other_BK.square().sum(), replaced_BCHW)
+        assert bool(gradient_BCHW.any()) is heard, "gradients flow through the teacher's layers to the map"
+    watched.close()
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "expected"),
+    [
+        ("cifar_resnet", "cifar_resnet", (["layer1", "layer2", "layer3"], ["layer1", "layer2", "layer3"])),
+        (
+            "vit_tiny_patch16_224",
+            "convnext_atto",
+            ([f"blocks.{i}" for i in range(4)], [f"stages.{i}" for i in range(4)]),
+        ),
+        (
+            "cifar_resnet",
+            "vit_tiny_patch16_224",
+            (["layer1", "layer2", "layer3"], ["blocks.0", "blocks.2", "blocks.3"]),
+        ),
+    ],
+)
+def test_stages_of_two_families_meet_at_equal_shares_of_their_depth(
+    student: str, teacher: str, expected: tuple[list[str], list[str]]
+) -> None:
+    found = comparable(network(student)[0], network(teacher)[0])
+    assert found == tuple(map(tuple, expected))
+
+
+def test_a_network_without_named_stages_is_refused_with_what_to_take_instead() -> None:
+    with pytest.raises(InvalidRequest, match=r"the student's network names no stages.*take one that compares logits"):
+        comparable(torch.nn.Linear(1, 1), network("resnet18")[0])
