@@ -233,3 +233,15 @@ class ProxyAnswer(BaseModel):
     unit: str
     source: str
     default_weight: float
+
+
+class LossAnswer(BaseModel):
+    name: str
+    doc: str
+    needs_teacher: bool
+    reads: list[str]
+    tasks: list[str]
+    weight: float
+    labels: float
+    settings: dict[str, Any]
+    source: str

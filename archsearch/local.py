@@ -53,6 +53,9 @@ def run(
     if request.kind != "distill":
         result["search"] = ledger.once("search", lambda: _timed(lambda: story.find(teller)))
         chosen = result["search"]["winner"]
+    if request.verify is not None:
+        result["verify"] = ledger.once("verify", lambda: story.check(teller, result["search"]))
+        chosen = result["verify"]["winner"]
     student = teller.student(chosen["space"], chosen["architecture"])
     if request.kind != "search":
         distilled = _timed(lambda: story.distil(teller, student, out))

@@ -13,7 +13,7 @@ from archsearch.proxies.score import DEFAULT
 from archsearch.request import Architecture
 from archsearch.spaces import Space, spaces
 
-from ..schemas import MemberAnswer, ParameterAnswer, ProxyAnswer, SpaceAnswer
+from ..schemas import LossAnswer, MemberAnswer, ParameterAnswer, ProxyAnswer, SpaceAnswer
 
 router = APIRouter(tags=["catalogue"])
 Size = Annotated[int, Query(ge=4, le=512, description="Height and width in pixels.")]
@@ -51,10 +51,20 @@ def list_proxies() -> list[ProxyAnswer]:
 
 
 @router.get("/losses")
-def list_losses() -> list[dict[str, str | bool]]:
-    """Distillation methods."""
+def list_losses() -> list[LossAnswer]:
+    """Distillation losses: what each reads, its published weights, and its own settings with their defaults."""
     return [
-        {"name": loss.name, "doc": loss.doc, "needs_teacher": loss.needs_teacher, "source": loss.source}
+        LossAnswer(
+            name=loss.name,
+            doc=loss.doc,
+            needs_teacher=loss.needs_teacher,
+            reads=sorted(loss.reads),
+            tasks=sorted(loss.tasks),
+            weight=loss.weight,
+            labels=loss.labels,
+            settings=loss.settings().model_dump(),
+            source=loss.source,
+        )
         for loss in losses
     ]
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from archsearch.cli.display import count
 from archsearch.data.task import Task
+from archsearch.distill.loss import losses as all_losses
 from archsearch.proxies import proxies as all_proxies
 from archsearch.proxies.score import DEFAULT
 from archsearch.spaces import choose
@@ -109,4 +110,38 @@ def proxies(as_json: bool) -> None:
     Console().print(table)
 
 
-commands = (spaces, proxies)
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def losses(as_json: bool) -> None:
+    """List the distillation losses: what each reads, its published weights and its own settings."""
+    rows: list[dict[str, Any]] = [
+        {
+            "name": loss.name,
+            "doc": loss.doc,
+            "reads": sorted(loss.reads),
+            "tasks": sorted(loss.tasks),
+            "weight": loss.weight,
+            "labels": loss.labels,
+            "settings": loss.settings().model_dump(),
+            "source": loss.source,
+        }
+        for loss in all_losses
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(title="Distillation losses")
+    for column in ("loss", "weight + labels", "what it says", "reads", "settings", "source"):
+        table.add_column(column)
+    for row in rows:
+        settings = ", ".join(f"{name}={_short(value)}" for name, value in row["settings"].items())
+        weights = f"{row['weight']:g} + {row['labels']:g}"
+        table.add_row(row["name"], weights, row["doc"], ", ".join(row["reads"]) or "nothing", settings, row["source"])
+    Console().print(table)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+commands = (spaces, proxies, losses)

@@ -82,11 +82,17 @@ def details(report: dict[str, Any]) -> str:
         parts.append(f"{report['scored']}/{report['candidates']} scored")
         if report.get("best_score") is not None:
             parts.append(f"best {report['best_score']:.2f} ({count(report['best_params'])} params)")
+    if "round" in report:
+        parts.append(f"round {report['round']}/{report['rounds']}, {report['contenders']} contenders")
+    if report.get("trainings", 1) > 1:
+        parts.append("without teacher" if report["training"] == "baseline" else f"seed {report['seed']}")
     if "epoch" in report:
         parts.append(f"epoch {report['epoch']}/{report['epochs']}")
         parts.append(f"loss {report['loss']:.3f}")
         if report.get("selection_acc") is not None:
             parts.append(f"selection {report['selection_acc']:.1f} %")
+        if report.get("retries"):
+            parts.append(f"taken back {report['retries']}×")
     if report.get("eta_s"):
         parts.append(f"ETA {duration(report['eta_s'])}")
     return "  ".join(parts)
@@ -119,6 +125,32 @@ def show_front(front: Sequence[Mapping[str, Any]], against: str, winner: int | N
             style="bold green" if member["number"] == winner else None,
         )
     console.print(table)
+
+
+def show_verified(verified: Mapping[str, Any]) -> None:
+    """A table of the candidates that were distilled briefly, best first, with the rank their score had given them."""
+    plan = verified["rounds"]
+    epochs = ", ".join(f"{one['contenders']} for {one['epochs']} epochs" for one in plan)
+    table = Table(title=f"Verified by brief distillation: {epochs}, {duration(verified['training_s'])} in all")
+    table.add_column("rank", justify="right")
+    table.add_column("by score", justify="right")
+    table.add_column("number", justify="right")
+    table.add_column("network", overflow="fold", min_width=18)
+    for one in plan:
+        table.add_column(f"% after {one['epochs']}", justify="right")
+    for candidate in verified["candidates"]:
+        (accs,) = (value for name, value in candidate.items() if name.startswith("selection_"))
+        shown = [*("failed" if acc is None else f"{acc:.1f}" for acc in accs), *[""] * (len(plan) - len(accs))]
+        architecture = " ".join(f"{name}={value}" for name, value in candidate["architecture"].items())
+        table.add_row(
+            str(candidate["rank"]),
+            str(candidate["rank_by_score"]),
+            str(candidate["number"]),
+            f"{candidate['space']} {architecture}",
+            *shown,
+            style="bold green" if candidate["rank"] == 1 else None,
+        )
+    Console().print(table)
 
 
 def cost_text(member: Mapping[str, Any], name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from archsearch.cli.display import Display, count, show_front
+from archsearch.cli.display import Display, count, show_front, show_verified
 from archsearch.cli.inputs import build_request, data_of, json_of, request_options, settings_of
 
 out_option = click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path), required=True,
@@ -37,6 +37,8 @@ def search(out: Path, as_json: bool, **flags: Any) -> None:
         click.echo(f"        {vote:+8.3f} from {name}")
     if found["traded"] != "params" or len(found["front"]) > 1:
         show_front(found["front"], found["traded"], best["number"])
+    if "verify" in result:
+        show_verified(result["verify"])
 
 
 @click.command()
@@ -49,8 +51,17 @@ def distill(out: Path, as_json: bool, **flags: Any) -> None:
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
+    if "verify" in result:
+        show_verified(result["verify"])
     student, teacher = result["student"], result["teacher"]
-    click.echo(f"student {student['test_acc']:.2f} %, teacher {teacher['test_acc']:.2f} % on the test split")
+    judged = "test_acc" if "test_acc" in student else "test_map"
+    what = "test split" if judged == "test_acc" else "test split (mAP)"
+    click.echo(f"student {student[judged]:.2f} %, teacher {teacher[judged]:.2f} % on the {what}")
+    if student.get("why"):
+        click.echo(f"method {student['method']}: {student['why']}")
+    if len(student["seeds"]) > 1:
+        seeds = ", ".join(f"{acc:.2f}" for acc in student["seeds"].values())
+        click.echo(f"seeds on the selection split: {seeds} %; the best is the student")
     click.echo(f"{count(student['params'])} parameters, {student['params'] / teacher['params']:.1%} of the teacher's")
     click.echo(f"in {out}")
 

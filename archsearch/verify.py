@@ -1,0 +1,208 @@
+"""Verification: the best of a search are really distilled, briefly, before one of them is distilled in full.
+
+No zero-cost score knows everything, least of all between families. Successive halving (Jamieson and Talwalkar 2016)
+gives every contender a few epochs, the better half twice as many, and so on; the last one standing on the held-out
+split is the winner. All contenders see the same images in the same views, so the teacher answers once for all of them
+and later rounds find the answers of earlier ones.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsearch.data.metrics import metric
+from archsearch.data.task import Dataset
+from archsearch.distill.train import logits, train
+from archsearch.errors import SearchError, TrainingError
+from archsearch.request import DistillSpec, VerifySpec
+from archsearch.search import Trial
+from archsearch.search.trial import key
+from archsearch.spaces import Space
+from archsearch.teachers import Teacher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Report = dict[str, Any]
+
+# What a short training of many has no use for.
+_BRIEF = {"seeds": 1, "baseline": False, "ema": None, "devices": 1}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A candidate under verification, and its accuracy after each round it was in (None where training failed)."""
+
+    trial: Trial
+    rounds: tuple[float | None, ...] = ()
+
+    @property
+    def standing(self) -> tuple[int, float, float]:
+        """What contenders are ordered by: rounds survived, accuracy in the last of them, score."""
+        last = self.rounds[-1] if self.rounds else None
+        return len(self.rounds), -1.0 if last is None else last, self.trial.score or 0.0
+
+
+def contenders(trials: Sequence[Trial], count: int) -> list[Trial]:
+    """The `count` most promising: the best of each space first, since scores compare best within one, then by score."""
+    distinct: dict[str, Trial] = {}
+    for trial in sorted((t for t in trials if t.score is not None), key=lambda t: (-len(t.rungs), -(t.score or 0.0))):
+        distinct.setdefault(key(trial.space, trial.architecture), trial)
+    ranked = list(distinct.values())
+    best = {trial.space: trial for trial in reversed(ranked)}
+    rest = [trial for trial in ranked if trial is not best[trial.space]]
+    chosen = (sorted(best.values(), key=lambda t: -(t.score or 0.0)) + rest)[:count]
+    return sorted(chosen, key=lambda t: (-(t.score or 0.0), t.number))
+
+
+def rounds(spec: VerifySpec, count: int) -> list[tuple[int, int]]:
+    """(contenders, epochs) of every round: halves of the contenders at twice the epochs, until one is left."""
+    found, epochs = [], spec.epochs
+    while count > 1:
+        found.append((count, epochs))
+        count, epochs = -(-count // 2), 2 * epochs
+    return found
+
+
+def verify(
+    spec: VerifySpec,
+    distill: DistillSpec,
+    trials: Sequence[Trial],
+    spaces: Mapping[str, Space],
+    teacher: Teacher,
+    dataset: Dataset,
+    *,
+    folder: Path,
+    cache: Path | None,
+    report: Callable[[Report], None],
+) -> Report:
+    """Distil contenders in rounds and say who won, what it cost, and how the ranks changed.
+
+    Args:
+        trials: The contenders, as `contenders` chooses them.
+        folder: Where rounds that are over and trainings under way are kept, so that a crash loses none of them.
+        report: Told where the verification stands.
+
+    Raises:
+        SearchError: None of the contenders could be trained.
+    """
+    started = time.monotonic()
+    kept = _Kept(folder / "verify.json")
+    field = [Contender(trial) for trial in trials]
+    plan = rounds(spec, len(field))
+    whole, done = sum(count * epochs for count, epochs in plan), 0
+    for number, (count, epochs) in enumerate(plan, 1):
+        standing = sorted(field, key=lambda c: c.standing, reverse=True)
+        for contender in standing[:count]:
+            name = f"{contender.trial.number}-{epochs}"
+            if name not in kept.values:
+                where = {"round": number, "rounds": len(plan), "contenders": count}
+
+                def seen(share: float, done: int = done, epochs: int = epochs, where: Report = where) -> None:
+                    progress = (done + share * epochs) / whole
+                    eta_s = (time.monotonic() - started) / max(progress, 1e-9) * (1 - progress)
+                    report({"phase": "verifying", **where, "progress": progress, "eta_s": eta_s})
+
+                brief = distill.model_copy(update={**_BRIEF, "epochs": epochs})
+                space = spaces[contender.trial.space]
+                path = folder / f"{name}.safetensors"
+                kept.add(name, _distil(contender.trial, space, brief, teacher, dataset, path, cache, seen))
+            done += epochs
+            field[field.index(contender)] = Contender(contender.trial, (*contender.rounds, kept.values[name]["acc"]))
+    return _summary(field, plan, kept, time.monotonic() - started, metric(dataset.task).key)
+
+
+def _distil(
+    trial: Trial,
+    space: Space,
+    spec: DistillSpec,
+    teacher: Teacher,
+    dataset: Dataset,
+    path: Path,
+    cache: Path | None,
+    seen: Callable[[float], None],
+) -> dict[str, Any]:
+    """One brief training: its accuracy on the selection split, and what it took."""
+    import torch
+
+    task, started = dataset.task, time.monotonic()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        model = space.build(trial.architecture, task)
+    kept: dict[str, Any] = {"checkpoint_path": path, "cache": cache}
+    try:
+        for progress in train(model, dataset, spec, teacher=teacher, optimizer=space.optimizer, **kept):
+            seen(progress.step / progress.steps)
+    except TrainingError as error:
+        return {"acc": None, "reason": str(error), "seconds": time.monotonic() - started}
+    acc = metric(task).measure(lambda x: logits(model, task, x), dataset.selection)
+    path.unlink(missing_ok=True)
+    return {"acc": acc, "seconds": time.monotonic() - started, "cached": progress.cached}
+
+
+class _Kept:
+    """Trainings that are over, by candidate and epochs, as a file that is whole at any time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def add(self, name: str, value: dict[str, Any]) -> None:
+        self.values[name] = value
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.values))
+        partial.replace(self.path)
+
+
+def _summary(
+    field: Sequence[Contender], plan: Sequence[tuple[int, int]], kept: _Kept, elapsed_s: float, judged: str
+) -> Report:
+    ranked = sorted(field, key=lambda c: c.standing, reverse=True)
+    if ranked[0].rounds and ranked[0].rounds[-1] is None:
+        reasons = {str(value.get("reason")) for value in kept.values.values()}
+        raise SearchError(f"none of {len(field)} contenders could be trained: {'; '.join(sorted(reasons))}")
+    by_score = [contender.trial.number for contender in field]
+    candidates = [
+        {
+            "number": contender.trial.number,
+            "space": contender.trial.space,
+            "architecture": dict(contender.trial.architecture),
+            "score": contender.trial.score,
+            "params": contender.trial.cost.params,
+            "macs": contender.trial.cost.macs,
+            f"selection_{judged}": list(contender.rounds),
+            "rank": rank,
+            "rank_by_score": 1 + by_score.index(contender.trial.number),
+        }
+        for rank, contender in enumerate(ranked, 1)
+    ]
+    return {
+        "winner": {
+            name: candidates[0][name] for name in ("number", "space", "architecture", "score", "params", "macs")
+        },
+        "changed": candidates[0]["rank_by_score"] != 1,
+        "rank_correlation": _kendall(field),
+        "rounds": [{"contenders": count, "epochs": epochs} for count, epochs in plan],
+        "epochs_trained": sum(count * epochs for count, epochs in plan),
+        "training_s": sum(value["seconds"] for value in kept.values.values()),
+        "elapsed_s": elapsed_s,
+        "candidates": candidates,
+    }
+
+
+def _kendall(field: Sequence[Contender]) -> float | None:
+    """Kendall's τ between score and accuracy after the first round; None below three contenders that trained."""
+    pairs = [(c.trial.score or 0.0, c.rounds[0]) for c in field if c.rounds and c.rounds[0] is not None]
+    if len(pairs) < 3:
+        return None
+    from scipy.stats import kendalltau
+
+    scores, accs = zip(*pairs, strict=True)
+    tau = float(kendalltau(scores, accs).statistic)
+    return tau if tau == tau else None

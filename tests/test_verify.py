@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archsearch.data import Dataset
+from archsearch.errors import SearchError
+from archsearch.request import DistillSpec, VerifySpec
+from archsearch.search import Trial
+from archsearch.spaces import Cost, spaces
+from archsearch.teachers import Teacher
+from archsearch.verify import contenders, rounds, verify
+
+DISTILL = DistillSpec(epochs=40, batch_size=64, lr=0.2, seeds=3, ema=0.99)
+
+
+def trial(number: int, score: float | None, space: str = "resnet_cifar", depth: int = 1, width: int = 8) -> Trial:
+    widths = {"width1": width, "width2": width, "width3": 2 * width}
+    architecture = {f"depth{i}": depth for i in (1, 2, 3)} | widths
+    state: Any = "failed" if score is None else "scored"
+    cost = Cost(1000 * width, 1000, 4000, None, None)
+    return Trial(number, space, architecture, cost, state, score, {}, {}, None, 0.1, () if score is None else (score,))
+
+
+def test_contenders_are_the_best_of_every_space_and_then_the_best_by_score() -> None:
+    trials = [
+        trial(0, 5.0, "a"),
+        trial(1, 9.0, "a", width=16),
+        trial(2, 8.0, "a", width=24),
+        trial(3, 1.0, "b"),
+        trial(4, 9.0, "a", width=16),  # the same network again
+        trial(5, None, "c"),
+        trial(6, 7.0, "a", width=32),
+    ]
+    assert [t.number for t in contenders(trials, 3)] == [1, 2, 3]
+    assert [t.number for t in contenders(trials, 2)] == [1, 3]
+    assert [t.number for t in contenders(trials, 99)] == [1, 2, 6, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(8, [(8, 4), (4, 8), (2, 16)]), (5, [(5, 4), (3, 8), (2, 16)]), (2, [(2, 4)]), (1, [])],
+)
+def test_each_round_keeps_half_and_trains_them_twice_as_long(count: int, expected: list[tuple[int, int]]) -> None:
+    assert rounds(VerifySpec(epochs=4), count) == expected
+
+
+def run(teacher: Teacher, dataset: Dataset, trials: list[Trial], folder: Path, reports: list[Any]) -> dict[str, Any]:
+    return verify(
+        VerifySpec(candidates=3, epochs=2),
+        DISTILL,
+        trials,
+        {space.name: space for space in spaces},
+        teacher,
+        dataset,
+        folder=folder / "verify",
+        cache=folder / "cache",
+        report=reports.append,
+    )
+
+
+def test_the_network_that_really_learns_wins_whatever_the_scores_said(
+    few_digits: Dataset, teacher: Teacher, tmp_path: Path
+) -> None:
+    """The score prefers eight channels to sixteen and forty; a few epochs of training know better."""
+    trials = [trial(0, 9.0), trial(1, 8.0, width=16), trial(2, 7.0, width=40)]
+    reports: list[Any] = []
+    found = run(teacher, few_digits, trials, tmp_path, reports)
+    assert found["winner"]["number"] != 0
+    assert found["changed"]
+    assert found["rank_correlation"] < 0
+    assert found["rounds"] == [{"contenders": 3, "epochs": 2}, {"contenders": 2, "epochs": 4}]
+    assert found["epochs_trained"] == 3 * 2 + 2 * 4
+    ranked = found["candidates"]
+    assert [candidate["rank"] for candidate in ranked] == [1, 2, 3]
+    assert [len(candidate["selection_acc"]) for candidate in ranked] == [2, 2, 1]
+    assert ranked[0]["selection_acc"][1] >= ranked[1]["selection_acc"][1]
+    assert {candidate["number"]: candidate["rank_by_score"] for candidate in ranked} == {0: 1, 1: 2, 2: 3}
+    assert [report["progress"] for report in reports] == sorted(report["progress"] for report in reports)
+    assert reports[-1]["progress"] == pytest.approx(1)
+    assert {report["phase"] for report in reports} == {"verifying"}
+
+
+def test_what_was_trained_is_not_trained_again(few_digits: Dataset, teacher: Teacher, tmp_path: Path) -> None:
+    trials = [trial(0, 9.0), trial(1, 8.0, width=16)]
+    first = run(teacher, few_digits, trials, tmp_path, [])
+    reports: list[Any] = []
+    second = run(teacher, few_digits, trials, tmp_path, reports)
+    assert reports == []
+    assert second["candidates"] == first["candidates"]
+    assert second["training_s"] == first["training_s"]
+    assert second["elapsed_s"] < first["elapsed_s"]
+    assert [path.name for path in (tmp_path / "verify").iterdir()] == ["verify.json"]
+
+
+def test_contenders_of_the_same_round_share_the_teachers_answers(
+    few_digits: Dataset, teacher: Teacher, tmp_path: Path
+) -> None:
+    asked = 0
+
+    def count(_module: Any, inputs: Any) -> None:
+        nonlocal asked
+        asked += len(inputs[0])
+
+    hook = teacher.model.register_forward_pre_hook(count)
+    run(teacher, few_digits, [trial(0, 9.0), trial(1, 8.0, width=16), trial(2, 7.0, width=24)], tmp_path, [])
+    hook.remove()
+    assert asked < 4 * 256, "five trainings of two and four epochs, whose first two see the same views"
+
+
+def test_contenders_that_cannot_be_trained_are_told_why(few_digits: Dataset, teacher: Teacher, tmp_path: Path) -> None:
+    ruinous = DISTILL.model_copy(update={"lr": 1e30, "optimizer": "sgd"})
+    with pytest.raises(SearchError, match=r"none of 2 contenders could be trained: .*lower distill.lr"):
+        verify(
+            VerifySpec(candidates=2, epochs=2),
+            ruinous,
+            [trial(0, 9.0), trial(1, 8.0, width=16)],
+            {space.name: space for space in spaces},
+            teacher,
+            few_digits,
+            folder=tmp_path,
+            cache=None,
+            report=lambda report: None,
+        )
