@@ -161,7 +161,9 @@ class UploadAnswer(Answer):
 
 class DatasetBody(Spec):
     upload: Id
-    format: Literal["npz", "image_folder"] = Field(description="npz arrays, or a zip of class folders.")
+    format: Literal["npz", "image_folder"] = Field(
+        description="npz arrays, or a zip of class folders or of images with a labels.csv."
+    )
     name: str | None = Field(None, max_length=200)
     image_size: int | None = Field(None, ge=4, le=512, description="For image_folder: pixels all images become.")
 
@@ -195,7 +197,7 @@ class TeacherAnswer(Answer):
     in_chans: int | None
     params: int | None
     macs: int | None
-    selection_acc: float | None
+    selection_acc: float | None = Field(description="Accuracy in percent on the selection split; mAP with many labels.")
     error: dict[str, Any] | None
     created_at: datetime
 

@@ -84,6 +84,9 @@ def run_job(place: Workplace, job_id: str) -> None:
         if kind != "distill":
             result["search"] = step("search", run.find)
             chosen = result["search"]["winner"]
+        if run.request.verify is not None:
+            result["verify"] = step("verify", run.verify, result["search"])
+            chosen = result["verify"]["winner"]
         if kind != "search":
             result["student"] = step("distill", run.distil, chosen["space"], chosen["architecture"])
         run.succeed(step("export", run.finish, chosen["space"], chosen["architecture"], result))
@@ -203,6 +206,9 @@ class _Run:
     def find(self) -> dict[str, Any]:
         return {**story.find(self.story), "seconds": self._seconds("searching")}
 
+    def verify(self, found: dict[str, Any]) -> dict[str, Any]:
+        return story.check(self.story, found)
+
     def distil(self, space: str, architecture: Architecture) -> dict[str, Any]:
         folder = self.folder / "attempts" / str(self.attempt) / "student"
         shutil.rmtree(folder, ignore_errors=True)
@@ -243,7 +249,8 @@ class _Run:
     def succeed(self, result: dict[str, Any]) -> None:
         with self._writing() as (session, _):
             self.close(session, "succeeded", result=result)
-        (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        for done in ("checkpoints", "baseline", "verify"):
+            shutil.rmtree(self.folder / done, ignore_errors=True)
 
     @contextmanager
     def outcome(self) -> Iterator[None]:
@@ -294,7 +301,7 @@ class _Run:
     def _note(self, session: Session, job: Job, report: dict[str, Any]) -> None:
         phase, progress = report["phase"], report.get("progress")
         job.phase, job.eta_s = phase, report.get("eta_s")
-        overall = _overall(self.request.kind, phase, progress or 0.0)
+        overall = _overall(self.request, phase, progress or 0.0)
         if overall > job.progress:
             job.progress, job.strikes = overall, 0
         new_phase = phase != self.reported_phase
@@ -334,14 +341,22 @@ class _Run:
 
 
 # Shares of a job's progress bar: distillation is nearly all of the time.
-_SPANS = {"validating": (0.0, 0.02), "searching": (0.02, 0.3), "distilling": (0.3, 0.98), "exporting": (0.98, 1.0)}
+_SPANS = {
+    "validating": (0.0, 0.02),
+    "searching": (0.02, 0.3),
+    "verifying": (0.3, 0.5),
+    "distilling": (0.3, 0.98),
+    "exporting": (0.98, 1.0),
+}
 
 
-def _overall(kind: str, phase: str, progress: float) -> float:
+def _overall(request: JobRequest, phase: str, progress: float) -> float:
     low, high = _SPANS[phase]
-    if kind == "distill" and phase == "distilling":
+    if phase == "distilling" and request.kind == "distill":
         low = 0.02
-    if kind == "search" and phase == "searching":
+    if phase == "distilling" and request.verify is not None:
+        low = 0.5
+    if request.kind == "search" and phase == ("searching" if request.verify is None else "verifying"):
         high = 0.98
     return low + (high - low) * progress
 

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +164,12 @@ def train_teacher(
         spec: Fields of a `DistillSpec`; the method is `none`.
 
     Returns:
-        `selection_acc` and `test_acc` in percent, `params`, `sha256` and `seconds`.
+        `selection_acc` and `test_acc` (`_map` with many labels) in percent, `params`, `sha256` and `seconds`.
     """
     import torch
     from pydantic import TypeAdapter, ValidationError
 
-    from archsearch.data.metrics import accuracy
+    from archsearch.data.metrics import metric
     from archsearch.distill.train import logits, train
     from archsearch.request import DataSpec, DistillSpec, first_error
     from archsearch.teachers import build, fingerprint
@@ -188,9 +189,10 @@ def train_teacher(
             listener({"phase": "training", **asdict(progress), "progress": progress.step / progress.steps})
     export.save_student(teacher, task, out)
     shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    judge, answers = metric(task), partial(logits, teacher, task)
     return {
-        "selection_acc": accuracy(lambda x: logits(teacher, task, x), dataset.selection),
-        "test_acc": accuracy(lambda x: logits(teacher, task, x), dataset.test),
+        f"selection_{judge.key}": judge.measure(answers, dataset.selection),
+        f"test_{judge.key}": judge.measure(answers, dataset.test),
         "params": sum(weight.numel() for weight in teacher.parameters()),
         "sha256": fingerprint(teacher),
         "seconds": time.monotonic() - started,

@@ -10,15 +10,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from archsearch import choice, export
-from archsearch.data.metrics import accuracy
+from archsearch import choice, evaluate, export, verify
+from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset, Task
-from archsearch.distill.loss import losses
-from archsearch.distill.train import check_distill, logits, train
+from archsearch.distill.method import check_method, settle
+from archsearch.distill.objective import objective
+from archsearch.distill.together import train_together
+from archsearch.distill.train import check_distill, device_of, logits, train
 from archsearch.errors import InvalidRequest, SearchError
 from archsearch.hardware import (
     Limits,
@@ -30,7 +32,7 @@ from archsearch.hardware import (
     require_possible,
 )
 from archsearch.hardware.profile import Profile
-from archsearch.request import Architecture, JobRequest
+from archsearch.request import Architecture, DistillSpec, JobRequest
 from archsearch.search import Trial, check_search, prepare, search, winner
 from archsearch.spaces import Cost, Space, check_name, choose, spaces
 from archsearch.teachers import Teacher, check_teacher
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 Report = dict[str, Any]
+
+# What makes of a distillation the training it has to beat.
+WITHOUT_TEACHER = {"method": "none", "losses": None, "labels": None, "temperature": None, "alpha": None}
 
 # Members of a space counted on the meta device before a limit on activations is called impossible.
 _COUNTED = 60
@@ -124,7 +129,7 @@ def validate(story: Story) -> Report:
     return {
         "name": story.teacher.name,
         "sha256": story.teacher.sha256,
-        "selection_acc": measured,
+        f"selection_{metric(story.dataset.task).key}": measured,
         "params": cost.params,
         "macs": cost.macs,
     }
@@ -158,7 +163,7 @@ def check_request(request: JobRequest, dataset: Dataset | Any) -> None:
     check_names(request)
     images = len(dataset.train)
     if request.kind != "search":
-        check_distill(request.distill, images)
+        check_distill(request.distill, dataset)
     if request.student is not None:
         named = request.student
         if named.space is not None and named.architecture is not None and named.space != "teacher":
@@ -175,7 +180,7 @@ def check_request(request: JobRequest, dataset: Dataset | Any) -> None:
 
 def check_names(request: JobRequest) -> None:
     """Raise UnknownName for a space, voter or method nobody registered; needs no data."""
-    losses.get(request.distill.method, field="distill.method")
+    check_method(request.distill)
     if request.student is not None:
         if request.student.space is not None:
             check_name(request.student.space, field="student.space")
@@ -233,51 +238,122 @@ def find(story: Story) -> Report:
     }
 
 
+def check(story: Story, found: Report) -> Report:
+    """Distil the best of what `find` found briefly; returns the winner among them and how it was told."""
+    request, ledger = story.request, story.ledger
+    assert request.verify is not None
+    trials = ledger.trials()
+    if choice.wants_latency(request):
+        # Those that were timed and hold the limit; the others are promises.
+        timely = {member["number"] for member in found["front"]}
+        trials = [trial for trial in trials if trial.number in timely]
+    return verify.verify(
+        request.verify,
+        request.distill,
+        verify.contenders(trials, request.verify.candidates),
+        {space.name: space for space in story.spaces},
+        story.teacher,
+        story.dataset,
+        folder=ledger.folder / "verify",
+        cache=ledger.cache,
+        report=ledger.report,
+    )
+
+
 def distil(story: Story, student: Student, folder: Path) -> Report:
     """Train one architecture to the end and save it as a folder timm loads.
 
+    Several seeds are trained one after the other, and the best on the selection split is the student; so is, where the
+    request asks for it, the same network without a teacher, for comparison.
+
     Args:
-        folder: Where the student goes; the checkpoint lies in the ledger's folder, so that any attempt finds it.
+        folder: Where the student goes; checkpoints lie in the ledger's folder, so that any attempt finds them.
     """
     spec, task = story.request.distill, story.dataset.task
-    model = _fresh(story, student)
-    last = None
-    for last in train(
+    method = settle(spec, task, student.space.build(student.architecture, task), story.teacher.model)
+    runs = [("student", method.spec.model_copy(update={"seed": spec.seed + i})) for i in range(spec.seeds)]
+    if spec.baseline:
+        runs.append(("baseline", spec.model_copy(update=WITHOUT_TEACHER)))
+    accs: list[float] = []
+    for i, (role, one) in enumerate(runs):
+        model = _train(story, student, one, role, i, len(runs))
+        # The last epoch's, as it is; picking the best epoch would flatter it.
+        accs.append(metric(task).measure(partial(logits, model, task), story.dataset.selection))
+        if role == "baseline":
+            export.save_student(model, task, story.ledger.folder / "baseline")
+        elif accs[-1] == max(accs):
+            export.save_student(model, task, folder)
+    best = max(range(spec.seeds), key=lambda i: accs[i])
+    return {
+        "method": method.spec.method if spec.losses is None else "+".join(spec.losses),
+        "why": method.why,
+        **objective(method.spec, task).describe(),
+        "epochs": spec.epochs,
+        "seed": spec.seed + best,
+        f"selection_{metric(task).key}": accs[best],
+        "seeds": {str(spec.seed + i): accs[i] for i in range(spec.seeds)},
+        "baseline": {f"selection_{metric(task).key}": accs[-1]} if spec.baseline else None,
+    }
+
+
+def _train(story: Story, student: Student, spec: DistillSpec, role: str, number: int, count: int) -> nn.Module:
+    """One of a job's trainings, gone on with where an earlier attempt left it."""
+    model = _fresh(story, student, spec.seed)
+    started = time.monotonic()
+    trained = train if spec.devices == 1 else train_together
+    for last in trained(
         model,
         story.dataset,
         spec,
         teacher=story.teacher,
         optimizer=student.space.optimizer,
-        checkpoint_path=story.ledger.folder / "checkpoint.safetensors",
+        checkpoint_path=story.ledger.folder / "checkpoints" / f"{role}-{spec.seed}.safetensors",
+        cache=story.ledger.cache,
     ):
-        story.ledger.report({"phase": "distilling", **asdict(last), "progress": last.step / last.steps})
-    export.save_student(model, task, folder)
-    return {
-        "method": spec.method,
-        "epochs": spec.epochs,
-        # The last epoch's, as it is; picking the best epoch would flatter it.
-        "selection_acc": accuracy(lambda x: logits(model, task, x), story.dataset.selection),
-    }
+        share = last.step / last.steps
+        eta_s = last.eta_s + (count - number - 1) * (time.monotonic() - started + last.eta_s)
+        report = {"phase": "distilling", **asdict(last), "eta_s": eta_s, "progress": (number + share) / count}
+        story.ledger.report({**report, "training": role, "trainings": count, "seed": spec.seed})
+    return model
 
 
 def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Report:
-    """Load the exported folder as a user would, read the test split once, and write the manifest."""
+    """Load the exported folder as a user would, make every format of it, and read the test split once, for them all."""
+    started = time.monotonic()
     story.ledger.report({"phase": "exporting"})
-    task, dataset = story.dataset.task, story.dataset
-    model = export.load_student(folder)
+    task, dataset, spec = story.dataset.task, story.dataset, story.request.distill
+    test = f"test_{metric(task).key}"
+
+    def tell(what: str, done: int, of: int) -> None:
+        # The formats are half of the work here, and the test split the other half; 1.0 is the job's own end.
+        share = done / of if what == "test" else (done / of) - 1
+        story.ledger.report({"phase": "exporting", "making": what, "progress": 0.5 + 0.49 * share})
+
+    made = export.make_formats(folder, task, dataset.selection, listener=tell)
+    others: dict[str, evaluate.Network] = {evaluate.TEACHER: story.teacher.logits}
+    baseline = so_far.get("baseline")
+    if baseline is not None:
+        without = export.load_student(story.ledger.folder / "baseline")
+        others = {evaluate.NO_TEACHER: evaluate.network(without, task), **others}
+    seen = export.examine(folder, made, dataset, task, others, listener=partial(tell, "test"))
+    if baseline is not None:
+        baseline = {**baseline, test: seen.scores[evaluate.NO_TEACHER]}
     cost = measure(student.space, student.architecture, task)
     measured = {
         **so_far,
-        "test_acc": accuracy(lambda x: logits(model, task, x), dataset.test),
+        test: seen.scores[export.REFERENCE],
+        "baseline": baseline,
         "params": cost.params,
         "macs": cost.macs,
         "architecture": dict(student.architecture),
         "space": student.space.name,
+        "device": device_of(spec),
+        "formats": export.brief(seen.report),
+        "evaluation": {name: evaluate.summary(row) for name, row in seen.rows.items()},
+        "export": {"seconds": time.monotonic() - started},
     }
-    if not student.space.model(student.architecture, task).stock:
-        export.save_portable(model, task, folder)
     teacher = {
-        "test_acc": accuracy(story.teacher.logits, dataset.test),
+        test: seen.scores[evaluate.TEACHER],
         "params": story.teacher_cost.params,
         "macs": story.teacher_cost.macs,
     }
@@ -290,11 +366,11 @@ def describe_data(dataset: Dataset) -> Report:
     return {"sha256": dataset.sha256, "classes": dataset.task.classes, "images": sizes}
 
 
-def _fresh(story: Story, student: Student) -> nn.Module:
+def _fresh(story: Story, student: Student, seed: int) -> nn.Module:
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(story.request.distill.seed)
+        torch.manual_seed(seed)
         return student.space.build(student.architecture, story.dataset.task)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from safetensors.torch import load_file
 
 from archsearch import export
 from archsearch.data import Task
+from archsearch.errors import InvalidRequest
 from archsearch.spaces import TimmModel, spaces
 
 # B batch, C channels, H W space, K classes
@@ -159,9 +162,75 @@ def test_a_packed_student_loads_from_its_zip(gray_task: Task, tmp_path: Path) ->
     assert all(value.equal(again[name]) for name, value in load_file(folder / "model.safetensors").items())
 
 
-def test_every_exported_file_has_a_media_type(gray_task: Task, tmp_path: Path) -> None:
-    export.save_student(student("vit", gray_task), gray_task, tmp_path)
-    export.write_manifest(tmp_path, {}, TimmModel("vit"))
+def test_every_public_file_has_a_media_type_and_its_archive_too() -> None:
+    assert export.MEDIA_TYPES.keys() == {*export.PUBLIC, export.ARCHIVE}
+    # Starlette would add the character set to text, and the header would no longer be what the artifact says.
+    assert export.MEDIA_TYPES[export.CARD] == "text/markdown; charset=utf-8"
+
+
+def test_the_portable_forms_need_none_of_our_code(gray_task: Task, tmp_path: Path) -> None:
     export.save_portable(student("vit", gray_task), gray_task, tmp_path)
-    export.pack(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == export.MEDIA_TYPES.keys()
+    assert {path.name for path in tmp_path.iterdir()} == {"student.pt2", "student.onnx"}
+
+
+def test_a_task_comes_back_from_the_folder(gray_task: Task, tmp_path: Path) -> None:
+    export.save_student(student("vit", gray_task), gray_task, tmp_path / "digits")
+    assert export.load_task(tmp_path / "digits") == gray_task
+    many = replace(gray_task, kind="multilabel")
+    export.save_student(student("vit", many), many, tmp_path / "many")
+    assert export.load_task(tmp_path / "many").kind == "multilabel"
+    assert export.load_student(tmp_path / "many").num_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda config: config.pop("pretrained_cfg"), "not one timm wrote"),
+        (lambda config: config["pretrained_cfg"].update(input_size=[3, 8]), "not one timm wrote"),
+        (lambda config: config["pretrained_cfg"].update(mean=[0.5] * 3), "3 means for 1 channels"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused(gray_task: Task, tmp_path: Path, change: Any, told: str) -> None:
+    export.save_student(student("vit", gray_task), gray_task, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    change(config)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidRequest, match=told):
+        export.load_task(tmp_path)
+
+
+def test_only_public_files_are_packed(gray_task: Task, tmp_path: Path) -> None:
+    export.save_student(student("vit", gray_task), gray_task, tmp_path)
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"not for others")
+    with zipfile.ZipFile(export.pack(tmp_path)) as archive:
+        assert archive.namelist() == ["student/model.safetensors", "student/config.json"]
+
+
+def test_a_manifest_names_every_file_with_its_hash_and_the_machine(gray_task: Task, tmp_path: Path) -> None:
+    export.save_student(student("vit", gray_task), gray_task, tmp_path)
+    story = {
+        "request": {
+            "kind": "distill", "teacher": {"kind": "timm", "name": "resnet18"}, "data": {"kind": "digits"},
+            "search": {"precision": "fp32"}, "distill": {"precision": "fp32", "seed": 3},
+        },
+        "search": {"seconds": 2.0, "candidates_scored": 4, "spaces": ["vit"]},
+        "student": {"seconds": 5.0, "export": {"seconds": 1.0}, "space": "vit", "architecture": {}, "method": "kd"},
+    }  # fmt: skip
+    manifest = json.loads(export.write_manifest(tmp_path, story, TimmModel("vit")).read_text())
+    assert set(manifest["files"]) == {"model.safetensors", "config.json", "README.md"}
+    for name, file in manifest["files"].items():
+        content = (tmp_path / name).read_bytes()
+        assert file == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    assert manifest["seconds"] == {"search": 2.0, "distill": 5.0, "export": 1.0}
+    machine = manifest["machine"]
+    assert (machine["threads"], machine["search_precision"]) == (torch.get_num_threads(), "fp32")
+    assert machine["processor"]
+    # Written again from itself, it says the same: the card has not changed by being read.
+    export.refresh(tmp_path)
+    assert export.read_manifest(tmp_path) == manifest
+
+
+def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(InvalidRequest, match="is damaged"):
+        export.read_manifest(tmp_path)

@@ -13,12 +13,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Lowest first; a room may import its own floor and those below.
 FLOORS = (
-    {"request", "settings", "registry", "errors", "precision"},
+    {"request", "settings", "registry", "errors", "precision", "recipes"},
     {"spaces", "teachers", "models", "data", "kernels"},
     {"evidence"},
     {"proxies", "hardware"},
-    {"search", "distill", "export", "store", "engine"},
-    {"choice"},
+    {"search", "distill", "evaluate", "export", "store", "engine"},
+    {"choice", "verify"},
     {"story"},
     {"jobs", "intake", "local", "client"},
     {"api", "cli", "serve", "worker"},

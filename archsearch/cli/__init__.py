@@ -7,7 +7,7 @@ import sys
 import click
 
 from archsearch import __version__
-from archsearch.cli import catalogue, local, profile, remote, service
+from archsearch.cli import catalogue, evaluate, export, local, profile, remote, service
 from archsearch.errors import ArchsearchError, Cancelled, InvalidRequest, NotFound, ServiceError
 
 EPILOG = """\b
@@ -27,7 +27,10 @@ def app() -> None:
     """
 
 
-for command in (*service.commands, *remote.commands, *local.commands, *catalogue.commands, *profile.commands):
+for command in (
+    *service.commands, *remote.commands, *local.commands, *export.commands, *evaluate.commands, *catalogue.commands,
+    *profile.commands,
+):  # fmt: skip
     app.add_command(command)
 
 

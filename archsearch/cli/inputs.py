@@ -25,7 +25,8 @@ _OPTIONS = (
     click.option("--request", "-f", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
                  help="YAML or JSON file with a whole request; flags override it."),
     click.option("--teacher", "-t", help="timm model name, hf-hub:owner/name, a timm folder, or a teacher id (tch_…)."),
-    click.option("--data", "-d", help="digits, an .npz file, a folder or .zip of class folders, or an id (ds_…)."),
+    click.option("--data", "-d", help="digits, an .npz file, a folder or .zip of class folders or of images "
+                 "with a labels.csv, or an id (ds_…)."),
     click.option("--params", type=int, help="Most parameters the student may have."),
     click.option("--params-ratio", type=float, help="Most parameters, as a share of the teacher's."),
     click.option("--macs", type=int, help="Most multiply-accumulates for one image."),
@@ -40,8 +41,11 @@ _OPTIONS = (
     click.option("--trade", help="Cost to trade the score against: params, macs, size_bytes, peak_activation_bytes, "
                  "latency_ms."),
     click.option("--candidates", type=int, help="Candidates to score."),
-    click.option("--method", help="Distillation loss: kd, or none for the labels alone."),
+    click.option("--method", help="Distillation method: `archsearch losses` lists them; auto chooses, "
+                 "none is the labels alone."),
+    click.option("--recipe", help="Published training whose values fields left out take: short, cifar, imagenet."),
     click.option("--epochs", type=int, help="Passes over the training split."),
+    click.option("--verify", type=int, help="Distil this many of the search's best briefly, and choose among them."),
     click.option("--seed", type=int, help="Seed of search and distillation."),
     click.option("--name", help="A name for people."),
     click.option("--architecture", help="JSON of one architecture: distil it instead of searching (needs --space)."),
@@ -53,7 +57,8 @@ _FIELDS = {
     "latency_ms": "budget.latency_ms", "device": "budget.device", "batch": "budget.batch", "trade": "search.trade",
     "params": "budget.params", "params_ratio": "budget.params_ratio", "macs": "budget.macs",
     "macs_ratio": "budget.macs_ratio", "space": "search.space", "candidates": "search.candidates",
-    "method": "distill.method", "epochs": "distill.epochs", "name": "name",
+    "method": "distill.method", "recipe": "distill.recipe", "epochs": "distill.epochs",
+    "verify": "verify.candidates", "name": "name",
 }  # fmt: skip
 
 
@@ -74,6 +79,8 @@ def build_request(kind: str | None, flags: dict[str, Any]) -> JobRequest:
     body: Any = {} if file is None else _yaml(file.read_bytes(), str(file))  # YAML reads JSON too
     if not isinstance(body, dict):
         raise InvalidRequest(f"{file} holds no mapping of fields")
+    if isinstance(body.get("request"), dict):
+        body = body["request"]  # a student's manifest: the request that made it, to be made again
     body["kind"] = kind or body.get("kind", "search_and_distill")
     if flags["teacher"]:
         body["teacher"] = teacher_of(flags["teacher"])

@@ -54,9 +54,8 @@ def distill(out: Path, as_json: bool, **flags: Any) -> None:
     if "verify" in result:
         show_verified(result["verify"])
     student, teacher = result["student"], result["teacher"]
-    judged = "test_acc" if "test_acc" in student else "test_map"
-    what = "test split" if judged == "test_acc" else "test split (mAP)"
-    click.echo(f"student {student[judged]:.2f} %, teacher {teacher[judged]:.2f} % on the {what}")
+    (acc, what), (taught, _) = _judged(student), _judged(teacher)
+    click.echo(f"student {acc:.2f} %, teacher {taught:.2f} % on the {what}")
     if student.get("why"):
         click.echo(f"method {student['method']}: {student['why']}")
     if len(student["seeds"]) > 1:
@@ -89,9 +88,15 @@ def train_teacher(
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
-        click.echo(
-            f"{model}: {result['test_acc']:.2f} % on the test split, {count(result['params'])} parameters, in {out}"
-        )
+        acc, what = _judged(result)
+        click.echo(f"{model}: {acc:.2f} % on the {what}, {count(result['params'])} parameters, in {out}")
+
+
+def _judged(result: dict[str, Any]) -> tuple[float, str]:
+    """What a network reached on the test split, and how that is said."""
+    if "test_map" in result:
+        return result["test_map"], "test split (mAP)"
+    return result["test_acc"], "test split"
 
 
 def _run(kind: str, flags: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.task import Dataset, Split, Task
 
-# N images, H W space, C channels
+# N images, H W space, C channels, K classes
 
 CHUNK_BYTES = 2**22
 # One grey level: a constant channel normalises to zeros rather than to infinities.
@@ -19,10 +20,13 @@ MIN_STD = 1 / 255
 
 
 def assemble(train: Split, selection: Split, test: Split, classes: int, class_names: tuple[str, ...] = ()) -> Dataset:
-    """The data set of three checked splits."""
+    """The data set of three checked splits; labels N×K make its task a multi-label one."""
     _, height, width, in_chans = train.x_NHWC.shape
     mean, std = channel_statistics(train.x_NHWC)
     task = Task(classes, in_chans, height, width, mean, std, class_names)
+    if train.y_N.ndim == 2:
+        positives_K = train.y_N.sum(axis=0, dtype=np.int64)
+        task = replace(task, kind="multilabel", prevalence=tuple((positives_K / len(train)).tolist()))
     return Dataset(task, train, selection, test, fingerprint(train, selection, test))
 
 
@@ -51,8 +55,9 @@ def fingerprint(train: Split, selection: Split, test: Split) -> str:
         digest.update(f"{name} uint8 {split.x_NHWC.shape}\n".encode())
         for chunk_NHWC in chunks(split.x_NHWC):
             digest.update(np.ascontiguousarray(chunk_NHWC, dtype=np.uint8).data)
-        digest.update(f"{name} int64 {split.y_N.shape}\n".encode())
-        digest.update(np.ascontiguousarray(split.y_N, dtype="<i8").data)
+        kind, bytes_ = ("int64", "<i8") if split.y_N.ndim == 1 else ("uint8", "u1")
+        digest.update(f"{name} {kind} {split.y_N.shape}\n".encode())
+        digest.update(np.ascontiguousarray(split.y_N, dtype=bytes_).data)
     return digest.hexdigest()
 
 

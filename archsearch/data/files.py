@@ -96,4 +96,4 @@ def _check_link(root: Path, name: str) -> None:
 
 def _check_size(name: str, size_bytes: int, limits: Limits) -> None:
     if size_bytes > limits.max_file_bytes:
-        raise TooLarge(f"has {size_bytes:,} bytes, an image may have {limits.max_file_bytes:,}", field=name)
+        raise TooLarge(f"has {size_bytes:,} bytes, one file may have {limits.max_file_bytes:,}", field=name)

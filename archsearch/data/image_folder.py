@@ -1,4 +1,4 @@
-"""Data sets from image files: a folder, or a zip of one, with a folder of images for every class."""
+"""Data sets from image files: a folder, or a zip of one, with a folder for every class or a table of many labels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from archsearch.data.assemble import assemble
 from archsearch.data.files import Files, open_files
 from archsearch.data.images import decode
+from archsearch.data.labels_csv import find_table, plan_table
 from archsearch.data.layout import Layout, plan
 from archsearch.data.limits import Limits
 from archsearch.data.splits import complete
@@ -22,17 +23,22 @@ from archsearch.errors import DataError, InvalidRequest, TooLarge
 def load_image_folder(path: Path, image_size: int | None = None, limits: Limits | None = None) -> Dataset:
     """The data set of class folders, or of train/, val/ and test/ holding class folders, in a folder or a zip.
 
-    Classes are numbered in the sorted order of their folders' names, as torchvision does. `image_size`, in pixels, is
-    the side all images get; without it they have to share one size. Files stored in grey give one channel if all are,
-    else everything is RGB. Splits that are missing are held out of train. Hidden files, desktop junk and documents are
-    left out; any other file in the wrong place is refused. Raises DataError, TooLarge or InvalidRequest whose `field`
-    is the file, the class folder with `/`, or `image_size`.
+    Classes are numbered in the sorted order of their folders' names, as torchvision does. Where a labels.csv lies
+    beside the images, it tells their labels, any number an image, and folders mean nothing: see `plan_table`.
+    `image_size`, in pixels, is the side all images get; without it they have to share one size. Files stored in grey
+    give one channel if all are, else everything is RGB. Splits that are missing are held out of train. Hidden files,
+    desktop junk and documents are left out; any other file in the wrong place is refused. Raises DataError, TooLarge or
+    InvalidRequest whose `field` is the file, the class folder with `/`, or `image_size`.
     """
     limits = limits or Limits()
     if image_size is not None and not limits.min_side <= image_size <= limits.max_side:
         raise InvalidRequest(f"{image_size} is not within {limits.min_side}-{limits.max_side}", field="image_size")
     with open_files(path, limits) as files:
-        layout = plan(files.names, limits)
+        table = find_table(files.names)
+        if table is None:
+            layout = plan(files.names, limits)
+        else:
+            layout = plan_table(table, files.read(table), files.names, limits)
         images = _decode_all(files, layout, image_size, limits)
     splits = _stack(layout, images)
     train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"))
@@ -43,7 +49,7 @@ def _decode_all(
     files: Files, layout: Layout, image_size: int | None, limits: Limits
 ) -> dict[str, npt.NDArray[np.uint8]]:
     """The pixels of every file, by name, all of one height and width."""
-    names = [name for pairs in layout.splits.values() for name, _ in pairs]
+    names = [name for of_split in layout.files.values() for name in of_split]
     images: dict[str, npt.NDArray[np.uint8]] = {}
     for name in names:
         images[name] = decode(name, files.read(name), image_size, limits)
@@ -68,10 +74,10 @@ def _stack(layout: Layout, images: dict[str, npt.NDArray[np.uint8]]) -> dict[str
     channels = max(image_HWC.shape[-1] for image_HWC in images.values())
     height, width, _ = next(iter(images.values())).shape
     splits = {}
-    for split, pairs in layout.splits.items():
-        x_NHWC = np.empty((len(pairs), height, width, channels), dtype=np.uint8)
-        for row, (name, _) in enumerate(pairs):
+    for split, names in layout.files.items():
+        x_NHWC = np.empty((len(names), height, width, channels), dtype=np.uint8)
+        for row, name in enumerate(names):
             # Each image is let go once copied; a grey one among coloured ones fills all channels.
             x_NHWC[row] = images.pop(name)
-        splits[split] = Split(x_NHWC, np.array([label for _, label in pairs], dtype=np.int64))
+        splits[split] = Split(x_NHWC, layout.labels[split])
     return splits

@@ -1,33 +1,43 @@
-"""What counts as labels: whole numbers 0 to K-1, every class with enough to learn from."""
+"""What counts as labels: whole numbers 0 to K-1, or N×K of 0 and 1; every class with enough to learn from."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.limits import Limits
+from archsearch.data.task import Labels
 from archsearch.errors import DataError, TooLarge
 
 # N images, K classes
 
 
 def check_label_layout(key: str, shape: tuple[int, ...], dtype: np.dtype[Any], images: int) -> None:
-    """Raises DataError unless shape and type are those of one whole-number label an image; needs no label."""
-    if len(shape) != 1:
-        fix = f"save {key}.argmax(axis=1)" if len(shape) == 2 and shape[1] > 1 else f"save {key}.ravel()"
-        raise DataError(f"has shape {shape}; labels are one whole number an image: {fix}", field=key)
-    if dtype.kind not in "iu":
+    """Raises DataError unless shape and type are those of one label an image, or of N×K 0 and 1; needs no label."""
+    if len(shape) == 2 and shape[1] > 1:
+        if dtype.kind not in "biu":
+            raise DataError(
+                f"has shape {shape} and type {dtype}; labels are one whole number an image, or a column of whole "
+                f"numbers 0 and 1 for each of many labels: save {key}.argmax(axis=1), or {key}.astype(np.uint8)",
+                field=key,
+            )
+    elif len(shape) != 1:
+        raise DataError(f"has shape {shape}; labels are one whole number an image: save {key}.ravel()", field=key)
+    elif dtype.kind not in "iu":
         raise DataError(f"has type {dtype}; labels are whole numbers: save {key}.astype(np.int64)", field=key)
     if shape[0] != images:
         x_key = key.replace("y_", "x_", 1)
         raise DataError(f"has {shape[0]:,} labels for the {images:,} images of {x_key}; give one for each", field=key)
 
 
-def check_labels(key: str, y_N: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
-    """The labels as int64; raises DataError naming the first that is negative or beyond 64 bits."""
+def check_labels(key: str, y_N: npt.NDArray[Any]) -> Labels:
+    """The labels as int64, or N×K as uint8; raises DataError naming the first that is out of range."""
+    if y_N.ndim == 2:
+        return _check_flags(key, y_N)
     wrong_N = (y_N < 0) | (y_N > np.iinfo(np.int64).max)
     if wrong_N.any():
         row = int(wrong_N.argmax())
@@ -35,7 +45,18 @@ def check_labels(key: str, y_N: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.
     return np.ascontiguousarray(y_N, dtype=np.int64)
 
 
-def count_classes(y_N: npt.NDArray[np.int64], class_names: tuple[str, ...], limits: Limits) -> int:
+def _check_flags(key: str, y_NK: npt.NDArray[Any]) -> Labels:
+    wrong_NK = (y_NK != 0) & (y_NK != 1)
+    if wrong_NK.any():
+        row, column = (int(i) for i in np.unravel_index(wrong_NK.argmax(), wrong_NK.shape))
+        raise DataError(
+            f"column {column} of image {row} is {y_NK[row, column]}; of many labels an image has (1) or lacks (0) each",
+            field=key,
+        )
+    return np.ascontiguousarray(y_NK, dtype=np.uint8)
+
+
+def count_classes(y_N: Labels, class_names: tuple[str, ...], limits: Limits) -> int:
     """K, from the names where there are any, else from the largest training label; raises DataError or TooLarge.
 
     Every class from 0 to K-1 has to have `limits.min_per_class` training images.
@@ -56,7 +77,7 @@ def count_classes(y_N: npt.NDArray[np.int64], class_names: tuple[str, ...], limi
     return classes
 
 
-def check_range(key: str, y_N: npt.NDArray[np.int64], classes: int) -> None:
+def check_range(key: str, y_N: Labels, classes: int) -> None:
     """Raises DataError naming the first label that is not below `classes`."""
     if y_N.max() >= classes:
         row = int((y_N >= classes).argmax())
@@ -67,6 +88,32 @@ def check_range(key: str, y_N: npt.NDArray[np.int64], classes: int) -> None:
         )
 
 
+def count_labels(field: str, y_NK: Labels, class_names: Sequence[str], limits: Limits) -> int:
+    """K, the columns of the training split's labels; raises DataError or TooLarge.
+
+    Every label has to be on `limits.min_per_class` training images, and one has to be without it.
+    """
+    labels = int(y_NK.shape[1])
+    if labels > limits.max_classes:
+        raise TooLarge(f"has {labels:,} labels, at most {limits.max_classes:,} are taken; leave some out", field=field)
+    positives_K = y_NK.sum(axis=0, dtype=np.int64)
+    bad = np.flatnonzero((positives_K < limits.min_per_class) | (positives_K == len(y_NK)))
+    if bad.size:
+        label, count = int(bad[0]), positives_K[bad[0]]
+        if count == len(y_NK):
+            detail = "is on every training image, which leaves nothing to tell apart; add images without it"
+        else:
+            detail = f"is on {count} training image(s), {limits.min_per_class} or more are needed; add images with it"
+        raise DataError(f"{_called('label', label, class_names)} {detail}, or drop the label", field=field)
+    return labels
+
+
+def refuse_one_hot(field: str, splits: Iterable[Labels], fix: str) -> None:
+    """Raise DataError where every image has exactly one of the labels: that is another task, with better losses."""
+    if all((y_NK.sum(axis=1, dtype=np.int64) == 1).all() for y_NK in splits):
+        raise DataError(f"every image has exactly one label; {fix}, to train with one label an image", field=field)
+
+
 def check_names(names: npt.NDArray[Any], limits: Limits) -> tuple[str, ...]:
     """The class names as text; raises DataError for another type or shape, an empty name or one given twice."""
     if names.dtype.kind != "U" or names.ndim != 1 or not 1 <= len(names) <= limits.max_classes:
@@ -74,18 +121,26 @@ def check_names(names: npt.NDArray[Any], limits: Limits) -> tuple[str, ...]:
             f"has type {names.dtype} and shape {names.shape}; save one text for each class: np.array(['cat', 'dog'])",
             field="class_names",
         )
-    texts = tuple(str(name) for name in names)
-    counts = Counter(texts)
-    for i, text in enumerate(texts):
+    return check_distinct("class_names", [str(name) for name in names])
+
+
+def check_distinct(field: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The names; raises DataError for an empty one or one given twice."""
+    counts = Counter(names)
+    for i, text in enumerate(names):
         if not text.strip() or counts[text] > 1:
-            raise DataError(f"name {i}, {text!r}, is empty or given twice; make them differ", field="class_names")
-    return texts
+            raise DataError(f"name {i}, {text!r}, is empty or given twice; make them differ", field=field)
+    return tuple(names)
+
+
+def _called(noun: str, number: int, class_names: Sequence[str]) -> str:
+    return f"{noun} {number} ({class_names[number]!r})" if class_names else f"{noun} {number}"
 
 
 def _refuse_rare(counts_K: npt.NDArray[np.intp], class_names: tuple[str, ...], least: int) -> None:
     # An absent class first: it means wrong numbering, where a rare one means too little data.
     label = int(counts_K.argmin())
-    name = f"class {label} ({class_names[label]!r})" if class_names else f"class {label}"
+    name = _called("class", label, class_names)
     if counts_K[label] == 0:
         fix = f"number the classes 0 to {len(np.flatnonzero(counts_K)) - 1} without gaps, or add images of it"
         raise DataError(f"{name} of 0 to {len(counts_K) - 1} has no training image; {fix}", field="y_train")

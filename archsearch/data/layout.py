@@ -1,4 +1,7 @@
-"""Which file is an image of which class in which split, told by names alone."""
+"""Which file is an image of which class in which split, told by names alone.
+
+Where images have many labels each, a table tells them: labels_csv.py.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import numpy as np
+
 from archsearch.data.limits import Limits
+from archsearch.data.task import Labels
 from archsearch.errors import DataError, TooLarge
 
 SPLIT_FOLDERS = {
@@ -38,20 +44,30 @@ DOCUMENTS = {
     ".db",
     ".ini",
 }
-FIX = "put each image into the folder of its class: cat/1.png, dog/1.png, or train/cat/1.png and test/cat/2.png"
+FIX = (
+    "put each image into the folder of its class: cat/1.png, dog/1.png, or train/cat/1.png and test/cat/2.png; where "
+    "images have many labels, name them in a labels.csv beside the images"
+)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Class names in label order (sorted as torchvision does), and (file name, label) pairs of every split found."""
+    """Where the images of every split found lie, and their labels.
+
+    Attributes:
+        class_names: In label order; of folders sorted as torchvision does.
+        files: Names of a split's images.
+        labels: Of the same images, as in `Split`.
+    """
 
     class_names: tuple[str, ...]
-    splits: dict[str, list[tuple[str, int]]]
+    files: dict[str, list[str]]
+    labels: dict[str, Labels]
 
 
 def plan(names: Iterable[str], limits: Limits) -> Layout:
     """The layout of relative names, folders ending in `/`; raises DataError or TooLarge naming the file or folder."""
-    paths = {name: tuple(name.removesuffix("/").split("/")) for name in names if not _is_document(name)}
+    paths = {name: tuple(name.removesuffix("/").split("/")) for name in names if not is_document(name)}
     folders = {parts for name, parts in paths.items() if name.endswith("/")}
     images = {name: parts for name, parts in paths.items() if not name.endswith("/")}
     # Zips need not list their folders, and folders may be empty: both kinds are classes.
@@ -69,14 +85,16 @@ def plan(names: Iterable[str], limits: Limits) -> Layout:
     _check(found, limits)
     class_names = tuple(sorted(found["train"]))
     label = {class_name: i for i, class_name in enumerate(class_names)}
-    splits = {
-        split: [(name, label[class_name]) for class_name, files in by_class.items() for name in files]
+    files = {split: [name for names in by_class.values() for name in names] for split, by_class in found.items()}
+    labels: dict[str, Labels] = {
+        split: np.repeat([label[class_name] for class_name in by_class], [len(names) for names in by_class.values()])
         for split, by_class in found.items()
     }
-    return Layout(class_names, splits)
+    return Layout(class_names, files, labels)
 
 
-def _is_document(name: str) -> bool:
+def is_document(name: str) -> bool:
+    """Whether a name is a file's that describes images and is none."""
     path = PurePosixPath(name.lower())
     return not name.endswith("/") and (path.suffix or path.name) in DOCUMENTS
 
@@ -110,13 +128,18 @@ def _split_roots(nested: set[tuple[str, ...]], tops: set[str]) -> dict[str, str]
 
 def _place(name: str, parts: tuple[str, ...], roots: dict[str, str]) -> tuple[str, str]:
     """Split and class of a file; raises DataError for one that lies elsewhere or is no image."""
-    if PurePosixPath(name).suffix.lower() not in IMAGES:
-        raise DataError("is none of PNG, JPEG, BMP, GIF, WebP, TIFF; convert or remove it", field=name)
+    check_image_name(name)
     if len(parts) < 2 + bool(roots):
         raise DataError(f"lies beside the class folders, so its class is unknown; {FIX}", field=name)
     if len(parts) > 2 + bool(roots):
         raise DataError(f"lies deeper than a class folder; {FIX}", field=name)
     return (roots[parts[0]] if roots else "train"), parts[-2]
+
+
+def check_image_name(name: str) -> None:
+    """Raises DataError unless the file calls itself an image."""
+    if PurePosixPath(name).suffix.lower() not in IMAGES:
+        raise DataError("is none of PNG, JPEG, BMP, GIF, WebP, TIFF; convert or remove it", field=name)
 
 
 def _check(found: dict[str, dict[str, list[str]]], limits: Limits) -> None:

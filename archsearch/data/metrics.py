@@ -1,16 +1,48 @@
-"""How well answers match labels."""
+"""How well answers match labels: accuracy where images have one, mean average precision where they have many."""
 
-# B batch, C channels, H W space, K classes
+# N images, B batch, C channels, H W space, K classes
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from archsearch.data.task import Split
+import numpy as np
+import numpy.typing as npt
+
+from archsearch.data.task import Kind, Labels, Split, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Floats = npt.NDArray[np.float64]
+
+
+class Measure(Protocol):
+    """From logits of images B×C×H×W in 0-1 to a number in percent, over a split."""
+
+    def __call__(self, logits: Callable[[Tensor], Tensor], split: Split, batch_size: int = 256) -> float: ...
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a task is judged by.
+
+    Attributes:
+        key: For names of fields in reports: selection_acc, test_map.
+        name: For people.
+        measure: In percent; 100 is perfect.
+    """
+
+    key: Literal["acc", "map"]
+    name: str
+    measure: Measure
+
+
+def metric(task: Task) -> Metric:
+    """The one metric of a task's kind."""
+    return METRICS[task.kind]
 
 
 def accuracy(logits: Callable[[Tensor], Tensor], split: Split, batch_size: int = 256) -> float:
@@ -29,3 +61,52 @@ def accuracy(logits: Callable[[Tensor], Tensor], split: Split, batch_size: int =
             part = Split(split.x_NHWC[start : start + batch_size], split.y_N[start : start + batch_size])
             right += int((logits(part.images().float() / 255).argmax(1).cpu() == part.labels()).sum())
     return 100 * right / len(split)
+
+
+def mean_average_precision(logits: Callable[[Tensor], Tensor], split: Split, batch_size: int = 256) -> float:
+    """Mean over the labels of their average precisions on a split, in percent; arguments as `accuracy` has them.
+
+    Labels no image of the split has are left out; a split without any label raises ValueError.
+    """
+    return macro(average_precisions(answers(logits, split, batch_size), split.y_N))
+
+
+def answers(logits: Callable[[Tensor], Tensor], split: Split, batch_size: int = 256) -> npt.NDArray[np.float32]:
+    """The logits N×K of a whole split."""
+    import torch
+
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(split), batch_size):
+            images = split.take(slice(start, start + batch_size)).images()
+            found.append(logits(images.float() / 255).float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def average_precisions(scores_NK: npt.NDArray[np.floating], y_NK: Labels) -> Floats:
+    """Each label's average precision, 0 to 1, K; nan where no image has the label.
+
+    AP = Σ_n (R_n − R_{n−1}) P_n over the distinct scores, without interpolation: images of equal score count together.
+    A score that is no number is the lowest.
+    """
+    from sklearn.metrics import average_precision_score
+
+    scores_NK = np.nan_to_num(scores_NK, nan=float(np.finfo(scores_NK.dtype).min))
+    found_K = np.full(y_NK.shape[1], np.nan)
+    for label in np.flatnonzero(y_NK.any(axis=0)):
+        found_K[label] = average_precision_score(y_NK[:, label], scores_NK[:, label])
+    return found_K
+
+
+def macro(precisions_K: Floats) -> float:
+    """The mean of those labels that have an average precision, in percent."""
+    known = precisions_K[~np.isnan(precisions_K)]
+    if not known.size:
+        raise ValueError("no image has any label")
+    return 100 * float(known.mean())
+
+
+METRICS: dict[Kind, Metric] = {
+    "classification": Metric("acc", "accuracy", accuracy),
+    "multilabel": Metric("map", "mAP", mean_average_precision),
+}

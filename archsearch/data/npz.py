@@ -9,7 +9,15 @@ from pathlib import Path
 
 from archsearch.data.archive import open_zip
 from archsearch.data.assemble import assemble
-from archsearch.data.labels import check_label_layout, check_labels, check_names, check_range, count_classes
+from archsearch.data.labels import (
+    check_label_layout,
+    check_labels,
+    check_names,
+    check_range,
+    count_classes,
+    count_labels,
+    refuse_one_hot,
+)
 from archsearch.data.limits import Limits
 from archsearch.data.npy import Header, read_array, read_header
 from archsearch.data.pixels import check_layout, to_pixels
@@ -17,7 +25,7 @@ from archsearch.data.splits import complete
 from archsearch.data.task import Dataset, Split
 from archsearch.errors import DataError, TooLarge
 
-# N images, H W space, C channels
+# N images, H W space, C channels, K classes
 
 SPLITS = ("train", "selection", "test")
 KEYS = (*(f"{axis}_{name}" for name in SPLITS for axis in "xy"), "class_names")
@@ -27,7 +35,8 @@ FIX = "write the file with np.savez_compressed(path, x_train=..., y_train=...)"
 def load_npz(path: Path, limits: Limits | None = None) -> Dataset:
     """The data set of an .npz file: arrays x_train, y_train; optional x_/y_selection, x_/y_test and class_names.
 
-    Images are N×H×W or N×H×W×C with 1 to 4 channels, uint8 or floats in 0-1. Labels are whole numbers 0 to K-1.
+    Images are N×H×W or N×H×W×C with 1 to 4 channels, uint8 or floats in 0-1. Labels are whole numbers 0 to K-1, or
+    N×K of whole numbers or booleans, 1 where an image has a label, where it may have any number of them.
     A split that is missing is held out of train, stratified and always the same. Other keys are left unread, except
     that an unknown one starting with x_ or y_ is refused. Raises DataError or TooLarge whose `field` is the key.
     """
@@ -37,11 +46,24 @@ def load_npz(path: Path, limits: Limits | None = None) -> Dataset:
         _check_headers(headers, limits)
         names = _read_names(archive, headers, limits)
         splits = {name: _read_split(archive, headers, name) for name in SPLITS if f"x_{name}" in headers}
-    classes = count_classes(splits["train"].y_N, names, limits)
-    for name, split in splits.items():
-        check_range(f"y_{name}", split.y_N, classes)
+    classes = _count(splits, names, limits)
     train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"))
     return assemble(train, selection, test, classes, names)
+
+
+def _count(splits: Mapping[str, Split], names: tuple[str, ...], limits: Limits) -> int:
+    y_train = splits["train"].y_N
+    if y_train.ndim == 1:
+        classes = count_classes(y_train, names, limits)
+        for name, split in splits.items():
+            check_range(f"y_{name}", split.y_N, classes)
+        return classes
+    if names and len(names) != y_train.shape[1]:
+        detail = f"has {len(names)} names for the {y_train.shape[1]} columns of y_train; give one for each"
+        raise DataError(detail, field="class_names")
+    fix = "save y_train.argmax(axis=1), and so for every split"
+    refuse_one_hot("y_train", [split.y_N for split in splits.values()], fix)
+    return count_labels("y_train", y_train, names, limits)
 
 
 def _read_headers(archive: zipfile.ZipFile, file: str) -> dict[str, Header]:
@@ -75,6 +97,10 @@ def _check_headers(headers: dict[str, Header], limits: Limits) -> None:
             own, train = header.shape[1:], headers["x_train"].shape[1:]
             if own != train:
                 raise DataError(f"has images of shape {own}, x_train of {train}; make them equal", field=header.key)
+            own, train = labels.shape[1:], headers["y_train"].shape[1:]
+            if own != train:
+                held = [f"{shape[0]} columns of labels" if shape else "one label an image" for shape in (own, train)]
+                raise DataError(f"has {held[0]}, y_train {held[1]}; make them equal", field=labels.key)
 
 
 def _read_names(archive: zipfile.ZipFile, headers: dict[str, Header], limits: Limits) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.task import Split
+from archsearch.data.stratify import hold_out_labels
+from archsearch.data.task import Labels, Split
 from archsearch.errors import DataError
 
 # N images, M held-out images, R remaining images
@@ -23,10 +24,17 @@ def complete(train: Split, selection: Split | None, test: Split | None) -> tuple
         train, test = _hold_out("test", train, TEST_SHARE)
     if selection is None:
         train, selection = _hold_out("selection", train, share)
+    for name, split in (("selection", selection), ("test", test)):
+        if split.y_N.ndim == 2 and not split.y_N.any():
+            raise DataError(
+                f"no image of the {name} split has any label, so nothing can be measured on it; "
+                f"give a {name} split of images with labels",
+                field=f"y_{name}",
+            )
     return train, selection, test
 
 
-def hold_out(y_N: npt.NDArray[np.int64], share: float, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def hold_out(y_N: Labels, share: float, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Row numbers, ascending, of (kept, held-out) images: about `share` of every class, at least one image.
 
     A class never gives its last image, so a class of one gives none.
@@ -42,15 +50,11 @@ def hold_out(y_N: npt.NDArray[np.int64], share: float, seed: int) -> tuple[npt.N
 
 
 def _hold_out(name: str, train: Split, share: float) -> tuple[Split, Split]:
-    rows_R, rows_M = hold_out(train.y_N, share, SEED)
+    rows_R, rows_M = (hold_out if train.y_N.ndim == 1 else hold_out_labels)(train.y_N, share, SEED)
     if not len(rows_M):
         raise DataError(
             f"no class has a training image to spare for the {name} split; "
             f"give a {name} split of your own, or three or more training images a class",
             field="y_train",
         )
-    return _take(train, rows_R), _take(train, rows_M)
-
-
-def _take(split: Split, rows: npt.NDArray[np.intp]) -> Split:
-    return Split(split.x_NHWC[rows], split.y_N[rows])
+    return train.take(rows_R), train.take(rows_M)

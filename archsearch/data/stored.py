@@ -100,8 +100,10 @@ def _write_array(path: Path, array: npt.NDArray[np.uint8] | npt.NDArray[np.int64
 def _open_split(folder: Path, name: Literal["train", "selection", "test"], record: Record) -> Split:
     task, count = record.task, record.images.get(name, -1)
     x_NHWC = _open_array(folder / f"{name}_x.npy", (count, task.height, task.width, task.in_chans), np.uint8)
-    y_N = _open_array(folder / f"{name}_y.npy", (count,), np.int64)
-    return Split(x_NHWC, y_N)
+    path = folder / f"{name}_y.npy"
+    if task.kind == "multilabel":
+        return Split(x_NHWC, _open_array(path, (count, task.classes), np.uint8))
+    return Split(x_NHWC, _open_array(path, (count,), np.int64))
 
 
 def _open_array(path: Path, shape: tuple[int, ...], dtype: type[S]) -> npt.NDArray[S]:
@@ -110,6 +112,7 @@ def _open_array(path: Path, shape: tuple[int, ...], dtype: type[S]) -> npt.NDArr
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"cannot open {path} ({error}); {FIX}", field=path.name) from None
     if array.shape != shape or array.dtype != dtype:
-        raise DataError(f"{path} holds {array.dtype} {array.shape}, not {shape}; {FIX}", field=path.name)
+        detail = f"{path} holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}; {FIX}"
+        raise DataError(detail, field=path.name)
     typed: npt.NDArray[S] = array
     return typed

@@ -1,13 +1,14 @@
-"""What a task means to the rest of the house: head, metric, and the images to learn it from.
+"""What a task means to the rest of the house: head, labels, and the images to learn them from.
 
-Only single-label image classification is built; a task of another kind (multi-label, text, detection) will be
-another `Task` with its own loss and metric, and the rooms above already ask the task instead of assuming one.
+Two kinds of image classification are built: one label an image, or any number of labels an image (`multilabel`). A task
+of another kind (text, detection) will be another `Task` with its own loss and metric; the rooms above ask the task, or
+the shape of the labels, instead of assuming one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +16,21 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor
 
-# N images, H W space, C channels
+# N images, H W space, C channels, K classes
+
+Kind = Literal["classification", "multilabel"]
+# N numbers of classes, or N×K of 0 and 1.
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Task:
     """A classification task: `classes` labels, images of `in_chans` × `height` × `width` pixels.
 
-    `mean` and `std` are the training split's per-channel statistics of pixels in 0-1.
+    Attributes:
+        mean, std: The training split's per-channel statistics of pixels in 0-1.
+        kind: Whether each image has one label, or any number of them (`multilabel`), none included.
+        prevalence: Share of the training images that have each label; empty unless the task is multi-label.
     """
 
     classes: int
@@ -32,23 +40,38 @@ class Task:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...] = ()
-    kind: str = "classification"
+    kind: Kind = "classification"
+    prevalence: tuple[float, ...] = ()
 
     @property
     def chance(self) -> float:
-        """Accuracy of guessing, in percent, on balanced classes."""
+        """What guessing reaches, in percent: accuracy on balanced classes; mAP, which is the labels' mean prevalence.
+
+        A ranking that knows nothing finds as many positives among its first images as among all.
+        """
+        if self.kind == "multilabel":
+            return 100.0 * sum(self.prevalence) / len(self.prevalence)
         return 100.0 / self.classes
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels: `x_NHWC` uint8, `y_N` int64 in [0, classes)."""
+    """Images and their labels.
+
+    Attributes:
+        x_NHWC: uint8.
+        y_N: int64 in [0, classes). Of a multi-label task it is N×K, uint8: 1 where an image has a label, else 0.
+    """
 
     x_NHWC: npt.NDArray[np.uint8]
-    y_N: npt.NDArray[np.int64]
+    y_N: Labels
 
     def __len__(self) -> int:
         return len(self.y_N)
+
+    def take(self, rows: slice | npt.NDArray[np.integer]) -> Split:
+        """The images of these rows with their labels."""
+        return Split(self.x_NHWC[rows], self.y_N[rows])
 
     def images(self) -> Tensor:
         """The images as a uint8 tensor N×C×H×W (a copy, writable)."""
@@ -58,10 +81,10 @@ class Split:
         return torch.from_numpy(np.array(self.x_NHWC.transpose(0, 3, 1, 2), dtype=np.uint8, order="C"))
 
     def labels(self) -> Tensor:
-        """The labels as an int64 tensor of length N."""
+        """The labels as a tensor (a copy): N int64, or N×K float32, which binary cross-entropy takes."""
         import torch
 
-        return torch.from_numpy(np.array(self.y_N, dtype=np.int64))
+        return torch.from_numpy(np.array(self.y_N, dtype=np.int64 if self.y_N.ndim == 1 else np.float32))
 
 
 @dataclass(frozen=True)

@@ -151,15 +151,3 @@ def more_than_two_classes(task: Task) -> str | None:
     if task.classes > 2:
         return None
     return "with 2 classes its terms are constant and teach nothing; use kd"
-
-
-def label_loss(logits_BK: Tensor, y: Tensor) -> Tensor:
-    """What the labels alone teach: cross-entropy with one label an image (B), binary cross-entropy with many (B×K).
-
-    The binary one is summed over the labels and averaged over the images, as is usual in multi-label learning.
-    """
-    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-
-    if y.ndim == 1:
-        return cross_entropy(logits_BK.float(), y)
-    return binary_cross_entropy_with_logits(logits_BK.float(), y.float(), reduction="sum") / len(y)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from archsearch.data.task import Task
-from archsearch.distill.loss import Batch, Loss, Read, Settings, Sizes, label_loss, losses
+from archsearch.distill.loss import Batch, Loss, Read, Settings, Sizes, losses
 from archsearch.errors import InvalidRequest
+from archsearch.kernels import label_loss
 from archsearch.request import DistillSpec, first_error
 
 if TYPE_CHECKING:

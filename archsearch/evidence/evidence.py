@@ -18,7 +18,7 @@ Read = Literal[
     "codes",
     "patterns",
     "spectra",
-    # From the backward pass of the distillation loss, or of the labels' cross-entropy.
+    # From the backward pass of the distillation loss, or of the labels' loss.
     "live",
     "gradients",
     "label_gradients",
@@ -50,7 +50,7 @@ class NetworkEvidence:
     Attributes:
         logits_BK: Its answers.
         grams_BB: F·Fᵀ of each stage's flattened map, first stage to last; B×B whatever the widths.
-        head_gradient_KD: Gradient of the cross-entropy with respect to the classifier's weights, in closed form.
+        head_gradient_KD: Gradient of the labels' loss with respect to the classifier's weights, in closed form.
         ntk_BB: Neural tangent kernel of a random projection of the logits.
     """
 
@@ -201,7 +201,7 @@ class Evidence:
 
     @property
     def label_gradients(self) -> tuple[Weight, ...]:
-        """Gradients of the labels' cross-entropy."""
+        """Gradients of the labels' loss."""
         found: tuple[Weight, ...] = self._get("label_gradients")
         return found
 
@@ -219,13 +219,13 @@ class Evidence:
 
     @property
     def label_samples(self) -> tuple[LayerSamples, ...]:
-        """Single samples' gradients of the labels' cross-entropy."""
+        """Single samples' gradients of the labels' loss."""
         found: tuple[LayerSamples, ...] = self._get("label_samples")
         return found
 
     @property
     def fisher(self) -> tuple[Tensor, ...]:
-        """For each layer, Σ_positions activation · gradient: B × channels (labels' cross-entropy)."""
+        """For each layer, Σ_positions activation · gradient: B × channels (labels' loss)."""
         found: tuple[Tensor, ...] = self._get("fisher")
         return found
 
@@ -272,12 +272,12 @@ class Evidence:
 
     @property
     def grasp(self) -> tuple[Weight, ...]:
-        """Weights and Hessian times gradient, of the labels' cross-entropy."""
+        """Weights and Hessian times gradient, of the labels' loss."""
         found: tuple[Weight, ...] = self._get("grasp")
         return found
 
     @property
     def zico(self) -> tuple[tuple[Weight, ...], tuple[Weight, ...]]:
-        """Gradients of the labels' cross-entropy on two halves of the batch."""
+        """Gradients of the labels' loss on two halves of the batch."""
         found: tuple[tuple[Weight, ...], tuple[Weight, ...]] = self._get("zico")
         return found

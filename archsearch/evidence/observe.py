@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from archsearch.evidence import passes
 from archsearch.evidence.evidence import Evidence, NetworkEvidence, Read
 from archsearch.evidence.watch import Watch
-from archsearch.kernels import correlation, softened_kl
+from archsearch.kernels import bernoulli_kl, correlation, label_loss, label_residual, softened_kl
 from archsearch.precision import Precision, autocast
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Soft enough to show what the teacher knows beyond its first choice, as in distillation itself.
+# Soft enough to show what the teacher knows beyond its first choice, as in distillation itself. Of many labels none is
+# first: each label's odds are taken as they are, as Yang et al. 2023 do.
 TEMPERATURE = 4.0
 
 # Labels drawn for each image; with 64 images that is 512 gradients for a matrix of some dozens of rows.
@@ -32,13 +33,13 @@ _TEACHER_LOSS: Set[Read] = {"live", "gradients", "samples", "input_kernel"}
 _LABEL_LOSS: Set[Read] = {"label_gradients", "label_samples", "fisher"}
 
 
-def observe_teacher(model: nn.Module, x_BCHW: Tensor, y_B: Tensor, reads: Set[Read]) -> NetworkEvidence:
+def observe_teacher(model: nn.Module, x_BCHW: Tensor, y: Tensor, reads: Set[Read]) -> NetworkEvidence:
     """The teacher's evidence, made once for all candidates.
 
     Args:
         model: The trained teacher, in eval mode.
         x_BCHW: The batch, normalised as the teacher expects it.
-        y_B: Labels.
+        y: Labels, B, or B×K of 0 and 1 where an image has many.
         reads: What is read of the students; of the teacher only its share of that is measured.
     """
     import torch
@@ -48,13 +49,13 @@ def observe_teacher(model: nn.Module, x_BCHW: Tensor, y_B: Tensor, reads: Set[Re
         logits_BK = model(x_BCHW)
     if "ntk" in reads:
         _tangent_kernel(watch, logits_BK, x_BCHW)
-    return watch.network(logits_BK.detach(), y_B)
+    return watch.network(logits_BK.detach(), y)
 
 
 def observe_student(
     model: nn.Module,
     x_BCHW: Tensor,
-    y_B: Tensor,
+    y: Tensor,
     teacher: NetworkEvidence,
     reads: Set[Read],
     precision: Precision = "fp32",
@@ -67,7 +68,7 @@ def observe_student(
     Args:
         model: The student at initialisation.
         x_BCHW: The batch, normalised as the student will be trained.
-        y_B: Labels; only what is named after them looks at them.
+        y: Labels as above; only what is named after them looks at more than their shape, which tells the loss.
         teacher: What `observe_teacher` returned for the same images.
         reads: What to measure.
         precision: Of the forward and backward passes; what is made of them is in fp32 at least.
@@ -82,12 +83,12 @@ def observe_student(
         autocast(precision, x_BCHW.device),
     ):
         logits_BK = model(x_BCHW)
-    measured = watch.forward_evidence() | _backward_evidence(watch, model, logits_BK, x_BCHW, y_B, teacher, reads)
+    measured = watch.forward_evidence() | _backward_evidence(watch, model, logits_BK, x_BCHW, y, teacher, reads)
     # In one piece, and found under every name it was asked for by.
     asked_of_it = ("student", *(reads & {"relations", "head", "ntk"}))
-    measured |= dict.fromkeys(asked_of_it, watch.network(logits_BK.detach(), y_B))
+    measured |= dict.fromkeys(asked_of_it, watch.network(logits_BK.detach(), y))
     watch.block_maps.clear()
-    measured |= passes.own(model, x_BCHW.detach(), y_B, reads)
+    measured |= passes.own(model, x_BCHW.detach(), y, reads)
     layers = watch.layers()
     return Evidence(
         layers=layers,
@@ -104,31 +105,37 @@ def _backward_evidence(
     model: nn.Module,
     logits_BK: Tensor,
     x_BCHW: Tensor,
-    y_B: Tensor,
+    y: Tensor,
     teacher: NetworkEvidence,
     reads: Set[Read],
 ) -> dict[str, Any]:
     """What backward passes through the one forward pass show, as many as are read."""
     import torch
-    from torch.nn.functional import cross_entropy
 
     measured: dict[str, Any] = {}
     if asked := reads & _TEACHER_LOSS:
-        measured |= _backward(watch, model, softened_kl(logits_BK, teacher.logits_BK, TEMPERATURE), x_BCHW, asked)
+        measured |= _backward(watch, model, _teacher_loss(logits_BK, teacher.logits_BK, y), x_BCHW, asked)
     if asked := reads & _LABEL_LOSS:
-        measured |= _backward(watch, model, cross_entropy(logits_BK.float(), y_B), x_BCHW, asked)
+        measured |= _backward(watch, model, label_loss(logits_BK, y), x_BCHW, asked)
     if "jacobian" in reads:
         (gradient_BCHW,) = torch.autograd.grad(logits_BK.sum(), x_BCHW, retain_graph=True)
         measured["jacobian"] = correlation(gradient_BCHW)
     if "ntk" in reads:
         _tangent_kernel(watch, logits_BK, x_BCHW)
     if "fisher_information" in reads:
-        measured["fisher_information"] = _fisher_information(watch, logits_BK, x_BCHW)
+        measured["fisher_information"] = _fisher_information(watch, logits_BK, x_BCHW, y)
     if "gains" in reads:
         measured["gains"] = passes.gains(watch.block_maps, spectral=False)
     if "spectral_gains" in reads:
         measured["spectral_gains"] = passes.gains(watch.block_maps, spectral=True)
     return measured
+
+
+def _teacher_loss(student_BK: Tensor, teacher_BK: Tensor, y: Tensor) -> Tensor:
+    """The distillation loss on the teacher's logits, as the labels' shape has it."""
+    if y.ndim == 1:
+        return softened_kl(student_BK, teacher_BK, TEMPERATURE)
+    return bernoulli_kl(student_BK, teacher_BK)
 
 
 def _backward(watch: Watch, model: nn.Module, loss: Tensor, x_BCHW: Tensor, asked: Set[Read]) -> dict[str, Any]:
@@ -165,17 +172,27 @@ def _tangent_kernel(watch: Watch, logits_BK: Tensor, x_BCHW: Tensor) -> None:
         torch.autograd.grad(logits_BK, x_BCHW, sign_K.expand_as(logits_BK), retain_graph=True)
 
 
-def _fisher_information(watch: Watch, logits_BK: Tensor, x_BCHW: Tensor) -> Tensor:
-    """F = E_x E_{c∼p(x)} ∇log p_c ∇log p_cᵀ, P×P, over the first weight of every layer, by drawing c a few times."""
+def _fisher_information(watch: Watch, logits_BK: Tensor, x_BCHW: Tensor, y: Tensor) -> Tensor:
+    """F = E_x E_{c∼p(x)} ∇log p_c ∇log p_cᵀ, P×P, over the first weight of every layer, by drawing c a few times.
+
+    Of many labels, c is a whole set of them: the student's answer has each label independently of the others.
+    """
     import torch
 
-    p_BK = logits_BK.detach().float().softmax(1)
     drawn = []
     for _ in range(FISHER_DRAWS):
-        label_B1 = torch.multinomial(p_BK, 1)
-        seed_BK = (p_BK - torch.zeros_like(p_BK).scatter_(1, label_B1, 1)).to(logits_BK.dtype)
+        residual_BK = label_residual(logits_BK.detach(), _draw(logits_BK.detach(), y))
         with watch.backward({"fisher_information"}):
-            torch.autograd.grad(logits_BK, x_BCHW, seed_BK, retain_graph=True)
+            torch.autograd.grad(logits_BK, x_BCHW, residual_BK.to(logits_BK.dtype), retain_graph=True)
         drawn.append(torch.stack(list(watch.first_B.values()), 1))
     score_NP = torch.cat(drawn)
     return score_NP.T @ score_NP / len(score_NP)
+
+
+def _draw(logits_BK: Tensor, y: Tensor) -> Tensor:
+    """Labels of y's shape at the odds a network gives them."""
+    import torch
+
+    if y.ndim == 2:
+        return torch.bernoulli(logits_BK.float().sigmoid())
+    return torch.multinomial(logits_BK.float().softmax(1), 1).squeeze(1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.evidence.evidence import Read, Weight, Zen
 from archsearch.evidence.layers import classifier, first_tensor, weighted
+from archsearch.kernels import label_loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,15 +23,15 @@ _ZEN_STEP = 0.01
 _ZEN_REPEATS = 8
 
 
-def own(model: nn.Module, x_BCHW: Tensor, y_B: Tensor, reads: Set[Read]) -> dict[str, Any]:
+def own(model: nn.Module, x_BCHW: Tensor, y: Tensor, reads: Set[Read]) -> dict[str, Any]:
     """Whatever of `reads` the common passes do not give."""
     measured: dict[str, Any] = {}
     with _kept_buffers(model):
         if "grasp" in reads:
-            measured["grasp"] = grasp(model, x_BCHW, y_B)
+            measured["grasp"] = grasp(model, x_BCHW, y)
         if "zico" in reads:
-            halves = zip(x_BCHW.chunk(2), y_B.chunk(2), strict=True)
-            measured["zico"] = tuple(label_gradients(model, x, y) for x, y in halves)
+            halves = zip(x_BCHW.chunk(2), y.chunk(2), strict=True)
+            measured["zico"] = tuple(label_gradients(model, *half) for half in halves)
         if "zen" in reads:
             measured["zen"] = zen(model, x_BCHW)
         if "synflow" in reads:
@@ -90,24 +91,24 @@ def _spectral_norm(back_BX: Tensor, probe_BX: Tensor) -> Tensor:
     return norm
 
 
-def label_gradients(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> tuple[Weight, ...]:
-    """Gradients of the labels' cross-entropy for one batch."""
+def label_gradients(model: nn.Module, x_BCHW: Tensor, y: Tensor) -> tuple[Weight, ...]:
+    """Gradients of the labels' loss for one batch."""
     import torch
 
     parameters = matrices(model)
-    loss = torch.nn.functional.cross_entropy(model(x_BCHW).float(), y_B)
+    loss = label_loss(model(x_BCHW), y)
     found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return tuple(as_weights(model, parameters, found))
 
 
-def grasp(model: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> tuple[Weight, ...]:
-    """Hessian times gradient of the labels' cross-entropy (GraSP, Wang et al. 2020, eq. 8 and algorithm 2)."""
+def grasp(model: nn.Module, x_BCHW: Tensor, y: Tensor) -> tuple[Weight, ...]:
+    """Hessian times gradient of the labels' loss (GraSP, Wang et al. 2020, eq. 8 and algorithm 2)."""
     import torch
 
     parameters = matrices(model)
     values = list(parameters.values())
     with _exact_attention():
-        loss = torch.nn.functional.cross_entropy(model(x_BCHW).float(), y_B)
+        loss = label_loss(model(x_BCHW), y)
         first = torch.autograd.grad(loss, values, create_graph=True, allow_unused=True)
         product = torch.stack([(g * g.detach()).sum() for g in first if g is not None]).sum()
         second = torch.autograd.grad(product, values, allow_unused=True)

@@ -18,7 +18,7 @@ from archsearch.evidence.layers import (
     stage_names,
     weighted,
 )
-from archsearch.kernels import gram
+from archsearch.kernels import gram, label_residual
 from archsearch.precision import exact
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ class Watch:
             found.append(layer)
         return tuple(found)
 
-    def network(self, logits_BK: Tensor, y_B: Tensor) -> NetworkEvidence:
-        head_gradient_KD = self._head_gradient(logits_BK, y_B)
+    def network(self, logits_BK: Tensor, y: Tensor) -> NetworkEvidence:
+        head_gradient_KD = self._head_gradient(logits_BK, y)
         return NetworkEvidence(logits_BK.float(), tuple(self.grams_BB), head_gradient_KD, self.ntk_BB)
 
     def live(self) -> tuple[tuple[Layer, Tensor], ...]:
@@ -126,16 +126,12 @@ class Watch:
             found["spectra"] = tuple(self.spectra)
         return found
 
-    def _head_gradient(self, logits_BK: Tensor, y_B: Tensor) -> Tensor | None:
-        import torch
-
+    def _head_gradient(self, logits_BK: Tensor, y: Tensor) -> Tensor | None:
         if self.features is None:
             return None
-        # ∂CE/∂W of a linear head is (softmax − one-hot)ᵀ F / B: no backward pass is needed for it.
-        residual_BK = logits_BK.float().softmax(1)
-        residual_BK = residual_BK.scatter_add(1, y_B[:, None], -torch.ones_like(residual_BK[:, :1]))
+        # ∂L/∂W of a linear head is (∂L/∂z)ᵀ F: no backward pass is needed for it.
         features_BD = self.features.float().flatten(1)  # some heads are 1×1 convolutions
-        return residual_BK.T @ features_BD / len(y_B)
+        return label_residual(logits_BK, y).T @ features_BD / len(y)
 
     def _keep_features(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.features = inputs[0].detach()

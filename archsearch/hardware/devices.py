@@ -8,7 +8,6 @@ A device made elsewhere is a `Profile`. Nothing here imports torch or ONNX Runti
 from __future__ import annotations
 
 import importlib.util
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,8 +15,10 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from archsearch.hardware.clock import clock as _clock
+from archsearch.hardware.onnx_runtime import open_session, prepare, quantise
 from archsearch.registry import Registry
 
 if TYPE_CHECKING:
@@ -144,18 +145,6 @@ def _resting(model: nn.Module, where: str) -> nn.Module:
     return student.to(memory_format=torch.channels_last)
 
 
-def _clock(run_once: Callable[[], object], passes: int, threads: int) -> float:
-    # One thread does all the work itself, so its own time is the latency, and other processes have no share in it: on
-    # a machine that is shared, passes take up to three times as long by the clock on the wall. Several threads wait
-    # for one another, which only that clock sees.
-    own = threads == 1 and time.get_clock_info("thread_time").resolution < 1e-5
-    now = time.thread_time if own else time.perf_counter
-    started = now()
-    for _ in range(passes):
-        run_once()
-    return 1000 * (now() - started) / passes
-
-
 def _events(run_once: Callable[[], object], passes: int) -> float:
     import torch
 
@@ -185,55 +174,18 @@ def _export(student: nn.Module, x_BCHW: Tensor, path: Path) -> None:
 
 def _quantise(path: Path, small: Path, x_BCHW: Tensor) -> None:
     import torch
-    from onnxruntime.quantization import (  # type: ignore[import-untyped]
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-    from onnxruntime.quantization.registry import QDQRegistry  # type: ignore[import-untyped]
-    from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]
 
-    class Noise(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self, name: str) -> None:
-            generator = torch.Generator().manual_seed(0)
-            batches_NBCHW = torch.randn(_INT8_BATCHES, *x_BCHW.shape, generator=generator)
-            self.batches = iter([{name: batch_BCHW.numpy()} for batch_BCHW in batches_NBCHW])
-
-        def get_next(self) -> Any:
-            return next(self.batches, None)
-
+    generator = torch.Generator().manual_seed(0)
+    batches_NBCHW = torch.randn(_INT8_BATCHES, *x_BCHW.shape, generator=generator)
     prepared = path.with_suffix(".prepared.onnx")
-    # Symbolic shapes are for inputs whose size is not known; here it is.
-    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-    quantize_static(
-        str(prepared),
-        str(small),
-        Noise(_input_name(prepared)),
-        # Norms of layers stay fp32: they are not matrices, and have no axis of channels to scale by.
-        op_types_to_quantize=[name for name in QDQRegistry if name != "LayerNormalization"],
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-    )
+    prepare(path, prepared)
+    quantise(prepared, small, list(batches_NBCHW.numpy()))
 
 
 def _session(path: Path, x_BCHW: Tensor, threads: int) -> Runner:
-    import onnxruntime  # type: ignore[import-untyped]
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path, threads)
     feeds = {session.get_inputs()[0].name: x_BCHW.cpu().contiguous().numpy()}
     return lambda passes: _clock(lambda: session.run(None, feeds), passes, threads)
-
-
-def _input_name(path: Path) -> str:
-    import onnx
-
-    return str(onnx.load(str(path), load_external_data=False).graph.input[0].name)
 
 
 def _always() -> str | None:

@@ -1,6 +1,6 @@
 """What candidates are looked at with: one batch, seen through the teacher's eyes once, and the score of each."""
 
-# B batch, C channels, H W space, K classes
+# N images, B batch, C channels, H W space, K classes
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from archsearch.data.task import Dataset, Task
+from archsearch.data.task import Dataset, Labels, Task
 from archsearch.evidence import NetworkEvidence, draw_weights, keep, observe_student, observe_teacher
 from archsearch.hardware import Ruler, fits
 from archsearch.proxies import Undefined
@@ -21,6 +21,8 @@ from archsearch.spaces import Space
 from archsearch.teachers import Teacher, normalise
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
     from torch import Tensor
 
@@ -30,7 +32,11 @@ _FEWEST_IMAGES = 16
 
 @dataclass(frozen=True)
 class Rung:
-    """How closely a candidate is looked at: on which batch, normalised for students, and how many initialisations."""
+    """How closely a candidate is looked at: on which batch, normalised for students, and how many initialisations.
+
+    Attributes:
+        y_B: Labels; B×K of 0 and 1 where an image has many.
+    """
 
     x_BCHW: Tensor
     y_B: Tensor
@@ -55,8 +61,9 @@ def prepare(
 ) -> Bench:
     """Draw the batch and look at it once through the teacher's eyes.
 
-    The batch is class-balanced as far as its size allows, from the training split, by the request's seed. With halving,
-    each lower rung has half the images (a part of the same ones) and half the initialisations.
+    The batch is balanced over classes, or over many labels, as far as its size allows, from the training split, by the
+    request's seed. With halving, each lower rung has half the images (a part of the same ones) and half the
+    initialisations.
 
     Args:
         cache: Folder where the teacher's evidence is kept for other searches; None keeps nothing.
@@ -81,19 +88,20 @@ def _rung(
     import torch
 
     rows = _balanced_rows(dataset.train.y_N, images, spec.seed)
-    x_BCHW = torch.from_numpy(dataset.train.x_NHWC[rows]).permute(0, 3, 1, 2).float() / 255
+    batch = dataset.train.take(rows)
+    x_BCHW = torch.from_numpy(batch.x_NHWC).permute(0, 3, 1, 2).float() / 255
     x_BCHW = x_BCHW.to(device).contiguous(memory_format=torch.channels_last)
-    y_B = torch.from_numpy(dataset.train.y_N[rows]).to(device)
+    y = batch.labels().to(device)
     read = reads(spec.score)
 
     def look() -> NetworkEvidence:
-        return observe_teacher(teacher.model.to(device), teacher.prepare(x_BCHW), y_B, read)
+        return observe_teacher(teacher.model.to(device), teacher.prepare(x_BCHW), y, read)
 
     # The same weights under another normalisation or at another size are another teacher.
     identity = f"{teacher.sha256} {teacher.mean} {teacher.std} {teacher.input_hw}"
     evidence = keep(cache, identity, dataset.sha256, (spec.seed, images), read, look).to(device)
     task = dataset.task
-    return Rung(normalise(x_BCHW, task.mean, task.std), y_B, evidence, seeds)
+    return Rung(normalise(x_BCHW, task.mean, task.std), y, evidence, seeds)
 
 
 class Look(Protocol):
@@ -180,16 +188,43 @@ def _score(spec: SearchSpec, space: Space, bench: Bench, rung: Rung, architectur
         return score(evidence, spec.score)
 
 
-def _balanced_rows(y_N: Any, count: int, seed: int) -> Any:
+def _balanced_rows(y_N: Labels, count: int, seed: int) -> npt.NDArray[np.intp]:
     """Row numbers that take every class in turn, in random order, until there are `count`."""
     import numpy as np
 
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(y_N))
-    labels = np.asarray(y_N)[order]
+    order_N = np.random.default_rng(seed).permutation(len(y_N))
+    chosen = _one_class_each(y_N[order_N], count) if y_N.ndim == 1 else _rarest_label_next(y_N[order_N], count)
+    return np.sort(order_N[chosen])
+
+
+def _one_class_each(y_N: Labels, count: int) -> npt.NDArray[np.intp]:
+    """The first row of every class, then the second, and so on."""
+    import numpy as np
+
     # A row's turn is how many of its class came before it; sorting by turn takes one of each class, then the next.
-    by_class = np.argsort(labels, kind="stable")
-    starts = np.searchsorted(labels[by_class], labels[by_class])
-    turn = np.empty(len(labels), dtype=np.int64)
-    turn[by_class] = np.arange(len(labels)) - starts
-    return np.sort(order[np.argsort(turn, kind="stable")[:count]])
+    by_class = np.argsort(y_N, kind="stable")
+    starts = np.searchsorted(y_N[by_class], y_N[by_class])
+    turn_N = np.empty(len(y_N), dtype=np.int64)
+    turn_N[by_class] = np.arange(len(y_N)) - starts
+    return np.argsort(turn_N, kind="stable")[:count]
+
+
+def _rarest_label_next(y_NK: Labels, count: int) -> npt.NDArray[np.intp]:
+    """Row after row, the first one left of the label that has the fewest so far; having none counts as one label more.
+
+    What is chosen for a smaller count is the beginning of what is chosen for a larger one.
+    """
+    import numpy as np
+
+    has_NL = np.column_stack([y_NK != 0, ~y_NK.any(axis=1)])
+    waiting_N = np.ones(len(y_NK), dtype=bool)
+    seen_L, left_L = np.zeros(has_NL.shape[1], dtype=np.int64), has_NL.sum(axis=0)
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(y_NK)):
+        label = np.where(left_L > 0, seen_L, count + 1).argmin()
+        row = int((waiting_N & has_NL[:, label]).argmax())
+        chosen.append(row)
+        waiting_N[row] = False
+        seen_L += has_NL[row]
+        left_L -= has_NL[row]
+    return np.array(chosen)

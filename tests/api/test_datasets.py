@@ -51,6 +51,7 @@ BAD_ARRAYS: list[tuple[Callable[[], bytes], str | None, str]] = [
     (lambda: npz(**{**small_arrays(), "x_train": np.array([{}] * 120, dtype=object)}), "x_train", "object"),
     (lambda: npz(**{**small_arrays(), "y_train": np.array(["cat"] * 120, dtype=object)}), "y_train", "object"),
     (lambda: npz(x_test=small_arrays()["x_test"], y_test=small_arrays()["y_test"]), "x_train", "x_train"),
+    (lambda: npz(**{**small_arrays(), "y_train": np.eye(4)[small_arrays()["y_train"]]}), "y_train", "argmax"),
     (lambda: npz(**small_arrays())[:-200], None, ""),
     (lambda: npz(**small_arrays())[:5000], None, ""),
     (lambda: b"\n", None, ""),
@@ -110,6 +111,40 @@ def test_a_folder_of_images_becomes_a_data_set(client: TestClient, send: Send) -
     assert [found["task"][name] for name in ("classes", "in_chans", "height", "width")] == [2, 3, 6, 6]
     assert sum(found["splits"].values()) == len(PICTURES)
     assert client.get(f"/v1/datasets/{found['id']}").json() == found
+
+
+def test_arrays_with_many_labels_become_a_data_set(client: TestClient, send: Send) -> None:
+    arrays = small_arrays()
+    flags = {f"y_{name}": np.stack([arrays[f"y_{name}"] % n == 0 for n in (1, 2, 3)], 1) for name in ("train", "test")}
+    for y_NK in flags.values():
+        y_NK[::5] = False
+    names = np.array(["sky", "tree", "car"])
+    body = {"upload": send(npz(**{**arrays, **flags, "class_names": names})), "format": "npz"}
+    answer = client.post("/v1/datasets", json=body)
+    task = answer.json()["task"]
+    assert answer.status_code == 201, answer.text
+    assert (task["kind"], task["classes"], task["class_names"]) == ("multilabel", 3, ["sky", "tree", "car"])
+    assert task["prevalence"] == pytest.approx([0.8, 0.4, 0.4], abs=0.02)
+
+
+def test_a_folder_with_a_table_of_labels_becomes_a_data_set(client: TestClient, send: Send) -> None:
+    rows = [f"images/{i}.png,{'test' if i > 9 else 'train'},{i % 2},{int(i % 3 == 0)}\n" for i in range(12)]
+    members = {f"images/{i}.png": picture(i) for i in range(12)}
+    table = ("file,split,cat,dog\n" + "".join(rows)).encode()
+    body = {"upload": send(folder({**members, "labels.csv": table})), "format": "image_folder", "image_size": 6}
+    answer = client.post("/v1/datasets", json=body)
+    found = answer.json()
+    assert answer.status_code == 201, found
+    assert (found["task"]["kind"], found["task"]["class_names"]) == ("multilabel", ["cat", "dog"])
+    assert (found["splits"]["test"], sum(found["splits"].values())) == (2, 12)
+
+
+def test_a_wrong_table_of_labels_is_refused_by_line(refused: Refused, send: Send) -> None:
+    members = {"1.png": picture(), "labels.csv": b"file,cat,dog\n1.png,1,maybe\n"}
+    body = {"upload": send(folder(members)), "format": "image_folder"}
+    part = "line 2: dog is 'maybe'"
+    problem = {"status": 422, "code": "invalid_data", "field": "labels.csv", "part": part}
+    refused("POST", "/v1/datasets", json=body, **problem)
 
 
 @pytest.mark.parametrize(

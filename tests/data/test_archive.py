@@ -88,7 +88,7 @@ def test_a_bomb_is_refused_by_its_ratio(make_zip, picture, refused) -> None:
     members = {f"{name}/{i}.png": picture(i) for name in ("cat", "dog") for i in range(2)}
     with refused(TooLarge, "cat/0.png", "zip bomb"):
         load_image_folder(make_zip(members | {"cat/0.png": bytes(4 * 2**20)}))
-    with refused(TooLarge, "cat/0.png", "an image may have"):
+    with refused(TooLarge, "cat/0.png", "one file may have"):
         load_image_folder(make_zip(members | {"cat/0.png": bytes(4 * 2**20)}), limits=Limits(max_file_bytes=2**20))
 
 

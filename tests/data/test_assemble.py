@@ -53,3 +53,28 @@ def test_the_task_tells_classes_and_image_shape() -> None:
     split = Split(X_NHWC, np.arange(50) % 3)
     task = assemble.assemble(split, split, split, 3, ("a", "b", "c")).task
     assert (task.classes, task.height, task.width, task.in_chans, task.class_names) == (3, 6, 5, 3, ("a", "b", "c"))
+
+
+def test_many_labels_make_the_task_a_multi_label_one() -> None:
+    y_NK = np.stack([np.arange(50) % 2 == 0, np.arange(50) < 40, np.arange(50) < 5], axis=1).astype(np.uint8)
+    split = Split(X_NHWC, y_NK)
+    task = assemble.assemble(split, Split(X_NHWC[:7], 1 - y_NK[:7]), split, 3).task
+    assert (task.kind, task.classes) == ("multilabel", 3)
+    assert task.prevalence == (0.5, 0.8, 0.1)
+
+
+def test_one_label_hashes_as_it_did_before_there_were_many() -> None:
+    x_NHWC = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4, 1)
+    split = Split(x_NHWC, np.array([0, 1]))
+    assert fingerprint(split, split, split) == "a4d6bf05c9eb3da12215da628490040e3a757db1f562d5c16ac18cf8ad3307be"
+    task = assemble.assemble(split, split, split, 2).task
+    assert (task.kind, task.prevalence) == ("classification", ())
+
+
+def test_the_hash_sees_every_one_of_many_labels() -> None:
+    y_NK = (np.arange(100).reshape(50, 2) % 3 == 0).astype(np.uint8)
+    other_NK = y_NK.copy()
+    other_NK[3, 1] ^= 1
+    variants = [y_NK, other_NK, y_NK[:, ::-1], y_NK[:, 0].astype(np.int64)]
+    assert len({fingerprint(*[Split(X_NHWC, y)] * 3) for y in variants}) == len(variants)
+    assert fingerprint(*[Split(X_NHWC, np.asfortranarray(y_NK))] * 3) == fingerprint(*[Split(X_NHWC, y_NK)] * 3)

@@ -239,7 +239,7 @@ def test_a_pipe_does_not_hang_the_loader(good, make_folder, refused) -> None:
 
 def test_large_and_many_files_of_a_folder_are_refused(good, make_folder, refused) -> None:
     root = make_folder(good)
-    with refused(TooLarge, "cat/0.png", "an image may have 100"):
+    with refused(TooLarge, "cat/0.png", "one file may have 100"):
         load_image_folder(root, limits=Limits(max_file_bytes=100))
     with refused(TooLarge, "path", "more than 7"):
         load_image_folder(root, limits=Limits(max_members=7))

@@ -16,6 +16,8 @@ from archsearch.errors import DataError, TooLarge
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "cifar100_mini.npz"
 X_NHWC = np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3), dtype=np.uint8)
 Y_N = np.arange(30) % 3
+# Three labels: on every second image, on every third and on the first five; images with none, some and all.
+Y_NK = np.stack([np.arange(30) % 2 == 0, np.arange(30) % 3 == 0, np.arange(30) < 5], axis=1)
 Load = Callable[..., Dataset]
 
 
@@ -65,6 +67,44 @@ def test_class_names_reach_the_task(load: Load) -> None:
     assert load(class_names=np.array(["cat", "dog", "eel"])).task.class_names == ("cat", "dog", "eel")
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, ">i4"])
+def test_columns_of_zeros_and_ones_are_many_labels(load: Load, dtype: Any) -> None:
+    given = Y_NK.astype(dtype)
+    dataset = load(y_train=given, x_test=X_NHWC[:9], y_test=given[:9], class_names=np.array(["a", "b", "c"]))
+    assert (dataset.task.kind, dataset.task.classes, dataset.task.class_names) == ("multilabel", 3, ("a", "b", "c"))
+    assert dataset.test.y_N.dtype == np.uint8
+    assert np.array_equal(dataset.test.y_N, Y_NK[:9])
+    assert len(dataset.train) + len(dataset.selection) == 30
+    assert dataset.task.prevalence == tuple(dataset.train.y_N.mean(0))
+
+
+def test_many_labels_hash_alike_whatever_their_type(load: Load) -> None:
+    assert load(y_train=Y_NK).sha256 == load(y_train=np.asfortranarray(Y_NK.astype(np.int32))).sha256
+
+
+def test_one_label_in_one_split_alone_leaves_the_task_multi_label(load: Load) -> None:
+    one = np.eye(3, dtype=int)[Y_N]
+    assert load(y_train=Y_NK, x_test=X_NHWC, y_test=one).task.kind == "multilabel"
+
+
+@pytest.mark.shared
+def test_real_photographs_with_all_the_things_in_them_load(load: Load, shared: Path) -> None:
+    with np.load(shared / "coco128_small.npz") as boxes:
+        arrays = {}
+        for ours, theirs in (("train", "train"), ("test", "val")):
+            y_NK = np.zeros((len(boxes[f"x_{theirs}"]), 80), dtype=bool)
+            row_B, class_B = boxes[f"boxes_{theirs}"][:, :2].astype(int).T
+            y_NK[row_B, class_B] = True
+            arrays |= {f"x_{ours}": boxes[f"x_{theirs}"], f"y_{ours}": y_NK}
+    often = arrays["y_train"].sum(0) >= 5
+    dataset = load(**{key: array[:, often] if key[0] == "y" else array for key, array in arrays.items()})
+    assert (dataset.task.kind, dataset.task.classes, dataset.task.width) == ("multilabel", 31, 80)
+    # In half of the photographs there are people.
+    assert 0.4 < dataset.task.prevalence[0] < 0.6
+    assert [len(split) for split in (dataset.train, dataset.test)] == [109, 128]
+    assert dataset.train.y_N.sum(0).min() >= 4
+
+
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.exists(), reason=f"needs {SHARED}")
 def test_real_cifar_100_loads() -> None:
@@ -78,6 +118,12 @@ def nan_in(row: int) -> np.ndarray:
     x_NHWC = X_NHWC / 255
     x_NHWC[row, 2, 2, 0] = np.nan
     return x_NHWC
+
+
+def flags(row: int, column: int, value: int) -> np.ndarray:
+    y_NK = Y_NK.astype(int)
+    y_NK[row, column] = value
+    return y_NK
 
 
 def label(row: int, value: int) -> np.ndarray:
@@ -109,7 +155,24 @@ def label(row: int, value: int) -> np.ndarray:
         ("y_train", "label -1 of image 4", {"y_train": label(4, -1)}),
         ("y_train", "astype(np.int64)", {"y_train": Y_N.astype(float)}),
         ("y_train", "argmax", {"y_train": np.eye(3, dtype=int)[Y_N]}),
+        ("y_train", "save y_train.argmax(axis=1), or y_train.astype(np.uint8)", {"y_train": np.eye(3)[Y_N]}),
+        ("y_train", "exactly one label; save y_train.argmax(axis=1)", {"y_train": np.eye(3, dtype=bool)[Y_N]}),
         ("y_train", "ravel", {"y_train": Y_N[:, None]}),
+        ("y_train", "column 2 of image 7 is -1", {"y_train": flags(7, 2, -1)}),
+        ("y_train", "column 0 of image 3 is 2", {"y_train": flags(3, 0, 2)}),
+        ("y_train", "label 1 is on 0 training image(s), 2 or more", {"y_train": Y_NK & [True, False, True]}),
+        (
+            "y_train",
+            "label 2 is on 1 training image(s)",
+            {"y_train": np.roll(Y_NK, -4, axis=0) & (Y_NK[:, 2:] | [1, 1, 0])},
+        ),
+        ("y_train", "label 0 is on every training image", {"y_train": Y_NK | [True, False, False]}),
+        ("y_train", "29 labels for the 30 images", {"y_train": Y_NK[:-1]}),
+        ("y_test", "2 columns of labels, y_train 3", {"y_train": Y_NK, "x_test": X_NHWC, "y_test": Y_NK[:, :2]}),
+        ("y_test", "one label an image, y_train 3", {"y_train": Y_NK, "x_test": X_NHWC, "y_test": Y_N}),
+        ("y_test", "3 columns of labels, y_train one label", {"x_test": X_NHWC, "y_test": Y_NK}),
+        ("y_test", "nothing can be measured", {"y_train": Y_NK, "x_test": X_NHWC, "y_test": Y_NK & False}),
+        ("class_names", "2 names for the 3 columns", {"y_train": Y_NK, "class_names": np.array(["a", "b"])}),
         ("y_train", "29 labels for the 30 images of x_train", {"y_train": Y_N[:-1]}),
         ("y_train", "class 1 of 0 to 4 has no training image", {"y_train": Y_N * 2}),
         ("y_train", "class 3 has 1 training image", {"y_train": label(0, 3)}),
@@ -136,6 +199,7 @@ def test_wrong_arrays_are_refused(load: Load, refused, field: str, part: str, ar
         ("x_train", "at most 2,000", Limits(max_bytes=2_000), {}),
         ("x_train", "6×5 pixels", Limits(max_side=5), {}),
         ("y_train", "10,000", Limits(), {"y_train": label(0, 2**62)}),
+        ("y_train", "3 labels, at most 2", Limits(max_classes=2), {"y_train": Y_NK}),
     ],
 )
 def test_limits_hold(load: Load, refused, field: str, part: str, limits: Limits, arrays: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from archsearch.data import Dataset
 from archsearch.data.splits import complete, hold_out
 from archsearch.data.task import Split
 from archsearch.errors import DataError
@@ -60,3 +61,23 @@ def test_given_splits_are_left_alone() -> None:
 def test_a_split_that_would_stay_empty_is_refused(refused) -> None:
     with refused(DataError, "y_train", "three or more"):
         complete(numbered(np.repeat([0, 1], 2)), None, None)
+
+
+def test_many_labels_are_held_out_in_their_own_shares(pairs: Dataset) -> None:
+    train, selection, test = complete(pairs.train, None, None)
+    images = [split.x_NHWC.tobytes() for split in (train, selection, test)]
+    assert sum(map(len, images)) == pairs.train.x_NHWC.nbytes
+    for split, share in ((train, 0.65), (selection, 0.15), (test, 0.20)):
+        assert split.y_N.dtype == np.uint8
+        assert len(split) == pytest.approx(share * len(pairs.train), rel=0.04)
+        off_K = abs(split.y_N.sum(0, dtype=np.int64) - share * pairs.train.y_N.sum(0))
+        assert np.median(off_K) < 1
+
+
+def test_a_split_on_which_no_label_can_be_measured_is_refused(refused) -> None:
+    train = numbered(np.tile([[1, 0], [0, 1], [1, 1]], (5, 1)).astype(np.uint8))
+    nothing = numbered(np.zeros((4, 2), dtype=np.uint8))
+    with refused(DataError, "y_test", "nothing can be measured"):
+        complete(train, None, nothing)
+    with refused(DataError, "y_selection", "nothing can be measured"):
+        complete(train, nothing, train)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -80,3 +81,33 @@ def test_a_cut_off_or_foreign_array_is_named(dataset: Dataset, tmp_path: Path, r
     np.save(path, np.zeros((5, 5, 5, 3), dtype=np.uint8))
     with refused(DataError, "test_x.npy", "(5, 5, 7, 3)"):
         open_dataset(tmp_path / "set")
+
+
+def test_many_labels_keep_their_shape_and_kind(pairs: Dataset, tmp_path: Path) -> None:
+    save_dataset(pairs, tmp_path / "set")
+    opened = open_dataset(tmp_path / "set")
+    assert opened.task == pairs.task
+    assert opened.task.kind == "multilabel"
+    assert (opened.test.y_N.dtype, opened.test.y_N.shape) == (np.uint8, (359, 10))
+    assert opened.sha256 == fingerprint(opened.train, opened.selection, opened.test)
+
+
+def test_a_record_from_before_there_were_kinds_means_one_label(dataset: Dataset, tmp_path: Path, refused) -> None:
+    save_dataset(dataset, tmp_path / "set")
+    path = tmp_path / "set" / "task.json"
+    record = json.loads(path.read_text())
+    del record["task"]["kind"], record["task"]["prevalence"]
+    path.write_text(json.dumps(record))
+    assert open_dataset(tmp_path / "set").task == dataset.task
+    record["task"]["kind"] = "detection"
+    path.write_text(json.dumps(record))
+    with refused(DataError, "task.json", "ValidationError"):
+        open_dataset(tmp_path / "set")
+
+
+def test_labels_of_another_shape_than_the_tasks_are_named(pairs: Dataset, tmp_path: Path, refused) -> None:
+    save_dataset(pairs, tmp_path / "set")
+    for wrong in (pairs.test.y_N[:, :9], pairs.test.y_N.astype(np.int64), pairs.test.y_N[:, 0]):
+        np.save(tmp_path / "set" / "test_y.npy", wrong)
+        with refused(DataError, "test_y.npy", "(359, 10)"):
+            open_dataset(tmp_path / "set")

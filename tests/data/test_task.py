@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
-from archsearch.data import load_digits, open_dataset, save_dataset
+from archsearch.data import Dataset, load_digits, open_dataset, save_dataset
 
 
 def test_tensors_are_writable_copies_even_of_a_read_only_map(tmp_path: Path) -> None:
@@ -21,3 +24,23 @@ def test_tensors_are_writable_copies_even_of_a_read_only_map(tmp_path: Path) -> 
 
 def test_chance_is_a_percentage() -> None:
     assert load_digits().task.chance == 10.0
+
+
+def test_many_labels_are_a_float_tensor_as_their_loss_takes_it(pairs: Dataset) -> None:
+    y_NK = pairs.test.labels()
+    assert (y_NK.shape, y_NK.dtype) == ((359, 10), torch.float32)
+    assert np.array_equal(y_NK.numpy(), pairs.test.y_N)
+    y_NK += 1
+    assert pairs.test.y_N.max() == 1
+
+
+def test_chance_with_many_labels_is_their_mean_prevalence(pairs: Dataset) -> None:
+    assert pairs.task.chance == pytest.approx(100 * pairs.train.y_N.mean())
+    assert replace(pairs.task, prevalence=(0.1, 0.2, 0.6)).chance == pytest.approx(30)
+
+
+def test_rows_are_taken_with_their_labels(pairs: Dataset) -> None:
+    few = pairs.train.take(np.array([5, 2]))
+    assert np.array_equal(few.x_NHWC, pairs.train.x_NHWC[[5, 2]])
+    assert np.array_equal(few.y_N, pairs.train.y_N[[5, 2]])
+    assert len(pairs.train.take(slice(3, 7))) == 4

@@ -367,3 +367,13 @@ def test_a_gpu_that_is_not_there_is_refused(few_digits: Dataset) -> None:
     assert caught.value.field == "distill.device"
     with pytest.raises(InvalidRequest, match="fp16 needs a GPU"):
         trained(student(few_digits), few_digits, spec(method="none", precision="fp16"), teacher=None)
+
+
+@pytest.mark.slow
+def test_compiled_networks_learn_the_same(few_digits: Dataset, teacher: Teacher, tmp_path: Path) -> None:
+    plain, compiled = student(few_digits), student(few_digits)
+    recipe = {"epochs": 2, "precision": "fp32"}
+    trained(plain, few_digits, spec(**recipe), teacher=teacher)
+    trained(compiled, few_digits, spec(**recipe, compile="on"), teacher=teacher)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-2, atol=1e-3)

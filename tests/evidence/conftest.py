@@ -47,7 +47,7 @@ NETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Batch:
-    """Sixteen digits and their labels."""
+    """Sixteen digits, or pairs of digits, and their labels: B, or B×K where there are many an image."""
 
     x_BCHW: Tensor
     y_B: Tensor
@@ -72,6 +72,13 @@ def batch(digits: Dataset) -> Batch:
 
 
 @pytest.fixture
+def many(pairs: Dataset) -> Batch:
+    """Two digits an image, 8×16."""
+    x_BCHW = normalise(pairs.train.images()[:16].float() / 255, pairs.task.mean, pairs.task.std)
+    return Batch(x_BCHW, pairs.train.labels()[:16])
+
+
+@pytest.fixture
 def build() -> Callable[..., nn.Module]:
     """A network of a family by name: `build("cifar_resnet", seed=1)`."""
 
@@ -85,6 +92,13 @@ def build() -> Callable[..., nn.Module]:
 @pytest.fixture(params=NETS)
 def net(request: pytest.FixtureRequest, build: Callable[..., nn.Module]) -> nn.Module:
     return build(request.param)
+
+
+@pytest.fixture
+def wide_net(net: nn.Module, request: pytest.FixtureRequest, build: Callable[..., nn.Module]) -> nn.Module:
+    """The same families for images of `many`'s size."""
+    name = request.node.callspec.params["net"]
+    return build(name, img_size=(8, 16)) if "img_size" in NETS[name] else net
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import pytest
 import timm
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from archsearch.evidence import TEMPERATURE, NetworkEvidence, Weight, observe_teacher
 from archsearch.evidence.layers import first_tensor, stage_names, weighted
 from archsearch.evidence.observe import PROJECTION_SEED
-from archsearch.kernels import cka, gram, softened_kl
+from archsearch.kernels import bernoulli_kl, cka, gram, softened_kl
 from archsearch.teachers import Teacher
 
 # B batch, K classes, D features, P parameters
@@ -33,6 +33,15 @@ def test_gradients_are_those_of_the_distillation_loss(batch, net) -> None:
 def test_label_gradients_are_those_of_the_labels_cross_entropy(batch, net) -> None:
     evidence = batch.observe(net, "label_gradients")
     same_gradients(evidence.label_gradients, net, cross_entropy(net(batch.x_BCHW), batch.y_B))
+
+
+def test_of_many_labels_gradients_are_those_of_each_labels_own_odds(many, wide_net) -> None:
+    evidence = many.observe(wide_net, "gradients", "label_gradients")
+    logits_BK = wide_net(many.x_BCHW)
+    same_gradients(evidence.gradients, wide_net, bernoulli_kl(logits_BK, evidence.teacher.logits_BK))
+    logits_BK = wide_net(many.x_BCHW)
+    loss = binary_cross_entropy_with_logits(logits_BK, many.y_B, reduction="none").sum(1).mean()
+    same_gradients(evidence.label_gradients, wide_net, loss)
 
 
 def test_both_losses_are_kept_apart(batch, net) -> None:
@@ -102,6 +111,26 @@ def test_fisher_information_is_on_average_that_of_the_students_own_answers(batch
     drawn = [batch.observe(model, "fisher_information").fisher_information_PP for _ in range(40)]
     # 40 times 8 labels for each of 16 images: 5,120 draws.
     mean_PP = torch.stack(drawn).mean(0).flip(0, 1)  # layers stand in the order the backward pass comes by them
+    assert (mean_PP - expected_PP).norm() / expected_PP.norm() < 0.1
+
+
+def test_fisher_information_of_many_labels_is_on_average_that_of_independent_answers(many, build) -> None:
+    """E_x Σ_k p_k (1 − p_k) ∇z_k ∇z_kᵀ over first weights, of kernels at their centre: what drawing sets tends to."""
+    model = build("vit_tiny_patch16_224", depth=1, img_size=(8, 16))
+    nn.init.normal_(model.head.weight, std=2.0)
+    weights = [layer.weight for _, layer in weighted(model)]
+    expected_PP = torch.zeros(len(weights), len(weights))
+    for x_1CHW in many.x_BCHW.split(1):
+        for logit in model(x_1CHW)[0]:
+            found = torch.autograd.grad(logit, weights, retain_graph=True)
+            first_P = torch.stack(
+                [g[0, 0, g.shape[2] // 2, g.shape[3] // 2] if g.ndim == 4 else g[0, 0] for g in found]
+            )
+            variance = (logit.sigmoid() * (-logit).sigmoid()).detach()
+            expected_PP += variance * torch.outer(first_P, first_P) / len(many.x_BCHW)
+    torch.manual_seed(0)
+    drawn = [many.observe(model, "fisher_information").fisher_information_PP for _ in range(40)]
+    mean_PP = torch.stack(drawn).mean(0).flip(0, 1)
     assert (mean_PP - expected_PP).norm() / expected_PP.norm() < 0.1
 
 

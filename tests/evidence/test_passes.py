@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from archsearch.evidence import passes
 
@@ -135,3 +136,15 @@ def test_zico_halves_the_batch(batch, net) -> None:
         assert [w.name for w in half] == [w.name for w in alone]
         for found, expected in zip(half, alone, strict=True):
             torch.testing.assert_close(found.gradient, expected.gradient)
+
+
+def test_of_many_labels_zico_takes_the_binary_losses_gradients(many, wide_net) -> None:
+    wide_net.train()
+    first, _ = passes.own(wide_net, many.x_BCHW, many.y_B, {"zico"})["zico"]
+    matrices = passes.matrices(wide_net)
+    logits_BK = wide_net(many.x_BCHW[:8])
+    loss = binary_cross_entropy_with_logits(logits_BK, many.y_B[:8], reduction="none").sum(1).mean()
+    gradients = dict(zip(matrices, torch.autograd.grad(loss, list(matrices.values()), allow_unused=True), strict=True))
+    assert len(first) > 3
+    for weight in first:
+        torch.testing.assert_close(weight.gradient, gradients[weight.name], rtol=1e-3, atol=1e-5)

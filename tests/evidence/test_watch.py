@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from archsearch.evidence.layers import blocks, first_tensor
 from archsearch.evidence.watch import Watch
@@ -60,6 +60,13 @@ def test_the_head_gradient_is_autograds(batch, net) -> None:
     seen = batch.observe(net, "head").student
     weight = net.get_classifier().weight
     (expected_KD,) = torch.autograd.grad(cross_entropy(net(batch.x_BCHW), batch.y_B), weight)
+    torch.testing.assert_close(seen.head_gradient_KD, expected_KD, rtol=1e-4, atol=1e-6)
+
+
+def test_so_it_is_with_many_labels(many, wide_net) -> None:
+    seen = many.observe(wide_net, "head").student
+    loss = binary_cross_entropy_with_logits(wide_net(many.x_BCHW), many.y_B, reduction="none").sum(1).mean()
+    (expected_KD,) = torch.autograd.grad(loss, wide_net.get_classifier().weight)
     torch.testing.assert_close(seen.head_gradient_KD, expected_KD, rtol=1e-4, atol=1e-6)
 
 

@@ -55,7 +55,10 @@ class Observed:
 
 @dataclass(eq=False)
 class Pair:
-    """A student of one space and a teacher with an equally wide classifier, on one batch of digits."""
+    """A student of one space and a teacher with an equally wide classifier, on one batch of digits, or pairs of them.
+
+    `y_B` is B×K where images have many labels.
+    """
 
     space: Space
     task: Task
@@ -102,7 +105,7 @@ class Pair:
     def changed(self) -> dict[str, Evidence]:
         """The same student's evidence with one thing changed that a proxy may need."""
         return {
-            "labels": replace(self, y_B=(self.y_B + 1) % 10).fresh_evidence(),
+            "labels": replace(self, y_B=other_labels(self.y_B)).fresh_evidence(),
             "teacher": replace(self, teacher=teacher_of(self.student(), self.task, seed=99)).fresh_evidence(),
             "data": replace(self, x_BCHW=self.other_BCHW).fresh_evidence(),
         }
@@ -131,15 +134,24 @@ def teacher_of(student: nn.Module, task: Task, seed: int) -> nn.Module:
     return CifarResNet((1, 1, 2), (8, 16, width), task.classes, task.in_chans).eval()
 
 
+def other_labels(y_B: Tensor) -> Tensor:
+    return (y_B + 1) % 10 if y_B.ndim == 1 else y_B.roll(1, 1)
+
+
 @pytest.fixture(scope="session")
-def pairs(digits: Dataset) -> Callable[[str], Pair]:
-    """Each space's pair, made once. Parametrised itself, the fixture would be made anew whenever spaces alternate."""
+def pair_of(digits: Dataset, pairs: Dataset) -> Callable[[str], Pair]:
+    """Each space's pair, made once: `pair_of("vit")`, or `pair_of("vit, many labels")` on two digits an image.
+
+    Parametrised itself, the fixture would be made anew whenever spaces alternate.
+    """
 
     @cache
     def make(name: str) -> Pair:
-        task, space = digits.task, spaces.get(name)
-        x_BCHW, other_BCHW = normalise(digits.train.images()[:48].float() / 255, task.mean, task.std).chunk(2)
-        found = Pair(space, task, nn.Identity(), x_BCHW, other_BCHW, digits.train.labels()[:24])
+        family, _, many = name.partition(", ")
+        dataset, space = pairs if many else digits, spaces.get(family)
+        task = dataset.task
+        x_BCHW, other_BCHW = normalise(dataset.train.images()[:48].float() / 255, task.mean, task.std).chunk(2)
+        found = Pair(space, task, nn.Identity(), x_BCHW, other_BCHW, dataset.train.labels()[:24])
         found.teacher = teacher_of(found.student(), task, seed=7)
         return found
 
@@ -147,8 +159,8 @@ def pairs(digits: Dataset) -> Callable[[str], Pair]:
 
 
 @pytest.fixture(params=spaces.names())
-def pair(request: pytest.FixtureRequest, pairs: Callable[[str], Pair]) -> Pair:
-    return pairs(request.param)
+def pair(request: pytest.FixtureRequest, pair_of: Callable[[str], Pair]) -> Pair:
+    return pair_of(request.param)
 
 
 class Linear(nn.Module):

@@ -44,9 +44,9 @@ def test_it_saturates_where_parameters_do_not(evidence_of) -> None:
     assert 1.5 < wide / narrow < 2.1
 
 
-def test_dead_layers_of_a_real_cell_do_not_count(pairs) -> None:
+def test_dead_layers_of_a_real_cell_do_not_count(pair_of) -> None:
     """NAS-Bench-201's cell with every operation: what it carries is what autograd says that it trains."""
-    pair = pairs("nasbench201")
+    pair = pair_of("nasbench201")
     student = pair.student().train()
     loss = torch.nn.functional.cross_entropy(student(pair.x_BCHW), pair.y_B)
     trained = {}

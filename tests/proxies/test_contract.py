@@ -1,4 +1,4 @@
-"""What every registered proxy promises, on a healthy student of every registered space."""
+"""What every registered proxy promises, on a healthy student of every registered space, with one label or many."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from archsearch.spaces import spaces
 # Zen-Score is defined by batch norms, which these families do not have.
 UNDEFINED = {("zen", space): "no batch norm" for space in ("autoformer", "convnext", "pit", "vit")}
 
-CASES = [(p, s) for s in spaces.names() for p in proxies.names() if (p, s) not in UNDEFINED]
+# Many labels change the losses and nothing of the networks, so one with batch norm and one without it tell.
+PAIRS = (*spaces.names(), "resnet_cifar, many labels", "vit, many labels")
+
+CASES = [(p, s) for s in PAIRS for p in proxies.names() if (p, s.partition(", ")[0]) not in UNDEFINED]
 
 # Random signs, or labels, are laid over the batch: another order gives other numbers of the same distribution.
 DRAWN: Set[Read] = {"gains", "spectral_gains", "fisher_information"}

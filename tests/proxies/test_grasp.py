@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from archsearch.evidence import NetworkEvidence, observe_student
 from archsearch.proxies.grasp import grasp
@@ -25,6 +25,23 @@ def test_a_linear_net_with_all_of_its_hessian(linear_net) -> None:
     gradient_P = torch.autograd.functional.jacobian(loss, flat_P)
     student = linear_net(weight_KD)
     evidence = observe_student(student, x_BD, y_B, NetworkEvidence(torch.zeros(5, 3)), {"grasp"})
+    assert grasp(evidence) == pytest.approx(-(flat_P @ hessian_PP @ gradient_P).item(), rel=1e-4)
+
+
+def test_so_with_many_labels(linear_net) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight_KD, x_BD = torch.randn(3, 4, generator=generator), torch.randn(5, 4, generator=generator)
+    y_BK = torch.tensor([[1.0, 1, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 1]])
+
+    def loss(flat_P: torch.Tensor) -> torch.Tensor:
+        logits_BK = x_BD @ flat_P.view(3, 4).T
+        return binary_cross_entropy_with_logits(logits_BK, y_BK, reduction="none").sum(1).mean()
+
+    flat_P = weight_KD.flatten()
+    hessian_PP = torch.autograd.functional.hessian(loss, flat_P)
+    gradient_P = torch.autograd.functional.jacobian(loss, flat_P)
+    student = linear_net(weight_KD)
+    evidence = observe_student(student, x_BD, y_BK, NetworkEvidence(torch.zeros(5, 3)), {"grasp"})
     assert grasp(evidence) == pytest.approx(-(flat_P @ hessian_PP @ gradient_P).item(), rel=1e-4)
 
 

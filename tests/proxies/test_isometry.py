@@ -22,9 +22,9 @@ def test_it_is_undefined_without_blocks(evidence_of) -> None:
         isometry(evidence_of(gains=()))
 
 
-def test_it_is_that_of_the_exact_jacobians_norm(pairs) -> None:
+def test_it_is_that_of_the_exact_jacobians_norm(pair_of) -> None:
     """A block of a real student: ‖J‖_F / √outputs of its whole Jacobian, row by row, against the one random probe."""
-    pair = pairs("vit")
+    pair = pair_of("vit")
     student = pair.student().train()
     (block, *_) = student.blocks
     seen: list[torch.Tensor] = []

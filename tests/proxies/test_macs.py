@@ -23,7 +23,7 @@ def test_it_is_one_product_for_each_weight_at_each_place_of_a_real_student(pair)
     assert macs(pair.evidence()) == sum(found)
 
 
-def test_it_is_a_convolutional_spaces_cost(pairs) -> None:
-    pair = pairs("resnet_cifar")
+def test_it_is_a_convolutional_spaces_cost(pair_of) -> None:
+    pair = pair_of("resnet_cifar")
     architecture = {p.name: p.low + p.step for p in pair.space.parameters(pair.task)}
     assert macs(pair.evidence()) == pair.space.cost(architecture, pair.task).macs

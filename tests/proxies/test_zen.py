@@ -18,9 +18,9 @@ def test_two_norms_by_hand(evidence_of) -> None:
 
 
 @pytest.mark.parametrize("space", ["resnet_cifar", "nasbench201"])
-def test_it_is_the_published_algorithm(pairs, space: str) -> None:
+def test_it_is_the_published_algorithm(pair_of, space: str) -> None:
     """Gaussian weights, then for each of eight inputs the change of the map before pooling, summed over its entries."""
-    pair = pairs(space)
+    pair = pair_of(space)
     found = pair.fresh_evidence(reads={"zen"}, draw=3)
     student = pair.student().train()
     torch.manual_seed(3)
@@ -45,14 +45,14 @@ def test_it_is_the_published_algorithm(pairs, space: str) -> None:
     assert zen(found) == pytest.approx(expected, abs=0.006 * len(norms))
 
 
-def test_the_students_own_weights_do_not_count(pairs) -> None:
-    pair = pairs("resnet_cifar")
+def test_the_students_own_weights_do_not_count(pair_of) -> None:
+    pair = pair_of("resnet_cifar")
     first, other = (pair.fresh_evidence(seed, {"zen"}, draw=3) for seed in (0, 1))
     assert zen(first) == pytest.approx(zen(other), abs=1e-5)
 
 
-def test_a_network_whose_norms_start_at_zero_is_measured_all_the_same(pairs) -> None:
-    pair = pairs("resnet_cifar")
+def test_a_network_whose_norms_start_at_zero_is_measured_all_the_same(pair_of) -> None:
+    pair = pair_of("resnet_cifar")
     student = pair.student()
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import kendalltau
 from torch import nn
 
@@ -16,8 +18,9 @@ from archsearch.data import Dataset
 from archsearch.hardware import Limits, Ruler
 from archsearch.request import SearchSpec
 from archsearch.search import Bench, Trial, evaluate, fidelities, prepare, search, winner
+from archsearch.search.bench import _balanced_rows
 from archsearch.spaces import TimmModel, spaces
-from archsearch.teachers import Teacher
+from archsearch.teachers import Teacher, build
 
 LIMITS = Limits(params=60_000, macs=2_000_000)
 RESNETS = spaces.get("resnet_cifar")
@@ -44,6 +47,50 @@ def test_the_batch_takes_every_class_in_turn(teacher: Teacher, digits: Dataset, 
         counts_K = np.bincount(prepare(spec(batch_size=size), teacher, digits).rungs[0].y_B.numpy(), minlength=10)
         assert counts_K.sum() == size
         assert counts_K.max() - counts_K.min() <= 1
+
+
+def test_a_batch_of_one_label_an_image_is_the_one_it_was() -> None:
+    y_N = np.repeat([0, 1, 2], [5, 20, 100])
+    assert _balanced_rows(y_N, 9, 3).tolist() == [1, 2, 3, 17, 23, 24, 67, 72, 92]
+
+
+def test_the_batch_takes_the_label_it_has_least_of_next() -> None:
+    """Two images of a thousand have label 0, half have label 1, one in ten has none: chance would miss label 0."""
+    y_NK = np.zeros((1000, 3), dtype=np.uint8)
+    y_NK[[411, 902], 0], y_NK[:500, 1], y_NK[400:900, 2] = 1, 1, 1
+    for seed in range(5):
+        batch_BK = y_NK[_balanced_rows(y_NK, 32, seed)]
+        assert len(batch_BK) == 32
+        assert batch_BK.sum(0)[0] == 2
+        none = int((~batch_BK.any(axis=1)).sum())
+        assert max(*batch_BK.sum(0)[1:], none) - min(*batch_BK.sum(0)[1:], none) <= 1
+
+
+def test_a_smaller_batch_of_many_labels_is_part_of_a_larger_one(pairs: Dataset) -> None:
+    y_NK = pairs.train.y_N
+    few, more, all_of_them = (_balanced_rows(y_NK, count, 1).tolist() for count in (16, 64, 5000))
+    assert (len(few), len(more)) == (16, 64)
+    assert set(few) < set(more) < set(all_of_them)
+    assert all_of_them == list(range(len(y_NK)))
+    counts_K = y_NK[more].sum(0, dtype=np.int64)
+    assert counts_K.max() - counts_K.min() <= 2
+
+
+def test_candidates_for_many_labels_are_scored(pairs: Dataset, spec, tmp_path: Path) -> None:
+    """By the default score and by one that looks at labels; the same seed gives the same score."""
+    torch.manual_seed(0)
+    model = build("cifar_resnet", {"num_classes": 10, "in_chans": 1, "depths": [1, 1, 1], "widths": [8, 8, 16]})
+    mean, std = pairs.task.mean, pairs.task.std
+    teacher = Teacher("resnet", model.eval().requires_grad_(False), 10, 1, mean, std, None, "a")
+    ruler = Ruler(pairs.task)
+    for wants in (spec(), spec(score={"snip": 1, "semantic": 1, "capacity": 1, "vkdnw": 1})):
+        bench = prepare(wants, teacher, pairs, cache=tmp_path)
+        assert bench.rungs[0].y_B.shape == (16, 10)
+        architecture = {**RESNETS.smallest(pairs.task), "width3": 16}
+        first, again = (evaluate(wants, RESNETS, bench, architecture, ruler) for _ in range(2))
+        assert (first.state, first.reason) == ("scored", None)
+        assert math.isfinite(first.score)
+        assert first.score == again.score
 
 
 @pytest.fixture(scope="module")

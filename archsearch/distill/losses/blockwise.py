@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, Sizes, label_loss, loss
-from archsearch.kernels import softened_kl
+from archsearch.distill.loss import Batch, Settings, Sizes, loss
+from archsearch.kernels import label_loss, softened_kl
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archsearch.distill.loss import Batch, Settings, label_loss, loss
+from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.kernels import label_loss
 
 if TYPE_CHECKING:
     from torch import Tensor

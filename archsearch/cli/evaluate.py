@@ -1,0 +1,194 @@
+"""`archsearch evaluate`: what a student is worth on the test split, beside its teacher and a student without one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from pydantic import TypeAdapter
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from archsearch.cli.display import count
+from archsearch.cli.inputs import data_of, teacher_of
+from archsearch.data.task import Dataset, Task
+from archsearch.errors import InvalidRequest
+from archsearch.evaluate import MultiLabelEvaluation, Network, Row
+
+if TYPE_CHECKING:
+    from archsearch.teachers import Teacher
+
+Tell = Callable[[str, int, int], None]
+
+_CALLED = {"student": "this student", "no_teacher": "the other student", "teacher": "teacher"}
+_WORST = 5
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--data", "-d", required=True, help="digits, an .npz file, or a folder or .zip of images.")
+@click.option("--teacher", "-t", help="timm model name, hf-hub:owner/name, or a timm folder: to be compared with.")
+@click.option("--baseline", "-b", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Folder of another student, such as the same network trained without a teacher.")  # fmt: skip
+@click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for evaluation.json, confusion.png and calibration.png.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print what evaluation.json holds.")
+def evaluate(
+    folder: Path, data: str, teacher: str | None, baseline: Path | None, out: Path | None, as_json: bool
+) -> None:
+    """Measure a student on the test split: accuracy, likeness to its teacher, calibration, and every class.
+
+    FOLDER holds model.safetensors and config.json, as archsearch or timm saved them.
+    """
+    from archsearch import evaluate as room
+    from archsearch.export import load_student, load_task, refresh
+
+    task = load_task(folder)
+    dataset, task = open_data(data, task)
+    networks: dict[str, Network] = {room.STUDENT: room.network(load_student(folder), task)}
+    if baseline is not None:
+        other = load_task(baseline)
+        require_fit(baseline.name, other.classes, other.in_chans, dataset.task, field="--baseline")
+        networks[room.NO_TEACHER] = room.network(load_student(baseline), other)
+    if teacher is not None:
+        networks[room.TEACHER] = _teacher(teacher, dataset.task).logits
+    with progress() as tell:
+        logits = room.answers(networks, dataset.test, report=lambda done, of: tell("test split", done, of))
+    rows = room.compare(logits, dataset.test, task)
+    if out is not None:
+        room.write_evaluation(out, rows, task, data_sha256=dataset.sha256)
+        if out.resolve() == folder.resolve():
+            refresh(folder)
+    if as_json:
+        click.echo(json.dumps(room.as_json(rows, data_sha256=dataset.sha256), indent=2))
+        return
+    show(rows)
+    if out is not None:
+        click.echo(f"in {out}")
+
+
+def open_data(text: str, task: Task) -> tuple[Dataset, Task]:
+    """The data `--data` names, images made as large as the student wants them; and the student's task on them."""
+    from archsearch.data import load
+    from archsearch.request import DataSpec
+
+    spec = data_of(text)
+    if spec["kind"] == "image_folder" and task.height == task.width:
+        spec["image_size"] = task.height
+    dataset = load(TypeAdapter[Any](DataSpec).validate_python(spec))
+    found = dataset.task
+    require_fit("the student", task.classes, task.in_chans, found, field="--data")
+    if (found.height, found.width) != (task.height, task.width):
+        raise InvalidRequest(
+            f"its images are {found.height}×{found.width} pixels, the student takes {task.height}×{task.width}",
+            field="--data",
+        )
+    # What timm saved says neither what kind of labels there are nor, always, their names.
+    return dataset, replace(task, kind=found.kind, class_names=task.class_names or found.class_names)
+
+
+def require_fit(name: str, classes: int, in_chans: int, task: Task, *, field: str) -> None:
+    """Raise InvalidRequest unless a network's classes and channels are the data's."""
+    if classes != task.classes:
+        raise InvalidRequest(f"{name} tells {classes} classes apart, the data has {task.classes}", field=field)
+    if in_chans != task.in_chans:
+        raise InvalidRequest(f"{name} takes {in_chans} channels, the data has {task.in_chans}", field=field)
+
+
+@contextmanager
+def progress() -> Iterator[Tell]:
+    """A bar on standard error, told what is being done, how much of it is, and of how much."""
+    bar = Progress(
+        TextColumn("{task.description:<18}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=Console(file=sys.stderr),
+    )
+    with bar:
+        line = bar.add_task("", total=None)
+
+        def tell(what: str, done: int, of: int) -> None:
+            bar.update(line, description=what, completed=done, total=of)
+
+        yield tell
+
+
+def show(rows: Mapping[str, Row]) -> None:
+    """The networks side by side, and the classes the student is worst at."""
+    console, student = Console(), rows["student"].evaluation
+    table = Table(title=f"{student.images:,} test images")
+    for title in ("", *(_CALLED[name] for name in rows)):
+        table.add_column(title, overflow="fold")
+    figures = {name: _figures(row) for name, row in rows.items()}
+    for title in figures["student"]:
+        cells = [figures[name][title] for name in rows]
+        if any(cells):
+            table.add_row(title, *cells)
+    console.print(table)
+    head, worst = _worst(rows["student"])
+    if worst:
+        weak = Table(title="Where it is weakest")
+        for title in head:
+            weak.add_column(title, overflow="fold")
+        for line in worst:
+            weak.add_row(*map(Text, line))
+        console.print(weak)
+
+
+def _figures(row: Row) -> dict[str, str]:
+    found, like = row.evaluation, row.to_teacher
+    if isinstance(found, MultiLabelEvaluation):
+        quality = {"mAP": f"{found.mean_ap:.2f} %"}
+    else:
+        top1, top5 = found.top1_acc, found.top5_acc
+        quality = {
+            "top-1, with its 95 % interval": f"{top1.percent:.2f} % ({top1.low:.1f}–{top1.high:.1f})",
+            "top-5": "" if top5 is None else f"{top5.percent:.2f} %",
+        }
+    return {
+        **quality,
+        "same answer as the teacher": "" if like is None else f"{like.agreement:.2f} %",
+        "KL to the teacher": "" if like is None else f"{like.kl:.3g} nats",
+        "calibration error": f"{found.ece:.2f} %",
+        "NLL": f"{found.nll:.3g} nats",
+    }
+
+
+def _worst(row: Row) -> tuple[Sequence[str], list[tuple[str, ...]]]:
+    found = row.evaluation
+    if isinstance(found, MultiLabelEvaluation):
+        known = [each for each in found.per_label if each.average_precision is not None]
+        known = sorted(known, key=lambda each: each.average_precision or 0.0)[:_WORST]
+        return ("label", "images", "average precision"), [
+            (each.name, count(each.images), f"{each.average_precision:.1f} %") for each in known
+        ]
+    wrong = [each for each in found.per_class if each.accuracy is not None and each.accuracy < 100]
+    wrong = sorted(wrong, key=lambda each: each.accuracy or 0.0)[:_WORST]
+    return ("class", "images", "accuracy", "most often taken for"), [
+        (each.name, count(each.images), f"{each.accuracy:.1f} %", f"{each.confused_with} ({each.confused})")
+        for each in wrong
+    ]
+
+
+def _teacher(text: str, task: Task) -> Teacher:
+    from archsearch.request import TeacherSpec
+    from archsearch.teachers import load_teacher
+
+    named = teacher_of(text)
+    if named["kind"] == "teacher":
+        raise InvalidRequest(f"{text} lives in a service; give a timm name or a folder", field="--teacher")
+    found = load_teacher(TypeAdapter[Any](TeacherSpec).validate_python(named), task=task)
+    require_fit(text, found.num_classes, found.in_chans, task, field="--teacher")
+    return found
+
+
+commands = (evaluate,)

@@ -1,0 +1,145 @@
+"""`archsearch export`: a student in other formats, and on a hub."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from archsearch.cli.display import count
+from archsearch.cli.evaluate import open_data, progress
+from archsearch.cli.remote import url_option
+
+
+@click.command()
+@click.argument("source", metavar="FOLDER_OR_JOB")
+@click.option(
+    "--format", "names", help="Formats to make, comma-separated: onnx, pt2, int8.  [default: all there can be]"
+)
+@click.option(
+    "--data", "-d", help="digits, an .npz file, or a folder or .zip of images: what the student was made for."
+)
+@click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for all of it.  [default: FOLDER itself, or student for a job]")  # fmt: skip
+@click.option("--push", "repo", metavar="OWNER/NAME", help="Put the student on a Hugging Face hub.")
+@click.option("--private", is_flag=True, help="Only its owner sees what is pushed.")
+@click.option("--update", is_flag=True, help="Push into a repository that exists already.")
+@url_option
+@click.option("--json", "as_json", is_flag=True, help="Print what report.json holds.")
+def export(
+    source: str,
+    names: str | None,
+    data: str | None,
+    out: Path | None,
+    repo: str | None,
+    private: bool,
+    update: bool,
+    url: str | None,
+    as_json: bool,
+) -> None:
+    """Write a student as ONNX, as a program of torch.export and in int8, and say what each of them is worth.
+
+    \b
+    archsearch export student --data mine.npz --out shipped     # int8 takes its scales from the data's held-out images
+    archsearch export job_… --out shipped                       # a finished job's student, from the server
+    archsearch export student --push owner/name --private       # as it is; HF_TOKEN or `hf auth login` says who pushes
+
+    Every format is held against the fp32 weights before it is kept. With --data its accuracy on the test split is
+    measured too.
+    """
+    from archsearch.export import push
+
+    folder = _gather(source, out, url)
+    # What is only to be pushed is pushed as it is.
+    report = _make(folder, names, data) if names or data or not repo else None
+    address = push(folder, repo, private=private, update=update) if repo else None
+    if as_json:
+        click.echo(json.dumps({"report": report, "folder": str(folder), "pushed": address}, indent=2))
+        return
+    if report is not None:
+        show(report)
+        click.echo(f"in {folder}")
+    if address is not None:
+        click.echo(address)
+
+
+def _gather(source: str, out: Path | None, url: str | None) -> Path:
+    """The student's files in the folder they are wanted in."""
+    from archsearch.client import Client
+    from archsearch.export import public_files, require_student
+
+    if re.fullmatch(r"job_[0-9a-f]{20}", source):
+        out = out or Path("student")
+        with Client(url) as client, progress() as tell:
+            client.download(source, out, listener=lambda done, of: tell("download", done, of))
+        return out
+    folder = Path(source)
+    require_student(folder)
+    if out is None or out.resolve() == folder.resolve():
+        return folder
+    out.mkdir(parents=True, exist_ok=True)
+    for path in public_files(folder):
+        shutil.copyfile(path, out / path.name)
+    return out
+
+
+def _make(folder: Path, names: str | None, data: str | None) -> dict[str, Any]:
+    """Make formats in the folder; returns what its `report.json` then holds."""
+    from archsearch.export import (
+        ExportError,
+        choose_formats,
+        load_task,
+        make_formats,
+        refresh,
+        score_formats,
+        write_report,
+    )
+
+    wanted = [name.strip() for name in names.split(",")] if names is not None else None
+    task, dataset = load_task(folder), None
+    choose_formats(wanted, calibrated=data is not None)  # a wrong name is told before the data are read
+    if data is not None:
+        dataset, task = open_data(data, task)
+    with progress() as tell:
+        made = make_formats(folder, task, dataset.selection if dataset else None, names=wanted, listener=tell)
+        if dataset is None:
+            report = write_report(folder, made)
+        else:
+            report = score_formats(folder, made, dataset, task, listener=lambda done, of: tell("test split", done, of))
+    refresh(folder)
+    if wanted is not None and made.missing:
+        raise ExportError("; ".join(f"{name} is not there: {reason}" for name, reason in made.missing.items()))
+    return report
+
+
+def show(report: Mapping[str, Any]) -> None:
+    """The formats side by side."""
+    table = Table(title="Formats, against the fp32 weights")
+    score = f"test_{report['metric']}"
+    for title in ("file", "bytes", "off by", "same answers", "test split", "lost", "latency"):
+        table.add_column(title, overflow="fold", no_wrap=title in ("file", "bytes", "latency"))
+    for row in report["formats"].values():
+        table.add_row(
+            row["file"],
+            count(row["bytes"]),
+            f"{row['max_abs_diff']:.2g}",
+            f"{row['agreement']:.2f} %",
+            "" if row[score] is None else f"{row[score]:.2f} %",
+            "" if row["points_lost"] is None else f"{row['points_lost']:.2f}",
+            f"{row['latency_ms']:.3g} ms",
+        )
+    console = Console()
+    console.print(table)
+    for name, reason in report["missing"].items():
+        console.print(Text(f"{name} is not there: {reason}"))
+
+
+commands = (export,)

@@ -1,0 +1,89 @@
+"""The student as files: a folder timm loads, programs that need none of our code, and what is known of them all.
+
+save_student ▸ make_formats ▸ write_report ▸ write_manifest (with the card) ▸ pack, or push
+"""
+
+from archsearch.evaluate import CALIBRATION, CONFUSION, EVALUATION
+from archsearch.export.card import card, write_card
+from archsearch.export.examine import Examined, examine, score_formats
+from archsearch.export.files import (
+    ARCHIVE,
+    CARD,
+    CONFIG,
+    FILES,
+    INT8,
+    MANIFEST,
+    MEDIA_TYPES,
+    ONNX,
+    PT2,
+    PUBLIC,
+    REPORT,
+    WEIGHTS,
+)
+from archsearch.export.folder import (
+    ExportError,
+    load_config,
+    load_student,
+    load_task,
+    pack,
+    public_files,
+    require_student,
+    save_student,
+)
+from archsearch.export.format import Format, Subject
+from archsearch.export.formats.int8 import save_int8
+from archsearch.export.formats.onnx import save_onnx
+from archsearch.export.formats.pt2 import save_pt2
+from archsearch.export.hub import push
+from archsearch.export.make import REFERENCE, Formats, Made, Parity, choose_formats, make_formats, save_portable
+from archsearch.export.manifest import read_manifest, refresh, write_manifest
+from archsearch.export.report import brief, write_report
+
+__all__ = [
+    "ARCHIVE",
+    "CALIBRATION",
+    "CARD",
+    "CONFIG",
+    "CONFUSION",
+    "EVALUATION",
+    "FILES",
+    "INT8",
+    "MANIFEST",
+    "MEDIA_TYPES",
+    "ONNX",
+    "PT2",
+    "PUBLIC",
+    "REFERENCE",
+    "REPORT",
+    "WEIGHTS",
+    "Examined",
+    "ExportError",
+    "Format",
+    "Formats",
+    "Made",
+    "Parity",
+    "Subject",
+    "brief",
+    "card",
+    "choose_formats",
+    "examine",
+    "load_config",
+    "load_student",
+    "load_task",
+    "make_formats",
+    "pack",
+    "public_files",
+    "push",
+    "read_manifest",
+    "refresh",
+    "require_student",
+    "save_int8",
+    "save_onnx",
+    "save_portable",
+    "save_pt2",
+    "save_student",
+    "score_formats",
+    "write_card",
+    "write_manifest",
+    "write_report",
+]

@@ -1,0 +1,68 @@
+"""The test split, read once: every format of the student, and the networks it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from archsearch.data.task import Dataset, Task
+from archsearch.evaluate import STUDENT, Network, Row, answers, compare, score, write_evaluation
+from archsearch.export.make import REFERENCE, Formats
+from archsearch.export.report import write_report
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the test split told.
+
+    Attributes:
+        report: What `report.json` holds.
+        rows: The student's row and those of the networks beside it.
+        scores: What the task is judged by, in percent, by format and by network.
+    """
+
+    report: dict[str, Any]
+    rows: Mapping[str, Row]
+    scores: Mapping[str, float]
+
+
+def score_formats(
+    folder: Path,
+    formats: Formats,
+    dataset: Dataset,
+    task: Task,
+    *,
+    listener: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Read the test split with the formats alone; writes the report and returns it. Arguments as `examine` has them."""
+    logits = answers({one.name: one.network(task) for one in formats.made}, dataset.test, report=listener)
+    scores = {name: score(logits_NK, dataset.test, task) for name, logits_NK in logits.items()}
+    return write_report(folder, formats, scores, images=len(dataset.test))
+
+
+def examine(
+    folder: Path,
+    formats: Formats,
+    dataset: Dataset,
+    task: Task,
+    others: Mapping[str, Network],
+    *,
+    listener: Callable[[int, int], None] | None = None,
+) -> Examined:
+    """Read the test split once, with everything there is; writes the report, the evaluation and its pictures.
+
+    Args:
+        task: The student's own: its normalisation is not the data's where it learned from other data.
+        others: Networks beside the student, by what `evaluate` calls them.
+        listener: Called after every batch with images done and images in all.
+    """
+    own = {one.name: one.network(task) for one in formats.made}
+    logits = answers({**own, **others}, dataset.test, report=listener)
+    scores = {name: score(logits_NK, dataset.test, task) for name, logits_NK in logits.items()}
+    report = write_report(folder, formats, {name: scores[name] for name in own}, images=len(dataset.test))
+    beside = {name: logits[name] for name in others}
+    rows = compare({STUDENT: logits[REFERENCE], **beside}, dataset.test, task)
+    write_evaluation(folder, rows, task, data_sha256=dataset.sha256)
+    return Examined(report, rows, scores)

@@ -1,0 +1,31 @@
+"""The files of a finished student by name, and what each one is."""
+
+from __future__ import annotations
+
+from archsearch.evaluate import CALIBRATION, CONFUSION, EVALUATION
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+PT2, ONNX, INT8 = "student.pt2", "student.onnx", "student.int8.onnx"
+REPORT, CARD = "report.json", "README.md"
+MANIFEST, ARCHIVE = "manifest.json", "student.zip"
+
+# The student itself, in every form it comes in, and what is known of it. A student may lack some.
+FILES = (WEIGHTS, CONFIG, PT2, ONNX, INT8, CARD, REPORT, EVALUATION, CONFUSION, CALIBRATION)
+# What may leave the folder: nothing that is not named here is packed or pushed.
+PUBLIC = (*FILES, MANIFEST)
+
+_BYTES = "application/octet-stream"
+MEDIA_TYPES = {
+    WEIGHTS: _BYTES,
+    CONFIG: "application/json",
+    PT2: _BYTES,
+    ONNX: _BYTES,
+    INT8: _BYTES,
+    CARD: "text/markdown; charset=utf-8",
+    REPORT: "application/json",
+    EVALUATION: "application/json",
+    CONFUSION: "image/png",
+    CALIBRATION: "image/png",
+    MANIFEST: "application/json",
+    ARCHIVE: "application/zip",
+}

@@ -1,0 +1,151 @@
+"""The student as a folder timm loads: weights as safetensors and their configuration."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsearch.data.task import Task
+from archsearch.errors import ArchsearchError, InvalidRequest
+from archsearch.export.files import ARCHIVE, CONFIG, PUBLIC, WEIGHTS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# What transformers' configurations call a task in which every label is a question of its own.
+_MULTILABEL = "multi_label_classification"
+
+
+class ExportError(ArchsearchError):
+    """A form of the student that must not be shipped, or a hub that did not take it."""
+
+    code = "export_failed"
+    title = "The student could not be exported"
+
+
+def save_student(student: nn.Module, task: Task, folder: Path) -> None:
+    """Write `model.safetensors` and `config.json`, the way `timm.create_model("local-dir:…", pretrained=True)` reads.
+
+    timm would hand down the stock configuration's origin, normalisation and licence; all of that is overwritten, for
+    these weights have another story.
+    """
+    import torch
+    from timm.models import save_for_hf
+
+    folder.mkdir(parents=True, exist_ok=True)
+    data_config = {
+        "input_size": (task.in_chans, task.height, task.width),
+        "mean": task.mean,
+        "std": task.std,
+        # Larger images are cut to their centre square and made smaller so, as `data/images.py` does.
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+    }
+    config = {
+        "pretrained_cfg": {"tag": "archsearch", "license": "other", "num_classes": task.classes, **_NO_ORIGIN},
+        "label_names": list(task.class_names) or None,
+        **({"problem_type": _MULTILABEL} if task.kind == "multilabel" else {}),
+    }
+    # Training leaves the weights channels-last; safetensors keeps plain order only.
+    student = student.cpu().to(memory_format=torch.contiguous_format)
+    save_for_hf(student, str(folder), model_config=config, safe_serialization=True, data_config=data_config)
+    # timm keeps what a stock configuration says of its origin even when told nothing; these weights have none of it.
+    path = folder / CONFIG
+    written = json.loads(path.read_text())
+    kept = {key: value for key, value in written["pretrained_cfg"].items() if key not in _NO_ORIGIN}
+    path.write_text(json.dumps({**written, "pretrained_cfg": kept}, indent=2) + "\n")
+
+
+def load_student(folder: Path | str) -> nn.Module:
+    """The student of an exported folder, in eval mode; what plain timm does for stock families."""
+    import timm
+
+    import archsearch.models  # noqa: F401  (registers with timm)
+
+    student: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    return student.eval()
+
+
+def load_config(folder: Path | str) -> dict[str, Any]:
+    """The folder's `config.json`: architecture, arguments, input size, mean and std."""
+    config: dict[str, Any] = json.loads((Path(folder) / CONFIG).read_text())
+    return config
+
+
+def load_task(folder: Path | str) -> Task:
+    """The task a folder's student was made for, as far as its configuration tells; raises InvalidRequest otherwise."""
+    require_student(Path(folder))
+    try:
+        config = load_config(folder)
+        pretrained = config["pretrained_cfg"]
+        in_chans, height, width = pretrained["input_size"]
+        task = Task(
+            classes=config["num_classes"],
+            in_chans=in_chans,
+            height=height,
+            width=width,
+            mean=tuple(pretrained["mean"]),
+            std=tuple(pretrained["std"]),
+            class_names=_names(config.get("label_names")),
+            kind="multilabel" if config.get("problem_type") == _MULTILABEL else "classification",
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidRequest(f"{folder}/{CONFIG} is not one timm wrote: {error!r}", field="folder") from None
+    if not len(task.mean) == len(task.std) == task.in_chans:
+        raise InvalidRequest(
+            f"{folder}/{CONFIG} has {len(task.mean)} means for {task.in_chans} channels; correct pretrained_cfg.mean "
+            "and std",
+            field="folder",
+        )
+    return task
+
+
+def require_student(folder: Path) -> None:
+    """Raise InvalidRequest unless the folder holds weights and configuration."""
+    missing = [name for name in (WEIGHTS, CONFIG) if not (folder / name).is_file()]
+    if missing:
+        raise InvalidRequest(
+            f"{folder} has no {' and no '.join(missing)}; give a folder that archsearch or timm saved", field="folder"
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a student's JSON file holds; empty where there is none. Raises InvalidRequest where it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidRequest(f"{path} is damaged ({error}); remove it, or make it again", field="folder") from None
+    return found
+
+
+def public_files(folder: Path) -> Iterator[Path]:
+    """The folder's files that may leave it, weights first."""
+    return (folder / name for name in PUBLIC if (folder / name).is_file())
+
+
+def pack(folder: Path) -> Path:
+    """Put the folder's files into `student.zip` beside them; weights do not compress, so nothing is compressed."""
+    archive = folder / ARCHIVE
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as out:
+        for path in public_files(folder):
+            out.write(path, f"student/{path.name}")
+    return archive
+
+
+def _names(labels: Any) -> tuple[str, ...]:
+    """Names of the classes from what timm keeps: a list, or a mapping from their numbers."""
+    if isinstance(labels, dict):
+        return tuple(str(labels[number]) for number in sorted(labels, key=int))
+    return tuple(map(str, labels or ()))
+
+
+_NO_ORIGIN = {
+    "url": "", "file": None, "hf_hub_id": None, "hf_hub_filename": None, "paper_ids": None, "paper_name": None,
+    "origin_url": None, "notes": None, "description": None, "test_input_size": None, "min_input_size": None,
+}  # fmt: skip

@@ -1,0 +1,124 @@
+"""`student.int8.onnx`: weights and activations in int8, by static quantisation in ONNX Runtime."""
+
+# N images, C channels, H W space, K classes
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+
+import numpy as np
+
+from archsearch.data.task import Task
+from archsearch.evaluate import likeness
+from archsearch.export.files import INT8
+from archsearch.export.format import Format, Images, Subject, answer_all, formats, needs_onnx
+from archsearch.export.formats.onnx import open_onnx
+
+# Images that set the scales, and others that judge them: scales look better on the images they were made from.
+_CALIBRATING, _JUDGING, _BATCH = 256, 1024, 32
+# Percent of the judging images whose answer may change before the ends of the network are tried in fp32. No more of
+# the accuracy than that can be lost.
+_MOST_CHANGED = 1.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way to set the scales, and what it costs on the judging images.
+
+    Attributes:
+        calibration: How activations' ranges follow from what is seen; see `hardware/onnx_runtime.py`.
+        kept_fp32: Nodes that are not quantised.
+        kl: Mean KL(fp32 ‖ int8) of the answers, in nats.
+        agreement: Share of images whose first answer stays, in percent.
+    """
+
+    calibration: str
+    kept_fp32: tuple[str, ...]
+    kl: float
+    agreement: float
+
+
+def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path) -> dict[str, Any]:
+    """Quantise an ONNX file to int8 in the way that changes its answers least.
+
+    Every calibration is tried: which one is best depends on the network, and a try takes seconds. The divergence of
+    the answers decides, not the accuracy, which a few hundred images tell to half a point at best. The first and the
+    last product stay in fp32 only if the answers change otherwise: they are where int8 hurts most (the first sees the
+    rawest input, the last one's error goes straight into the logits), yet most networks do not need it.
+
+    Args:
+        onnx: In fp32, with a batch of any size.
+        images_NCHW: Normalised images held out of the training; never test images.
+        path: File to write.
+
+    Returns:
+        Which way was taken, and every one that was tried.
+    """
+    from archsearch.hardware.onnx_runtime import Calibration, prepare, products, quantise
+
+    calibrating, judging = _halves(images_NCHW)
+    batches = [calibrating[i : i + _BATCH] for i in range(0, len(calibrating), _BATCH)]
+    with TemporaryDirectory(prefix="archsearch-") as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        prepare(onnx, prepared)
+        expected_NK = answer_all(open_onnx(onnx, 1), judging)
+        tried: dict[Path, Attempt] = {}
+
+        def attempt(calibration: Any, keep: tuple[str, ...]) -> None:
+            small = Path(folder) / f"{len(tried)}.onnx"
+            quantise(prepared, small, batches, calibration=calibration, keep=keep)
+            like = likeness(expected_NK, answer_all(open_onnx(small, 1), judging), task.kind)
+            tried[small] = Attempt(calibration, keep, like.kl, like.agreement)
+
+        for calibration in get_args(Calibration):
+            attempt(calibration, ())
+        if max(one.agreement for one in tried.values()) < 100 - _MOST_CHANGED:
+            weighted = products(prepared)
+            for calibration in get_args(Calibration):
+                attempt(calibration, (weighted[0], weighted[-1]))
+        best = min(tried, key=lambda small: tried[small].kl)
+        path.write_bytes(best.read_bytes())
+    return {
+        "calibration": tried[best].calibration,
+        "kept_fp32": list(tried[best].kept_fp32),
+        "images": len(calibrating),
+        "judged_on": len(judging),
+        "tried": [asdict(one) for one in tried.values()],
+    }
+
+
+def _halves(images_NCHW: Images) -> tuple[Images, Images]:
+    """Images to calibrate with and others to judge on, each spread over all there are; a single one does both."""
+    if len(images_NCHW) < 2:
+        return images_NCHW, images_NCHW
+    return _spread(images_NCHW[0::2], _CALIBRATING), _spread(images_NCHW[1::2], _JUDGING)
+
+
+def _spread(images_NCHW: Images, most: int) -> Images:
+    # Data may come sorted by class, so the first few would show some classes only.
+    rows = np.linspace(0, len(images_NCHW) - 1, min(most, len(images_NCHW))).round().astype(int)
+    spread_NCHW: Images = images_NCHW[rows]
+    return spread_NCHW
+
+
+def _write(subject: Subject, path: Path) -> Mapping[str, Any]:
+    return save_int8(subject.onnx, subject.task, subject.images_NCHW, path)
+
+
+formats.add(
+    "int8",
+    Format(
+        name="int8",
+        file=INT8,
+        doc="ONNX with weights and activations in int8 (QDQ), for ONNX Runtime.",
+        exact=False,
+        needs_images=True,
+        unavailable=needs_onnx,
+        write=_write,
+        open=open_onnx,
+    ),
+)

@@ -1,0 +1,96 @@
+"""Students on a Hugging Face hub: from there, `timm.create_model("hf-hub:owner/name", pretrained=True)` loads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from archsearch.errors import InvalidRequest
+from archsearch.export.folder import ExportError, public_files, require_student
+
+_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
+
+
+def push(
+    folder: Path | str,
+    repo: str,
+    *,
+    private: bool,
+    token: str | None = None,
+    endpoint: str | None = None,
+    update: bool = False,
+) -> str:
+    """Create a model repository and put the student's public files into it, in one commit; returns its address.
+
+    Checkpoints, search records and whatever else lies in the folder stay where they are: only files that
+    `files.PUBLIC` names are read.
+
+    Args:
+        folder: Holds the student, as `archsearch export` or a finished job leaves it.
+        repo: `owner/name`.
+        private: Whether only its owner sees it.
+        token: Who pushes; by default whoever is logged in, or `HF_TOKEN`.
+        endpoint: The hub; by default `HF_ENDPOINT`, or https://huggingface.co.
+        update: Push into a repository that exists already, instead of refusing to.
+
+    Raises:
+        InvalidRequest: No student in the folder, or a name no repository can have.
+        ExportError: The hub does not answer, or does not take it.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
+
+    folder = Path(folder)
+    require_student(folder)
+    _check_name(repo)
+    hub = HfApi(endpoint=endpoint, token=token, library_name="archsearch")
+    files = list(public_files(folder))
+    try:
+        address = hub.create_repo(repo, private=private, exist_ok=update)
+        hub.create_commit(
+            repo,
+            [CommitOperationAdd(path_in_repo=path.name, path_or_fileobj=str(path)) for path in files],
+            commit_message=f"{'Update' if update else 'Add'} a student distilled with archsearch",
+        )
+    # Answers of the hub; connections that fail, whichever library makes them; uploads that break off half-way.
+    except (HfHubHTTPError, HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise ExportError(_explain(error, repo, hub.endpoint)) from error
+    return str(address)
+
+
+def _check_name(repo: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise InvalidRequest(_first_line(error), field="repo") from None
+    if "/" not in repo:
+        raise InvalidRequest(f"{repo!r} does not say whose it is; give owner/name", field="repo")
+
+
+def _explain(error: Exception, repo: str, endpoint: str) -> str:
+    """What happened and what to do about it."""
+    cause: Any = error
+    while getattr(cause, "response", None) is None and cause.__cause__ is not None:
+        cause = cause.__cause__
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    if status == 401:
+        return f"{endpoint} does not know who pushes to {repo}: {_LOG_IN}"
+    if status == 403:
+        return f"{endpoint} does not let this token write to {repo}: take one that may, or another owner"
+    if status == 409:
+        return f"{repo} exists already: choose another name, or push into it with --update (update=True)"
+    if status is not None:
+        return f"{endpoint} refused {repo} with status {status}: {_first_line(cause)}"
+    if isinstance(cause, ValueError):
+        return f"{endpoint} does not take {repo}: {_first_line(cause)}"
+    return (
+        f"{endpoint} does not answer ({type(cause).__name__}: {_first_line(cause)}); check the network, HF_ENDPOINT "
+        "and HF_HUB_OFFLINE. Where only small files come through, HF_HUB_DISABLE_XET=1 takes the older way"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,293 @@
+"""From an exported folder to every format of its student, each held against the fp32 one before it is kept."""
+
+# N images, B batch, C channels, H W space, K classes
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from archsearch.data.metrics import metric
+from archsearch.data.task import Split, Task
+from archsearch.errors import InvalidRequest
+from archsearch.evaluate import Logits, Network, likeness
+from archsearch.export.files import ONNX, PT2, WEIGHTS
+from archsearch.export.folder import ExportError, load_student
+from archsearch.export.format import Answer, Format, Images, Subject, answer_all, formats, needs_onnx
+from archsearch.export.formats.onnx import save_onnx
+from archsearch.export.formats.pt2 import save_pt2
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+# The weights as timm loads them: what every format is held against.
+REFERENCE = "safetensors"
+# Largest difference from the fp32 student's logits, absolute where logits are small and relative to the largest where
+# they are not: fp32 rounds to 6e-8 of a value, and a network adds up some thousands of values.
+TOLERANCE = 1e-4
+# Held-out images looked at: at most so many, and so many bytes of floats.
+_MOST_IMAGES, _MOST_BYTES, _FEWEST_IMAGES = 1280, 2**28, 64
+
+Listener = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How a format's answers to held-out images differ from the fp32 student's.
+
+    Attributes:
+        max_abs_diff: Largest difference of a logit.
+        largest_logit: Largest absolute logit of the fp32 student: what the difference is small or large against.
+        agreement: Share of images with the same first answer, in percent.
+        kl: Mean KL(fp32 ‖ format) of the answers, in nats.
+    """
+
+    max_abs_diff: float
+    largest_logit: float
+    agreement: float
+    kl: float
+
+
+@dataclass(frozen=True)
+class LatencyOf:
+    """Milliseconds of one image on one thread: median and quartiles over blocks of passes."""
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+
+
+@dataclass(frozen=True)
+class Made:
+    """One form of the student that is there, and runs.
+
+    Attributes:
+        details: How it was made, as plain JSON.
+        answer: Runs it with all of torch's threads.
+    """
+
+    name: str
+    doc: str
+    path: Path
+    parity: Parity
+    latency: LatencyOf
+    details: Mapping[str, Any]
+    answer: Answer
+
+    def network(self, task: Task) -> Network:
+        """The same for images in 0-1, as evaluation wants it."""
+        import torch
+
+        from archsearch.teachers import normalise
+
+        def run(x_BCHW: Tensor) -> Tensor:
+            return torch.from_numpy(self.answer(normalise(x_BCHW, task.mean, task.std).numpy()))
+
+        return run
+
+
+@dataclass(frozen=True)
+class Formats:
+    """All forms of a student.
+
+    Attributes:
+        made: The weights timm loads first, then every format.
+        missing: Why a format is not there and what to do about it, by name.
+        held_out: The split parity was measured on, or `noise` where there were no data.
+        images: How many (count).
+        metric: Key of what the task is judged by: `acc` or `map`.
+    """
+
+    made: tuple[Made, ...]
+    missing: Mapping[str, str]
+    held_out: str
+    images: int
+    metric: str
+
+
+def make_formats(
+    folder: Path,
+    task: Task,
+    held_out: Split | None,
+    *,
+    names: Iterable[str] | None = None,
+    listener: Listener | None = None,
+) -> Formats:
+    """Write a folder's student in other formats beside it, and measure what each of them is worth.
+
+    A format lies in the folder once it is known to agree, and not before; one that was there is replaced, or goes.
+
+    Args:
+        folder: Holds `model.safetensors` and `config.json`.
+        held_out: Images the student did not learn from and is not tested on: parity is measured on them, and int8
+            takes its scales from them. Without them parity is measured on noise, and int8 cannot be made.
+        names: Formats to make; by default all that can be.
+        listener: Called with what is being done, how many steps are done, and how many there are.
+
+    Raises:
+        ExportError: A format that has to agree with the fp32 student does not.
+        InvalidRequest: No such format, or one that needs images and there are none.
+    """
+    wanted = choose_formats(names, calibrated=held_out is not None)
+    tell = listener or (lambda what, done, of: None)
+    images_NCHW = held_out_images(held_out, task)
+    student = load_student(folder)
+    written: list[_Written] = []
+    missing: dict[str, str] = {}
+    # In the folder itself, so that what agrees is moved into place and never copied half.
+    with TemporaryDirectory(prefix=".archsearch-", dir=folder) as scratch:
+        subject = Subject(student, task, images_NCHW, Path(scratch))
+        expected_NK = answer_all(_reference(student), images_NCHW)
+        for done, one in enumerate(wanted):
+            tell(one.file, done, len(wanted) + 1)
+            (folder / one.file).unlink(missing_ok=True)
+            path = Path(scratch) / one.file
+            reason, details = _write(one, subject, path)
+            if reason is not None:
+                missing[one.name] = reason
+                continue
+            parity = require_parity(one, one.open(path, 1), expected_NK, subject)
+            path.replace(folder / one.file)
+            written.append(_Written(one, folder / one.file, parity, details))
+    tell("latency", len(wanted), len(wanted) + 1)
+    largest = float(np.abs(expected_NK).max())
+    made = _timed(student, folder / WEIGHTS, largest, written, images_NCHW[:1])
+    return Formats(made, missing, "noise" if held_out is None else "selection", len(images_NCHW), metric(task).key)
+
+
+def save_portable(student: nn.Module, task: Task, folder: Path) -> None:
+    """Write the student in forms that need no code of ours: `student.pt2`, and ONNX where its packages are there.
+
+    What `make_formats` does beyond it is to hold them against the student, and to measure them.
+    """
+    save_pt2(student, task, folder / PT2)
+    if needs_onnx() is None:
+        save_onnx(student, task, folder / ONNX)
+
+
+def choose_formats(names: Iterable[str] | None, *, calibrated: bool) -> list[Format]:
+    """Formats by name, or all there are images enough for; raises InvalidRequest for what cannot be."""
+    if names is None:
+        return [one for one in formats if calibrated or not one.needs_images]
+    wanted = [formats.get(name, field="--format") for name in dict.fromkeys(names)]
+    for one in wanted:
+        if one.needs_images and not calibrated:
+            raise InvalidRequest(f"{one.name} takes its scales from images; give --data", field="--format")
+        if (reason := one.unavailable()) is not None:
+            raise InvalidRequest(f"{one.name} cannot be made here: {reason}", field="--format")
+    return wanted
+
+
+def require_parity(one: Format, answer: Answer, expected_NK: Logits, subject: Subject) -> Parity:
+    """How a format's answers differ; raises ExportError where it has to agree and does not."""
+    images_NCHW = subject.images_NCHW
+    # One image alone and many at once: a batch that was traced as a constant shows.
+    found_NK = np.concatenate([answer(images_NCHW[:1]), answer_all(answer, images_NCHW[1:])])[: len(images_NCHW)]
+    largest, off = float(np.abs(expected_NK).max()), float(np.abs(found_NK - expected_NK).max())
+    if one.exact and not off <= TOLERANCE * max(1.0, largest):
+        raise ExportError(
+            f"{one.file} differs from the fp32 student by {off:.3g} in a logit (the largest is {largest:.3g}), more "
+            f"than {TOLERANCE:g} of it; it is not shipped. Other versions of torch, onnx or onnxruntime may agree"
+        )
+    like = likeness(expected_NK, found_NK, subject.task.kind)
+    return Parity(off, largest, like.agreement, like.kl)
+
+
+def held_out_images(split: Split | None, task: Task) -> Images:
+    """Normalised images spread over a split, as many as are worth looking at; noise where there is no split."""
+    import torch
+
+    from archsearch.teachers import normalise
+
+    image_bytes = 4 * task.in_chans * task.height * task.width
+    most = min(_MOST_IMAGES, max(_FEWEST_IMAGES, _MOST_BYTES // image_bytes))
+    if split is None:
+        shape = (_FEWEST_IMAGES, task.in_chans, task.height, task.width)
+        noise_NCHW: Images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy()
+        return noise_NCHW
+    rows = np.linspace(0, len(split) - 1, min(most, len(split))).round().astype(int)
+    x_NCHW = Split(split.x_NHWC[rows], split.y_N[rows]).images().float() / 255
+    images_NCHW: Images = normalise(x_NCHW, task.mean, task.std).numpy()
+    return images_NCHW
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A format that agrees and lies in its place; it has yet to be timed."""
+
+    format: Format
+    path: Path
+    parity: Parity
+    details: Mapping[str, Any]
+
+
+def _write(one: Format, subject: Subject, path: Path) -> tuple[str | None, Mapping[str, Any]]:
+    """Why a format cannot be made; or None, and how it was."""
+    reason = one.unavailable()
+    if reason is not None:
+        return reason, {}
+    try:
+        return None, one.write(subject, path)
+    except Exception as error:  # exporters fail in ways of their own; no training is lost for one of them
+        log.exception("%s cannot be made", one.file)
+        first_line = next(iter(str(error).splitlines()), "")
+        return f"the exporter failed: {type(error).__name__}: {first_line}", {}
+
+
+def _reference(student: nn.Module) -> Answer:
+    import torch
+
+    @torch.inference_mode()
+    def answer(images_BCHW: Images) -> Any:
+        return student(torch.from_numpy(images_BCHW)).numpy()
+
+    return answer
+
+
+def _timed(
+    student: nn.Module, weights: Path, largest: float, written: list[_Written], image_1CHW: Images
+) -> tuple[Made, ...]:
+    """All forms with their latencies: timed in turn, on one thread, with one image."""
+    import torch
+
+    from archsearch.hardware.clock import interleaved
+    from archsearch.hardware.devices import pinned
+
+    def pass_of(answer: Answer) -> Callable[[], object]:
+        return lambda: answer(image_1CHW)
+
+    threads = torch.get_num_threads()
+    with pinned(1):
+        one_thread = {one.format.name: one.format.open(one.path, 1) for one in written}
+        times_ms = interleaved(
+            {name: pass_of(answer) for name, answer in {REFERENCE: _reference(student), **one_thread}.items()}
+        )
+    quartiles = {name: quantiles(values, n=4, method="inclusive") for name, values in times_ms.items()}
+    latencies = {name: LatencyOf(median, low, high) for name, (low, median, high) in quartiles.items()}
+    same = Parity(0.0, largest, 100.0, 0.0)
+    doc = "Weights in fp32, for timm."
+    first = Made(REFERENCE, doc, weights, same, latencies[REFERENCE], {}, _reference(student))
+    return (
+        first,
+        *(
+            Made(
+                one.format.name,
+                one.format.doc,
+                one.path,
+                one.parity,
+                latencies[one.format.name],
+                one.details,
+                one_thread[one.format.name] if threads == 1 else one.format.open(one.path, threads),
+            )
+            for one in written
+        ),
+    )

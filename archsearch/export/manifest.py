@@ -1,0 +1,123 @@
+"""`manifest.json`: what makes the student again, and what its files are."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from archsearch.export.card import write_card
+from archsearch.export.files import FILES, MANIFEST, PT2, WEIGHTS
+from archsearch.export.folder import read_json
+from archsearch.spaces import TimmModel
+
+_PACKAGES = (
+    "archsearch", "torch", "torchvision", "timm", "optuna", "numpy", "safetensors", "onnx", "onnxscript", "onnxruntime",
+)  # fmt: skip
+
+
+def write_manifest(folder: Path, story: Mapping[str, Any], model: TimmModel) -> Path:
+    """Write `manifest.json` and, beside a student, the card that says the same to people; returns the manifest.
+
+    As a request file it makes the student again: `archsearch distill --request manifest.json --out again`.
+
+    Args:
+        folder: Where everything else already is: every file is named with its size and hash.
+        story: The request, and what came of it.
+        model: The timm model the student is.
+    """
+    needs = (
+        "timm"
+        if model.stock
+        else f"timm and archsearch (`import archsearch.models` names its network to timm); {PT2} needs torch alone"
+    )
+    manifest = {
+        **story,
+        "loads_with": needs,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": _machine(story),
+        "seconds": _seconds(story),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    return _write(folder, manifest)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder; empty where there is none, as in a folder timm saved."""
+    return read_json(folder / MANIFEST)
+
+
+def refresh(folder: Path) -> None:
+    """Bring the card, and the manifest if there is one, up to date with the folder's files."""
+    manifest = read_manifest(folder)
+    if manifest:
+        _write(folder, manifest)
+    else:
+        write_card(folder, {})
+
+
+def _write(folder: Path, manifest: Mapping[str, Any]) -> Path:
+    # As it will be read again, so that a card written from it later is the same card.
+    manifest = json.loads(json.dumps(manifest, sort_keys=True, default=str))
+    if (folder / WEIGHTS).is_file():
+        write_card(folder, manifest)
+    files = {name: _describe(folder / name) for name in FILES if (folder / name).is_file()}
+    path = folder / MANIFEST
+    path.write_text(json.dumps({**manifest, "files": files}, indent=2, sort_keys=True) + "\n")
+    return path
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _seconds(story: Mapping[str, Any]) -> dict[str, float]:
+    """Wall time of each phase there was."""
+    student = story.get("student", {})
+    phases = {"search": story.get("search", {}), "distill": student, "export": student.get("export", {})}
+    return {name: phase["seconds"] for name, phase in phases.items() if "seconds" in phase}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # an optional one
+    return found
+
+
+def _machine(story: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the student was trained; its numbers may differ in the last digits elsewhere."""
+    import torch
+
+    from archsearch.hardware.latency import describe_machine
+
+    found = describe_machine()
+    return {
+        "device": story.get("student", {}).get("device", "cpu"),
+        "processor": found["processor"],
+        "system": platform.system(),
+        "threads": torch.get_num_threads(),
+        **_precision(story),
+    }
+
+
+def _precision(story: Mapping[str, Any]) -> dict[str, str]:
+    """What `auto` meant on this machine, for each phase that had a precision to choose."""
+    from archsearch.precision import resolve
+
+    request = story.get("request", {})
+    device = story.get("student", {}).get("device", "cpu")
+    phases = {"search": "cpu", "distill": device}
+    return {
+        f"{phase}_precision": resolve(request[phase]["precision"], where)
+        for phase, where in phases.items()
+        if "precision" in request.get(phase, {})
+    }

@@ -1,0 +1,116 @@
+"""ONNX Runtime on this machine's processor: sessions, and static quantisation to int8."""
+
+# B batch, C channels, H W space
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+# How the scales of activations follow from what calibration sees: the whole range; the range whose int8 histogram is
+# nearest to the float one in KL; or the range that leaves one value in 100,000 out.
+Calibration = Literal["minmax", "entropy", "percentile"]
+
+
+def open_session(path: Path, threads: int) -> Any:
+    """A session on the CPU that keeps its warnings to itself."""
+    import onnxruntime  # type: ignore[import-untyped]
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def prepare(path: Path, prepared: Path) -> None:
+    """Fold norms into convolutions and infer shapes, as quantisation wants its input."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]
+
+    # Symbolic shapes are for graphs whose sizes depend on more than the batch.
+    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+
+
+def products(prepared: Path) -> list[str]:
+    """Names of the nodes that multiply by weights, first to last."""
+    import onnx
+
+    graph = onnx.load(str(prepared), load_external_data=False).graph
+    weights = {value.name for value in graph.initializer}
+    found = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    return [node.name for node in found if weights & set(node.input[1:2])]
+
+
+def quantise(
+    prepared: Path,
+    small: Path,
+    batches_BCHW: Sequence[npt.NDArray[np.float32]],
+    *,
+    calibration: Calibration = "minmax",
+    keep: Sequence[str] = (),
+) -> None:
+    """Static quantisation in QDQ form: uint8 activations, int8 weights with a scale for each output channel.
+
+    Args:
+        prepared: What `prepare` made.
+        small: File to write.
+        batches_BCHW: Images, normalised, whose activations set the scales. They are looked at one batch at a time, so
+            that a batch's activations are all that has to fit into memory.
+        keep: Names of nodes that stay in fp32.
+    """
+    from onnxruntime.quantization import (  # type: ignore[import-untyped]
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.registry import QDQRegistry  # type: ignore[import-untyped]
+
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }
+    with contextlib.redirect_stdout(io.StringIO()):  # its calibrators print
+        quantize_static(
+            str(prepared),
+            str(small),
+            _reader(prepared, batches_BCHW),
+            # Norms of layers stay fp32: they are not matrices, and have no axis of channels to scale by.
+            op_types_to_quantize=[name for name in QDQRegistry if name != "LayerNormalization"],
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            calibrate_method=methods[calibration],
+            nodes_to_exclude=list(keep),
+            extra_options={"CalibStridedMinMax": 1},
+        )
+
+
+def _reader(prepared: Path, batches_BCHW: Sequence[npt.NDArray[np.float32]]) -> Any:
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader
+
+    name = str(onnx.load(str(prepared), load_external_data=False).graph.input[0].name)
+
+    class Batches(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.set_range(0, len(batches_BCHW))
+
+        def __len__(self) -> int:
+            return len(batches_BCHW)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self.left = iter(batches_BCHW[start_index:end_index])
+
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+            batch_BCHW = next(self.left, None)
+            return None if batch_BCHW is None else {name: batch_BCHW}
+
+    return Batches()

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+from archsearch.data import Dataset
+from archsearch.data.metrics import accuracy, answers, average_precisions, macro, mean_average_precision, metric
+
+# N images, B batch, K labels
+
+
+def of_pixels(x_BCHW: torch.Tensor) -> torch.Tensor:
+    """Ten scores an image: its first ten pixels."""
+    return x_BCHW.flatten(1)[:, 20:30]
+
+
+def test_average_precision_by_hand() -> None:
+    # Ranked 1, 0, 1, 0: found after one image of one and after two of three. (1/1 + 2/3) / 2.
+    scores_NK = np.array([[0.9, 5.0], [0.8, 5.0], [0.7, 5.0], [0.1, 5.0]])
+    y_NK = np.array([[1, 1], [0, 0], [1, 0], [0, 0]], dtype=np.uint8)
+    # Of equal scores none comes first: a quarter of the images that count together is right.
+    np.testing.assert_allclose(average_precisions(scores_NK, y_NK), [5 / 6, 1 / 4])
+
+
+def test_half_of_the_images_tied_by_hand() -> None:
+    # One image with the label on top, then one with and two without it, all equal: 1/2 · 1 + 1/2 · 2/4.
+    scores_NK = np.array([[2.0], [1.0], [1.0], [1.0]])
+    y_NK = np.array([[1], [0], [1], [0]], dtype=np.uint8)
+    np.testing.assert_allclose(average_precisions(scores_NK, y_NK), [3 / 4])
+
+
+def test_a_label_no_image_has_is_left_out() -> None:
+    scores_NK = np.array([[3.0, 1.0, 0.0], [2.0, 2.0, 0.0]])
+    y_NK = np.array([[1, 1, 0], [0, 0, 0]], dtype=np.uint8)
+    found_K = average_precisions(scores_NK, y_NK)
+    assert found_K[:2].tolist() == [1.0, 0.5]
+    assert np.isnan(found_K[2])
+    assert macro(found_K) == 75
+    with pytest.raises(ValueError, match="no image has any label"):
+        macro(average_precisions(scores_NK, np.zeros_like(y_NK)))
+
+
+def test_what_is_no_number_ranks_last() -> None:
+    scores_NK = np.array([[np.nan, np.inf], [1.0, 0.0], [-np.inf, -5.0]], dtype=np.float32)
+    y_NK = np.array([[0, 1], [1, 0], [0, 0]], dtype=np.uint8)
+    assert average_precisions(scores_NK, y_NK).tolist() == [1.0, 1.0]
+
+
+def test_map_is_the_mean_over_labels_whatever_the_batch(pairs: Dataset) -> None:
+    scores_NK = answers(of_pixels, pairs.selection, batch_size=100)
+    expected = 100 * np.mean([average_precision_score(pairs.selection.y_N[:, k], scores_NK[:, k]) for k in range(10)])
+    for batch_size in (1, 7, 256):
+        assert mean_average_precision(of_pixels, pairs.selection, batch_size) == pytest.approx(expected)
+    assert pairs.task.chance / 2 < expected < 3 * pairs.task.chance
+
+
+def test_a_perfect_ranking_is_100_and_knowing_nothing_the_prevalence(pairs: Dataset) -> None:
+    rows = iter(pairs.test.labels().split(256))
+    assert mean_average_precision(lambda x: 3 * next(rows) - 7, pairs.test) == pytest.approx(100)
+    same = mean_average_precision(lambda x: torch.ones(len(x), 10), pairs.test)
+    assert same == pytest.approx(100 * pairs.test.y_N.mean())
+
+
+def test_each_kind_of_task_has_its_metric(digits: Dataset, pairs: Dataset) -> None:
+    one, many = metric(digits.task), metric(pairs.task)
+    assert (one.key, one.name, many.key, many.name) == ("acc", "accuracy", "map", "mAP")
+    assert one.measure(of_pixels, digits.test) == accuracy(of_pixels, digits.test)
+    assert many.measure(of_pixels, pairs.test, batch_size=50) == mean_average_precision(of_pixels, pairs.test)

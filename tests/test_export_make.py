@@ -1,0 +1,399 @@
+"""Every format of a student: held against the fp32 weights before it is kept, and told as it was measured."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from archsearch import evaluate, export
+from archsearch.data import Dataset, Split, Task
+from archsearch.data.metrics import accuracy
+from archsearch.distill.train import logits
+from archsearch.errors import InvalidRequest, UnknownName
+from archsearch.export import ExportError, Formats, format, make
+from archsearch.export.format import Subject, formats
+from archsearch.export.formats import int8
+from archsearch.export.formats.onnx import open_onnx, save_onnx
+
+# N images, B batch, C channels, H W space, K classes
+
+pytest.importorskip("onnxruntime")
+FILES = {"onnx": "student.onnx", "pt2": "student.pt2", "int8": "student.int8.onnx"}
+
+
+@pytest.fixture(scope="module")
+def made(teacher_folder: Path, digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Formats]:
+    """All formats of a network that really tells digits apart, and its folder."""
+    folder = tmp_path_factory.mktemp("made") / "student"
+    shutil.copytree(teacher_folder, folder)
+    return folder, export.make_formats(folder, digits.task, digits.selection)
+
+
+@pytest.fixture(scope="module")
+def examined(made: tuple[Path, Formats], digits: Dataset, teacher) -> tuple[export.Examined, list[tuple[int, int]]]:
+    reports: list[tuple[int, int]] = []
+    folder, found = made
+    others = {"teacher": teacher.logits}
+    seen = export.examine(folder, found, digits, digits.task, others, listener=lambda *at: reports.append(at))
+    return seen, reports
+
+
+def test_every_format_is_there_and_nothing_on_the_way_to_it(made: tuple[Path, Formats]) -> None:
+    folder, found = made
+    assert [one.name for one in found.made] == ["safetensors", "int8", "onnx", "pt2"]
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json", *FILES.values()}
+    assert found.missing == {}
+    assert (found.held_out, found.images, found.metric) == ("selection", 269, "acc")
+
+
+def test_exact_formats_agree_and_int8_says_what_it_costs(made: tuple[Path, Formats]) -> None:
+    parities = {one.name: one.parity for one in made[1].made}
+    assert parities["safetensors"] == export.Parity(0, parities["onnx"].largest_logit, 100, 0)
+    for name in ("onnx", "pt2"):
+        assert 0 <= parities[name].max_abs_diff < 1e-4
+        assert parities[name].agreement == 100
+    assert parities["int8"].max_abs_diff > 1e-3, "eight bits cannot agree to five digits"
+    assert parities["int8"].agreement >= 97
+    assert parities["int8"].kl < 0.01
+
+
+def test_formats_answer_as_the_student_does_whatever_the_batch(made: tuple[Path, Formats], digits: Dataset) -> None:
+    folder, found = made
+    model = export.load_student(folder)
+    x_BCHW = digits.test.images()[:7].float() / 255
+    with torch.inference_mode():
+        expected_BK = logits(model, digits.task, x_BCHW)
+        for one in found.made:
+            if one.name != "int8":
+                network = one.network(digits.task)
+                torch.testing.assert_close(network(x_BCHW), expected_BK, atol=1e-4, rtol=0)
+                torch.testing.assert_close(network(x_BCHW[:1]), expected_BK[:1], atol=1e-4, rtol=0)
+
+
+def test_int8_takes_the_calibration_that_changes_the_answers_least(made: tuple[Path, Formats]) -> None:
+    (small,) = [one for one in made[1].made if one.name == "int8"]
+    tried = small.details["tried"]
+    assert {attempt["calibration"] for attempt in tried} == {"minmax", "entropy", "percentile"}
+    best = min(tried, key=lambda attempt: attempt["kl"])
+    assert (small.details["calibration"], small.details["kept_fp32"]) == (best["calibration"], list(best["kept_fp32"]))
+    # Half of the images set the scales, and the other half judged them.
+    assert (small.details["images"], small.details["judged_on"]) == (135, 134)
+
+
+def test_int8_is_smaller_and_quantises_every_product(made: tuple[Path, Formats]) -> None:
+    import onnx
+
+    folder, found = made
+    assert (folder / FILES["int8"]).stat().st_size < 0.6 * (folder / FILES["onnx"]).stat().st_size
+    graph = onnx.load(folder / FILES["int8"]).graph
+    products = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    quantised = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    (small,) = [one for one in found.made if one.name == "int8"]
+    assert len(products) > 5
+    assert all(node.input[1] in quantised for node in products if node.name not in small.details["kept_fp32"])
+    scales = {value.name: value for value in graph.initializer}
+    per_channel = [
+        len(scales[node.input[1]].dims) and scales[node.input[1]].dims[0]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.output[0] in {product.input[1] for product in products}
+    ]
+    assert max(per_channel) > 1, "weights have a scale for each channel"
+
+
+@pytest.mark.parametrize("name", ["student.onnx", "student.int8.onnx", "student.pt2"])
+def test_no_file_tells_where_it_was_made(made: tuple[Path, Formats], name: str) -> None:
+    content = (made[0] / name).read_bytes()
+    assert b"/archsearch/" not in content
+    assert b"site-packages" not in content
+
+
+def test_the_batch_of_onnx_has_a_name(made: tuple[Path, Formats]) -> None:
+    import onnx
+
+    graph = onnx.load(made[0] / FILES["onnx"]).graph
+    sizes = [[dim.dim_param or dim.dim_value for dim in v.type.tensor_type.shape.dim] for v in graph.input]
+    assert sizes == [["batch", 1, 8, 8]]
+    assert [dim.dim_param for dim in graph.output[0].type.tensor_type.shape.dim] == ["batch", ""]
+
+
+def test_latencies_are_quartiles_of_one_image(made: tuple[Path, Formats]) -> None:
+    for one in made[1].made:
+        assert 0 < one.latency.low_ms <= one.latency.median_ms <= one.latency.high_ms < 50
+    assert torch.get_num_threads() == 1  # as tests set it; timing has put it back
+
+
+def test_the_test_split_is_read_once_for_everything(examined, digits: Dataset) -> None:
+    seen, reports = examined
+    assert reports == [(256, 359), (359, 359)]
+    assert set(seen.scores) == {"safetensors", "int8", "onnx", "pt2", "teacher"}
+    assert seen.scores["safetensors"] == seen.scores["onnx"] == seen.scores["teacher"] > 50
+    assert seen.scores["safetensors"] - seen.scores["int8"] <= 2
+
+
+def test_the_student_is_scored_as_everywhere_else(examined, made: tuple[Path, Formats], digits: Dataset) -> None:
+    model = export.load_student(made[0])
+    expected = accuracy(lambda x: logits(model, digits.task, x), digits.test)
+    assert examined[0].scores["safetensors"] == expected
+
+
+def test_the_report_holds_what_was_measured(examined, made: tuple[Path, Formats]) -> None:
+    folder, found = made
+    report = json.loads((folder / "report.json").read_text())
+    assert report == json.loads(json.dumps(examined[0].report))
+    assert list(report["formats"]) == [one.name for one in found.made]
+    for one in found.made:
+        row = report["formats"][one.name]
+        assert row["bytes"] == (folder / row["file"]).stat().st_size
+        assert row["max_abs_diff"] == one.parity.max_abs_diff
+        assert row["latency_ms"] == one.latency.median_ms
+        assert row["test_acc"] == examined[0].scores[one.name]
+        assert row["points_lost"] == examined[0].scores["safetensors"] - row["test_acc"]
+        assert row["held_out"] == {"split": "selection", "images": 269}
+    assert report["test"] == {"images": 359}
+    brief = export.brief(report)
+    assert brief["int8"].keys() == {"bytes", "max_abs_diff", "agreement", "test_acc", "points_lost", "latency_ms"}
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert list(evaluation["networks"]) == ["student", "teacher"]
+    assert evaluation["networks"]["student"]["agreement"] == 100, "here the student is its own teacher"
+
+
+# What goes wrong.
+
+
+def replaced(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
+    monkeypatch.setitem(formats._entries, name, replace(formats.get(name), **changes))
+
+
+def copied(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to)
+    return to
+
+
+def test_a_format_that_disagrees_is_not_shipped(
+    made: tuple[Path, Formats], digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real ONNX file, of weights that differ in their third digit."""
+    folder = copied(made[0], tmp_path / "student")
+
+    def off(subject: Subject, path: Path) -> Mapping[str, Any]:
+        other = export.load_student(folder)
+        with torch.no_grad():
+            for weight in other.parameters():
+                weight *= 1.002
+        save_onnx(other, subject.task, path)
+        return {}
+
+    replaced(monkeypatch, "onnx", write=off)
+    with pytest.raises(ExportError, match=r"student\.onnx differs from the fp32 student by 0\.\d+ in a logit.*0\.0001"):
+        export.make_formats(folder, digits.task, digits.selection, names=["onnx"])
+    # Neither it nor the one before it is there.
+    assert "student.onnx" not in {path.name for path in folder.iterdir()}
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_format_that_answers_no_number_is_not_shipped(gray_task: Task, tmp_path: Path) -> None:
+    images_NCHW = np.zeros((3, 1, 8, 8), np.float32)
+    subject = Subject(torch.nn.Identity(), gray_task, images_NCHW, tmp_path)
+    with pytest.raises(ExportError, match="by nan"):
+        make.require_parity(
+            formats.get("onnx"), lambda x: np.full((len(x), 10), np.nan, np.float32), np.zeros((3, 10)), subject
+        )
+
+
+@pytest.mark.parametrize(("largest", "off", "agrees"), [(0.5, 9e-5, True), (0.5, 2e-4, False), (40.0, 2e-3, True)])
+def test_the_tolerance_grows_with_the_logits(
+    gray_task: Task, tmp_path: Path, largest: float, off: float, agrees: bool
+) -> None:
+    expected_NK = np.linspace(-largest, largest, 30, dtype=np.float64).reshape(3, 10)
+    subject = Subject(torch.nn.Identity(), gray_task, np.zeros((3, 1, 8, 8), np.float32), tmp_path)
+    answers = iter([expected_NK[:1] + off, expected_NK[1:]])
+    if agrees:
+        parity = make.require_parity(formats.get("pt2"), lambda x: next(answers), expected_NK, subject)
+        assert parity.max_abs_diff == pytest.approx(off)
+    else:
+        with pytest.raises(ExportError):
+            make.require_parity(formats.get("pt2"), lambda x: next(answers), expected_NK, subject)
+
+
+def test_a_format_whose_packages_are_missing_is_told_with_the_fix(
+    teacher_folder: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(teacher_folder, tmp_path / "student")
+    (folder / "student.onnx").write_bytes(b"of other weights")
+    found = format.importlib.util.find_spec
+    monkeypatch.setattr(
+        format.importlib.util, "find_spec", lambda name: None if name in ("onnx", "onnxruntime") else found(name)
+    )
+    monkeypatch.setitem(formats._entries, "pt2", replace(formats.get("pt2"), unavailable=lambda: "not today"))
+    again = export.make_formats(folder, digits.task, digits.selection)
+    fix = "onnx and onnxruntime are not installed: pip install 'archsearch[onnx]'"
+    assert again.missing == {"onnx": fix, "int8": fix, "pt2": "not today"}
+    # What was made of other weights must not lie beside these.
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json"}
+    report = export.write_report(folder, again)
+    assert report["missing"]["int8"] == fix
+    assert list(report["formats"]) == ["safetensors"]
+    assert export.brief(report)["onnx"] == {"missing": fix}
+    with pytest.raises(InvalidRequest, match="onnx cannot be made here"):
+        export.choose_formats(["onnx"], calibrated=True)
+
+
+def test_an_exporter_that_fails_costs_its_format_and_nothing_else(
+    teacher_folder: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def fails(subject: Subject, path: Path) -> Mapping[str, Any]:
+        raise RuntimeError("no symbolic shape\nfor this one")
+
+    folder = copied(teacher_folder, tmp_path / "student")
+    replaced(monkeypatch, "pt2", write=fails)
+    replaced(monkeypatch, "onnx", unavailable=lambda: "no")
+    replaced(monkeypatch, "int8", unavailable=lambda: "no")
+    with caplog.at_level(logging.ERROR):
+        found = export.make_formats(folder, digits.task, digits.selection)
+    assert found.missing["pt2"] == "the exporter failed: RuntimeError: no symbolic shape"
+    assert [one.name for one in found.made] == ["safetensors"]
+    assert "student.pt2 cannot be made" in caplog.text
+
+
+def test_formats_are_named_rightly_or_refused() -> None:
+    assert [one.name for one in export.choose_formats(None, calibrated=True)] == ["int8", "onnx", "pt2"]
+    assert [one.name for one in export.choose_formats(None, calibrated=False)] == ["onnx", "pt2"]
+    with pytest.raises(UnknownName, match="did you mean 'onnx'"):
+        export.choose_formats(["onxx"], calibrated=True)
+    with pytest.raises(InvalidRequest, match="int8 takes its scales from images"):
+        export.choose_formats(["pt2", "int8"], calibrated=False)
+
+
+# Images.
+
+
+def test_held_out_images_are_spread_over_the_split_and_bounded_in_bytes(gray_task: Task) -> None:
+    y_N = np.arange(3000) // 300  # sorted by class, as data may come
+    x_NHWC = np.broadcast_to(y_N[:, None, None, None].astype(np.uint8), (3000, 8, 8, 1))
+    task = replace(gray_task, mean=(0.0,), std=(1 / 255,))
+    images_NCHW = make.held_out_images(Split(x_NHWC, y_N), task)
+    assert (images_NCHW.shape, images_NCHW.dtype) == ((1280, 1, 8, 8), np.float32)
+    assert np.bincount(images_NCHW[:, 0, 0, 0].round().astype(int)).min() == 128
+    # 32 MiB of floats are 128 images of 256 pixels a side.
+    large = replace(task, height=256, width=256)
+    x_NHWC = np.broadcast_to(np.uint8(0), (3000, 256, 256, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(make, "_MOST_BYTES", 2**25)
+        assert len(make.held_out_images(Split(x_NHWC, y_N), large)) == 128
+
+
+def test_without_data_parity_is_measured_on_noise(gray_task: Task) -> None:
+    images_NCHW = make.held_out_images(None, gray_task)
+    assert images_NCHW.shape == (64, 1, 8, 8)
+    assert np.array_equal(images_NCHW, make.held_out_images(None, gray_task))
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_int8_can_be_made_from_very_few_images(
+    made: tuple[Path, Formats], gray_task: Task, tmp_path: Path, images: int
+):
+    few_NCHW = make.held_out_images(None, gray_task)[:images]
+    details = export.save_int8(made[0] / "student.onnx", gray_task, few_NCHW, tmp_path / "int8.onnx")
+    assert details["images"] + details["judged_on"] == max(2, images)
+    assert open_onnx(tmp_path / "int8.onnx", 1)(few_NCHW).shape == (images, 10)
+
+
+def test_where_answers_change_the_ends_are_tried_in_fp32_too(
+    made: tuple[Path, Formats], gray_task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    monkeypatch.setattr(int8, "_MOST_CHANGED", -1.0)  # no agreement is good enough
+    images_NCHW = make.held_out_images(None, gray_task)
+    path = tmp_path / "int8.onnx"
+    details = export.save_int8(made[0] / "student.onnx", gray_task, images_NCHW, path)
+    assert [len(attempt["kept_fp32"]) for attempt in details["tried"]] == [0, 0, 0, 2, 2, 2]
+    ends = details["tried"][-1]["kept_fp32"]
+    nodes = [node for node in onnx.load(path).graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    assert [nodes[0].name, nodes[-1].name] == list(ends)
+    best = min(details["tried"], key=lambda attempt: attempt["kl"])
+    assert details["kept_fp32"] == list(best["kept_fp32"])
+
+
+def test_a_multi_label_student_is_judged_by_its_average_precision(
+    made: tuple[Path, Formats], digits: Dataset, tmp_path: Path
+) -> None:
+    """The same network, its ten answers taken as ten questions."""
+    folder = copied(made[0], tmp_path / "student")
+    task = replace(digits.task, kind="multilabel", prevalence=(0.1,) * 10)
+
+    def many(split: Split) -> Split:
+        return Split(split.x_NHWC, np.eye(10, dtype=np.uint8)[split.y_N])
+
+    several = Dataset(task, many(digits.train), many(digits.selection), many(digits.test), "f" * 64)
+    found = export.make_formats(folder, task, several.selection, names=["pt2"])
+    seen = export.examine(folder, found, several, task, {})
+    assert found.metric == "map"
+    row = seen.report["formats"]["pt2"]
+    assert row["test_map"] == pytest.approx(seen.rows["student"].evaluation.mean_ap)
+    assert row["test_map"] > 50
+    assert isinstance(seen.rows["student"].evaluation, evaluate.MultiLabelEvaluation)
+
+
+# The card's own code, run as a reader would.
+
+BLOCK_TORCH = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "timm", "archsearch"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def code_of(text: str, word: str) -> str:
+    """The card's block of Python that uses a word."""
+    (block,) = [part.partition("```")[0] for part in text.split("```python\n")[1:] if word in part.partition("```")[0]]
+    return block
+
+
+def told(code: str, folder: Path) -> int:
+    ran = subprocess.run([sys.executable, "-I", "-c", code], cwd=folder, text=True, capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return int(ran.stdout.strip(" []\n"))
+
+
+@pytest.fixture(scope="module")
+def shown(examined, made: tuple[Path, Formats], digits: Dataset) -> tuple[Path, str, int]:
+    """The folder with its card and a picture of a digit in it, the card's text, and what the student sees in it."""
+    folder = made[0]
+    export.refresh(folder)
+    Image.fromarray(digits.test.x_NHWC[3, :, :, 0]).save(folder / "image.png")
+    with torch.inference_mode():
+        answer = logits(export.load_student(folder), digits.task, digits.test.images()[3:4].float() / 255)
+    return folder, (folder / "README.md").read_text(), int(answer.argmax())
+
+
+def test_the_card_s_onnx_code_runs_without_torch(shown: tuple[Path, str, int]) -> None:
+    folder, text, answer = shown
+    assert told(BLOCK_TORCH + code_of(text, "InferenceSession"), folder) == answer
+    small = code_of(text, "InferenceSession").replace("student.onnx", "student.int8.onnx")
+    assert told(BLOCK_TORCH + small, folder) == answer
+
+
+@pytest.mark.slow
+def test_the_card_s_torch_code_runs(shown: tuple[Path, str, int]) -> None:
+    folder, text, answer = shown
+    timm_code = code_of(text, "timm.create_model")
+    assert told(timm_code, folder) == answer
+    head = timm_code.partition("model = ")[0]
+    program = f"{head}{code_of(text, 'torch.export.load')}print(model(torch.from_numpy(x)).detach().numpy().argmax(1))"
+    assert told(program, folder) == answer
