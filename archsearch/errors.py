@@ -11,6 +11,7 @@
     ├── Conflict              right request, wrong moment
     ├── SearchError           no candidate could be scored
     ├── TrainingError         a distillation that diverged
+    ├── ExportError           a form of the student that must not be shipped, or a hub that did not take it
     ├── ServiceError          the server answered, and what it answered is a problem
     ├── TooManyAttempts       a job that killed its worker too often
     └── Cancelled             the user stopped the job
@@ -117,6 +118,13 @@ class TooManyAttempts(ArchsearchError):
 class Cancelled(ArchsearchError):
     code = "cancelled"
     title = "Cancelled"
+
+
+class ExportError(ArchsearchError):
+    """A form of the student that must not be shipped, or a hub that did not take it."""
+
+    code = "export_failed"
+    title = "The student could not be exported"
 
 
 class ServiceError(ArchsearchError):

@@ -93,6 +93,13 @@ def test_the_hub_reads_its_metadata_and_its_results() -> None:
     assert data.metrics == sorted(found)
 
 
+def test_data_with_a_name_no_hub_takes_are_named_in_the_results_alone() -> None:
+    request = {**MANIFEST["request"], "data": {"kind": "image_folder", "path": "/data/my pets (2).zip"}}
+    data = ModelCard(written(manifest={**MANIFEST, "request": request})).data
+    assert data.datasets is None
+    assert {(r.dataset_type, r.dataset_name) for r in data.eval_results} == {("my-pets-2-.zip", "my pets (2).zip")}
+
+
 @pytest.mark.parametrize(
     "told",
     [

@@ -20,8 +20,7 @@ from huggingface_hub.utils import close_session
 from archsearch import export
 from archsearch.cli import app
 from archsearch.data import Task
-from archsearch.errors import InvalidRequest
-from archsearch.export import ExportError
+from archsearch.errors import ExportError, InvalidRequest
 from archsearch.spaces import spaces
 
 TOKEN = "hf_forTestsOnly"
@@ -174,7 +173,7 @@ def folder(gray_task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in export.FILES:
         if not (folder / name).exists():
             (folder / name).write_bytes(name.encode() * 100)
-    (folder / export.MANIFEST).write_text("{}")
+    (folder / export.MANIFEST).write_text(json.dumps(MANIFEST))
     (folder / export.ARCHIVE).write_bytes(b"the same files again")
     (folder / ".work").mkdir()
     for secret in (".work/checkpoint.safetensors", "checkpoint.safetensors", ".env", "notes.json"):
@@ -182,11 +181,25 @@ def folder(gray_task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+# What a job in somebody's home leaves: folders of that machine, which are nobody else's business.
+MANIFEST = {
+    "request": {"data": {"path": "/home/someone/mine.npz"}, "note": "a/b"},
+    "teacher": "local-dir:/home/someone/teachers/mine",
+    "n": [1],
+}
+
+
 def test_every_public_file_arrives_whole_and_nothing_else_leaves(hub: Hub, folder: Path) -> None:
     address = export.push(folder, "me/student", private=True, token=TOKEN, endpoint=hub.url)
     assert address == f"{hub.url}/me/student"
     there = hub.repos["me/student"]
-    assert there["files"] == {name: (folder / name).read_bytes() for name in export.PUBLIC}
+    others = [name for name in export.PUBLIC if name != export.MANIFEST]
+    assert {name: there["files"].pop(name) for name in others} == {
+        name: (folder / name).read_bytes() for name in others
+    }
+    manifest = json.loads(there["files"].pop(export.MANIFEST))
+    assert manifest == {"request": {"data": {"path": "mine.npz"}, "note": "a/b"}, "teacher": "local-dir:mine", "n": [1]}
+    assert there["files"] == {}
     assert there["visibility"] == "private"
     assert len(there["commits"]) == 1
     assert hub.tokens == {f"Bearer {TOKEN}"}

@@ -21,8 +21,8 @@ from archsearch import evaluate, export
 from archsearch.data import Dataset, Split, Task
 from archsearch.data.metrics import accuracy
 from archsearch.distill.train import logits
-from archsearch.errors import InvalidRequest, UnknownName
-from archsearch.export import ExportError, Formats, format, make
+from archsearch.errors import ExportError, InvalidRequest, UnknownName
+from archsearch.export import Formats, format, make
 from archsearch.export.format import Subject, formats
 from archsearch.export.formats import int8
 from archsearch.export.formats.onnx import open_onnx, save_onnx
@@ -248,6 +248,14 @@ def test_a_format_whose_packages_are_missing_is_told_with_the_fix(
     assert export.brief(report)["onnx"] == {"missing": fix}
     with pytest.raises(InvalidRequest, match="onnx cannot be made here"):
         export.choose_formats(["onnx"], calibrated=True)
+
+
+def test_what_a_killed_process_left_is_cleared_away(teacher_folder: Path, gray_task: Task, tmp_path: Path) -> None:
+    folder = copied(teacher_folder, tmp_path / "student")
+    (folder / ".archsearch-killed").mkdir()
+    (folder / ".archsearch-killed" / "student.onnx").write_bytes(b"half of it")
+    export.make_formats(folder, gray_task, None, names=[])
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json"}
 
 
 def test_an_exporter_that_fails_costs_its_format_and_nothing_else(

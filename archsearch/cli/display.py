@@ -82,6 +82,8 @@ def details(report: dict[str, Any]) -> str:
         parts.append(f"{report['scored']}/{report['candidates']} scored")
         if report.get("best_score") is not None:
             parts.append(f"best {report['best_score']:.2f} ({count(report['best_params'])} params)")
+    if "making" in report:
+        parts.append(str(report["making"]))
     if "round" in report:
         parts.append(f"round {report['round']}/{report['rounds']}, {report['contenders']} contenders")
     if report.get("trainings", 1) > 1:

@@ -17,6 +17,7 @@ from rich.text import Text
 from archsearch.cli.display import count
 from archsearch.cli.evaluate import open_data, progress
 from archsearch.cli.remote import url_option
+from archsearch.errors import ExportError
 
 
 @click.command()
@@ -94,7 +95,6 @@ def _gather(source: str, out: Path | None, url: str | None) -> Path:
 def _make(folder: Path, names: str | None, data: str | None) -> dict[str, Any]:
     """Make formats in the folder; returns what its `report.json` then holds."""
     from archsearch.export import (
-        ExportError,
         choose_formats,
         load_task,
         make_formats,

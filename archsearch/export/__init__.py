@@ -21,7 +21,6 @@ from archsearch.export.files import (
     WEIGHTS,
 )
 from archsearch.export.folder import (
-    ExportError,
     load_config,
     load_student,
     load_task,
@@ -57,7 +56,6 @@ __all__ = [
     "REPORT",
     "WEIGHTS",
     "Examined",
-    "ExportError",
     "Format",
     "Formats",
     "Made",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def _front_matter(config: Json, manifest: Json, evaluation: Json) -> str:
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "timm", "knowledge-distillation", "archsearch"],
     }
-    if data:
+    # The hub takes words that could be ids of its own; what the data are called goes into the results as it is.
+    id = re.sub(r"[^A-Za-z0-9._-]+", "-", data or "unknown").strip("-")
+    if data == id:
         head["datasets"] = [data]
     if student:
         metrics = [
@@ -72,7 +75,7 @@ def _front_matter(config: Json, manifest: Json, evaluation: Json) -> str:
             if student.get(key) is not None
         ]
         head["metrics"] = sorted({metric["type"] for metric in metrics})
-        measured_on = {"type": data or "unknown", "name": data or "unknown", "split": evaluation["split"]}
+        measured_on = {"type": id, "name": data or "unknown", "split": evaluation["split"]}
         result = {"task": {"type": "image-classification"}, "dataset": measured_on, "metrics": metrics}
         head["model-index"] = [{"name": _title(config, manifest), "results": [result]}]
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch.data.task import Task
-from archsearch.errors import ArchsearchError, InvalidRequest
+from archsearch.errors import InvalidRequest
 from archsearch.export.files import ARCHIVE, CONFIG, PUBLIC, WEIGHTS
 
 if TYPE_CHECKING:
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 
 # What transformers' configurations call a task in which every label is a question of its own.
 _MULTILABEL = "multi_label_classification"
-
-
-class ExportError(ArchsearchError):
-    """A form of the student that must not be shipped, or a hub that did not take it."""
-
-    code = "export_failed"
-    title = "The student could not be exported"
 
 
 def save_student(student: nn.Module, task: Task, folder: Path) -> None:

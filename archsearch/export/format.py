@@ -66,6 +66,7 @@ class Format:
         needs_images: Whether it cannot be made without held-out images.
         unavailable: Why it cannot be made here and what to do about it; None where it can.
         write: Writes the file; returns what there is to say of how it was made, as plain JSON.
+        own_threads: Whether it keeps the threads it was opened with; otherwise it follows torch's.
         open: From the file and a number of threads to something that answers.
     """
 
@@ -74,6 +75,7 @@ class Format:
     doc: str
     exact: bool
     needs_images: bool
+    own_threads: bool
     unavailable: Callable[[], str | None]
     write: Callable[[Subject, Path], Mapping[str, Any]]
     open: Callable[[Path, int], Answer]

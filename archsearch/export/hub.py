@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+import re
+from pathlib import Path, PurePath
 from typing import Any
 
-from archsearch.errors import InvalidRequest
-from archsearch.export.folder import ExportError, public_files, require_student
+from archsearch.errors import ExportError, InvalidRequest
+from archsearch.export.files import MANIFEST
+from archsearch.export.folder import public_files, require_student
 
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
 
@@ -49,7 +52,7 @@ def push(
         address = hub.create_repo(repo, private=private, exist_ok=update)
         hub.create_commit(
             repo,
-            [CommitOperationAdd(path_in_repo=path.name, path_or_fileobj=str(path)) for path in files],
+            [CommitOperationAdd(path_in_repo=path.name, path_or_fileobj=_public(path)) for path in files],
             commit_message=f"{'Update' if update else 'Add'} a student distilled with archsearch",
         )
     # Answers of the hub; connections that fail, whichever library makes them; uploads that break off half-way.
@@ -58,9 +61,27 @@ def push(
     return str(address)
 
 
+def _public(path: Path) -> str | bytes:
+    """What is sent of a file: its bytes; of the manifest, without the folders of this machine."""
+    if path.name != MANIFEST:
+        return str(path)
+    return (json.dumps(_without_folders(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n").encode()
+
+
+def _without_folders(value: Any) -> Any:
+    """The same, with paths cut to their last part: they help nobody elsewhere, and tell who lives here."""
+    if isinstance(value, dict):
+        return {name: _without_folders(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    if isinstance(value, str) and (prefix := re.match(r"(local-dir:)?(?=/|[A-Za-z]:\\|~/)", value)):
+        return prefix[0] + PurePath(value.removeprefix(prefix[0])).name
+    return value
+
+
 def _check_name(repo: str) -> None:
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(repo)

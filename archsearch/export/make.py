@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,10 @@ import numpy as np
 
 from archsearch.data.metrics import metric
 from archsearch.data.task import Split, Task
-from archsearch.errors import InvalidRequest
+from archsearch.errors import ExportError, InvalidRequest
 from archsearch.evaluate import Logits, Network, likeness
 from archsearch.export.files import ONNX, PT2, WEIGHTS
-from archsearch.export.folder import ExportError, load_student
+from archsearch.export.folder import load_student
 from archsearch.export.format import Answer, Format, Images, Subject, answer_all, formats, needs_onnx
 from archsearch.export.formats.onnx import save_onnx
 from archsearch.export.formats.pt2 import save_pt2
@@ -36,6 +37,8 @@ REFERENCE = "safetensors"
 TOLERANCE = 1e-4
 # Held-out images looked at: at most so many, and so many bytes of floats.
 _MOST_IMAGES, _MOST_BYTES, _FEWEST_IMAGES = 1280, 2**28, 64
+
+_SCRATCH = ".archsearch-"
 
 Listener = Callable[[str, int, int], None]
 
@@ -139,12 +142,14 @@ def make_formats(
     """
     wanted = choose_formats(names, calibrated=held_out is not None)
     tell = listener or (lambda what, done, of: None)
+    for left in folder.glob(f"{_SCRATCH}*"):  # by a process that was killed
+        shutil.rmtree(left)
     images_NCHW = held_out_images(held_out, task)
     student = load_student(folder)
     written: list[_Written] = []
     missing: dict[str, str] = {}
     # In the folder itself, so that what agrees is moved into place and never copied half.
-    with TemporaryDirectory(prefix=".archsearch-", dir=folder) as scratch:
+    with TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
         subject = Subject(student, task, images_NCHW, Path(scratch))
         expected_NK = answer_all(_reference(student), images_NCHW)
         for done, one in enumerate(wanted):
@@ -155,12 +160,14 @@ def make_formats(
             if reason is not None:
                 missing[one.name] = reason
                 continue
-            parity = require_parity(one, one.open(path, 1), expected_NK, subject)
+            answer = one.open(path, 1)
+            parity = require_parity(one, answer, expected_NK, subject)
             path.replace(folder / one.file)
-            written.append(_Written(one, folder / one.file, parity, details))
+            written.append(_Written(one, folder / one.file, parity, details, answer))
     tell("latency", len(wanted), len(wanted) + 1)
     largest = float(np.abs(expected_NK).max())
     made = _timed(student, folder / WEIGHTS, largest, written, images_NCHW[:1])
+    tell("formats", len(wanted) + 1, len(wanted) + 1)
     return Formats(made, missing, "noise" if held_out is None else "selection", len(images_NCHW), metric(task).key)
 
 
@@ -228,6 +235,13 @@ class _Written:
     path: Path
     parity: Parity
     details: Mapping[str, Any]
+    one_thread: Answer
+
+    def made(self, latency: LatencyOf, threads: int) -> Made:
+        """The same, timed, and opened for all threads there are."""
+        again = threads > 1 and self.format.own_threads
+        answer = self.format.open(self.path, threads) if again else self.one_thread
+        return Made(self.format.name, self.format.doc, self.path, self.parity, latency, self.details, answer)
 
 
 def _write(one: Format, subject: Subject, path: Path) -> tuple[str | None, Mapping[str, Any]]:
@@ -265,29 +279,12 @@ def _timed(
     def pass_of(answer: Answer) -> Callable[[], object]:
         return lambda: answer(image_1CHW)
 
-    threads = torch.get_num_threads()
+    reference = _reference(student)
+    answers = {REFERENCE: reference, **{one.format.name: one.one_thread for one in written}}
     with pinned(1):
-        one_thread = {one.format.name: one.format.open(one.path, 1) for one in written}
-        times_ms = interleaved(
-            {name: pass_of(answer) for name, answer in {REFERENCE: _reference(student), **one_thread}.items()}
-        )
+        times_ms = interleaved({name: pass_of(answer) for name, answer in answers.items()})
     quartiles = {name: quantiles(values, n=4, method="inclusive") for name, values in times_ms.items()}
     latencies = {name: LatencyOf(median, low, high) for name, (low, median, high) in quartiles.items()}
-    same = Parity(0.0, largest, 100.0, 0.0)
-    doc = "Weights in fp32, for timm."
-    first = Made(REFERENCE, doc, weights, same, latencies[REFERENCE], {}, _reference(student))
-    return (
-        first,
-        *(
-            Made(
-                one.format.name,
-                one.format.doc,
-                one.path,
-                one.parity,
-                latencies[one.format.name],
-                one.details,
-                one_thread[one.format.name] if threads == 1 else one.format.open(one.path, threads),
-            )
-            for one in written
-        ),
-    )
+    same, threads = Parity(0.0, largest, 100.0, 0.0), torch.get_num_threads()
+    first = Made(REFERENCE, "Weights in fp32, for timm.", weights, same, latencies[REFERENCE], {}, reference)
+    return (first, *(one.made(latencies[one.format.name], threads) for one in written))

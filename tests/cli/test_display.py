@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from archsearch.cli.display import Display, count, details, duration
+from archsearch.cli.display import Display, count, details, duration, show_verified
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,33 @@ def test_where_there_is_no_terminal_there_are_plain_lines_on_standard_error(
     assert lines[-1] == "[bold]a note[/bold]", "what a server says is no markup"
     assert len(lines) < 10, "a line every few seconds, not one a report"
     assert "\x1b" not in err
+
+
+def test_a_report_says_which_round_or_training_it_is_of() -> None:
+    verifying = {"phase": "verifying", "round": 1, "rounds": 3, "contenders": 8, "eta_s": 61}
+    assert details(verifying) == "round 1/3, 8 contenders  ETA 1:01"
+    report = {"phase": "distilling", "epoch": 2, "epochs": 5, "loss": 0.51, "trainings": 3, "training": "student"}
+    assert details({**report, "seed": 4, "retries": 1}) == "seed 4  epoch 2/5  loss 0.510  taken back 1×"
+    assert details({**report, "training": "baseline", "seed": 0}) == "without teacher  epoch 2/5  loss 0.510"
+
+
+def test_a_verification_is_a_table_of_ranks_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
+    def candidate(rank: int, by_score: int, accs: list[float | None]) -> dict[str, object]:
+        network = {"number": 10 + rank, "space": "vit", "architecture": {"depth": rank}}
+        return {"rank": rank, "rank_by_score": by_score, "selection_acc": accs, **network}
+
+    show_verified(
+        {
+            "rounds": [{"contenders": 3, "epochs": 2}, {"contenders": 2, "epochs": 4}],
+            "training_s": 75.0,
+            "candidates": [candidate(1, 3, [41.0, 62.5]), candidate(2, 1, [45.5, 61.0]), candidate(3, 2, [None])],
+        }
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert "3 for 2 epochs, 2 for 4 epochs, 1:15 in all" in " ".join(line.strip() for line in lines[:2])
+    rows = [[word.strip() for word in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    assert rows == [
+        ["1", "3", "11", "vit depth=1", "41.0", "62.5"],
+        ["2", "1", "12", "vit depth=2", "45.5", "61.0"],
+        ["3", "2", "13", "vit depth=3", "failed", ""],
+    ]

@@ -14,8 +14,7 @@ from click.testing import CliRunner
 
 from archsearch.cli import app
 from archsearch.cli.inputs import build_request, request_options
-from archsearch.errors import InvalidRequest, ServiceError, UnknownName
-from archsearch.export import ExportError
+from archsearch.errors import ExportError, InvalidRequest, ServiceError, UnknownName
 from archsearch.request import JobRequest, parse_request
 
 pytest.importorskip("onnxruntime")
@@ -150,3 +149,21 @@ def test_a_manifest_is_the_request_that_made_it(tmp_path: Path) -> None:
     assert request_of("--request", str(path)) == whole
     changed = request_of("--request", str(path), "--epochs", "9")
     assert (changed.distill.epochs, changed.distill.seed) == (9, 5)
+
+
+@pytest.mark.slow
+def test_a_manifest_makes_its_student_again(teacher_folder: Path, tmp_path: Path) -> None:
+    """Acceptance: the command of the card, run on the manifest, ends with the same weights."""
+    flags = ("--space", "resnet_cifar", "--candidates", "2", "--epochs", "1", "--set", "search.batch_size=16")
+    args = ("--teacher", str(teacher_folder), "--data", "digits", "--params-ratio", "0.3", *flags)
+    first = json.loads(invoke("distill", *args, "--out", str(tmp_path / "first"), "--json"))
+    manifest = str(tmp_path / "first" / "manifest.json")
+    again = json.loads(invoke("distill", "--request", manifest, "--out", str(tmp_path / "again"), "--json"))
+    assert again["student"]["test_acc"] == first["student"]["test_acc"]
+    weights = "model.safetensors"
+    assert (tmp_path / "again" / weights).read_bytes() == (tmp_path / "first" / weights).read_bytes()
+    # And without its search, as the card says too.
+    student = first["student"]
+    named = ("--space", student["space"], "--architecture", json.dumps(student["architecture"]))
+    invoke("distill", "--request", manifest, *named, "--out", str(tmp_path / "alone"))
+    assert (tmp_path / "alone" / weights).read_bytes() == (tmp_path / "first" / weights).read_bytes()

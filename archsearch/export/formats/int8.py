@@ -117,6 +117,7 @@ formats.add(
         doc="ONNX with weights and activations in int8 (QDQ), for ONNX Runtime.",
         exact=False,
         needs_images=True,
+        own_threads=True,
         unavailable=needs_onnx,
         write=_write,
         open=open_onnx,

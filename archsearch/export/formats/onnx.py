@@ -36,7 +36,7 @@ def open_onnx(path: Path, threads: int) -> Answer:
     """An ONNX file as something that answers."""
     from archsearch.hardware.onnx_runtime import open_session
 
-    session = open_session(path, threads)
+    session = open_session(path, threads, spin=False)
 
     def answer(images_BCHW: Images) -> Any:
         return session.run(None, {"images": images_BCHW})[0]
@@ -72,6 +72,7 @@ formats.add(
         doc="ONNX in fp32, for ONNX Runtime and whatever else reads it.",
         exact=True,
         needs_images=False,
+        own_threads=True,
         unavailable=needs_onnx,
         write=_write,
         open=open_onnx,

@@ -50,6 +50,7 @@ formats.add(
         doc="A program of torch.export, for torch alone.",
         exact=True,
         needs_images=False,
+        own_threads=False,
         unavailable=lambda: None,
         write=_write,
         open=_open,
