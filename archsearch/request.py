@@ -281,7 +281,7 @@ class DistillSpec(Spec):
     """How the winner learns from the teacher. A field left out is the recipe's."""
 
     method: str = Field(
-        "kd",
+        "auto",
         description="Distillation method (see GET /v1/losses) with its published weights; `auto` chooses by task, "
         "classes and networks and says why; `none` trains on the labels alone.",
     )

@@ -270,7 +270,7 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
         folder: Where the student goes; checkpoints lie in the ledger's folder, so that any attempt finds them.
     """
     spec, task = story.request.distill, story.dataset.task
-    method = settle(spec, task, student.space.build(student.architecture, task), story.teacher.model)
+    method = settle(spec, task)
     runs = [("student", method.spec.model_copy(update={"seed": spec.seed + i})) for i in range(spec.seeds)]
     if spec.baseline:
         runs.append(("baseline", spec.model_copy(update=WITHOUT_TEACHER)))

@@ -56,7 +56,7 @@ RECIPES = {
         budget={"params_ratio": 0.35, "macs_ratio": 0.35},
         search={"space": "resnet_cifar", "candidates": 64},
         # A teacher of twenty minutes knows little; its answers help beside the labels and hurt in their place.
-        distill={"epochs": 20, "batch_size": 128, "augment": "crop_flip", "alpha": 0.3},
+        distill={"epochs": 20, "batch_size": 128, "augment": "crop_flip", "method": "kd", "alpha": 0.3},
     ),
 }
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from archsearch.data.task import Task
 from archsearch.distill.objective import objective
 from archsearch.request import DistillSpec
-
-if TYPE_CHECKING:
-    from torch import nn
 
 AUTO = "auto"
 
@@ -30,22 +26,25 @@ def check_method(spec: DistillSpec, task: Task | None = None) -> None:
         objective(settle(spec, task).spec, task)
 
 
-def settle(
-    spec: DistillSpec, task: Task | None = None, student: nn.Module | None = None, teacher: nn.Module | None = None
-) -> Settled:
-    """The spec with `auto` replaced by what suits the task and the networks; others are returned as they are.
+def settle(spec: DistillSpec, task: Task | None = None) -> Settled:
+    """The spec with `auto` replaced by what suits the task; others are returned as they are.
 
-    Everything chosen reads logits alone, which every pair of families has and the view cache keeps.
+    Everything chosen reads logits alone: every head of every family has them, and their teacher's answers are kept.
     """
     if spec.losses is not None or spec.method != AUTO or task is None:
         return Settled(spec, None)
-    name, why = _choose(task)
+    name, why = _choose(spec, task)
     return Settled(spec.model_copy(update={"method": name}), why)
 
 
-def _choose(task: Task) -> tuple[str, str]:
+def _choose(spec: DistillSpec, task: Task) -> tuple[str, str]:
     if task.kind == "multilabel":
         return "mld", "many labels an image: each label's own probability is what the teacher knows of it"
+    if spec.alpha is not None or spec.temperature is not None:
+        return "kd", "alpha and temperature are its settings"
     if task.classes == 2:
         return "kd", "with 2 classes the methods that compare classes with each other have nothing to compare"
-    return "dist", f"{task.classes} classes: relations between and within classes are kept"
+    return "dist", (
+        f"of those that read logits alone, and so fit any two families, what taught most in our table; {task.classes} "
+        "classes are enough for it"
+    )

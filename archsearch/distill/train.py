@@ -116,7 +116,7 @@ def train(
     from archsearch.distill.learner import prepare
 
     check_distill(spec, dataset)
-    spec = settle(spec, dataset.task, student, teacher.model if teacher else None).spec
+    spec = settle(spec, dataset.task).spec
     group, device = current(spec), device_of(spec)
     with ExitStack() as stack:
         side = prepare(student, dataset, spec, teacher, device=device, cache=cache, stack=stack)

@@ -95,6 +95,12 @@ def test_auto_chooses_what_the_task_allows_and_says_why(kind: Task) -> None:
     assert settle(DistillSpec(method="dkd"), kind).why is None
 
 
+def test_alpha_and_temperature_choose_the_method_they_are_of() -> None:
+    assert settle(DistillSpec(alpha=0.3), task()).spec.method == "kd"
+    assert settle(DistillSpec(temperature=2), task()).spec.method == "kd"
+    assert settle(DistillSpec(), task()).spec.method != "kd"
+
+
 def test_auto_is_left_open_until_the_task_is_known() -> None:
     check_method(DistillSpec(method="auto"))
     assert settle(DistillSpec(method="auto")).spec.method == "auto"
