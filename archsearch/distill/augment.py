@@ -45,16 +45,21 @@ class Views:
 
         if self.count == 1:
             return x_BHWC.permute(0, 3, 1, 2)
-        batch, height, width, _ = x_BHWC.shape
+        batch, height, width, channels = x_BHWC.shape
+        tall, wide = height + 2 * self.pad_h, width + 2 * self.pad_w
         padded_BHWC = torch.nn.functional.pad(x_BHWC, (0, 0, self.pad_w, self.pad_w, self.pad_h, self.pad_h))
-        shift_B = view_B % self.shifts
-        side = torch.arange(max(height, width), device=x_BHWC.device)
-        rows_BH = (shift_B // (2 * self.pad_w + 1))[:, None] + side[:height]
-        columns_BW = (shift_B % (2 * self.pad_w + 1))[:, None] + side[:width]
+        # Whole rows are copied, not pixels: from every pixel a row begins, and rows overlap in memory.
+        rows_NR = padded_BHWC.as_strided(
+            (batch * tall * wide - width + 1, width * channels), (channels, 1), padded_BHWC.storage_offset()
+        )
+        down_B, right_B = view_B % self.shifts // (2 * self.pad_w + 1), view_B % (2 * self.pad_w + 1)
+        top_B = torch.arange(batch, device=x_BHWC.device) * tall + down_B
+        start_BH = (top_B[:, None] + torch.arange(height, device=x_BHWC.device)) * wide + right_B[:, None]
+        shown_BHWC = rows_NR[start_BH].view(batch, height, width, channels)
         if self.mirrored:
-            columns_BW = torch.where((view_B >= self.shifts)[:, None], columns_BW.flip(1), columns_BW)
-        image_B = torch.arange(batch, device=x_BHWC.device)[:, None, None]
-        return padded_BHWC[image_B, rows_BH[:, :, None], columns_BW[:, None, :]].permute(0, 3, 1, 2)
+            flipped_B = view_B >= self.shifts
+            shown_BHWC = torch.where(flipped_B[:, None, None, None], shown_BHWC.flip(2), shown_BHWC)
+        return shown_BHWC.permute(0, 3, 1, 2)
 
 
 def views(how: Augment, task: Task) -> Views | None:

@@ -87,14 +87,15 @@ class Resident:
 
         order_N, generator = plan(len(self.split), self.spec, epoch)
         view_N = self.views.draw(len(self.split), generator)
+        # Copied once an epoch: at a copy in every step the CPU would wait for the GPU.
+        there_N, view_there_N = order_N.to(self.device), view_N.to(self.device)
         size = self.spec.batch_size
         for step in range(first, len(self.split) // size):
             mine = self.group.share(step * size, size)
-            row_B, view_B = order_N[mine], view_N[mine]
-            x_BHWC, y = self._take(row_B)
-            x_BCHW = self.views.apply(x_BHWC, view_B.to(self.device))
+            x_BHWC, y = self._take(order_N[mine], there_N[mine])
+            x_BCHW = self.views.apply(x_BHWC, view_there_N[mine])
             scaled_BCHW = x_BCHW.to(torch.float32).div_(255)
-            yield Shown(scaled_BCHW, y, row_B.numpy(), view_B.numpy())
+            yield Shown(scaled_BCHW, y, order_N[mine].numpy(), view_N[mine].numpy())
 
     def _resident(self) -> tuple[Tensor | None, Tensor]:
         """The images on a GPU that has room for them, and all labels on the device."""
@@ -108,10 +109,9 @@ class Resident:
             return None, labels
         return torch.from_numpy(np.array(self.split.x_NHWC)).to(self.device), labels
 
-    def _take(self, row_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _take(self, row_B: Tensor, on_device_B: Tensor) -> tuple[Tensor, Tensor]:
         import torch
 
-        on_device_B = row_B.to(self.device, non_blocking=True)
         if self.x_NHWC is not None:
             return self.x_NHWC[on_device_B], self.y[on_device_B]
         x_BHWC = torch.from_numpy(np.ascontiguousarray(self.split.x_NHWC[row_B.numpy()]))

@@ -88,7 +88,8 @@ def prepare(
     if wanted.reads & {"stages", "tail"}:
         stages = comparable(student, teacher.model)
     teacher.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    stack.callback(teacher.model.cpu)
+    # Given back as it came: another memory layout would answer a little differently.
+    stack.callback(_give_back, teacher.model)
     ours, theirs = _watch(student, stages[0], wanted, stack), _watch(teacher.model, stages[1], wanted, stack)
     adapters = _adapters(wanted, ours, theirs, teacher, dataset, spec, device)
     run = _compile(teacher.model, device) if _compiles(spec, device, wanted) else None
@@ -96,6 +97,10 @@ def prepare(
     learner = Learner(ours, wanted, adapters, dataset.task, online).to(device)
     teaching = cached(online, teacher, dataset, spec, cache, device)
     return Side(_compiled(learner, spec, device), teaching, teacher)
+
+
+def _give_back(model: nn.Module) -> None:
+    model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _watch(model: nn.Module, stages: tuple[str, ...], wanted: Objective, stack: ExitStack) -> Watched:

@@ -238,7 +238,7 @@ class _Run:
 
         step = self.course.step
         # For dropout and whatever else draws: a step's own seed, so that one can go on at any of them.
-        torch.manual_seed(zlib.crc32(f"{self.spec.seed}/{step}/{self.group.rank}".encode()))
+        _seed(zlib.crc32(f"{self.spec.seed}/{step}/{self.group.rank}".encode()), self.device)
         for group in self.parts.optimizer.param_groups:
             group["lr"] = self.peak_lr * self.course.gentle * share(self.spec, step / self.steps)
         while True:
@@ -387,6 +387,15 @@ class _Run:
             retries=self.course.retries,
             cached=self.side.cached,
         )
+
+
+def _seed(seed: int, device: str) -> None:
+    """As torch.manual_seed, which also looks for devices that are not there: a tenth of a millisecond a step."""
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if device == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 class _Diverged(Exception):
