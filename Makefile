@@ -30,13 +30,15 @@ format: $(VENV)/.ready-dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.ready-dev ## What scoring costs, and what the score is worth (the latter needs ../shared)
+bench: $(VENV)/.ready-dev ## What things cost and what they are worth (hours; some need ../shared)
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.scoring_speed
 	$(BIN)/python -m benchmarks.ranking
 	$(BIN)/python -m benchmarks.spaces
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.distill_speed
+	$(BIN)/python -m benchmarks.distill_quality
 
 clean: ## Remove what the demonstrations made
 	rm -rf demo-out
