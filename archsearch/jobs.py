@@ -249,8 +249,7 @@ class _Run:
     def succeed(self, result: dict[str, Any]) -> None:
         with self._writing() as (session, _):
             self.close(session, "succeeded", result=result)
-        for done in ("checkpoints", "baseline", "verify"):
-            shutil.rmtree(self.folder / done, ignore_errors=True)
+        self._clear()
 
     @contextmanager
     def outcome(self) -> Iterator[None]:
@@ -280,11 +279,17 @@ class _Run:
         session.execute(update(Job).where(Job.id == self.job_id).values(**values))
         queries.add_event(session, self.job_id, "done", {"status": status, "error": error})
 
+    def _clear(self) -> None:
+        """Remove what a later attempt would have gone on from: there is none any more."""
+        for done in ("checkpoints", "baseline", "verify"):
+            shutil.rmtree(self.folder / done, ignore_errors=True)
+
     def _end(self, status: str, error: dict[str, Any]) -> None:
         with self.place.sessions.begin() as session:
             job = session.get(Job, self.job_id)
             if job is not None and job.attempt == self.attempt and not queries.is_over(job):
                 self.close(session, status, error=error)
+                self._clear()
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Session, Job]]:

@@ -180,6 +180,8 @@ def train_teacher(
     except ValidationError as error:
         field, detail = first_error(error)
         raise InvalidRequest(detail, field=field or None) from None
+    if recipe.devices > 1:
+        raise InvalidRequest("a teacher is trained by one process; leave devices out", field="devices")
     started, out, task = time.monotonic(), Path(out), dataset.task
     torch.manual_seed(recipe.seed)
     teacher = build(model, {"num_classes": task.classes, "in_chans": task.in_chans, **(model_args or {})})

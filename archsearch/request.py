@@ -259,17 +259,12 @@ class SearchSpec(Spec):
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampler, batch and initial weights.")
 
 
-class LossTerm(Spec):
-    """One loss of a weighted sum: its weight and its own settings, by name."""
+class LossTerm(BaseModel):
+    """One loss of a weighted sum: its weight and its own settings, by name; what those are the loss itself knows."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     weight: float | None = Field(None, ge=0, le=1e6, description="Null takes the published weight.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _suggest_known_fields(cls, value: Any) -> Any:
-        return value  # which settings a loss has is known where the losses are
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -304,7 +299,11 @@ class DistillSpec(Spec):
     epochs: int = Field(60, ge=1, le=5000, description="Passes over the training split.")
     batch_size: int = Field(128, ge=8, le=8192, description="Images in a step, over all devices.")
     micro_batch: int | None = Field(
-        None, ge=1, le=8192, description="Images a device computes at a time; gradients add up to a whole step's."
+        None,
+        ge=2,
+        le=8192,
+        description="Images a device computes at a time; gradients add up. What compares the images of a batch (batch "
+        "norm; losses such as dist, sp, rkd) compares those of a part.",
     )
     optimizer: Literal["auto", "sgd", "adamw"] = Field(
         "auto", description="auto takes what the space's family learns best with."
@@ -317,7 +316,7 @@ class DistillSpec(Spec):
     weight_decay: float = Field(5e-4, ge=0, le=10, description="Weight decay.")
     decay_all: bool = Field(False, description="Decay norms and biases too, which are spared otherwise.")
     schedule: Literal["one_cycle", "steps", "cosine"] = Field("one_cycle", description="Course of the learning rate.")
-    milestones: tuple[float, ...] = Field(
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (), max_length=20, description="Shares of the training after which `steps` multiplies the rate by `decay`."
     )
     decay: float = Field(0.1, gt=0, le=1, description="Factor of every milestone.")
@@ -338,7 +337,7 @@ class DistillSpec(Spec):
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile for student and teacher; auto where it pays: on a GPU."
     )
-    view_cache: Literal["auto", "on", "off"] = Field(
+    view_cache: Literal["auto", "off"] = Field(
         "auto", description="Keep the teacher's answers to every augmented view on disk, for this and later trainings."
     )
     devices: int = Field(
@@ -354,7 +353,8 @@ class DistillSpec(Spec):
     @classmethod
     def _take_recipe(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            return {**RECIPES.get(value.get("recipe", "short"), {}), **value}
+            name = value.get("recipe", "short")
+            return {**(RECIPES.get(name, {}) if isinstance(name, str) else {}), **value}  # type: ignore[call-overload]
         return value
 
     @model_validator(mode="after")
@@ -365,6 +365,8 @@ class DistillSpec(Spec):
                     raise ValueError(f"{name}: with losses, say it there: {{'kd': {{'weight': …, 'temperature': …}}}}")
             if not self.losses:
                 raise ValueError("losses: name at least one, or leave it out")
+            if self.method != "auto":
+                raise ValueError(f"method: {self.method} or a sum of losses, not both; put it among the losses")
         if self.schedule == "steps" and (
             not self.milestones or list(self.milestones) != sorted(set(self.milestones)) or self.milestones[-1] >= 1
         ):

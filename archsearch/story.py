@@ -19,9 +19,9 @@ from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.method import check_method, settle
 from archsearch.distill.objective import objective
-from archsearch.distill.together import train_together
+from archsearch.distill.together import check_machine, train_together
 from archsearch.distill.train import check_distill, device_of, logits, train
-from archsearch.errors import InvalidRequest, SearchError
+from archsearch.errors import InvalidRequest, SearchError, TrainingError
 from archsearch.hardware import (
     Limits,
     Ruler,
@@ -115,6 +115,8 @@ def validate(story: Story) -> Report:
     """Check everything that can be wrong before anything is spent; returns what the teacher turned out to be."""
     story.ledger.report({"phase": "validating"})
     check_request(story.request, story.dataset)
+    if story.request.kind != "search" or story.request.verify is not None:
+        check_machine(story.request.distill)
     measured = check_teacher(story.teacher, story.dataset)
     if story.request.kind == "distill":
         named = story.request.student
@@ -162,7 +164,7 @@ def check_request(request: JobRequest, dataset: Dataset | Any) -> None:
     """
     check_names(request)
     images = len(dataset.train)
-    if request.kind != "search":
+    if request.kind != "search" or request.verify is not None:
         check_distill(request.distill, dataset)
     if request.student is not None:
         named = request.student
@@ -274,25 +276,36 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
     runs = [("student", method.spec.model_copy(update={"seed": spec.seed + i})) for i in range(spec.seeds)]
     if spec.baseline:
         runs.append(("baseline", spec.model_copy(update=WITHOUT_TEACHER)))
-    accs: list[float] = []
+    accs: dict[str, float] = {}
+    failed: dict[str, str] = {}
     for i, (role, one) in enumerate(runs):
-        model = _train(story, student, one, role, i, len(runs))
+        name = str(one.seed) if role == "student" else role
+        try:
+            model = _train(story, student, one, role, i, len(runs))
+        except TrainingError as error:  # one of several does not take the others along
+            failed[name] = str(error)
+            if len(runs) == 1 or (role == "student" and i + 1 == spec.seeds and not accs):
+                raise
+            continue
         # The last epoch's, as it is; picking the best epoch would flatter it.
-        accs.append(metric(task).measure(partial(logits, model, task), story.dataset.selection))
+        acc = metric(task).measure(partial(logits, model, task), story.dataset.selection)
         if role == "baseline":
             export.save_student(model, task, story.ledger.folder / "baseline")
-        elif accs[-1] == max(accs):
+        elif acc > max(accs.values(), default=-1.0):  # of equals the first
             export.save_student(model, task, folder)
-    best = max(range(spec.seeds), key=lambda i: accs[i])
+        accs[name] = acc
+    baseline = accs.pop("baseline", None)
+    best = max(accs, key=lambda seed: accs[seed])
     return {
         "method": method.spec.method if spec.losses is None else "+".join(spec.losses),
         "why": method.why,
         **objective(method.spec, task).describe(),
         "epochs": spec.epochs,
-        "seed": spec.seed + best,
+        "seed": int(best),
         f"selection_{metric(task).key}": accs[best],
-        "seeds": {str(spec.seed + i): accs[i] for i in range(spec.seeds)},
-        "baseline": {f"selection_{metric(task).key}": accs[-1]} if spec.baseline else None,
+        "seeds": accs,
+        "failed": failed,
+        "baseline": None if baseline is None else {f"selection_{metric(task).key}": baseline},
     }
 
 

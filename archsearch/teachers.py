@@ -49,6 +49,15 @@ class Teacher:
     input_hw: tuple[int, int] | None
     sha256: str
 
+    @property
+    def identity(self) -> str:
+        """What its answers depend on: the weights, how it is shown images, and what leaves no trace in weights.
+
+        A transformer's heads or an activation function are arguments that change no weight's shape.
+        """
+        args = json.dumps(getattr(self.model, "_model_args", {}), sort_keys=True, default=str)
+        return f"{self.sha256} {self.mean} {self.std} {self.input_hw} {type(self.model).__name__} {args}"
+
     def prepare(self, x_BCHW: Tensor) -> Tensor:
         """Images in 0-1 as this teacher wants them: resized and normalised."""
         from torch.nn.functional import interpolate

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset
 from archsearch.distill.train import logits, train
-from archsearch.errors import SearchError, TrainingError
+from archsearch.errors import InvalidRequest, SearchError, TrainingError
 from archsearch.request import DistillSpec, VerifySpec
 from archsearch.search import Trial
 from archsearch.search.trial import key
@@ -43,9 +43,9 @@ class Contender:
 
     @property
     def standing(self) -> tuple[int, float, float]:
-        """What contenders are ordered by: rounds survived, accuracy in the last of them, score."""
-        last = self.rounds[-1] if self.rounds else None
-        return len(self.rounds), -1.0 if last is None else last, self.trial.score or 0.0
+        """What contenders are ordered by: rounds they trained in, accuracy in the last of them, score."""
+        trained = [acc for acc in self.rounds if acc is not None]
+        return len(trained), trained[-1] if trained else -1.0, self.trial.score or 0.0
 
 
 def contenders(trials: Sequence[Trial], count: int) -> list[Trial]:
@@ -112,6 +112,8 @@ def verify(
                 space = spaces[contender.trial.space]
                 path = folder / f"{name}.safetensors"
                 kept.add(name, _distil(contender.trial, space, brief, teacher, dataset, path, cache, seen))
+                for left in folder.glob(f"{name}.*"):
+                    left.unlink()
             done += epochs
             field[field.index(contender)] = Contender(contender.trial, (*contender.rounds, kept.values[name]["acc"]))
     return _summary(field, plan, kept, time.monotonic() - started, metric(dataset.task).key)
@@ -138,11 +140,10 @@ def _distil(
     try:
         for progress in train(model, dataset, spec, teacher=teacher, optimizer=space.optimizer, **kept):
             seen(progress.step / progress.steps)
-    except TrainingError as error:
+    except (TrainingError, InvalidRequest) as error:  # it diverges, or the method does not fit its kind of network
         return {"acc": None, "reason": str(error), "seconds": time.monotonic() - started}
     acc = metric(task).measure(lambda x: logits(model, task, x), dataset.selection)
-    path.unlink(missing_ok=True)
-    return {"acc": acc, "seconds": time.monotonic() - started, "cached": progress.cached}
+    return {"acc": acc, "seconds": time.monotonic() - started}
 
 
 class _Kept:
@@ -164,8 +165,8 @@ def _summary(
     field: Sequence[Contender], plan: Sequence[tuple[int, int]], kept: _Kept, elapsed_s: float, judged: str
 ) -> Report:
     ranked = sorted(field, key=lambda c: c.standing, reverse=True)
-    if ranked[0].rounds and ranked[0].rounds[-1] is None:
-        reasons = {str(value.get("reason")) for value in kept.values.values()}
+    if not ranked[0].standing[0]:
+        reasons = {str(value["reason"]) for value in kept.values.values() if "reason" in value}
         raise SearchError(f"none of {len(field)} contenders could be trained: {'; '.join(sorted(reasons))}")
     by_score = [contender.trial.number for contender in field]
     candidates = [

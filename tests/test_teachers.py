@@ -457,3 +457,17 @@ def test_a_hub_repository_that_points_past_its_safetensors_is_refused(hub: dict[
 
 def test_a_repository_that_is_not_there_is_a_teacher_error(hub: dict[str, Any]) -> None:
     assert hub["hf-hub:me/none"][0] == "TeacherError"
+
+
+def test_the_same_weights_with_other_heads_are_another_teacher() -> None:
+    """A transformer's weights do not tell into how many heads they are cut."""
+
+    def teacher(heads: int) -> Teacher:
+        args = {"img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": heads, "num_classes": 3}
+        torch.manual_seed(0)
+        model = build("vit_tiny_patch16_224", args)
+        return Teacher("t", model, 3, 3, (0.5,) * 3, (0.5,) * 3, (16, 16), fingerprint(model))
+
+    assert teacher(2).sha256 == teacher(3).sha256
+    assert teacher(2).identity != teacher(3).identity
+    assert teacher(2).identity == teacher(2).identity

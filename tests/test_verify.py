@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from archsearch.data import Dataset
+from archsearch.distill.train import train
 from archsearch.errors import SearchError
 from archsearch.request import DistillSpec, VerifySpec
 from archsearch.search import Trial
@@ -13,7 +17,7 @@ from archsearch.spaces import Cost, spaces
 from archsearch.teachers import Teacher
 from archsearch.verify import contenders, rounds, verify
 
-DISTILL = DistillSpec(epochs=40, batch_size=64, lr=0.2, seeds=3, ema=0.99)
+DISTILL = DistillSpec(method="kd", epochs=40, batch_size=64, lr=0.2, seeds=3, ema=0.99)
 
 
 def trial(number: int, score: float | None, space: str = "resnet_cifar", depth: int = 1, width: int = 8) -> Trial:
@@ -93,6 +97,46 @@ def test_what_was_trained_is_not_trained_again(few_digits: Dataset, teacher: Tea
     assert second["training_s"] == first["training_s"]
     assert second["elapsed_s"] < first["elapsed_s"]
     assert [path.name for path in (tmp_path / "verify").iterdir()] == ["verify.json"]
+
+
+def test_a_crash_between_the_last_step_and_the_result_costs_nothing(
+    few_digits: Dataset, teacher: Teacher, tmp_path: Path
+) -> None:
+    trials = [trial(0, 9.0), trial(1, 8.0, width=16)]
+    first = run(teacher, few_digits, trials, tmp_path, [])
+    # The first contender's checkpoint is there and its result is not.
+    kept = json.loads((tmp_path / "verify" / "verify.json").read_text())
+    space = spaces.get("resnet_cifar")
+    torch.manual_seed(DISTILL.seed)
+    model = space.build(trials[0].architecture, few_digits.task)
+    brief = DISTILL.model_copy(update={"epochs": 2, "seeds": 1, "ema": None})
+    path = tmp_path / "verify" / "0-2.safetensors"
+    list(train(model, few_digits, brief, teacher=teacher, checkpoint_path=path, cache=tmp_path / "cache"))
+    (tmp_path / "verify" / "verify.json").write_text(json.dumps({"1-2": kept["1-2"]}))
+    second = run(teacher, few_digits, trials, tmp_path, [])
+    assert second["candidates"] == first["candidates"]
+    assert [path.name for path in (tmp_path / "verify").iterdir()] == ["verify.json"]
+
+
+def test_a_method_that_does_not_fit_one_kind_of_network_costs_that_contender_alone(
+    few_digits: Dataset, teacher: Teacher, tmp_path: Path
+) -> None:
+    """Class attention needs a classifier right behind the last stage, and this family has a wider head between."""
+    mobile = spaces.get("mobilenet")
+    other = replace(trial(1, 9.5), space="mobilenet", architecture=mobile.smallest(few_digits.task))
+    found = verify(
+        VerifySpec(candidates=2, epochs=2),
+        DISTILL.model_copy(update={"method": "catkd"}),
+        [other, trial(0, 9.0)],
+        {space.name: space for space in spaces},
+        teacher,
+        few_digits,
+        folder=tmp_path,
+        cache=None,
+        report=lambda report: None,
+    )
+    assert found["winner"]["number"] == 0
+    assert found["candidates"][1]["selection_acc"] == [None]
 
 
 def test_contenders_of_the_same_round_share_the_teachers_answers(

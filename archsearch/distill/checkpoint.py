@@ -50,7 +50,7 @@ class Course:
         gentle: Factor on the learning rate since then.
         micro_batch: Images computed at a time, which a lack of memory may have made smaller.
         loss_sum, loss_count: Of the epoch under way.
-        first_losses: Sum of the losses at the very start, and how many: what divergence is measured by.
+        usual, looked: The running mean of the losses, and how many it is of: what divergence is measured by.
     """
 
     step: int = 0
@@ -59,7 +59,8 @@ class Course:
     micro_batch: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
-    first_losses: tuple[float, int] = (0.0, 0)
+    usual: float = 0.0
+    looked: int = 0
 
 
 def take(parts: Parts) -> dict[str, Tensor]:
@@ -129,8 +130,7 @@ def load(path: Path, identity: str) -> tuple[dict[str, Tensor], Course] | None:
     except (SafetensorError, KeyError, ValueError) as error:
         log.warning("%s cannot be read (%s): the training starts anew", path, error)
         return None
-    fields = meta["course"]
-    return tensors, Course(**{**fields, "first_losses": tuple(fields["first_losses"])})
+    return tensors, Course(**meta["course"])
 
 
 def tensors(path: Path) -> dict[str, Tensor]:

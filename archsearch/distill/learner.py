@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.feed import Shown
-from archsearch.distill.loss import Batch, Seen, Sizes
+from archsearch.distill.loss import Batch, Read, Seen, Sizes
 from archsearch.distill.objective import Objective, objective
 from archsearch.distill.teaching import Cached, Online, Teaching, cached, tail
 from archsearch.distill.watched import Watched, comparable
@@ -80,7 +81,7 @@ def prepare(
     wanted = objective(spec, dataset.task)
     student.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not wanted.reads:
-        watched = _watch(student, (), wanted, stack)
+        watched = _watch(student, (), wanted.reads, stack)
         return Side(_compiled(Learner(watched, wanted, {}, dataset.task, None), spec, device), None, None)
     if teacher is None:
         raise InvalidRequest(f"{spec.method} needs a teacher", field="distill.method")
@@ -90,7 +91,9 @@ def prepare(
     teacher.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Given back as it came: another memory layout would answer a little differently.
     stack.callback(_give_back, teacher.model)
-    ours, theirs = _watch(student, stages[0], wanted, stack), _watch(teacher.model, stages[1], wanted, stack)
+    # The tail is the teacher's; what the student would have to keep for one would keep its graph alive.
+    ours = _watch(student, stages[0], wanted.reads - {"tail"}, stack)
+    theirs = _watch(teacher.model, stages[1], wanted.reads, stack)
     adapters = _adapters(wanted, ours, theirs, teacher, dataset, spec, device)
     run = _compile(teacher.model, device) if _compiles(spec, device, wanted) else None
     online = Online(teacher, theirs, spec, device, run)
@@ -103,8 +106,8 @@ def _give_back(model: nn.Module) -> None:
     model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _watch(model: nn.Module, stages: tuple[str, ...], wanted: Objective, stack: ExitStack) -> Watched:
-    watched = Watched(model, stages, wanted.reads)
+def _watch(model: nn.Module, stages: tuple[str, ...], reads: Set[Read], stack: ExitStack) -> Watched:
+    watched = Watched(model, stages, reads)
     stack.callback(watched.close)
     return watched
 

@@ -42,10 +42,13 @@ class Objective:
 
     def value(self, batch: Batch, adapters: Mapping[str, nn.Module]) -> Tensor:
         """The loss of a batch, a float32 scalar."""
-        total = label_loss(batch.student.logits_BK, batch.y) * self.labels
+        values = [self.labels * label_loss(batch.student.logits_BK, batch.y)] if self.labels else []
         for term in self.terms:
             seen = replace(batch, adapter=adapters.get(term.loss.name))
-            total = total + term.weight * term.loss.compute(seen, term.settings)
+            values.append(term.weight * term.loss.compute(seen, term.settings))
+        total = values[0]
+        for value in values[1:]:
+            total = total + value
         return total
 
     def adapters(self, sizes: Sizes) -> dict[str, nn.Module]:
@@ -73,7 +76,7 @@ def objective(spec: DistillSpec, task: Task | None = None) -> Objective:
     if spec.losses is None:
         term = _term(spec.method, _shorthands(spec), None, task, "distill.method")
         labels, weight = term.loss.labels, term.weight
-        if spec.alpha is not None:
+        if spec.alpha is not None and spec.method != "none":
             labels, weight = 1 - spec.alpha, spec.alpha
         return Objective((replace(term, weight=weight),), labels if spec.labels is None else spec.labels)
     terms = [
@@ -84,6 +87,8 @@ def objective(spec: DistillSpec, task: Task | None = None) -> Objective:
 
 def _shorthands(spec: DistillSpec) -> dict[str, Any]:
     """Settings of a method that the request has fields of its own for."""
+    if spec.method == "none":
+        return {}  # there is no teacher to weigh or to soften
     if spec.alpha is not None and spec.method != "kd":
         raise InvalidRequest(
             f"alpha is kd's; weigh {spec.method} by losses: {{{spec.method}: {{weight: …}}}} and labels",

@@ -55,5 +55,10 @@ def make_optimizer(parameters: Iterable[Parameter], spec: DistillSpec, name: Opt
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=1.0, weight_decay=spec.weight_decay, fused=True)
     return torch.optim.SGD(
-        groups, lr=1.0, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay, fused=True
+        groups,
+        lr=1.0,
+        momentum=spec.momentum,
+        nesterov=spec.nesterov and spec.momentum > 0,  # torch has none without momentum
+        weight_decay=spec.weight_decay,
+        fused=True,
     )

@@ -13,7 +13,7 @@ from archsearch.data.task import Dataset
 from archsearch.distill.augment import views
 from archsearch.distill.feed import Shown
 from archsearch.distill.loss import Seen
-from archsearch.distill.view_cache import ViewCache, half, open_cache
+from archsearch.distill.view_cache import ViewCache, half, in_range, open_cache
 from archsearch.distill.watched import Watched
 from archsearch.precision import autocast, resolve
 from archsearch.request import DistillSpec
@@ -43,13 +43,15 @@ class Online:
     def __init__(self, teacher: Teacher, watched: Watched, spec: DistillSpec, device: str, run: Any = None) -> None:
         self.teacher, self.watched, self.spec, self.device = teacher, watched, spec, device
         self.run = run or watched.model
+        # Where answers could be kept they are rounded as if they were, so that a cache saves time and changes nothing.
+        self.rounded = False
 
     def show(self, shown: Shown) -> Seen:
         import torch
 
         with torch.no_grad(), autocast(self.spec.precision, self.device):
             logits_BK = self.run(self.teacher.prepare(shown.x_BCHW))
-            return self.watched.seen(logits_BK)
+            return self.watched.seen(in_range(logits_BK).half().float() if self.rounded else logits_BK)
 
     def flush(self) -> None:
         """Nothing is kept."""
@@ -92,11 +94,11 @@ def cached(
 ) -> Teaching:
     """The teacher with its answers kept under `home`, where logits are all that is read and views have numbers."""
     possible = views(spec.augment, dataset.task)
-    if home is None or spec.view_cache == "off" or possible is None or online.watched.reads - {"logits"}:
+    online.rounded = possible is not None and not online.watched.reads - {"logits"}
+    if possible is None or not online.rounded or home is None or spec.view_cache == "off":
         return online
     identity = {
-        "teacher": teacher.sha256,
-        "shown": f"{teacher.mean} {teacher.std} {teacher.input_hw}",
+        "teacher": teacher.identity,
         "data": dataset.sha256,
         "views": repr(possible),
         # Half precision answers a little differently, and so does another device.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch import export
-from archsearch.data.stored import open_dataset, save_dataset
+from archsearch.data.stored import RECORD, open_dataset, save_dataset
 from archsearch.data.task import Dataset
 from archsearch.distill import checkpoint
 from archsearch.distill.schedule import OptimizerName
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _LOG_LINES = 15
+# Begins the lines that are meant for whoever listens.
+_MARK = "archsearch: "
 
 
 def train_together(
@@ -47,7 +50,7 @@ def train_together(
         InvalidRequest: There are fewer GPUs than processes.
         TrainingError: The training failed in a process; its own words, or the end of its log.
     """
-    _check_devices(spec)
+    check_machine(spec)
     folder = checkpoint_path.with_suffix(".group")
     job = {
         "spec": spec.model_dump(mode="json"),
@@ -57,16 +60,21 @@ def train_together(
     }
     _write(folder, student, dataset, teacher, job)
     yield from _listen(folder, spec.devices)
+    shutil.rmtree(folder)
     tensors = checkpoint.tensors(checkpoint_path)
     name = "student/" if spec.ema is None else "average/module."
     student.load_state_dict({key[len(name) :]: value for key, value in tensors.items() if key.startswith(name)})
     student.eval()
 
 
-def _check_devices(spec: DistillSpec) -> None:
+def check_machine(spec: DistillSpec) -> None:
+    """Raise InvalidRequest, naming the field, unless this machine has what the request wants to train on."""
     import torch
 
-    if device_of(spec) == "cuda" and torch.cuda.device_count() < spec.devices:
+    device = device_of(spec)
+    if spec.precision == "fp16" and device != "cuda":
+        raise InvalidRequest("fp16 needs a GPU; take bf16, fp32 or auto here", field="distill.precision")
+    if device == "cuda" and torch.cuda.device_count() < spec.devices:
         raise InvalidRequest(
             f"{spec.devices} GPUs are asked for and {torch.cuda.device_count()} are here", field="distill.devices"
         )
@@ -74,13 +82,15 @@ def _check_devices(spec: DistillSpec) -> None:
 
 def _write(folder: Path, student: nn.Module, dataset: Dataset, teacher: Teacher | None, job: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_dataset(dataset, folder / f"data-{dataset.sha256[:16]}")
+    data = folder.parent / f"data-{dataset.sha256[:16]}"  # once for all the trainings of a job
+    if not (data / RECORD).is_file():
+        save_dataset(dataset, data)
     export.save_student(student, dataset.task, folder / "student")
     if teacher is not None:
         height, width = teacher.input_hw or (dataset.task.height, dataset.task.width)
         shown = replace(dataset.task, mean=teacher.mean, std=teacher.std, height=height, width=width)
         export.save_student(teacher.model, shown, folder / "teacher")
-    known = {**job, "data": f"data-{dataset.sha256[:16]}", "taught": teacher is not None}
+    known = {**job, "data": str(data.resolve()), "taught": teacher is not None}
     (folder / "job.json").write_text(json.dumps(known))
 
 
@@ -98,18 +108,19 @@ def _listen(folder: Path, processes: int) -> Iterator[Progress]:
     problem = None
     try:
         for line in running.stdout:
-            said = json.loads(line) if line.startswith("{") else {}
+            if not line.startswith(_MARK):
+                continue  # something a library printed
+            said = json.loads(line.removeprefix(_MARK))
             if "progress" in said:
                 yield Progress(**said["progress"])
-            problem = said.get("problem", problem)
+            problem = problem or said.get("problem")
         running.wait()
     finally:
         running.terminate()
         running.communicate()
     if problem is not None:
-        raise (InvalidRequest if problem["code"] == InvalidRequest.code else TrainingError)(
-            problem["detail"], field=problem.get("field")
-        )
+        kind = TrainingError if problem["code"] == TrainingError.code else InvalidRequest
+        raise kind(problem["detail"], field=problem.get("field"))
     if running.returncode:
         last = (folder / "log").read_text().splitlines()[-_LOG_LINES:]
         raise TrainingError(f"a training process ended with {running.returncode}: " + "\n".join(last))
@@ -132,7 +143,7 @@ def _member(folder: Path) -> None:
     try:
         for progress in train(
             export.load_student(folder / "student"),
-            open_dataset(folder / job["data"]),
+            open_dataset(Path(job["data"])),
             spec,
             teacher=teacher,
             optimizer=job["optimizer"],
@@ -140,13 +151,18 @@ def _member(folder: Path) -> None:
             cache=None if job["cache"] is None else Path(job["cache"]),
         ):
             if leads:
-                print(json.dumps({"progress": asdict(progress)}), flush=True)
+                _say({"progress": asdict(progress)})
     except ArchsearchError as error:
-        if leads:
-            print(json.dumps({"problem": error.problem()}), flush=True)
+        _say({"problem": error.problem()})
         raise SystemExit(1) from None
     finally:
         dist.destroy_process_group()
+
+
+def _say(what: dict[str, Any]) -> None:
+    # In one piece: the processes share the pipe.
+    sys.stdout.write(f"{_MARK}{json.dumps(what)}\n")
+    sys.stdout.flush()
 
 
 def _die_with_parent() -> None:

@@ -39,9 +39,11 @@ _KEPT_COST = 20
 # A GPU is not made to wait for the loss of every step; what went wrong is taken back to the last checkpoint anyway.
 _LOOK_EVERY = {"cpu": 1, "cuda": 25}
 
-# A loss this many times that of the first steps is a training that diverges.
+# A loss this many times what has been usual lately is a training that diverges. Lately, since losses with a warm-up
+# begin near nothing.
 _DIVERGED = 20.0
 _FIRST_STEPS = 20
+_FORGETS = 0.05
 # How often a diverging training is taken back, how much gentler it goes on, and the gradient's length from then on.
 _RETRIES = 3
 _GENTLER = 0.3
@@ -63,6 +65,7 @@ class Progress:
         resumed_at: The step a checkpoint let this training continue from, 0 for a fresh start.
         retries: Times the training was taken back after diverging.
         cached: Share of the teacher's answers that were found in the view cache; None without one.
+        micro_batch: Images computed at a time; fewer than asked for where memory ran out.
     """
 
     epoch: int
@@ -76,6 +79,7 @@ class Progress:
     resumed_at: int
     retries: int
     cached: float | None
+    micro_batch: int
 
 
 def train(
@@ -194,14 +198,14 @@ class _Run:
 
     def all(self, path: Path | None, identity: str, every_s: float) -> Iterator[Progress]:
         """Every epoch that is left, taken back where it diverges."""
-        self.start = checkpoint.take(self.parts), self.course
+        self.start = self.fallback = checkpoint.take(self.parts), self.course
         found = checkpoint.load(path, identity) if path else None
-        if found is not None:
+        if path is not None and found is not None:
             checkpoint.put_back(self.parts, found[0])
             self.course = found[1]
+            self.fallback = checkpoint.load(_fallback(path), identity) or self.start
         self.resumed_at, self.started = self.course.step, time.monotonic()
         self.saved, self.keeping_s = self.started, 0.0
-        self.snapshot = checkpoint.take(self.parts), self.course
         while self.course.step < self.steps:
             try:
                 yield from self._epoch(path, identity, every_s)
@@ -227,11 +231,11 @@ class _Run:
                 reported = now
                 yield self._report(measure=False)
         self._look()
-        last = epoch + 1 == self.spec.epochs
+        marked = (epoch + 1) % max(1, self.spec.epochs // 20) == 0 or epoch + 1 == self.spec.epochs
         due = time.monotonic() - self.saved >= min(every_s, _KEPT_COST * self.keeping_s)
-        if last or due or self.group.size > 1:
-            self._keep(path, identity)
-        yield self._report(measure=(epoch + 1) % max(1, self.spec.epochs // 20) == 0 or last)
+        if marked or due or self.group.size > 1:
+            self._keep(path, identity, fallback=marked)
+        yield self._report(measure=marked)
 
     def _step(self, shown: Shown) -> None:
         import torch
@@ -303,40 +307,48 @@ class _Run:
             losses /= self.group.size
         values = losses.tolist()
         for value in values:
-            first_sum, first_count = self.course.first_losses
+            usual, looked = self.course.usual, self.course.looked
             if not math.isfinite(value):
                 raise _Diverged(f"the loss became {value}")
-            if first_count < _FIRST_STEPS:
-                first_sum, first_count = first_sum + value, first_count + 1
-            elif value > _DIVERGED * max(first_sum / first_count, 1.0):
-                raise _Diverged(f"the loss grew from {first_sum / first_count:.3g} to {value:.3g}")
+            if looked >= _FIRST_STEPS and value > _DIVERGED * max(usual, 1.0):
+                raise _Diverged(f"the loss grew from {usual:.3g} to {value:.3g}")
             self.course = replace(
                 self.course,
                 loss_sum=self.course.loss_sum + value,
                 loss_count=self.course.loss_count + 1,
-                first_losses=(first_sum, first_count),
+                usual=usual + max(_FORGETS, 1 / (looked + 1)) * (value - usual),
+                looked=looked + 1,
             )
 
-    def _keep(self, path: Path | None, identity: str) -> None:
-        """Take the state to fall back on, and write it down; not one whose weights are broken already."""
+    def _keep(self, path: Path | None, identity: str, *, fallback: bool = False) -> None:
+        """Write the state down, unless its weights are broken already.
+
+        Args:
+            fallback: Whether it is to be fallen back on, too. That is settled by the epoch's number and not by the
+                clock, or the same settings would not give the same weights.
+        """
         self._look()
         started = time.monotonic()
         tensors = checkpoint.take(self.parts)
-        broken = [name for name, value in tensors.items() if name.startswith("student/") and not value.isfinite().all()]
+        # Weights only: they are the same in all processes, while running statistics are each one's own.
+        broken = [name for name, weight in self.student.named_parameters() if not weight.isfinite().all()]
         if broken:
-            raise _Diverged(f"{broken[0].removeprefix('student/')} is no longer finite")
-        self.snapshot = tensors, self.course
+            raise _Diverged(f"{broken[0]} is no longer finite")
+        if fallback:
+            self.fallback = tensors, self.course
         if self.side.teaching is not None:
             self.side.teaching.flush()
         if path is not None and self.group.leads:
+            if fallback:  # before the checkpoint: whoever goes on from that has to find what it would fall back on
+                checkpoint.save(_fallback(path), tensors, self.course, identity)
             checkpoint.save(path, tensors, self.course, identity)
         self.saved = time.monotonic()
         self.keeping_s = self.saved - started
 
     def _take_back(self, what: str) -> None:
-        """Go back and on from there more gently: first to the last good state, then to the start.
+        """Go back and on from there more gently: first to the last marked epoch, then to the start.
 
-        What was kept last may have been on its way out already, though finite still.
+        What was kept then may have been on its way out already, though finite still.
         """
         retries, step = self.course.retries + 1, self.course.step
         lr = self.peak_lr * self.course.gentle
@@ -346,7 +358,7 @@ class _Run:
                 f"{_GENTLE_NORM:g}; lower distill.lr (now {self.peak_lr:g}), or look at the loss's weights",
                 field="distill.lr",
             )
-        tensors, course = self.snapshot if retries == 1 else self.start
+        tensors, course = self.fallback if retries == 1 else self.start
         checkpoint.put_back(self.parts, tensors)
         self.unseen.clear()
         self.course = replace(course, retries=retries, gentle=self.course.gentle * _GENTLER)
@@ -373,7 +385,7 @@ class _Run:
             judged.eval()  # type: ignore[union-attr]
             answers = partial(logits, judged, self.dataset.task)  # type: ignore[arg-type]
             selection_acc = metric(self.dataset.task).measure(answers, self.dataset.selection)
-        done, elapsed_s = step - self.resumed_at, time.monotonic() - self.started
+        done, elapsed_s = max(0, step - self.resumed_at), time.monotonic() - self.started
         return Progress(
             epoch=step // self.per_epoch,
             epochs=self.spec.epochs,
@@ -386,6 +398,7 @@ class _Run:
             resumed_at=self.resumed_at,
             retries=self.course.retries,
             cached=self.side.cached,
+            micro_batch=self.course.micro_batch,
         )
 
 
@@ -400,6 +413,11 @@ def _seed(seed: int, device: str) -> None:
 
 class _Diverged(Exception):
     """The training went wrong since the last good state."""
+
+
+def _fallback(path: Path) -> Path:
+    """Where the state to fall back on lies, beside the checkpoint."""
+    return path.with_suffix(".fallback.safetensors")
 
 
 def _identity(student: nn.Module, dataset: Dataset, spec: DistillSpec, side: Side, optimizer: str) -> str:

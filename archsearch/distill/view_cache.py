@@ -40,13 +40,12 @@ class ViewCache:
         asked, found: Views looked up so far that were not there, and that were.
     """
 
-    def __init__(self, folder: Path, images: int, views: int, classes: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder, self.asked, self.found = folder, 0, 0
-        with _locked(folder):
-            if not (folder / SEEN).is_file():
-                _lay_out(folder, images, views, classes)
-            self.answers_NVK = np.load(folder / ANSWERS, mmap_mode="r+")
-            self.seen_NV = np.load(folder / SEEN)
+        self.answers_NVK = np.load(folder / ANSWERS, mmap_mode="r+")
+        self.seen_NV = np.load(folder / SEEN)
+        # Another file may take its place; this one's number is its own for as long as it is mapped.
+        self.inode = (folder / ANSWERS).stat().st_ino
 
     def look(self, row_B: npt.NDArray[np.int64], view_B: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which of these views have an answer."""
@@ -70,16 +69,14 @@ class ViewCache:
     def flush(self) -> None:
         """Answers first, then that they are there: whatever happens in between, no view is believed without answer."""
         self.answers_NVK.flush()
-        if not (self.folder / SEEN).is_file():
-            return  # made room for another; this training still has what it maps
-        with _locked(self.folder):
-            self.seen_NV |= np.load(self.folder / SEEN)
-            partial = self.folder / f".{SEEN}"
-            with partial.open("wb") as file:
-                np.save(file, self.seen_NV)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.folder / SEEN)
+        with _locked(self.folder.parent):
+            try:
+                there = (self.folder / ANSWERS).stat().st_ino == self.inode
+            except FileNotFoundError:
+                there = False
+            if there:  # else it made room for another, and this training still has what it maps
+                self.seen_NV |= np.load(self.folder / SEEN)
+                _write_seen(self.folder, self.seen_NV)
 
 
 def open_cache(home: Path, identity: dict[str, str], images: int, views: int, classes: int) -> ViewCache | None:
@@ -89,21 +86,34 @@ def open_cache(home: Path, identity: dict[str, str], images: int, views: int, cl
     """
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     folder, size_bytes = home / name, images * views * classes * 2
-    if not (folder / SEEN).is_file():
-        home.mkdir(parents=True, exist_ok=True)
+    with _locked(home):
+        try:
+            return _open(folder, images, views, classes)
+        except (OSError, EOFError, ValueError):  # not there yet, or not whole: nobody who has it open reads it again
+            shutil.rmtree(folder, ignore_errors=True)
         if size_bytes > min(_MOST_BYTES, _DISK_SHARE * shutil.disk_usage(home).free):
             return None
         _make_room(home, size_bytes)
-    try:
-        cache = ViewCache(folder, images, views, classes)
-    except OSError:  # no space left after all
-        shutil.rmtree(folder, ignore_errors=True)
-        return None
+        try:
+            _lay_out(folder, images, views, classes)
+            return _open(folder, images, views, classes)
+        except OSError:  # no space left after all
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+
+
+def _open(folder: Path, images: int, views: int, classes: int) -> ViewCache:
+    if (folder / ANSWERS).stat().st_size <= images * views * classes * 2:  # with its header it is larger
+        raise ValueError(f"{folder} is not whole")  # NumPy would fill it up with zeros
+    cache = ViewCache(folder)
+    if cache.answers_NVK.shape != (images, views, classes) or cache.seen_NV.shape != (images, views):
+        raise ValueError(f"{folder} holds answers of another shape")
     os.utime(folder)  # it is in use: the others are older
     return cache
 
 
 def _make_room(home: Path, size_bytes: int) -> None:
+    """Remove the oldest; the caller holds the lock, and has none of its own here."""
     kept = sorted((folder for folder in home.iterdir() if folder.is_dir()), key=lambda folder: folder.stat().st_mtime)
     total = size_bytes + sum(_apparent(folder) for folder in kept)
     for folder in kept:
@@ -120,21 +130,38 @@ def _apparent(folder: Path) -> int:
 
 def _lay_out(folder: Path, images: int, views: int, classes: int) -> None:
     """Files of their full size, which is taken now: on a full disk a write to mapped memory would kill the process."""
+    folder.mkdir()
     answers = np.lib.format.open_memmap(folder / ANSWERS, mode="w+", dtype=np.float16, shape=(images, views, classes))
     with (folder / ANSWERS).open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, answers.offset + answers.nbytes)
-    np.save(folder / SEEN, np.zeros((images, views), np.bool_))
+    _write_seen(folder, np.zeros((images, views), np.bool_))
+
+
+def _write_seen(folder: Path, seen_NV: npt.NDArray[np.bool_]) -> None:
+    """Whole or not at all, whatever dies meanwhile."""
+    partial = folder / f".{SEEN}"
+    with partial.open("wb") as file:
+        np.save(file, seen_NV)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, folder / SEEN)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+def _locked(home: Path) -> Iterator[None]:
+    """One process at a time lays out, makes room and marks answers as there."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
+def in_range(logits_BK: Tensor) -> Tensor:
+    """Logits in fp32, far ones brought to the range of fp16."""
+    return logits_BK.detach().float().clamp(-65504, 65504)
+
+
 def half(logits_BK: Tensor) -> npt.NDArray[np.float16]:
-    """Logits as they are kept: fp16, far ones brought to its range."""
-    found: npt.NDArray[np.float16] = logits_BK.detach().float().clamp(-65504, 65504).half().cpu().numpy()
+    """Logits as they are kept."""
+    found: npt.NDArray[np.float16] = in_range(logits_BK).half().cpu().numpy()
     return found

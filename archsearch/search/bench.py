@@ -97,9 +97,7 @@ def _rung(
     def look() -> NetworkEvidence:
         return observe_teacher(teacher.model.to(device), teacher.prepare(x_BCHW), y, read)
 
-    # The same weights under another normalisation or at another size are another teacher.
-    identity = f"{teacher.sha256} {teacher.mean} {teacher.std} {teacher.input_hw}"
-    evidence = keep(cache, identity, dataset.sha256, (spec.seed, images), read, look).to(device)
+    evidence = keep(cache, teacher.identity, dataset.sha256, (spec.seed, images), read, look).to(device)
     task = dataset.task
     return Rung(normalise(x_BCHW, task.mean, task.std), y, evidence, seeds)
 

@@ -48,6 +48,8 @@ def test_alpha_and_temperature_are_short_for_kds_settings() -> None:
         value(losses={"kd": {"weight": 0.3, "temperature": 2}}, labels=0.7)
     )
     assert value(method="kd") == value(method="kd", alpha=0.9, temperature=4)
+    # Requests of before always carried both.
+    assert value(method="none", alpha=0.9, temperature=4) == value(method="none")
 
 
 @pytest.mark.parametrize(

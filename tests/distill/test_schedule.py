@@ -56,3 +56,9 @@ def test_norms_and_biases_are_spared_from_weight_decay_unless_the_recipe_says_al
     }
     assert decayed[False] == {id(layers[0].weight)}
     assert decayed[True] == {id(weight) for weight in layers.parameters()}
+
+
+def test_without_momentum_there_is_no_nesterov_either() -> None:
+    layer = torch.nn.Linear(2, 2)
+    optimizer = make_optimizer(layer.parameters(), DistillSpec(momentum=0), "sgd")
+    assert not optimizer.param_groups[0]["nesterov"]

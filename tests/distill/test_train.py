@@ -252,6 +252,28 @@ def test_a_training_that_diverges_once_is_taken_back_and_ends_well(few_digits: D
     assert reports[-1].selection_acc > 20
 
 
+@pytest.mark.parametrize("every_s", [0.0, 1e9])
+def test_where_a_training_is_taken_back_to_does_not_depend_on_the_clock(
+    few_digits: Dataset, tmp_path: Path, every_s: float
+) -> None:
+    kept = {"checkpoint_path": tmp_path / "checkpoint.safetensors", "checkpoint_every_s": every_s}
+    model, recipe = Exploding(student(few_digits), step=103, times=1), spec(method="none", epochs=40)
+    trained(model, few_digits, recipe, teacher=None, **kept)
+    other = Exploding(student(few_digits), step=103, times=1)
+    trained(other, few_digits, recipe, teacher=None)
+    assert fingerprint(model) == fingerprint(other)
+
+
+def test_a_warm_up_from_nothing_is_no_divergence(few_digits: Dataset, teacher: Teacher) -> None:
+    reports = trained(
+        student(few_digits),
+        few_digits,
+        spec(losses={"reviewkd": {"weight": 100, "warmup": 0.5}}, labels=0.01, batch_size=8, epochs=5, augment="none"),
+        teacher=teacher,
+    )
+    assert reports[-1].retries == 0
+
+
 def test_a_training_that_goes_on_diverging_fails_with_the_cause(few_digits: Dataset) -> None:
     model = Exploding(student(few_digits), step=7, times=100)
     said = r"the loss became nan at step \d+ of 16, even at a learning rate of .* lower distill.lr \(now 0.05\)"

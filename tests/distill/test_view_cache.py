@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_another_teacher_has_other_answers(tmp_path: Path) -> None:
 
 def test_a_disk_without_room_means_no_cache(tmp_path: Path) -> None:
     assert open_cache(tmp_path, IDENTITY, images=10**9, views=162, classes=1000) is None
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 def test_the_oldest_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +71,7 @@ def test_the_oldest_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     os.utime(old.folder, (1, 1))
     monkeypatch.setattr(view_cache, "_MOST_BYTES", 2 * size + 6 * 9 * 5 * 2 - 1)
     third = opened(tmp_path, teacher="3")
-    assert {folder.name for folder in tmp_path.iterdir()} == {new.folder.name, third.folder.name}
+    assert {folder.name for folder in tmp_path.iterdir() if folder.is_dir()} == {new.folder.name, third.folder.name}
     old.put(ROWS, VIEWS, ANSWERS)
     old.flush()  # a training under way goes on with what it maps
     assert (old.get(ROWS, VIEWS) == ANSWERS).all()
@@ -81,3 +82,37 @@ def test_logits_beyond_half_precision_are_brought_to_its_range() -> None:
     found = half(torch.tensor([[1e6, -1e6, 1.5]]))
     assert found.tolist() == [[65504, -65504, 1.5]]
     assert np.isfinite(found).all()
+
+
+def test_answers_to_a_file_that_made_room_are_not_marked_in_the_one_that_took_its_place(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    shutil.rmtree(first.folder)
+    second = opened(tmp_path)
+    first.put(ROWS, VIEWS, ANSWERS)
+    first.flush()
+    assert not opened(tmp_path).look(ROWS, VIEWS).any()
+    second.put(ROWS, VIEWS, ANSWERS)
+    second.flush()
+    assert (opened(tmp_path).get(ROWS, VIEWS) == ANSWERS).all()
+
+
+@pytest.mark.parametrize("size", [0, 100, 150])
+@pytest.mark.parametrize("name", ["answers.npy", "seen.npy"])
+def test_a_file_a_crash_cut_short_is_laid_out_anew(tmp_path: Path, name: str, size: int) -> None:
+    first = opened(tmp_path)
+    first.put(ROWS, VIEWS, ANSWERS)
+    first.flush()
+    os.truncate(first.folder / name, size)
+    second = opened(tmp_path)
+    assert not second.look(ROWS, VIEWS).any()
+    second.put(ROWS, VIEWS, ANSWERS)
+    second.flush()
+    assert opened(tmp_path).look(ROWS, VIEWS).all()
+
+
+def test_making_room_spares_what_room_is_made_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view_cache, "_MOST_BYTES", 6 * 9 * 5 * 2)
+    first = opened(tmp_path)
+    first.put(ROWS, VIEWS, ANSWERS)
+    first.flush()
+    assert opened(tmp_path).look(ROWS, VIEWS).all()
