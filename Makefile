@@ -47,7 +47,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "archsearch needs Python 3.11 or later: make PYTHON=python3.11 …")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing; torch alone is 2 GB, which takes a minute or two"
-	$(PIP) -e .
+	$(PIP) -e '.[onnx]'
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready

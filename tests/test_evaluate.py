@@ -128,6 +128,12 @@ def test_likeness_by_hand_and_to_oneself() -> None:
     assert evaluate.likeness(teacher, student + 7).kl == pytest.approx(found.kl)
 
 
+@pytest.mark.parametrize("kind", ["classification", "multilabel"])
+def test_answers_that_are_no_numbers_are_like_no_teacher_s(kind) -> None:
+    teacher = logits_of([[0.5, 0.5], [0.9, 0.1]])
+    assert math.isnan(evaluate.likeness(teacher, np.full_like(teacher, np.nan), kind).kl)
+
+
 def test_likeness_of_labels_that_are_questions_of_their_own() -> None:
     teacher, student = np.array([[0.0, 2.0]]), np.array([[-1.0, 3.0]])
     found = evaluate.likeness(teacher, student, "multilabel")
@@ -227,6 +233,35 @@ def test_an_evaluation_is_written_whole_and_readable(some, gray_task: Task, tmp_
     assert len(student["bins"]) == 15
 
 
+def test_very_many_classes_are_told_by_the_cells_that_hold_images(gray_task: Task, tmp_path: Path) -> None:
+    classes = 1001
+    split = Split(np.zeros((3, 1, 1, 1), np.uint8), np.array([0, 1000, 1000]))
+    logits_NK = np.zeros((3, classes), np.float32)
+    logits_NK[[0, 1, 2], [0, 1000, 5]] = 9
+    (tmp_path / "confusion.png").write_bytes(b"of an earlier evaluation")
+    rows = evaluate.compare({"student": logits_NK}, split, replace(gray_task, classes=classes, class_names=()))
+    task = replace(gray_task, classes=classes, class_names=())
+    paths = evaluate.write_evaluation(tmp_path, rows, task, data_sha256="f" * 64)
+    assert {path.name for path in paths} == {path.name for path in tmp_path.iterdir()}
+    assert not (tmp_path / "confusion.png").exists()
+    student = json.loads(paths[0].read_text())["networks"]["student"]
+    assert "confusion" not in student
+    assert student[evaluate.CELLS] == [[0, 0, 1], [1000, 5, 1], [1000, 1000, 1]]
+
+
+def test_large_images_are_answered_a_few_at_a_time() -> None:
+    seen: list[int] = []
+
+    def counting(x_BCHW: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x_BCHW))
+        return x_BCHW[:, :2, 0, 0]
+
+    # 512 pixels a side in three channels are 3 MiB of floats, and a pass takes 32 MiB at most.
+    images_NHWC = np.broadcast_to(np.uint8(0), (12, 512, 512, 3))
+    evaluate.answers({"student": counting}, Split(images_NHWC, np.zeros(12, np.int64)))
+    assert seen == [10, 2]
+
+
 # Pictures.
 
 
@@ -291,3 +326,12 @@ def test_a_reliability_diagram_shows_accuracy_in_blue_and_the_gap_in_red(tmp_pat
     assert np.ptp(np.flatnonzero(blue.any(1))) == pytest.approx(144, abs=3)
     assert np.ptp(np.flatnonzero(red.any(1))) == pytest.approx(0.55 * 360, abs=3)
     assert np.flatnonzero(red.any(0)).min() > 64 + 0.9 * 360
+
+
+def test_a_reliability_diagram_of_many_labels_counts_answers(tmp_path: Path) -> None:
+    bins = reliability(np.full(10, 0.95), np.arange(10) < 4)
+    for unit in ("images", "answers"):
+        evaluate.draw_calibration(bins, calibration_error(bins), tmp_path / f"{unit}.png", unit=unit)
+    evaluate.draw_calibration(bins, calibration_error(bins), tmp_path / "default.png")
+    assert (tmp_path / "images.png").read_bytes() == (tmp_path / "default.png").read_bytes()
+    assert (tmp_path / "images.png").read_bytes() != (tmp_path / "answers.png").read_bytes()

@@ -199,6 +199,24 @@ def test_a_folder_of_something_else_is_refused(gray_task: Task, tmp_path: Path, 
         export.load_task(tmp_path)
 
 
+@pytest.mark.parametrize("wrong", ["architecture", "tensors", "bytes"])
+def test_a_folder_timm_cannot_load_is_named(gray_task: Task, tmp_path: Path, wrong: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    space, weights = spaces.get("vit"), tmp_path / export.WEIGHTS
+    export.save_student(space.build(space.smallest(gray_task), gray_task), gray_task, tmp_path)
+    if wrong == "architecture":
+        config = {**export.load_config(tmp_path), "architecture": "vit_no_such"}
+        (tmp_path / export.CONFIG).write_text(json.dumps(config))
+    elif wrong == "tensors":
+        save_file({name: torch.zeros(3) for name in load_file(weights)}, weights)
+    else:
+        weights.write_bytes(b"no weights at all")
+    with pytest.raises(InvalidRequest, match="holds no student timm can load") as caught:
+        export.load_student(tmp_path)
+    assert str(tmp_path) in caught.value.detail
+
+
 def test_only_public_files_are_packed(gray_task: Task, tmp_path: Path) -> None:
     export.save_student(student("vit", gray_task), gray_task, tmp_path)
     (tmp_path / "checkpoint.safetensors").write_bytes(b"not for others")

@@ -50,6 +50,7 @@ STUDENT = {
 }  # fmt: skip
 EVALUATION = {
     "split": "test",
+    "data_sha256": "d4" * 32,
     "networks": {
         "student": STUDENT,
         "teacher": {**STUDENT, "top1_acc": 92.5, "agreement": None, "kl_to_teacher": None},
@@ -61,13 +62,14 @@ def row(file: str, **changes: Any) -> dict[str, Any]:
     return {
         "file": file, "bytes": 123_456, "max_abs_diff": 2.5e-6, "largest_logit": 12.5, "agreement": 100.0,
         "test_acc": 87.67, "points_lost": 0.0, "latency_ms": 0.777, "latency_low_ms": 0.7, "latency_high_ms": 0.8,
-        "held_out": {"split": "selection", "images": 200}, **changes,
+        "held_out": {"split": "selection", "images": 200}, "machine": {"processor": "Abacus 9000"}, **changes,
     }  # fmt: skip
 
 
 REPORT = {
     "metric": "acc",
-    "latency": {"how": "timed in turn", "machine": {"processor": "Abacus 9000"}},
+    "test": {"images": 300, "data_sha256": "d4" * 32},
+    "latency": {"how": "timed in turn"},
     "formats": {
         "safetensors": row("model.safetensors"),
         "onnx": row("student.onnx"),
@@ -174,7 +176,7 @@ def test_images_are_read_with_as_many_channels_as_the_student_takes(channels: in
         assert "np.load" in text
         assert "PIL" not in text
     else:
-        assert f".convert({mode}).resize((6, 8)" in text, "Pillow says width first"
+        assert f".convert({mode})\nimage = ImageOps.fit(image, (6, 8)," in text, "Pillow says width first"
 
 
 def test_a_multi_label_student_has_other_columns_and_no_confusion() -> None:
@@ -193,7 +195,12 @@ def test_a_multi_label_student_has_other_columns_and_no_confusion() -> None:
         one["test_map"] = one.pop("test_acc")
     text = written(evaluation={"split": "test", "networks": {"student": row}}, report=report)
     assert "71.50 %" in text
-    assert "mean average precision" in text
+    assert "mAP on the test split" in text
+    assert "share of labels answered the same" in text
+    assert "knows 3 labels in images" in text
+    assert "Wilson" not in text
+    assert "argmax" not in text
+    assert text.count("1 / (1 + np.exp(-logits)) > 0.5") == 2
     assert evaluate.CONFUSION not in text
     assert "Weakest labels by average precision: sea 40.0 % (10 images); sky 90.0 %" in text
     assert "No test image has snow" in text
@@ -211,3 +218,45 @@ def test_formats_that_were_never_tested_say_so() -> None:
 
 def test_the_card_is_one_of_the_student_s_files() -> None:
     assert export.CARD in export.FILES
+
+
+def test_other_data_are_not_called_the_training_s_nor_said_to_be_read_once() -> None:
+    assert "which was read once, after everything was decided" in written()
+    other = {"data_sha256": "e5" * 32}
+    text = written(evaluation={**EVALUATION, **other}, report={**REPORT, "test": {"images": 300, **other}})
+    assert text.count(f"on other data (sha256 {'e5' * 32})") == 3, "evaluation, formats, limits"
+    assert "once" not in text
+    assert {r.dataset_name for r in ModelCard(text).data.eval_results} == {f"other data (sha256 {'e5' * 32})"}
+
+
+def test_of_data_nobody_knows_nothing_is_claimed() -> None:
+    text = written(manifest={})
+    assert f"data (sha256 {'d4' * 32})" in text
+    assert "other data" not in text
+    assert "once" not in text
+
+
+def test_a_device_s_profile_is_told_by_its_name() -> None:
+    budget = {"latency_ms": 5, "device": "/home/somebody/board.json"}
+    text = written(manifest={**MANIFEST, "request": {**MANIFEST["request"], "budget": budget}})
+    assert "latency_ms ≤ 5.0 on board.json" in text
+    assert "somebody" not in text
+
+
+def test_what_nobody_checked_is_not_claimed() -> None:
+    assert "another split" not in written()
+    assert "same source" not in written()
+
+
+def test_formats_timed_on_several_machines_say_which() -> None:
+    report = copy.deepcopy(REPORT)
+    report["formats"]["onnx"]["machine"] = {"processor": "Slide Rule 2"}
+    assert "on Abacus 9000 (`model.safetensors`, `student.int8.onnx`); Slide Rule 2 (`student.onnx`)" in written(
+        report=report
+    )
+
+
+def test_a_matrix_too_large_to_draw_is_not_shown() -> None:
+    assert evaluate.CONFUSION in written()
+    student = {**STUDENT, evaluate.CELLS: [[0, 1, 3]]}
+    assert evaluate.CONFUSION not in written(evaluation={**EVALUATION, "networks": {"student": student}})

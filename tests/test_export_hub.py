@@ -124,7 +124,11 @@ class Hub:
                 self.reply(200, {})
 
             def do_GET(self) -> None:
-                self.reply(404, {"error": "Repository not found"})
+                repo = self.path.partition("?")[0].removeprefix("/api/models/")
+                if repo in hub.repos:
+                    self.reply(200, {"id": repo, "private": hub.repos[repo]["visibility"] == "private"})
+                else:
+                    self.reply(404, {"error": "Repository not found"}, ("x-error-code", "RepoNotFound"))
 
             def body(self) -> bytes:
                 if "chunked" in self.headers.get("transfer-encoding", ""):
@@ -136,9 +140,11 @@ class Hub:
                     return b"".join(parts)
                 return self.rfile.read(int(self.headers.get("content-length", 0)))
 
-            def reply(self, status: int, body: Any) -> None:
+            def reply(self, status: int, body: Any, *headers: tuple[str, str]) -> None:
                 content = json.dumps(body).encode()
                 self.send_response(status)
+                for header in headers:
+                    self.send_header(*header)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(content)))
                 self.end_headers()
@@ -183,10 +189,13 @@ def folder(gray_task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # What a job in somebody's home leaves: folders of that machine, which are nobody else's business.
 MANIFEST = {
-    "request": {"data": {"path": "/home/someone/mine.npz"}, "note": "a/b"},
+    "request": {
+        "data": {"path": "../someone/mine.npz"}, "note": "a/b", "budget": {"device": "boards/someone.json"},
+        "search": {"device": "cpu"}, "old": "local-dir:../someone/net", "log": "/home/someone/log",
+    },
     "teacher": "local-dir:/home/someone/teachers/mine",
     "n": [1],
-}
+}  # fmt: skip
 
 
 def test_every_public_file_arrives_whole_and_nothing_else_leaves(hub: Hub, folder: Path) -> None:
@@ -198,7 +207,14 @@ def test_every_public_file_arrives_whole_and_nothing_else_leaves(hub: Hub, folde
         name: (folder / name).read_bytes() for name in others
     }
     manifest = json.loads(there["files"].pop(export.MANIFEST))
-    assert manifest == {"request": {"data": {"path": "mine.npz"}, "note": "a/b"}, "teacher": "local-dir:mine", "n": [1]}
+    assert manifest == {
+        "request": {
+            "data": {"path": "mine.npz"}, "note": "a/b", "budget": {"device": "someone.json"},
+            "search": {"device": "cpu"}, "old": "local-dir:net", "log": "log",
+        },
+        "teacher": "local-dir:mine",
+        "n": [1],
+    }  # fmt: skip
     assert there["files"] == {}
     assert there["visibility"] == "private"
     assert len(there["commits"]) == 1
@@ -216,6 +232,20 @@ def test_a_repository_that_exists_is_pushed_into_only_when_asked(hub: Hub, folde
     assert len(hub.repos["me/student"]["commits"]) == 1
     export.push(folder, "me/student", private=False, token=TOKEN, endpoint=hub.url, update=True)
     assert len(hub.repos["me/student"]["commits"]) == 2
+
+
+def test_what_is_to_be_private_is_not_pushed_into_a_public_repository(hub: Hub, folder: Path) -> None:
+    def push(repo: str, *, private: bool) -> str:
+        return export.push(folder, repo, private=private, token=TOKEN, endpoint=hub.url, update=True)
+
+    push("me/open", private=False)
+    with pytest.raises(ExportError, match=r"me/open is public.*without --private"):
+        push("me/open", private=True)
+    assert len(hub.repos["me/open"]["commits"]) == 1
+    # One that is private, or not there yet, takes it.
+    push("me/closed", private=True)
+    push("me/closed", private=True)
+    assert (hub.repos["me/closed"]["visibility"], len(hub.repos["me/closed"]["commits"])) == ("private", 2)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -148,7 +149,7 @@ def test_the_student_is_scored_as_everywhere_else(examined, made: tuple[Path, Fo
     assert examined[0].scores["safetensors"] == expected
 
 
-def test_the_report_holds_what_was_measured(examined, made: tuple[Path, Formats]) -> None:
+def test_the_report_holds_what_was_measured(examined, made: tuple[Path, Formats], digits: Dataset) -> None:
     folder, found = made
     report = json.loads((folder / "report.json").read_text())
     assert report == json.loads(json.dumps(examined[0].report))
@@ -161,12 +162,49 @@ def test_the_report_holds_what_was_measured(examined, made: tuple[Path, Formats]
         assert row["test_acc"] == examined[0].scores[one.name]
         assert row["points_lost"] == examined[0].scores["safetensors"] - row["test_acc"]
         assert row["held_out"] == {"split": "selection", "images": 269}
-    assert report["test"] == {"images": 359}
+        assert row["machine"]["processor"]
+    assert report["test"] == {"images": 359, "data_sha256": digits.sha256}
     brief = export.brief(report)
     assert brief["int8"].keys() == {"bytes", "max_abs_diff", "agreement", "test_acc", "points_lost", "latency_ms"}
     evaluation = json.loads((folder / "evaluation.json").read_text())
     assert list(evaluation["networks"]) == ["student", "teacher"]
     assert evaluation["networks"]["student"]["agreement"] == 100, "here the student is its own teacher"
+
+
+def reported_without_data(folder: Path, found: Formats, metric: str = "acc") -> dict[str, Any]:
+    """What an export without data writes over a report: parity on noise, no scores, and no int8."""
+    exact = tuple(
+        replace(one, parity=replace(one.parity, max_abs_diff=7.0)) for one in found.made if one.name != "int8"
+    )
+    return export.write_report(folder, Formats(exact, {}, "noise", 64, metric))
+
+
+def test_a_report_made_again_without_data_keeps_what_was_measured(
+    examined, made: tuple[Path, Formats], tmp_path: Path
+) -> None:
+    folder = copied(made[0], tmp_path / "student")
+    before = json.loads((folder / "report.json").read_text())
+    assert reported_without_data(folder, made[1]) == before
+    # Another test split is not mixed with the first.
+    first = replace(made[1], made=made[1].made[:1])
+    other = export.write_report(folder, first, {"safetensors": 50.0}, images=3, data_sha256="e5" * 32)["formats"]
+    assert (other["safetensors"]["test_acc"], other["onnx"]["test_acc"], other["onnx"]["points_lost"]) == (
+        50.0,
+        None,
+        None,
+    )
+    # What is judged otherwise is another report.
+    assert set(reported_without_data(folder, first, "map")["formats"]) == {"safetensors"}
+
+
+def test_a_report_of_other_weights_is_not_kept(examined, made: tuple[Path, Formats], tmp_path: Path) -> None:
+    folder = copied(made[0], tmp_path / "student")
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(b" ")
+    after = reported_without_data(folder, made[1])
+    assert set(after["formats"]) == {"safetensors", "onnx", "pt2"}
+    assert after["test"] is None
+    assert all((row["test_acc"], row["max_abs_diff"]) == (None, 7.0) for row in after["formats"].values())
 
 
 # What goes wrong.
@@ -196,11 +234,49 @@ def test_a_format_that_disagrees_is_not_shipped(
         return {}
 
     replaced(monkeypatch, "onnx", write=off)
-    with pytest.raises(ExportError, match=r"student\.onnx differs from the fp32 student by 0\.\d+ in a logit.*0\.0001"):
+    told = r"student\.onnx differs from the fp32 student by 0\.\d+ in a logit.*0\.0001"
+    with pytest.raises(ExportError, match=told):
         export.make_formats(folder, digits.task, digits.selection, names=["onnx"])
     # Neither it nor the one before it is there.
     assert "student.onnx" not in {path.name for path in folder.iterdir()}
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    # Where nobody asked for it by name it costs nothing but itself.
+    replaced(monkeypatch, "int8", unavailable=lambda: "no")
+    replaced(monkeypatch, "pt2", unavailable=lambda: "no")
+    found = export.make_formats(folder, digits.task, digits.selection)
+    assert re.match(told, found.missing["onnx"])
+    assert [one.name for one in found.made] == ["safetensors"]
+    assert "student.onnx" not in {path.name for path in folder.iterdir()}
+
+
+def test_a_relative_folder_is_cut_from_a_reason_and_its_name_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = ExportError(f"student.onnx differs from student/a and {tmp_path}/student/b")
+    assert make._reason(error, Path("student")) == "student.onnx differs from …/a and …/b"
+
+
+@pytest.mark.parametrize("step", ["write", "open"])
+def test_what_fails_is_told_without_the_folders_it_was_made_in(
+    teacher_folder: Path, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    folder = copied(teacher_folder, tmp_path / "student")
+
+    def write(subject: Subject, path: Path) -> Mapping[str, Any]:
+        if step == "write":
+            raise RuntimeError(f"no {subject.folder}/traced.onnx beside {folder}/config.json")
+        path.write_bytes(b"no model")
+        return {}
+
+    replaced(monkeypatch, "onnx", write=write)
+    for name in ("pt2", "int8"):
+        replaced(monkeypatch, name, unavailable=lambda: "no")
+    found = export.make_formats(folder, digits.task, digits.selection)
+    assert found.missing["onnx"].startswith("the exporter failed: ")
+    assert str(tmp_path) not in found.missing["onnx"]
+    assert "…" in found.missing["onnx"]
+    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json"}
 
 
 def test_a_format_that_answers_no_number_is_not_shipped(gray_task: Task, tmp_path: Path) -> None:
@@ -210,6 +286,26 @@ def test_a_format_that_answers_no_number_is_not_shipped(gray_task: Task, tmp_pat
         make.require_parity(
             formats.get("onnx"), lambda x: np.full((len(x), 10), np.nan, np.float32), np.zeros((3, 10)), subject
         )
+
+
+def test_a_format_that_may_differ_has_to_answer_numbers_too(gray_task: Task, tmp_path: Path) -> None:
+    subject = Subject(torch.nn.Identity(), gray_task, np.zeros((3, 1, 8, 8), np.float32), tmp_path)
+    with pytest.raises(ExportError, match="no number"):
+        make.require_parity(
+            formats.get("int8"), lambda x: np.full((len(x), 10), np.nan, np.float32), np.zeros((3, 10)), subject
+        )
+
+
+def test_a_single_held_out_image_is_enough(gray_task: Task, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def answer(x_BCHW: np.ndarray) -> np.ndarray:
+        seen.append(len(x_BCHW))
+        return np.zeros((len(x_BCHW), 10))
+
+    subject = Subject(torch.nn.Identity(), gray_task, np.zeros((1, 1, 8, 8), np.float32), tmp_path)
+    assert make.require_parity(formats.get("pt2"), answer, np.zeros((1, 10)), subject).agreement == 100
+    assert seen == [1, 2]
 
 
 @pytest.mark.parametrize(("largest", "off", "agrees"), [(0.5, 9e-5, True), (0.5, 2e-4, False), (40.0, 2e-3, True)])
@@ -333,6 +429,31 @@ def test_where_answers_change_the_ends_are_tried_in_fp32_too(
     assert [nodes[0].name, nodes[-1].name] == list(ends)
     best = min(details["tried"], key=lambda attempt: attempt["kl"])
     assert details["kept_fp32"] == list(best["kept_fp32"])
+
+
+@pytest.mark.parametrize("spoilt", [1, 6])
+def test_int8_passes_over_scales_that_answer_no_numbers(
+    made: tuple[Path, Formats], gray_task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: int
+) -> None:
+    opened: list[str] = []
+
+    def open_some(path: Path, threads: int) -> Any:
+        answer = open_onnx(path, threads)
+        if path.name == "student.onnx":
+            return answer
+        opened.append(path.name)
+        return (lambda x: answer(x) * np.nan) if len(opened) <= spoilt else answer
+
+    monkeypatch.setattr(int8, "open_onnx", open_some)
+    images_NCHW, path = make.held_out_images(None, gray_task)[:8], tmp_path / "int8.onnx"
+    if spoilt == 6:
+        with pytest.raises(ExportError, match="no number"):
+            export.save_int8(made[0] / "student.onnx", gray_task, images_NCHW, path)
+        return
+    details = export.save_int8(made[0] / "student.onnx", gray_task, images_NCHW, path)
+    first = details["tried"][0]
+    assert first["kl"] is None
+    assert (details["calibration"], details["kept_fp32"]) != (first["calibration"], list(first["kept_fp32"]))
 
 
 def test_a_multi_label_student_is_judged_by_its_average_precision(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -57,6 +57,7 @@ def evaluate(
     if baseline is not None:
         other = load_task(baseline)
         require_fit(baseline.name, other.classes, other.in_chans, dataset.task, field="--baseline")
+        require_size(baseline.name, other, dataset.task, field="--baseline")
         networks[room.NO_TEACHER] = room.network(load_student(baseline), other)
     if teacher is not None:
         networks[room.TEACHER] = _teacher(teacher, dataset.task).logits
@@ -83,14 +84,20 @@ def open_data(text: str, task: Task) -> tuple[Dataset, Task]:
     spec = data_of(text)
     if spec["kind"] == "image_folder" and task.height == task.width:
         spec["image_size"] = task.height
-    dataset = load(TypeAdapter[Any](DataSpec).validate_python(spec))
+    try:
+        described = TypeAdapter[Any](DataSpec).validate_python(spec)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRequest(
+            f"{text} cannot be read for a student of {task.height}×{task.width} pixels: "
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            field="--data",
+        ) from None
+    dataset = load(described)
     found = dataset.task
     require_fit("the student", task.classes, task.in_chans, found, field="--data")
-    if (found.height, found.width) != (task.height, task.width):
-        raise InvalidRequest(
-            f"its images are {found.height}×{found.width} pixels, the student takes {task.height}×{task.width}",
-            field="--data",
-        )
+    require_size("the student", task, found, field="--data")
+    require_names(task, found)
     # What timm saved says neither what kind of labels there are nor, always, their names.
     return dataset, replace(task, kind=found.kind, class_names=task.class_names or found.class_names)
 
@@ -101,6 +108,33 @@ def require_fit(name: str, classes: int, in_chans: int, task: Task, *, field: st
         raise InvalidRequest(f"{name} tells {classes} classes apart, the data has {task.classes}", field=field)
     if in_chans != task.in_chans:
         raise InvalidRequest(f"{name} takes {in_chans} channels, the data has {task.in_chans}", field=field)
+
+
+def require_size(name: str, own: Task, task: Task, *, field: str) -> None:
+    """Raise InvalidRequest unless a network takes images as large as the data's."""
+    if (task.height, task.width) != (own.height, own.width):
+        raise InvalidRequest(
+            f"its images are {task.height}×{task.width} pixels, {name} takes {own.height}×{own.width}"
+            if field == "--data"
+            else f"{name} takes images of {own.height}×{own.width} pixels, the data's are {task.height}×{task.width}",
+            field=field,
+        )
+
+
+def require_names(student: Task, task: Task) -> None:
+    """Raise InvalidRequest if student and data both name their classes, and differently: answers would be mixed up."""
+    if not student.class_names or not task.class_names or student.class_names == task.class_names:
+        return
+    number, own, other = next(
+        (k, *pair)
+        for k, pair in enumerate(zip(student.class_names, task.class_names, strict=True))
+        if pair[0] != pair[1]
+    )
+    raise InvalidRequest(
+        f"class {number} is called {other!r}, the student calls it {own!r}; name and order the classes as the "
+        "student's config.json does",
+        field="--data",
+    )
 
 
 @contextmanager
@@ -147,8 +181,9 @@ def show(rows: Mapping[str, Row]) -> None:
 def _figures(row: Row) -> dict[str, str]:
     found, like = row.evaluation, row.to_teacher
     if isinstance(found, MultiLabelEvaluation):
-        quality = {"mAP": f"{found.mean_ap:.2f} %"}
+        quality, same = {"mAP": f"{found.mean_ap:.2f} %"}, "same labels as the teacher"
     else:
+        same = "same answer as the teacher"
         top1, top5 = found.top1_acc, found.top5_acc
         quality = {
             "top-1, with its 95 % interval": f"{top1.percent:.2f} % ({top1.low:.1f}–{top1.high:.1f})",
@@ -156,7 +191,7 @@ def _figures(row: Row) -> dict[str, str]:
         }
     return {
         **quality,
-        "same answer as the teacher": "" if like is None else f"{like.agreement:.2f} %",
+        same: "" if like is None else f"{like.agreement:.2f} %",
         "KL to the teacher": "" if like is None else f"{like.kl:.3g} nats",
         "calibration error": f"{found.ece:.2f} %",
         "NLL": f"{found.nll:.3g} nats",

@@ -109,22 +109,25 @@ def _make(folder: Path, names: str | None, data: str | None) -> dict[str, Any]:
     if data is not None:
         dataset, task = open_data(data, task)
     with progress() as tell:
-        made = make_formats(folder, task, dataset.selection if dataset else None, names=wanted, listener=tell)
+        try:
+            made = make_formats(folder, task, dataset.selection if dataset else None, names=wanted, listener=tell)
+        except ExportError:
+            refresh(folder)  # one that was there before has gone
+            raise
         if dataset is None:
             report = write_report(folder, made)
         else:
             report = score_formats(folder, made, dataset, task, listener=lambda done, of: tell("test split", done, of))
     refresh(folder)
-    if wanted is not None and made.missing:
-        raise ExportError("; ".join(f"{name} is not there: {reason}" for name, reason in made.missing.items()))
     return report
 
 
 def show(report: Mapping[str, Any]) -> None:
     """The formats side by side."""
     table = Table(title="Formats, against the fp32 weights")
-    score = f"test_{report['metric']}"
-    for title in ("file", "bytes", "off by", "same answers", "test split", "lost", "latency"):
+    score, multilabel = f"test_{report.get('metric')}", report.get("metric") == "map"
+    same, test = ("same labels", "test mAP") if multilabel else ("same answers", "test split")
+    for title in ("file", "bytes", "off by", same, test, "lost", "latency"):
         table.add_column(title, overflow="fold", no_wrap=title in ("file", "bytes", "latency"))
     for row in report["formats"].values():
         table.add_row(
@@ -132,13 +135,13 @@ def show(report: Mapping[str, Any]) -> None:
             count(row["bytes"]),
             f"{row['max_abs_diff']:.2g}",
             f"{row['agreement']:.2f} %",
-            "" if row[score] is None else f"{row[score]:.2f} %",
-            "" if row["points_lost"] is None else f"{row['points_lost']:.2f}",
+            "" if row.get(score) is None else f"{row[score]:.2f} %",
+            "" if row.get("points_lost") is None else f"{row['points_lost']:.2f}",
             f"{row['latency_ms']:.3g} ms",
         )
     console = Console()
     console.print(table)
-    for name, reason in report["missing"].items():
+    for name, reason in report.get("missing", {}).items():
         console.print(Text(f"{name} is not there: {reason}"))
 
 

@@ -93,6 +93,7 @@ def build_request(kind: str | None, flags: dict[str, Any]) -> JobRequest:
         body["student"] = {"space": flags["space"], "architecture": architecture}
     if body.get("student") and body["kind"] == "search_and_distill":
         body["kind"] = "distill"
+        body.pop("verify", None)  # chose among a search's best, and there is no search; a --verify is refused below
     if flags["seed"] is not None:
         _put(body, "search.seed", flags["seed"])
         _put(body, "distill.seed", flags["seed"])

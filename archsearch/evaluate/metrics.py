@@ -196,16 +196,19 @@ def in_top(scores_NK: Logits, y_N: npt.NDArray[np.integer[Any]], k: int) -> npt.
 
 def likeness(teacher_NK: Logits, student_NK: Logits, kind: Kind = "classification") -> Likeness:
     """How like the teacher's answers the student's are."""
-    if kind == "multilabel":
-        same = (teacher_NK > 0) == (student_NK > 0)
-        pairs = [(log_sigmoid(sign * teacher_NK), log_sigmoid(sign * student_NK)) for sign in (1, -1)]
-        kl_NK = sum(np.exp(t_NK) * (t_NK - s_NK) for t_NK, s_NK in pairs)
-    else:
-        t_NK, s_NK = log_softmax(teacher_NK), log_softmax(student_NK)
-        same = t_NK.argmax(1) == s_NK.argmax(1)
-        kl_NK = np.exp(t_NK) * (t_NK - s_NK)
+    # Answers may be no numbers: then the divergence is none either, and whoever asked decides what follows.
+    with np.errstate(invalid="ignore"):
+        if kind == "multilabel":
+            same = (teacher_NK > 0) == (student_NK > 0)
+            pairs = [(log_sigmoid(sign * teacher_NK), log_sigmoid(sign * student_NK)) for sign in (1, -1)]
+            kl_NK = sum(np.exp(t_NK) * (t_NK - s_NK) for t_NK, s_NK in pairs)
+        else:
+            t_NK, s_NK = log_softmax(teacher_NK), log_softmax(student_NK)
+            same = t_NK.argmax(1) == s_NK.argmax(1)
+            kl_NK = np.exp(t_NK) * (t_NK - s_NK)
+    kl = float(np.sum(kl_NK, axis=1).mean())
     # KL is never negative; rounding may make it so where both agree.
-    return Likeness(100 * float(same.mean()), max(0.0, float(np.sum(kl_NK, axis=1).mean())))
+    return Likeness(100 * float(same.mean()), 0.0 if kl < 0 else kl)
 
 
 def log_softmax(logits_NK: Logits) -> npt.NDArray[np.float64]:

@@ -56,16 +56,20 @@ def draw_confusion(confusion_KK: npt.NDArray[np.integer[Any]], names: Sequence[s
     image.save(path, optimize=True)
 
 
-def draw_calibration(bins: Sequence[Bin], ece: float, path: Path) -> None:
-    """Accuracy against confidence in equal bins, and how many images lie in each (Guo et al. 2017, figure 1)."""
+def draw_calibration(bins: Sequence[Bin], ece: float, path: Path, *, unit: str = "images") -> None:
+    """Accuracy against confidence in equal bins, and how many images lie in each (Guo et al. 2017, figure 1).
+
+    Args:
+        unit: What the bins count: images, or answers where an image gets many.
+    """
     from PIL import Image, ImageDraw
 
     left, top, side, low = 64, 40, 360, 110
     image = Image.new("RGB", (left + side + 24, top + side + low + 84), "white")
     draw = ImageDraw.Draw(image)
     font, floor = _font(12), top + side
-    images = sum(bin.images for bin in bins)
-    draw.text((left, 12), f"expected calibration error {ece:.1f} %, {images:,} images", _INK, _font(14))
+    counted = sum(bin.images for bin in bins)
+    draw.text((left, 12), f"expected calibration error {ece:.1f} %, {counted:,} {unit}", _INK, _font(14))
     for percent in range(0, 101, 20):
         y = floor - side * percent // 100
         draw.line((left, y, left + side, y), _PALE)
@@ -88,18 +92,21 @@ def draw_calibration(bins: Sequence[Bin], ece: float, path: Path) -> None:
     for percent in range(0, 101, 20):
         draw.text((left + side * percent // 100, below + 6), f"{percent} %", _INK, font, anchor="mt")
     draw.text((left + side // 2, below + 28), "confidence", _INK, font, anchor="mt")
-    _upright(image, "images", (6, floor + 40), font)
+    _upright(image, unit, (6, floor + 40), font)
     _upright(image, "accuracy (blue), gap to the confidence (red)", (6, top), font)
     image.save(path, optimize=True)
 
 
 def _shades(confusion_KK: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint8]:
     """A colour for each cell: white for none of its row, full blue or red for all of it."""
-    share_KK = confusion_KK / np.maximum(confusion_KK.sum(1, keepdims=True), 1)
+    # Small numbers, a colour at a time: the matrix of a thousand classes has a million cells.
+    share_KK = confusion_KK.astype(np.float32) / np.maximum(confusion_KK.sum(1, keepdims=True), 1).astype(np.float32)
     # A square root lets single mistakes be seen: they are what the picture is for.
-    weight_KK1 = np.sqrt(share_KK)[..., None]
-    full_KK3 = np.where(np.eye(len(confusion_KK), dtype=bool)[..., None], _RIGHT, _WRONG)
-    shades_KK3: npt.NDArray[np.uint8] = np.rint(255 - weight_KK1 * (255 - full_KK3)).astype(np.uint8)
+    weight_KK = np.sqrt(share_KK)
+    shades_KK3 = np.empty((*weight_KK.shape, 3), np.uint8)
+    for colour, (right, wrong) in enumerate(zip(_RIGHT, _WRONG, strict=True)):
+        shades_KK3[..., colour] = np.rint(255 - weight_KK * np.float32(255 - wrong))
+        np.fill_diagonal(shades_KK3[..., colour], np.rint(255 - weight_KK.diagonal() * np.float32(255 - right)))
     return shades_KK3
 
 

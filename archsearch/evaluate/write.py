@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from archsearch.data.task import Task
 from archsearch.evaluate.compare import STUDENT, Row, summary
 from archsearch.evaluate.metrics import Evaluation
@@ -15,18 +17,26 @@ from archsearch.evaluate.multilabel import MultiLabelEvaluation
 from archsearch.evaluate.pictures import draw_calibration, draw_confusion
 
 EVALUATION, CONFUSION, CALIBRATION = "evaluation.json", "confusion.png", "calibration.png"
+# Of more classes than this the confusion matrix is told by its cells that are not zero, and not drawn.
+_MOST_DRAWN = 1_000
+CELLS = "confusion_cells"
 
 
 def write_evaluation(
     folder: Path, rows: Mapping[str, Row], task: Task, *, data_sha256: str, split: str = "test"
 ) -> list[Path]:
-    """Write `evaluation.json`, `calibration.png` and, of one label an image, `confusion.png`; returns their paths."""
+    """Write `evaluation.json`, `calibration.png` and `confusion.png`; returns their paths.
+
+    There is no confusion matrix where an image has many labels, and none is drawn of more than a thousand classes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     student = rows[STUDENT].evaluation
     found = [folder / EVALUATION, folder / CALIBRATION]
     found[0].write_text(_text(as_json(rows, data_sha256=data_sha256, split=split)))
-    draw_calibration(student.bins, student.ece, found[1])
-    if isinstance(student, Evaluation):
+    one_label = isinstance(student, Evaluation)
+    draw_calibration(student.bins, student.ece, found[1], unit="images" if one_label else "answers")
+    (folder / CONFUSION).unlink(missing_ok=True)  # an earlier evaluation's
+    if isinstance(student, Evaluation) and task.classes <= _MOST_DRAWN:
         names = task.class_names or tuple(map(str, range(task.classes)))
         found.append(folder / CONFUSION)
         draw_confusion(student.confusion_KK, names, found[-1])
@@ -55,4 +65,9 @@ def _tables(found: Evaluation | MultiLabelEvaluation) -> dict[str, Any]:
     if isinstance(found, MultiLabelEvaluation):
         return {"bins": bins, "per_label": [asdict(row) for row in found.per_label]}
     per_class = [asdict(row) for row in found.per_class]
+    if len(found.confusion_KK) > _MOST_DRAWN:
+        rows, columns = np.nonzero(found.confusion_KK)
+        # Label, answer, images.
+        cells = np.stack([rows, columns, found.confusion_KK[rows, columns]], axis=1)
+        return {"bins": bins, "per_class": per_class, CELLS: cells.tolist()}
     return {"bins": bins, "per_class": per_class, "confusion": found.confusion_KK.tolist()}

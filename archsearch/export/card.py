@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from archsearch.evaluate import CALIBRATION, CONFUSION, EVALUATION
+from archsearch.evaluate import CALIBRATION, CELLS, CONFUSION, EVALUATION
 from archsearch.export.files import CARD, MANIFEST, ONNX, PT2, REPORT
-from archsearch.export.folder import load_config, read_json
+from archsearch.export.folder import MULTILABEL, last_part, load_config, read_json
 from archsearch.request import Budget
 
 Json = Mapping[str, Any]
@@ -23,11 +23,12 @@ _WORST = 3
 
 def write_card(folder: Path, manifest: Json) -> Path:
     """Write `README.md` from what lies in the folder and what the manifest tells; what is not known is left out."""
-    path = folder / CARD
-    path.write_text(
-        card(load_config(folder), manifest, read_json(folder / REPORT), read_json(folder / EVALUATION), _stock(folder)),
-        encoding="utf-8",
-    )
+    path, report = folder / CARD, read_json(folder / REPORT)
+    if report:  # a format that could not be made again has left the folder, and its row is still there
+        there = {name: row for name, row in report["formats"].items() if (folder / row["file"]).is_file()}
+        report = {**report, "formats": there}
+    text = card(load_config(folder), manifest, report, read_json(folder / EVALUATION), _stock(folder))
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -41,13 +42,14 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
         evaluation: `evaluation.json`, or empty.
         stock: Whether plain timm builds the network.
     """
+    multilabel = _multilabel(config, report, evaluation)
     sections = (
         _front_matter(config, manifest, evaluation),
-        _opening(config, manifest),
+        _opening(config, manifest, multilabel),
         _evaluation(manifest, evaluation),
-        _usage(config, report, stock),
-        _formats(report),
-        _data(manifest),
+        _usage(config, report, stock, multilabel),
+        _formats(manifest, report),
+        _data(manifest, multilabel),
         _teacher(manifest),
         _method(manifest),
         _limits(manifest, report, evaluation),
@@ -75,7 +77,12 @@ def _front_matter(config: Json, manifest: Json, evaluation: Json) -> str:
             if student.get(key) is not None
         ]
         head["metrics"] = sorted({metric["type"] for metric in metrics})
-        measured_on = {"type": id, "name": data or "unknown", "split": evaluation["split"]}
+        ours = _same_data(manifest, evaluation)
+        measured_on = {
+            "type": id if ours else "unknown",
+            "name": (data or "unknown") if ours else _elsewhere(manifest, evaluation) or "unknown",
+            "split": evaluation["split"],
+        }
         result = {"task": {"type": "image-classification"}, "dataset": measured_on, "metrics": metrics}
         head["model-index"] = [{"name": _title(config, manifest), "results": [result]}]
     return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---"
@@ -90,16 +97,17 @@ _METRICS = (
 )
 
 
-def _opening(config: Json, manifest: Json) -> str:
+def _opening(config: Json, manifest: Json, multilabel: bool) -> str:
     student, teacher = manifest.get("student", {}), manifest.get("teacher", {})
     size = f" with {student['params']:,} parameters and {student['macs']:,} MACs" if "params" in student else ""
     taught = f", distilled from `{_teacher_name(manifest)}`" if student.get("method", "none") != "none" else ""
     share = f" ({student['params'] / teacher['params']:.1%} of its size)" if taught and "params" in teacher else ""
     channels, height, width = config["pretrained_cfg"]["input_size"]
+    classes = config["num_classes"]
+    does = f"knows {classes} labels" if multilabel else f"tells {classes} classes apart"
     return (
-        f"# {_title(config, manifest)}\n\nA `{config['architecture']}`{size}{taught}{share}. It tells "
-        f"{config['num_classes']} classes apart in images of {height}×{width} pixels and {channels} "
-        f"channel{'' if channels == 1 else 's'}."
+        f"# {_title(config, manifest)}\n\nA `{config['architecture']}`{size}{taught}{share}. It {does} in images of "
+        f"{height}×{width} pixels and {channels} channel{'' if channels == 1 else 's'}."
     )
 
 
@@ -108,7 +116,10 @@ def _evaluation(manifest: Json, evaluation: Json) -> str:
     if not networks:
         return ""
     images = next(iter(networks.values()))["images"]
-    once = ", which was read once, after everything was decided" if manifest.get("student") else ""
+    if _same_data(manifest, evaluation):
+        once = ", which was read once, after everything was decided" if manifest.get("student") else ""
+    else:
+        once = _joined(", on ", _elsewhere(manifest, evaluation))
     multilabel = any("map" in row for row in networks.values())
     columns = _MULTILABEL_COLUMNS if multilabel else _COLUMNS
     shown = [(title, show) for title, show in columns if any(show(row) != "" for row in networks.values())]
@@ -117,12 +128,19 @@ def _evaluation(manifest: Json, evaluation: Json) -> str:
         for name, row in networks.items()
     ]
     return (
-        f"## Evaluation\n\nOn the {images:,} images of the {evaluation['split']} split{once}. Intervals are Wilson's, "
-        "at 95 %.\n\n"
+        f"## Evaluation\n\nOn the {images:,} images of the {evaluation['split']} split{once}."
+        + ("" if multilabel else " Intervals are Wilson's, at 95 %.")
+        + "\n\n"
         + _table(["", "parameters", *(title for title, _ in shown)], rows)
-        + (f"\n\n![Confusion matrix]({CONFUSION})" if not multilabel else "")
+        + (f"\n\n![Confusion matrix]({CONFUSION})" if _has_confusion(networks) else "")
         + f"\n\n![Reliability diagram]({CALIBRATION})"
     )
+
+
+def _has_confusion(networks: Json) -> bool:
+    """Whether the matrix was drawn: not of labels that are questions of their own, nor of very many classes."""
+    student = networks.get("student", {})
+    return "per_label" not in student and "map" not in student and CELLS not in student
 
 
 def _interval(row: Json, name: str) -> str:
@@ -148,20 +166,21 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("NLL, nats", _nats("nll")),
 )
 _MULTILABEL_COLUMNS: tuple[tuple[str, Any], ...] = (
-    ("mean average precision", _percent("map")),
-    ("labels as the teacher's", _percent("agreement")),
+    ("mAP (mean average precision)", _percent("map")),
+    ("share of labels as the teacher's", _percent("agreement")),
     ("KL to the teacher, nats", _nats("kl_to_teacher")),
     ("calibration error", _percent("ece")),
     ("NLL, nats", _nats("nll")),
 )
 
 
-def _usage(config: Json, report: Json, stock: bool) -> str:
+def _usage(config: Json, report: Json, stock: bool, multilabel: bool) -> str:
     pretrained = config["pretrained_cfg"]
     channels, height, width = pretrained["input_size"]
     mode = {1: "L", 3: "RGB"}.get(channels)
     read = (
-        f'image = Image.open("image.png").convert("{mode}").resize(({width}, {height}), Image.Resampling.BICUBIC)\n'
+        f'image = Image.open("image.png").convert("{mode}")\n'
+        f"image = ImageOps.fit(image, ({width}, {height}), Image.Resampling.BICUBIC)\n"
         f"x = np.asarray(image, np.float32).reshape(1, {height}, {width}, {channels}).transpose(0, 3, 1, 2) / 255"
         if mode
         else f'pixels = np.load("image.npy")  # {height}×{width}×{channels}, uint8\n'
@@ -173,16 +192,18 @@ def _usage(config: Json, report: Json, stock: bool) -> str:
         f"{list(pretrained['std'])}))\n"
         "x = (x - mean) / std"
     )
-    pillow = "from PIL import Image\n" if mode else ""
+    pillow = "from PIL import Image, ImageOps\n" if mode else ""
+    # Labels that are questions of their own are answered one by one.
+    say = "print(1 / (1 + np.exp(-logits)) > 0.5)" if multilabel else "print(logits.argmax(1))"
     ours = "" if stock else "import archsearch.models  # pip install archsearch: names the network to timm\n"
     there = report.get("formats", {})
     blocks = [
-        "Pixels in 0–1, less the mean, over the deviation of each channel; larger images were cut to their centre "
-        "square and resized bicubically. In this folder:",
+        "Pixels in 0–1, less the mean, over the deviation of each channel; images of another size are cut to the shape "
+        "from their centre and resized bicubically. In this folder:",
         _code(
             f"import numpy as np\nimport timm\nimport torch\n{pillow}{ours}\n{prepare}\n\n"
             'model = timm.create_model("local-dir:.", pretrained=True).eval()  # from a hub: "hf-hub:owner/name"\n'
-            "with torch.inference_mode():\n    logits = model(torch.from_numpy(x)).numpy()\nprint(logits.argmax(1))"
+            f"with torch.inference_mode():\n    logits = model(torch.from_numpy(x)).numpy()\n{say}"
         ),
     ]
     if "pt2" in there:
@@ -197,51 +218,66 @@ def _usage(config: Json, report: Json, stock: bool) -> str:
             _code(
                 f"import numpy as np\nimport onnxruntime\n{pillow}\n{prepare}\n\n"
                 f'session = onnxruntime.InferenceSession("{ONNX}", providers=["CPUExecutionProvider"])\n'
-                '(logits,) = session.run(None, {"images": x})\nprint(logits.argmax(1))'
+                f'(logits,) = session.run(None, {{"images": x}})\n{say}'
             ),
         ]
     return "## Use\n\n" + "\n\n".join(blocks)
 
 
-def _formats(report: Json) -> str:
+def _formats(manifest: Json, report: Json) -> str:
     rows = report.get("formats", {})
     if not rows:
         return ""
-    score = f"test_{report['metric']}"
+    score, multilabel = f"test_{report.get('metric')}", report.get("metric") == "map"
+    same, judged = ("share of labels answered the same", "mAP") if multilabel else ("same answers", "accuracy")
     table = _table(
-        ["file", "bytes", "largest difference of a logit", "same answers", "on the test split", "latency"],
+        ["file", "bytes", "largest difference of a logit", same, f"{judged} on the test split", "latency"],
         [
             [
                 f"`{row['file']}`",
                 f"{row['bytes']:,}",
                 f"{row['max_abs_diff']:.2g} of {row['largest_logit']:.3g}",
                 f"{row['agreement']:.2f} %",
-                "not measured" if row[score] is None else f"{row[score]:.2f} %",
+                _shown(row.get(score), "{:.2f} %") or "not measured",
                 f"{row['latency_ms']:.3g} ms ({row['latency_low_ms']:.3g}–{row['latency_high_ms']:.3g})",
             ]
             for row in rows.values()
         ],
     )
-    latency = report["latency"]
-    how = latency["how"]
+    how = report["latency"]["how"]
     held = {row["held_out"]["split"]: row["held_out"]["images"] for row in rows.values()}
     where = {"noise": "of noise, for want of data"}
     on = " and ".join(f"{count:,} images {where.get(split, f'of the {split} split')}" for split, count in held.items())
-    lost = [f"`{name}`: {reason}" for name, reason in report["missing"].items()]
+    lost = [f"`{name}`: {reason}" for name, reason in report.get("missing", {}).items()]
+    test = report.get("test") or {}
+    other = "" if _same_data(manifest, test) else _elsewhere(manifest, test)
     return (
-        f"## Formats\n\n{table}\n\nDifferences and equal answers are against the fp32 weights in timm, on {on}. "
-        f"Latency: {how}, on {latency['machine']['processor']}." + (f"\n\nNot made: {'; '.join(lost)}." if lost else "")
+        f"## Formats\n\n{table}\n\nDifferences and equal answers are against the fp32 weights in timm, on {on}."
+        + (f" Accuracies were measured on {other}." if other else "")
+        + f" Latency: {how}{_processors(rows)}."
+        + (f"\n\nNot made: {'; '.join(lost)}." if lost else "")
     )
 
 
-def _data(manifest: Json) -> str:
+def _processors(rows: Json) -> str:
+    """Where the formats were timed: one place, or each with its own, for rows may come from several machines."""
+    of: dict[str, list[str]] = {}
+    for row in rows.values():
+        if processor := row.get("machine", {}).get("processor"):
+            of.setdefault(processor, []).append(f"`{row['file']}`")
+    if len(of) < 2:
+        return "".join(f", on {processor}" for processor in of)
+    return ", on " + "; ".join(f"{processor} ({', '.join(files)})" for processor, files in of.items())
+
+
+def _data(manifest: Json, multilabel: bool) -> str:
     data = manifest.get("data")
     if not data:
         return ""
     images = ", ".join(f"{count:,} for {split}" for split, count in data["images"].items())
     return (
-        f"## Data\n\n{_data_name(manifest) or 'Data'}: {data['classes']} classes; images: {images}. SHA-256 over all "
-        f"splits: `{data['sha256']}`."
+        f"## Data\n\n{_data_name(manifest) or 'Data'}: {data['classes']} {'labels' if multilabel else 'classes'}; "
+        f"images: {images}. SHA-256 over all splits: `{data['sha256']}`."
     )
 
 
@@ -276,11 +312,16 @@ def _method(manifest: Json) -> str:
     losses = f" Losses: `{json.dumps(student['losses'])}`" if student.get("losses") else ""
     labels = f", beside the labels with weight {student['labels']}." if losses and "labels" in student else ""
     return (
-        f"## Method\n\nBudget: {Budget.model_validate(request.get('budget', {})).describe()}.{made}{checked}\n\n"
+        f"## Method\n\nBudget: {_budget(request.get('budget', {})).describe()}.{made}{checked}\n\n"
         f"Architecture (`{student.get('space')}`): `{json.dumps(student.get('architecture'))}`.\n\n"
         f"Learned by `{student.get('method')}`.{why}{losses}{labels} The recipe:\n\n"
         + _table(["", ""], [[key, f"`{_plain(value)}`"] for key, value in recipe.items()])
     )
+
+
+def _budget(limits: Json) -> Budget:
+    """The budget, with a device's profile by its name: the folder it lies in is nobody else's business."""
+    return Budget.model_validate({**limits, **({"device": last_part(limits["device"])} if "device" in limits else {})})
 
 
 def _limits(manifest: Json, report: Json, evaluation: Json) -> str:
@@ -288,14 +329,15 @@ def _limits(manifest: Json, report: Json, evaluation: Json) -> str:
     lines = []
     student, data = evaluation.get("networks", {}).get("student"), manifest.get("data", {})
     if student:
+        where = "" if _same_data(manifest, evaluation) else _joined(", on ", _elsewhere(manifest, evaluation))
         lines.append(
-            f"Measured on {student['images']:,} images from the same source as the training data, and on nothing else: "
-            "not on other cameras, populations, corruptions, adversaries, or things of no class at all."
+            f"Measured on the {student['images']:,} images of the {evaluation['split']} split{where}, and on nothing "
+            "else."
         )
     if data:
         lines.append(
             f"What is chosen after a training (the seed, if there are several; how int8 is scaled) was chosen on the "
-            f"{data['images']['selection']:,} images of the selection split; none of them is in another split."
+            f"{data['images']['selection']:,} images of the selection split."
         )
     if manifest.get("student"):
         lines.append(_seeds(manifest["student"]))
@@ -303,10 +345,11 @@ def _limits(manifest: Json, report: Json, evaluation: Json) -> str:
     lines += _calibration(student) if student else []
     int8 = report.get("formats", {}).get("int8")
     if int8:
-        lost = "" if int8["points_lost"] is None else f"loses {int8['points_lost']:.2f} points on the test split and "
+        lost = _shown(int8.get("points_lost"), "loses {:.2f} points on the test split and ")
+        machine = int8.get("machine", {}).get("processor", "an unknown processor")
         lines.append(
-            f"The int8 file {lost}was measured on {report['latency']['machine']['processor']}; x86 processors without "
-            "VNNI add 8-bit products with saturation, and may lose more."
+            f"The int8 file {lost}was measured on {machine}; x86 processors without VNNI add 8-bit products with "
+            "saturation, and may lose more."
         )
     lines.append(
         "The licence is not decided here: it follows from the teacher's, from the data's, and from what you choose."
@@ -405,17 +448,41 @@ def _title(config: Json, manifest: Json) -> str:
     return str(name or f"{config['architecture']}{f' for {data}' if data else ''}")
 
 
+def _multilabel(config: Json, report: Json, evaluation: Json) -> bool:
+    """Whether an image may have any number of labels: timm's own folders do not say, what was measured does."""
+    judged = report.get("metric") == "map" or "map" in evaluation.get("networks", {}).get("student", {})
+    return judged or config.get("problem_type") == MULTILABEL
+
+
+def _same_data(manifest: Json, measured: Json) -> bool:
+    """Whether something was measured on the data the student was made from."""
+    sha256 = manifest.get("data", {}).get("sha256")
+    return sha256 is not None and measured.get("data_sha256") == sha256
+
+
+def _elsewhere(manifest: Json, measured: Json) -> str:
+    """Which other data something was measured on, as far as that is known."""
+    sha256 = measured.get("data_sha256")
+    if sha256 is None:
+        return ""
+    return f"{'other ' if manifest.get('data') else ''}data (sha256 {sha256})"
+
+
+def _joined(words: str, what: str) -> str:
+    return words + what if what else ""
+
+
 def _data_name(manifest: Json) -> str | None:
     """What the data are called: never the folder they lie in."""
     data = manifest.get("request", {}).get("data")
     if not data:
         return None
-    return str(Path(data["path"]).name if "path" in data else data.get("id") or data["kind"])
+    return str(last_part(data["path"]) if "path" in data else data.get("id") or data["kind"])
 
 
 def _teacher_name(manifest: Json) -> str:
     name = str(manifest.get("teacher", {}).get("name", "its teacher"))
-    return Path(name.removeprefix("local-dir:")).name if name.startswith("local-dir:") else name
+    return last_part(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else name
 
 
 def _params(manifest: Json, name: str) -> Any:

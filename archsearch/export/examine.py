@@ -39,7 +39,7 @@ def score_formats(
     """Read the test split with the formats alone; writes the report and returns it. Arguments as `examine` has them."""
     logits = answers({one.name: one.network(task) for one in formats.made}, dataset.test, report=listener)
     scores = {name: score(logits_NK, dataset.test, task) for name, logits_NK in logits.items()}
-    return write_report(folder, formats, scores, images=len(dataset.test))
+    return write_report(folder, formats, scores, images=len(dataset.test), data_sha256=dataset.sha256)
 
 
 def examine(
@@ -61,7 +61,8 @@ def examine(
     own = {one.name: one.network(task) for one in formats.made}
     logits = answers({**own, **others}, dataset.test, report=listener)
     scores = {name: score(logits_NK, dataset.test, task) for name, logits_NK in logits.items()}
-    report = write_report(folder, formats, {name: scores[name] for name in own}, images=len(dataset.test))
+    tested = {name: scores[name] for name in own}
+    report = write_report(folder, formats, tested, images=len(dataset.test), data_sha256=dataset.sha256)
     beside = {name: logits[name] for name in others}
     rows = compare({STUDENT: logits[REFERENCE], **beside}, dataset.test, task)
     write_evaluation(folder, rows, task, data_sha256=dataset.sha256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # What transformers' configurations call a task in which every label is a question of its own.
-_MULTILABEL = "multi_label_classification"
+MULTILABEL = "multi_label_classification"
 
 
 def save_student(student: nn.Module, task: Task, folder: Path) -> None:
@@ -41,7 +42,7 @@ def save_student(student: nn.Module, task: Task, folder: Path) -> None:
     config = {
         "pretrained_cfg": {"tag": "archsearch", "license": "other", "num_classes": task.classes, **_NO_ORIGIN},
         "label_names": list(task.class_names) or None,
-        **({"problem_type": _MULTILABEL} if task.kind == "multilabel" else {}),
+        **({"problem_type": MULTILABEL} if task.kind == "multilabel" else {}),
     }
     # Training leaves the weights channels-last; safetensors keeps plain order only.
     student = student.cpu().to(memory_format=torch.contiguous_format)
@@ -54,12 +55,26 @@ def save_student(student: nn.Module, task: Task, folder: Path) -> None:
 
 
 def load_student(folder: Path | str) -> nn.Module:
-    """The student of an exported folder, in eval mode; what plain timm does for stock families."""
+    """The student of an exported folder, in eval mode; what plain timm does for stock families.
+
+    Raises:
+        InvalidRequest: timm does not know the network, or its weights are not those of the network.
+    """
     import timm
+    from safetensors import SafetensorError
 
     import archsearch.models  # noqa: F401  (registers with timm)
 
-    student: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    try:
+        student: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    # No such network, arguments it does not take, or weights that are damaged or another network's.
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError, SafetensorError) as error:
+        first_line = next(iter(str(error).splitlines()), "")
+        raise InvalidRequest(
+            f"{folder} holds no student timm can load ({type(error).__name__}: {first_line}); its {CONFIG} and "
+            f"{WEIGHTS} have to be of one network",
+            field="folder",
+        ) from error
     return student.eval()
 
 
@@ -84,7 +99,7 @@ def load_task(folder: Path | str) -> Task:
             mean=tuple(pretrained["mean"]),
             std=tuple(pretrained["std"]),
             class_names=_names(config.get("label_names")),
-            kind="multilabel" if config.get("problem_type") == _MULTILABEL else "classification",
+            kind="multilabel" if config.get("problem_type") == MULTILABEL else "classification",
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(f"{folder}/{CONFIG} is not one timm wrote: {error!r}", field="folder") from None
@@ -120,6 +135,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def public_files(folder: Path) -> Iterator[Path]:
     """The folder's files that may leave it, weights first."""
     return (folder / name for name in PUBLIC if (folder / name).is_file())
+
+
+def last_part(path: str) -> str:
+    """The name at the end of a path of any system: its folders help nobody elsewhere, and tell who lives here."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def pack(folder: Path) -> Path:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.task import Task
+from archsearch.evaluate.compare import fitting_batch
 from archsearch.registry import Registry
 
 if TYPE_CHECKING:
@@ -84,8 +85,9 @@ class Format:
 formats: Registry[Format] = Registry("format", "archsearch.export.formats")
 
 
-def answer_all(answer: Answer, images_NCHW: Images, batch: int = 64) -> npt.NDArray[np.floating[Any]]:
-    """Logits N×K of many images, so many at a time."""
+def answer_all(answer: Answer, images_NCHW: Images) -> npt.NDArray[np.floating[Any]]:
+    """Logits N×K of many images, some at a time."""
+    batch = fitting_batch(images_NCHW[0].size, 64)
     return np.concatenate([answer(images_NCHW[i : i + batch]) for i in range(0, len(images_NCHW), batch)])
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from archsearch.errors import ExportError, InvalidRequest
 from archsearch.export.files import MANIFEST
-from archsearch.export.folder import public_files, require_student
+from archsearch.export.folder import last_part, public_files, require_student
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+_LOCAL = "local-dir:"  # before a folder, in timm's names of models
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write"
 
 
@@ -34,11 +38,12 @@ def push(
         private: Whether only its owner sees it.
         token: Who pushes; by default whoever is logged in, or `HF_TOKEN`.
         endpoint: The hub; by default `HF_ENDPOINT`, or https://huggingface.co.
-        update: Push into a repository that exists already, instead of refusing to.
+        update: Push into a repository that exists already, instead of refusing to. It stays as visible as it is, so a
+            public one is refused where `private` is asked for.
 
     Raises:
         InvalidRequest: No student in the folder, or a name no repository can have.
-        ExportError: The hub does not answer, or does not take it.
+        ExportError: The hub does not answer, or does not take it; or everyone would see what was to be private.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
@@ -49,6 +54,11 @@ def push(
     hub = HfApi(endpoint=endpoint, token=token, library_name="archsearch")
     files = list(public_files(folder))
     try:
+        if private and update and _is_public(hub, repo):
+            raise ExportError(
+                f"{repo} is public, and a push into it would be too: make it private on {hub.endpoint} first, choose "
+                "another name, or push without --private (private=False)"
+            )
         address = hub.create_repo(repo, private=private, exist_ok=update)
         hub.create_commit(
             repo,
@@ -61,6 +71,16 @@ def push(
     return str(address)
 
 
+def _is_public(hub: HfApi, repo: str) -> bool:
+    """Whether a repository is there that everyone sees."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        return not hub.repo_info(repo).private
+    except RepositoryNotFoundError:
+        return False
+
+
 def _public(path: Path) -> str | bytes:
     """What is sent of a file: its bytes; of the manifest, without the folders of this machine."""
     if path.name != MANIFEST:
@@ -68,15 +88,19 @@ def _public(path: Path) -> str | bytes:
     return (json.dumps(_without_folders(json.loads(path.read_text())), indent=2, sort_keys=True) + "\n").encode()
 
 
-def _without_folders(value: Any) -> Any:
+def _without_folders(value: Any, key: str | None = None) -> Any:
     """The same, with paths cut to their last part: they help nobody elsewhere, and tell who lives here."""
     if isinstance(value, dict):
-        return {name: _without_folders(item) for name, item in value.items()}
+        return {name: _without_folders(item, name) for name, item in value.items()}
     if isinstance(value, list):
         return [_without_folders(item) for item in value]
-    if isinstance(value, str) and (prefix := re.match(r"(local-dir:)?(?=/|[A-Za-z]:\\|~/)", value)):
-        return prefix[0] + PurePath(value.removeprefix(prefix[0])).name
-    return value
+    if not isinstance(value, str):
+        return value
+    if value.startswith(_LOCAL):
+        return _LOCAL + last_part(value.removeprefix(_LOCAL))
+    # Relative ones are known by the field they stand in.
+    is_path = key == "path" or (key == "device" and value.endswith(".json"))
+    return last_part(value) if is_path or re.match(r"/|[A-Za-z]:\\|~/", value) else value
 
 
 def _check_name(repo: str) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Parity:
     Attributes:
         max_abs_diff: Largest difference of a logit.
         largest_logit: Largest absolute logit of the fp32 student: what the difference is small or large against.
-        agreement: Share of images with the same first answer, in percent.
+        agreement: Share of images with the same first answer, in percent; of labels, where an image has many.
         kl: Mean KL(fp32 ‖ format) of the answers, in nats.
     """
 
@@ -137,7 +138,8 @@ def make_formats(
         listener: Called with what is being done, how many steps are done, and how many there are.
 
     Raises:
-        ExportError: A format that has to agree with the fp32 student does not.
+        ExportError: A format that was named cannot be written, opened, or does not agree. Of those nobody named, the
+            reason is told under `missing`: no training is lost for one of them.
         InvalidRequest: No such format, or one that needs images and there are none.
     """
     wanted = choose_formats(names, calibrated=held_out is not None)
@@ -155,15 +157,18 @@ def make_formats(
         for done, one in enumerate(wanted):
             tell(one.file, done, len(wanted) + 1)
             (folder / one.file).unlink(missing_ok=True)
-            path = Path(scratch) / one.file
-            reason, details = _write(one, subject, path)
-            if reason is not None:
+            if (reason := one.unavailable()) is not None:
                 missing[one.name] = reason
                 continue
-            answer = one.open(path, 1)
-            parity = require_parity(one, answer, expected_NK, subject)
-            path.replace(folder / one.file)
-            written.append(_Written(one, folder / one.file, parity, details, answer))
+            try:
+                written.append(_write(one, subject, expected_NK, folder / one.file))
+            except Exception as error:  # exporters and runtimes fail in ways of their own
+                log.exception("%s cannot be made", one.file)
+                missing[one.name] = _reason(error, subject.folder, folder)
+        if names is not None and missing:
+            raise ExportError("; ".join(f"{name} is not there: {reason}" for name, reason in missing.items()))
+        for each in written:
+            (subject.folder / each.path.name).replace(each.path)
     tell("latency", len(wanted), len(wanted) + 1)
     largest = float(np.abs(expected_NK).max())
     made = _timed(student, folder / WEIGHTS, largest, written, images_NCHW[:1])
@@ -195,16 +200,19 @@ def choose_formats(names: Iterable[str] | None, *, calibrated: bool) -> list[For
 
 
 def require_parity(one: Format, answer: Answer, expected_NK: Logits, subject: Subject) -> Parity:
-    """How a format's answers differ; raises ExportError where it has to agree and does not."""
+    """How a format's answers differ; raises ExportError where it has to agree and does not, or answers no numbers."""
     images_NCHW = subject.images_NCHW
-    # One image alone and many at once: a batch that was traced as a constant shows.
-    found_NK = np.concatenate([answer(images_NCHW[:1]), answer_all(answer, images_NCHW[1:])])[: len(images_NCHW)]
+    # One image alone and many at once: a batch that was traced as a constant shows. A single image is asked twice more.
+    others_NCHW = images_NCHW[1:] if len(images_NCHW) > 1 else np.repeat(images_NCHW, 2, axis=0)
+    found_NK = np.concatenate([answer(images_NCHW[:1]), answer_all(answer, others_NCHW)])[: len(images_NCHW)]
     largest, off = float(np.abs(expected_NK).max()), float(np.abs(found_NK - expected_NK).max())
     if one.exact and not off <= TOLERANCE * max(1.0, largest):
         raise ExportError(
             f"{one.file} differs from the fp32 student by {off:.3g} in a logit (the largest is {largest:.3g}), more "
             f"than {TOLERANCE:g} of it; it is not shipped. Other versions of torch, onnx or onnxruntime may agree"
         )
+    if not np.isfinite(off):
+        raise ExportError(f"{one.file} answers held-out images with what is no number; it is not shipped")
     like = likeness(expected_NK, found_NK, subject.task.kind)
     return Parity(off, largest, like.agreement, like.kl)
 
@@ -229,7 +237,7 @@ def held_out_images(split: Split | None, task: Task) -> Images:
 
 @dataclass(frozen=True)
 class _Written:
-    """A format that agrees and lies in its place; it has yet to be timed."""
+    """A format that agrees, and the place it is moved to; it has yet to be timed."""
 
     format: Format
     path: Path
@@ -244,17 +252,25 @@ class _Written:
         return Made(self.format.name, self.format.doc, self.path, self.parity, latency, self.details, answer)
 
 
-def _write(one: Format, subject: Subject, path: Path) -> tuple[str | None, Mapping[str, Any]]:
-    """Why a format cannot be made; or None, and how it was."""
-    reason = one.unavailable()
-    if reason is not None:
-        return reason, {}
-    try:
-        return None, one.write(subject, path)
-    except Exception as error:  # exporters fail in ways of their own; no training is lost for one of them
-        log.exception("%s cannot be made", one.file)
-        first_line = next(iter(str(error).splitlines()), "")
-        return f"the exporter failed: {type(error).__name__}: {first_line}", {}
+def _write(one: Format, subject: Subject, expected_NK: Logits, place: Path) -> _Written:
+    """A format in the subject's folder, opened and held against the student; `place` is where it will lie."""
+    path = subject.folder / one.file
+    details = one.write(subject, path)
+    answer = one.open(path, 1)
+    return _Written(one, place, require_parity(one, answer, expected_NK, subject), details, answer)
+
+
+def _reason(error: Exception, *folders: Path) -> str:
+    """Why a format is not there, without the folders it was to be made in; they are given innermost first."""
+    first_line = next(iter(str(error).splitlines()), "")
+    for folder in folders:
+        for name in (str(folder.resolve()), str(folder.absolute())):
+            first_line = first_line.replace(name, "…")
+        # A relative one only where a file follows: it may be a word of the sentence, such as `student`.
+        first_line = first_line.replace(f"{folder}{os.sep}", f"…{os.sep}")
+    if isinstance(error, ExportError):
+        return first_line
+    return f"the exporter failed: {type(error).__name__}: {first_line}"
 
 
 def _reference(student: nn.Module) -> Answer:

@@ -90,3 +90,29 @@ def test_networks_of_another_task_are_refused(teacher_folder: Path, gray_task, t
     assert caught.value.field == "--baseline"
     with pytest.raises(InvalidRequest, match="the student tells 4 classes apart"):
         invoke("evaluate", str(tmp_path / "other"), "-d", "digits")
+    large = replace(gray_task, height=16, width=16)
+    export.save_student(space.build(space.smallest(large), large), large, tmp_path / "large")
+    with pytest.raises(InvalidRequest, match="large takes images of 16×16 pixels, the data's are 8×8") as caught:
+        invoke("evaluate", str(teacher_folder), "-d", "digits", "--baseline", str(tmp_path / "large"))
+    assert caught.value.field == "--baseline"
+
+
+def test_classes_called_otherwise_are_refused(teacher_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(teacher_folder, tmp_path / "student"))
+    config = json.loads((folder / "config.json").read_text())
+    names = [str(k) for k in range(10)]
+    (folder / "config.json").write_text(json.dumps({**config, "label_names": [*names[:8], "9", "8"]}))
+    with pytest.raises(InvalidRequest, match="class 8 is called '8', the student calls it '9'") as caught:
+        invoke("evaluate", str(folder), "-d", "digits")
+    assert caught.value.field == "--data"
+
+
+def test_a_size_no_folder_of_images_can_be_read_in_is_told(gray_task, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from archsearch.cli.evaluate import open_data
+
+    (tmp_path / "images").mkdir()
+    with pytest.raises(InvalidRequest, match=r"a student of 1024×1024 pixels.*image_size") as caught:
+        open_data(str(tmp_path / "images"), replace(gray_task, height=1024, width=1024))
+    assert caught.value.field == "--data"

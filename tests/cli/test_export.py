@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import huggingface_hub.constants
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -70,6 +72,21 @@ def test_a_manifest_beside_a_student_keeps_up_with_its_files(folder: Path) -> No
     assert manifest["files"]["student.pt2"]["bytes"] == (folder / "student.pt2").stat().st_size
 
 
+def test_a_format_that_cannot_be_made_again_is_an_error_and_leaves_the_card(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from archsearch.export.format import formats
+
+    invoke("export", str(folder), "--format", "pt2")
+    assert "student.pt2" in (folder / "README.md").read_text()
+    disagreeing = replace(formats.get("pt2"), open=lambda path, threads: lambda x: np.full((len(x), 10), 1e3))
+    monkeypatch.setitem(formats._entries, "pt2", disagreeing)
+    with pytest.raises(ExportError, match=r"pt2 is not there: student\.pt2 differs from the fp32 student"):
+        invoke("export", str(folder), "--format", "pt2")
+    assert not (folder / "student.pt2").exists()
+    assert "student.pt2" not in (folder / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("args", "error", "told"),
     [
@@ -90,8 +107,6 @@ def test_what_is_wrong_is_told_before_anything_is_made(
 
 
 def test_data_of_another_task_are_refused(folder: Path, tmp_path: Path, digits) -> None:
-    import numpy as np
-
     np.savez(tmp_path / "two.npz", x_train=digits.train.x_NHWC, y_train=digits.train.y_N % 2)
     with pytest.raises(InvalidRequest, match="tells 10 classes apart, the data has 2"):
         invoke("export", str(folder), "--data", str(tmp_path / "two.npz"))

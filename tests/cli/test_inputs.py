@@ -130,6 +130,20 @@ def test_an_architecture_is_distilled_and_not_searched_for() -> None:
     assert refused(*BASE, "--architecture", chosen).field == "--space"
 
 
+def test_a_manifest_s_verification_goes_with_its_search(tmp_path: Path) -> None:
+    body = {
+        "kind": "search_and_distill", "teacher": {"kind": "timm", "name": "x"}, "data": {"kind": "digits"},
+        "budget": {"params": 5}, "verify": {"candidates": 2},
+    }  # fmt: skip
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({"request": parse_request(body).model_dump(mode="json")}))
+    named = ("-f", str(path), "--space", "vit", "--architecture", '{"depth": 1, "heads": 2, "mlp_ratio": 3}')
+    request = request_of(*named)
+    assert (request.kind, request.verify) == ("distill", None)
+    assert "verify" in str(refused(*named, "--verify", "3"))
+    assert request_of("-f", str(path)).verify is not None
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", "7"])
 def test_an_architecture_is_a_json_mapping(text: str) -> None:
     assert refused(*BASE, "--architecture", text).field == "--architecture"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -13,15 +14,18 @@ from typing import Any, get_args
 import numpy as np
 
 from archsearch.data.task import Task
+from archsearch.errors import ExportError
 from archsearch.evaluate import likeness
+from archsearch.evaluate.compare import fitting_batch
 from archsearch.export.files import INT8
 from archsearch.export.format import Format, Images, Subject, answer_all, formats, needs_onnx
 from archsearch.export.formats.onnx import open_onnx
 
-# Images that set the scales, and others that judge them: scales look better on the images they were made from.
-_CALIBRATING, _JUDGING, _BATCH = 256, 1024, 32
-# Percent of the judging images whose answer may change before the ends of the network are tried in fp32. No more of
-# the accuracy than that can be lost.
+# Most images that set the scales, and others that judge them: scales look better on the images they were made from.
+# Of the 1,280 that `make.held_out_images` takes at most, half judge.
+_CALIBRATING, _JUDGING, _BATCH = 256, 640, 32
+# Percent of the judging images whose answer may change before the ends of the network are tried in fp32: no more of
+# their accuracy than that can be lost. Of a multi-label task it is percent of the labels, and bounds no precision.
 _MOST_CHANGED = 1.0
 
 
@@ -33,7 +37,7 @@ class Attempt:
         calibration: How activations' ranges follow from what is seen; see `hardware/onnx_runtime.py`.
         kept_fp32: Nodes that are not quantised.
         kl: Mean KL(fp32 ‖ int8) of the answers, in nats.
-        agreement: Share of images whose first answer stays, in percent.
+        agreement: Share of images whose first answer stays, in percent; of labels, where an image has many.
     """
 
     calibration: str
@@ -56,13 +60,17 @@ def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path) -> dict[s
         path: File to write.
 
     Returns:
-        Which way was taken, and every one that was tried.
+        Which way was taken, and every one that was tried; the KL of one whose answers are no numbers is None.
+
+    Raises:
+        ExportError: The answers are no numbers whichever way is taken.
     """
     from archsearch.hardware.onnx_runtime import Calibration, prepare, products, quantise
 
     calibrating, judging = _halves(images_NCHW)
-    batches = [calibrating[i : i + _BATCH] for i in range(0, len(calibrating), _BATCH)]
-    with TemporaryDirectory(prefix="archsearch-") as folder:
+    batch = fitting_batch(images_NCHW[0].size, _BATCH)
+    batches = [calibrating[i : i + batch] for i in range(0, len(calibrating), batch)]
+    with TemporaryDirectory(prefix=".archsearch-", dir=path.parent) as folder:
         prepared = Path(folder) / "prepared.onnx"
         prepare(onnx, prepared)
         expected_NK = answer_all(open_onnx(onnx, 1), judging)
@@ -76,18 +84,21 @@ def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path) -> dict[s
 
         for calibration in get_args(Calibration):
             attempt(calibration, ())
-        if max(one.agreement for one in tried.values()) < 100 - _MOST_CHANGED:
+        if max((one.agreement for one in tried.values() if isfinite(one.kl)), default=0) < 100 - _MOST_CHANGED:
             weighted = products(prepared)
             for calibration in get_args(Calibration):
                 attempt(calibration, (weighted[0], weighted[-1]))
-        best = min(tried, key=lambda small: tried[small].kl)
+        finite = [small for small, one in tried.items() if isfinite(one.kl)]
+        if not finite:
+            raise ExportError(f"{INT8} answers held-out images with what is no number, whatever the calibration")
+        best = min(finite, key=lambda small: tried[small].kl)
         path.write_bytes(best.read_bytes())
     return {
         "calibration": tried[best].calibration,
         "kept_fp32": list(tried[best].kept_fp32),
         "images": len(calibrating),
         "judged_on": len(judging),
-        "tried": [asdict(one) for one in tried.values()],
+        "tried": [{**asdict(one), "kl": one.kl if isfinite(one.kl) else None} for one in tried.values()],
     }
 
 
