@@ -44,7 +44,8 @@ def _choose(spec: DistillSpec, task: Task) -> tuple[str, str]:
         return "kd", "alpha and temperature are its settings"
     if task.classes == 2:
         return "kd", "with 2 classes the methods that compare classes with each other have nothing to compare"
+    # 34.5 % against 31.8 for dkd and 25.2 for kd: docs/distillation.md.
     return "dist", (
-        f"of those that read logits alone, and so fit any two families, what taught most in our table; {task.classes} "
-        "classes are enough for it"
+        f"{task.classes} classes, and of the methods that read logits alone, which suit any two families and are kept, "
+        "it taught most in our comparison"
     )
