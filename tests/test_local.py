@@ -276,6 +276,7 @@ def thorough(body: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
     return run(request, out, listener=reports.append), reports
 
 
+@pytest.mark.slow
 def test_a_search_can_be_verified_by_brief_distillation(thorough) -> None:
     result, reports = thorough
     phases = list(dict.fromkeys(report["phase"] for report in reports))
@@ -288,6 +289,7 @@ def test_a_search_can_be_verified_by_brief_distillation(thorough) -> None:
     assert result["search"]["winner"]["number"] in numbers
 
 
+@pytest.mark.slow
 def test_of_several_seeds_the_best_on_the_selection_split_is_the_student(thorough) -> None:
     student, reports = thorough[0]["student"], thorough[1]
     assert list(student["seeds"]) == ["0", "1"]
@@ -299,11 +301,13 @@ def test_of_several_seeds_the_best_on_the_selection_split_is_the_student(thoroug
     assert progress[-1] == 1
 
 
+@pytest.mark.slow
 def test_the_training_without_a_teacher_stands_beside_the_student(thorough) -> None:
     student = thorough[0]["student"]
     assert 0 <= student["baseline"]["selection_acc"] <= 100
 
 
+@pytest.mark.slow
 def test_a_method_that_was_chosen_says_why(thorough) -> None:
     student = thorough[0]["student"]
     assert student["method"] in student["losses"]
@@ -333,6 +337,7 @@ def many_labels(pairs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tup
     return run(request, folder / "student"), folder / "student"
 
 
+@pytest.mark.slow
 def test_many_labels_an_image_go_all_the_way(many_labels, pairs: Dataset) -> None:
     result, out = many_labels
     student = result["student"]

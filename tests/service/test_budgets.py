@@ -16,6 +16,10 @@ from archsearch.spaces import choose
 from tests.service.conftest import House
 
 
+# A calibration and five jobs.
+pytestmark = pytest.mark.slow
+
+
 def outcome(house: House, **changes: Any) -> dict[str, Any]:
     job_id = house.server.submit(house.request(**changes))
     for _ in house.server.client.watch(job_id):
