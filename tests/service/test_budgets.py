@@ -15,7 +15,6 @@ from archsearch.hardware.latency import measure_latency
 from archsearch.spaces import choose
 from tests.service.conftest import House
 
-
 # A calibration and five jobs.
 pytestmark = pytest.mark.slow
 
