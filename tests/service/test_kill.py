@@ -132,6 +132,7 @@ def test_a_server_that_is_told_to_stop_takes_its_worker_along_and_the_job_goes_o
         assert server.wait_for(job_id, "succeeded")["attempt"] == 2
 
 
+@pytest.mark.slow
 def test_a_job_that_keeps_killing_its_worker_is_given_up_and_the_next_one_is_done(
     folder: Path, named: dict[str, Any]
 ) -> None:
