@@ -42,7 +42,7 @@ class Online:
 
     def __init__(self, teacher: Teacher, watched: Watched, spec: DistillSpec, device: str, run: Any = None) -> None:
         self.teacher, self.watched, self.spec, self.device = teacher, watched, spec, device
-        self.run = run or watched.model
+        self.run = watched.model if run is None else run  # a compiled module has no truth value
         # Where answers could be kept they are rounded as if they were, so that a cache saves time and changes nothing.
         self.rounded = False
 

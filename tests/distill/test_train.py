@@ -392,10 +392,13 @@ def test_a_gpu_that_is_not_there_is_refused(few_digits: Dataset) -> None:
 
 
 @pytest.mark.slow
-def test_compiled_networks_learn_the_same(few_digits: Dataset, teacher: Teacher, tmp_path: Path) -> None:
-    plain, compiled = student(few_digits), student(few_digits)
-    recipe = {"epochs": 2, "precision": "fp32"}
+def test_compiled_networks_learn_the_same(few_digits: Dataset, teacher: Teacher) -> None:
+    plain, compiled, start = (student(few_digits) for _ in range(3))
+    recipe = {"epochs": 1, "precision": "fp32", "lr": 0.01}
     trained(plain, few_digits, spec(**recipe), teacher=teacher)
     trained(compiled, few_digits, spec(**recipe, compile="on"), teacher=teacher)
-    for name, value in plain.state_dict().items():
-        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-2, atol=1e-3)
+    weights = [dict(model.named_parameters()) for model in (plain, compiled, start)]
+    moved = sum(float((weights[0][name] - weights[2][name]).detach().norm()) for name in weights[0])
+    apart = sum(float((weights[0][name] - weights[1][name]).detach().norm()) for name in weights[0])
+    assert moved > 0.05
+    assert apart < 0.02 * moved, "rounding alone tells them apart"
