@@ -230,7 +230,7 @@ def held_out_images(split: Split | None, task: Task) -> Images:
         noise_NCHW: Images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy()
         return noise_NCHW
     rows = np.linspace(0, len(split) - 1, min(most, len(split))).round().astype(int)
-    x_NCHW = Split(split.x_NHWC[rows], split.y_N[rows]).images().float() / 255
+    x_NCHW = split.take(rows).images().float() / 255
     images_NCHW: Images = normalise(x_NCHW, task.mean, task.std).numpy()
     return images_NCHW
 
