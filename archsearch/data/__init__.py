@@ -5,6 +5,7 @@ from __future__ import annotations
 from archsearch.data.digits import load_digits
 from archsearch.data.image_folder import load_image_folder
 from archsearch.data.limits import Limits
+from archsearch.data.notes import Note
 from archsearch.data.npz import load_npz
 from archsearch.data.stored import open_dataset, save_dataset
 from archsearch.data.task import Dataset, Split, Task
@@ -14,6 +15,7 @@ from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderDat
 __all__ = [
     "Dataset",
     "Limits",
+    "Note",
     "Split",
     "Task",
     "load",

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from archsearch.data.notes import Note
 from archsearch.data.task import Dataset, Split, Task
 from archsearch.errors import Conflict, DataError
 
@@ -22,7 +23,7 @@ FIX = "the stored data set is damaged: upload or load it again"
 
 
 class Record(BaseModel):
-    """What task.json holds; `images` counts the images of each split."""
+    """What task.json holds; `images` counts the images of each split, `notes` is what loading found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,6 +31,7 @@ class Record(BaseModel):
     sha256: str
     images: dict[Literal["train", "selection", "test"], int]
     task: Task
+    notes: tuple[Note, ...] = ()
 
 
 def save_dataset(dataset: Dataset, folder: Path) -> None:
@@ -58,7 +60,7 @@ def open_dataset(folder: Path) -> Dataset:
     """
     record = read_record(folder)
     splits = {name: _open_split(folder, name, record) for name in SPLITS}
-    return Dataset(record.task, splits["train"], splits["selection"], splits["test"], record.sha256)
+    return Dataset(record.task, splits["train"], splits["selection"], splits["test"], record.sha256, record.notes)
 
 
 def read_record(folder: Path) -> Record:
@@ -83,8 +85,9 @@ def _write(dataset: Dataset, folder: Path) -> None:
         _write_array(folder / f"{name}_x.npy", split.x_NHWC)
         _write_array(folder / f"{name}_y.npy", split.y_N)
     images = {name: len(getattr(dataset, name)) for name in SPLITS}
+    record = Record(sha256=dataset.sha256, images=images, task=dataset.task, notes=dataset.notes)
     with open(folder / RECORD, "w", encoding="utf-8") as file:
-        file.write(Record(sha256=dataset.sha256, images=images, task=dataset.task).model_dump_json(indent=2))
+        file.write(record.model_dump_json(indent=2))
         file.flush()
         os.fsync(file.fileno())
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from archsearch.data.notes import Note
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -92,6 +94,7 @@ class Dataset:
     """A task with its three splits. `sha256` names the bytes of all splits together.
 
     train: the student learns from it. selection: decisions are made on it. test: read once, at the very end.
+    notes: what loading found that its owner should hear; no part of the data's identity.
     """
 
     task: Task
@@ -99,3 +102,4 @@ class Dataset:
     selection: Split
     test: Split
     sha256: str
+    notes: tuple[Note, ...] = ()

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from archsearch.data import Dataset, Split, load_digits, open_dataset, save_dataset
+from archsearch.data import Dataset, Note, Split, load_digits, open_dataset, save_dataset
 from archsearch.data.assemble import assemble, fingerprint
 from archsearch.errors import Conflict, DataError
 
@@ -27,6 +28,16 @@ def test_what_is_saved_opens_bit_for_bit(dataset: Dataset, tmp_path: Path) -> No
         assert np.array_equal(getattr(opened, name).x_NHWC, getattr(dataset, name).x_NHWC)
         assert np.array_equal(getattr(opened, name).y_N, getattr(dataset, name).y_N)
     assert opened.sha256 == dataset.sha256 == fingerprint(opened.train, opened.selection, opened.test)
+
+
+def test_notes_are_kept_and_older_records_have_none(dataset: Dataset, tmp_path: Path) -> None:
+    noted = replace(dataset, notes=(Note("duplicates", "2 of 5 test images are also in train"),))
+    save_dataset(noted, tmp_path / "set")
+    assert open_dataset(tmp_path / "set").notes == noted.notes
+    record = json.loads((tmp_path / "set" / "task.json").read_text())
+    del record["notes"]
+    (tmp_path / "set" / "task.json").write_text(json.dumps(record))
+    assert open_dataset(tmp_path / "set").notes == ()
 
 
 def test_opening_maps_the_files_and_cannot_change_them(dataset: Dataset, tmp_path: Path) -> None:
