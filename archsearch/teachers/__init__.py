@@ -1,0 +1,15 @@
+"""From a timm name, uploaded weights, `local-dir:` or `hf-hub:` to a frozen, checked teacher.
+
+Weights are safetensors and nothing else; whatever else arrives is refused unread.
+"""
+
+from archsearch.teachers.check import check_teacher
+from archsearch.teachers.load import load_teacher
+from archsearch.teachers.network import build
+from archsearch.teachers.source import check_source, check_weights_file, describe_folder
+from archsearch.teachers.teacher import Teacher, fingerprint, normalise
+
+__all__ = [
+    "Teacher", "build", "check_source", "check_teacher", "check_weights_file", "describe_folder", "fingerprint",
+    "load_teacher", "normalise",
+]  # fmt: skip

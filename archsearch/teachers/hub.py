@@ -1,0 +1,60 @@
+"""What is asked of a stock network or a hub's repository before timm loads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from archsearch.data.task import Task
+from archsearch.errors import TeacherError, UnknownName
+from archsearch.teachers.check import check_head
+
+
+def check_stock(name: str, task: Task | None) -> None:
+    """What timm knows of its own network without a download: that it exists, has safetensors, and for which classes."""
+    import timm
+
+    import archsearch.models  # noqa: F401  (registers with timm)
+
+    if not timm.is_model(name.partition(".")[0]):
+        raise UnknownName("timm model", name, timm.list_models(), field="teacher.name")
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # a tag nobody published
+        raise TeacherError(str(error), field="teacher.name") from None
+    if config is None or not config.hf_hub_id:
+        raise TeacherError(
+            f"timm has no safetensors weights for {name}; upload a teacher of your own", field="teacher.name"
+        )
+    if task is not None:
+        check_head(name, config.num_classes, int(config.input_size[0]), task)
+    require_safetensors(name, config.hf_hub_id)
+
+
+def require_safetensors(name: str, repo: str) -> None:
+    """Refuse a hub repository that would have to be unpickled; the file lands in the cache timm reads from."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repo, _, revision = repo.partition("@")
+    try:
+        hf_hub_download(repo, "model.safetensors", revision=revision or None)
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
+        raise TeacherError(f"{name}: no model.safetensors to be had ({error})", field="teacher.name") from None
+
+
+def require_plain_config(name: str) -> None:
+    """Refuse a hub repository whose config leads timm past its safetensors, to a file that would be unpickled."""
+    from huggingface_hub import hf_hub_download
+
+    repo, _, revision = name.partition(":")[2].partition("@")
+    try:
+        config = json.loads(Path(hf_hub_download(repo, "config.json", revision=revision or None)).read_text())
+        pretrained = config.get("pretrained_cfg", config)
+        detours = [key for key in ("hf_hub_filename", "custom_load") if pretrained.get(key)]
+    except (OSError, ValueError, AttributeError) as error:  # the hub's errors are OSErrors
+        raise TeacherError(f"{name}: no config.json to be had ({error})", field="teacher.name") from None
+    if detours:
+        raise TeacherError(
+            f"{name}: its config.json sets {detours[0]}; only model.safetensors is read", field="teacher.name"
+        )

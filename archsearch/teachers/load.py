@@ -1,0 +1,117 @@
+"""From a timm name, uploaded weights, `local-dir:` or `hf-hub:` to a frozen teacher, loaded strictly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsearch.data.task import Task
+from archsearch.errors import TeacherError
+from archsearch.request import LocalTeacher, TimmTeacher, UploadedTeacher
+from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
+from archsearch.teachers.network import build
+from archsearch.teachers.source import check_source, check_weights_file
+from archsearch.teachers.teacher import Teacher, fingerprint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def load_teacher(
+    source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | None = None, task: Task | None = None
+) -> Teacher:
+    """Load a teacher strictly; raises TeacherError or UnknownName saying what is wrong with it.
+
+    Args:
+        source: Where it comes from.
+        weights: The safetensors file of an uploaded teacher.
+        task: What it will be asked about: where timm knows a network's classes, they are compared before a download.
+    """
+    if isinstance(source, UploadedTeacher):
+        if weights is None:
+            raise TeacherError("the uploaded weights are not at hand", field="upload")
+        return _load_uploaded(source, weights)
+    if isinstance(source, LocalTeacher):
+        if not (source.path / "model.safetensors").is_file() or not (source.path / "config.json").is_file():
+            raise TeacherError(f"{source.path} needs config.json and model.safetensors", field="teacher.path")
+        return _load_pretrained(f"local-dir:{source.path}", "teacher.path")
+    check_source(source, field="teacher")
+    if ":" in source.name:
+        require_safetensors(source.name, source.name.partition(":")[2])
+        require_plain_config(source.name)
+    else:
+        check_stock(source.name, task)
+    return _load_pretrained(source.name, "teacher.name")
+
+
+def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
+    import torch
+    from safetensors.torch import load_file
+
+    check_source(source)
+    check_weights_file(weights)
+    kwargs = {"num_classes": source.num_classes, "in_chans": source.in_chans, **source.model_args}
+    with torch.device("meta"):  # a wrong file is refused before it costs memory
+        _require_same_tensors(build(source.architecture, kwargs), weights, source.architecture)
+    model = build(source.architecture, kwargs)
+    model.load_state_dict(load_file(weights), strict=True)
+    return _freeze(
+        source.architecture,
+        model,
+        mean=source.mean,
+        std=source.std,
+        input_hw=None if source.input_size is None else (source.input_size, source.input_size),
+    )
+
+
+def _load_pretrained(name: str, field: str) -> Teacher:
+    import timm
+
+    import archsearch.models  # noqa: F401  (registers with timm)
+
+    try:
+        model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # timm, the hub and safetensors each raise their own kinds
+        raise TeacherError(f"timm cannot load {name}: {type(error).__name__}: {error}", field=field) from error
+    config: Any = model.pretrained_cfg
+    return _freeze(name, model, config.get("mean"), config.get("std"), tuple(config["input_size"][1:]))
+
+
+def _freeze(name: str, model: nn.Module, mean: Any, std: Any, input_hw: tuple[int, int] | None) -> Teacher:
+    in_chans = int(getattr(model, "in_chans", 0) or _first_convolution(model))
+    model.eval().requires_grad_(False)
+    bad = [key for key, value in model.state_dict().items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        raise TeacherError(f"{name}: weights are not finite in {', '.join(bad[:3])}", field="upload")
+    return Teacher(
+        name=name,
+        model=model,
+        num_classes=int(model.num_classes),  # type: ignore[arg-type]
+        in_chans=in_chans,
+        mean=tuple(mean or (0.5,) * in_chans),
+        std=tuple(std or (0.5,) * in_chans),
+        input_hw=input_hw,
+        sha256=fingerprint(model),
+    )
+
+
+def _first_convolution(model: nn.Module) -> int:
+    from torch import nn
+
+    return next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+
+
+def _require_same_tensors(model: nn.Module, weights: Path, name: str) -> None:
+    from safetensors import safe_open
+
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    with safe_open(weights, framework="np") as file:
+        found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    wrong = [f"{key} is missing" for key in wanted.keys() - found.keys()]
+    wrong += [f"{key} is not part of it" for key in found.keys() - wanted.keys()]
+    wrong += [
+        f"{key} is {found[key]} instead of {wanted[key]}" for key in wanted.keys() & found if found[key] != wanted[key]
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise TeacherError(f"the weights do not fit {name}: {'; '.join(sorted(wrong)[:3])}{more}", field="upload")

@@ -1,0 +1,71 @@
+"""What can be refused without torch: pickles, prefixes that read this machine's disk, arguments that are not sizes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from archsearch.errors import InvalidRequest, TeacherError
+from archsearch.request import FORBIDDEN_ARGS, TimmTeacher, UploadedTeacher, teacher_fields
+
+_LARGEST_ARG = 65_536
+
+
+def check_weights_file(path: Path, *, field: str = "upload") -> None:
+    """Raise TeacherError unless the file is whole safetensors; needs no torch and reads only the header."""
+    from safetensors import SafetensorError, safe_open
+
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise TeacherError(
+            "these are pickled PyTorch weights, which can run code when read; "
+            "save them with safetensors.torch.save_file(model.state_dict(), path) and upload that",
+            field=field,
+        )
+    try:
+        with safe_open(path, framework="np") as weights:
+            if not list(weights.keys()):
+                raise TeacherError("the safetensors file holds no tensors", field=field)
+    except SafetensorError as error:
+        raise TeacherError(f"not a whole safetensors file ({error}); was the upload cut short?", field=field) from None
+
+
+def check_source(source: TimmTeacher | UploadedTeacher, *, field: str = "source") -> None:
+    """What can be refused without torch: prefixes that read this machine's disk, arguments that are not sizes."""
+    where, name = ("name", source.name) if isinstance(source, TimmTeacher) else ("architecture", source.architecture)
+    prefix, colon, _ = name.partition(":")
+    allowed = ("hf-hub", "hf_hub") if isinstance(source, TimmTeacher) else ()
+    if colon and prefix not in allowed:
+        raise InvalidRequest(f"{prefix}: names no timm model a client may ask for", field=f"{field}.{where}")
+    if isinstance(source, UploadedTeacher):
+        _check_args(source.model_args, f"{field}.model_args")
+
+
+def describe_folder(folder: Path) -> dict[str, Any]:
+    """The fields of an `UploadedTeacher` (all but `upload`) that a timm `local-dir:` folder's config.json holds."""
+    try:
+        return teacher_fields(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise TeacherError(f"{folder}/config.json is not timm's: {error}", field="teacher.path") from None
+
+
+def _check_args(args: Mapping[str, Any], field: str) -> None:
+    for name, value in args.items():
+        if name in FORBIDDEN_ARGS:
+            raise InvalidRequest("is not yours to set; use the fields beside model_args", field=f"{field}.{name}")
+        _check_value(value, f"{field}.{name}")
+
+
+def _check_value(value: Any, field: str) -> None:
+    if isinstance(value, list) and len(value) <= 64:
+        for item in value:
+            _check_value(item, field)
+    elif isinstance(value, bool) or (isinstance(value, str) and len(value) <= 64 and "/" not in value):
+        return
+    elif not isinstance(value, int | float) or not abs(value) <= _LARGEST_ARG:
+        raise InvalidRequest(
+            f"{value!r} is no size: numbers up to {_LARGEST_ARG}, short words, booleans and lists of them", field=field
+        )
