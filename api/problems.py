@@ -9,18 +9,22 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError as UnstorableValue
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from archsearch.errors import (
     ArchsearchError,
     Conflict,
     DataError,
+    Gone,
     InvalidRequest,
     NotFound,
     TeacherError,
     TooLarge,
+    Unavailable,
 )
 from archsearch.request import errors_by_field
+from archsearch.store.outage import outage
 
 from .schemas import Problem
 
@@ -34,6 +38,8 @@ STATUS: tuple[tuple[type[ArchsearchError], int], ...] = (
     (TeacherError, 422),
     (NotFound, 404),
     (Conflict, 409),
+    (Gone, 410),
+    (Unavailable, 503),
     (ArchsearchError, 500),
 )
 _CODES = {
@@ -66,7 +72,18 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ArchsearchError)
     def ours(request: Request, error: ArchsearchError) -> JSONResponse:
         status = next(status for kind, status in STATUS if isinstance(error, kind))
-        return problem(status, error.problem(), request)
+        answer = problem(status, error.problem(), request)
+        if isinstance(error, Unavailable):
+            answer.headers["Retry-After"] = str(error.retry_after_s)
+        return answer
+
+    @app.exception_handler(SQLAlchemyError)
+    def database(request: Request, error: SQLAlchemyError) -> JSONResponse:
+        passing = outage(error)
+        if passing is None:
+            return unforeseen(request, error)
+        log.warning("%s %s: %s (%s)", request.method, request.url.path, passing.detail, type(error).__name__)
+        return ours(request, passing)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -9,6 +9,8 @@
     ├── TeacherError          weights that do not load, do not match the data, or know nothing
     ├── NotFound              no such job, teacher, data set, upload or artifact
     ├── Conflict              right request, wrong moment
+    ├── Gone                  it was there, and its file is no more
+    ├── Unavailable           the database or the server cannot take this right now; the same request will do later
     ├── SearchError           no candidate could be scored
     ├── TrainingError         a distillation that diverged
     ├── ExportError           a form of the student that must not be shipped, or a hub that did not take it
@@ -98,6 +100,23 @@ class NotFound(ArchsearchError):
 class Conflict(ArchsearchError):
     code = "conflict"
     title = "Not possible in this state"
+
+
+class Gone(ArchsearchError):
+    code = "gone"
+    title = "No longer there"
+
+
+class Unavailable(ArchsearchError):
+    """Nothing is wrong with the request; whoever asks again after `retry_after_s` seconds may well be served."""
+
+    code = "unavailable"
+    title = "Not available right now"
+    retryable = True
+
+    def __init__(self, detail: str, *, field: str | None = None, retry_after_s: int = 2) -> None:
+        super().__init__(detail, field=field)
+        self.retry_after_s = retry_after_s
 
 
 class SearchError(ArchsearchError):
