@@ -55,5 +55,8 @@ def _told(error: BaseException | None) -> str | None:
     if isinstance(state, str):
         return _POSTGRES.get(state) or _POSTGRES.get(state[:2])
     # psycopg: no state at all means that no server ever answered.
-    away = type(error).__module__.startswith("psycopg") and type(error).__name__ in ("OperationalError", "InterfaceError")
+    away = type(error).__module__.startswith("psycopg") and type(error).__name__ in (
+        "OperationalError",
+        "InterfaceError",
+    )
     return "the database does not answer" if away else None
