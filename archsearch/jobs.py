@@ -222,7 +222,7 @@ class _Run:
             folder = self.place.files.artifact(student.pop("folder"))
             last = story.finish(self.story, chosen, folder, student)
             result = {**result, "student": last["student"], "teacher": {**result["teacher"], **last["teacher"]}}
-        result["data"] = story.describe_data(self.story.dataset)
+        result = {**result, "data": story.describe_data(self.story.dataset), **story.doubts(self)}
         body = {"job": self.job_id, "request": self.request.model_dump(mode="json"), **result}
         model = chosen.space.model(chosen.architecture, self.story.dataset.task)
         names = [export.write_manifest(folder, body, model).name]
@@ -245,6 +245,15 @@ class _Run:
     def report(self, report: dict[str, Any]) -> None:
         with self._writing() as (session, job):
             self._note(session, job, report)
+
+    def warn(self, code: str, detail: str) -> None:
+        if code not in (warning["code"] for warning in self.warnings()):
+            with self._writing() as (session, _):
+                queries.add_event(session, self.job_id, "warning", {"code": code, "detail": detail})
+
+    def warnings(self) -> Sequence[dict[str, str]]:
+        with self.place.sessions() as session:
+            return queries.warnings(session, self.job_id)
 
     def succeed(self, result: dict[str, Any]) -> None:
         with self._writing() as (session, _):

@@ -38,10 +38,12 @@ def run(
     Args:
         request: A `JobRequest`, or the plain data of one. Local paths are welcome, a service's ids are not.
         out: Folder for the student; `.work` inside it keeps what a later run continues from, and goes when it is done.
-        listener: Called with every report: the phase, and what there is to say of it.
+        listener: Called with every report: the phase, and what there is to say of it; where that is a warning, under
+            `warning` its code and detail.
 
     Returns:
-        The same result a service's job has: teacher, search, student and data.
+        The same result a service's job has: teacher, search, student and data, with `warnings` (code and detail) and
+        `degraded`, which is True where the student is hardly one.
     """
     request = request if isinstance(request, JobRequest) else parse_request(request)
     out = Path(out)
@@ -62,7 +64,7 @@ def run(
         distilled = _timed(lambda: story.distil(teller, student, out))
         last = story.finish(teller, student, out, distilled)
         result = {**result, "student": last["student"], "teacher": {**result["teacher"], **last["teacher"]}}
-    result["data"] = story.describe_data(teller.dataset)
+    result = {**result, "data": story.describe_data(teller.dataset), **story.doubts(ledger)}
     model = student.space.model(student.architecture, dataset.task)
     export.write_manifest(out, {"request": request.model_dump(mode="json"), **result}, model)
     shutil.rmtree(ledger.folder, ignore_errors=True)
@@ -80,7 +82,8 @@ class FolderLedger:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             kept.write_text(body)
-        self.path = folder / "trials.jsonl"
+        self.path, self.told = folder / "trials.jsonl", folder / "warnings.json"
+        self.phase = "validating"
 
     def once(self, phase: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A phase's result, kept when it ends: a finished search is not gone through again, whatever its time limit."""
@@ -89,9 +92,7 @@ class FolderLedger:
             found: dict[str, Any] = json.loads(kept.read_text())
             return found
         result = run()
-        partial = kept.with_suffix(".partial")
-        partial.write_text(json.dumps(result))
-        partial.replace(kept)
+        _write_whole(kept, json.dumps(result))
         return result
 
     def trials(self) -> Sequence[Trial]:
@@ -106,10 +107,27 @@ class FolderLedger:
     def add(self, trial: Trial, report: dict[str, Any]) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(asdict(trial)) + "\n")
-        self.listener(report)
+        self.report(report)
 
     def report(self, report: dict[str, Any]) -> None:
+        self.phase = report["phase"]
         self.listener(report)
+
+    def warn(self, code: str, detail: str) -> None:
+        told = self.warnings()
+        if code not in (warning["code"] for warning in told):
+            warning = {"code": code, "detail": detail}
+            _write_whole(self.told, json.dumps([*told, warning]))
+            self.listener({"phase": self.phase, "warning": warning})
+
+    def warnings(self) -> Sequence[dict[str, str]]:
+        return json.loads(self.told.read_text()) if self.told.is_file() else []
+
+
+def _write_whole(path: Path, content: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(content)
+    partial.replace(path)
 
 
 def _timed(phase: Callable[[], dict[str, Any]]) -> dict[str, Any]:

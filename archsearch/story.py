@@ -65,6 +65,12 @@ class Ledger(Protocol):
     def report(self, report: Report) -> None:
         """Say where the job stands."""
 
+    def warn(self, code: str, detail: str) -> None:
+        """Tell the user what did not stop the job and may spoil its result; a code is told once in a job's life."""
+
+    def warnings(self) -> Sequence[Mapping[str, str]]:
+        """What was warned of so far, in order: code and detail."""
+
 
 @dataclass(frozen=True)
 class Student:
@@ -371,6 +377,14 @@ def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Repo
         "macs": story.teacher_cost.macs,
     }
     return {"student": measured, "teacher": teacher}
+
+
+def doubts(ledger: Ledger) -> Report:
+    """What a result says of its own worth.
+
+    `degraded` is True where the student is hardly one; `warnings` are all the user was told.
+    """
+    return {"degraded": False, "warnings": [dict(warning) for warning in ledger.warnings()]}
 
 
 def describe_data(dataset: Dataset) -> Report:

@@ -260,3 +260,11 @@ def test_a_matrix_too_large_to_draw_is_not_shown() -> None:
     assert evaluate.CONFUSION in written()
     student = {**STUDENT, evaluate.CELLS: [[0, 1, 3]]}
     assert evaluate.CONFUSION not in written(evaluation={**EVALUATION, "networks": {"student": student}})
+
+
+def test_what_its_maker_was_warned_of_stands_before_the_figures() -> None:
+    warnings = [{"code": "degraded", "detail": "close to\nguessing"}, {"code": "odd", "detail": "the data are odd"}]
+    text = written(manifest={**MANIFEST, "warnings": warnings})
+    assert "> **Warning**\n>\n> - close to guessing\n> - the data are odd\n" in text
+    assert text.index("**Warning**") < text.index("## Evaluation")
+    assert "Warning" not in written()

@@ -87,6 +87,7 @@ def test_a_run_finds_distils_and_exports_a_student_within_the_budget(done, digit
     assert sum(p.numel() for p in model.parameters()) == student["params"]
     assert accuracy(lambda x: logits(model, digits.task, x), digits.test) == pytest.approx(student["test_acc"])
     assert student["test_acc"] > 15
+    assert (result["degraded"], result["warnings"]) == (False, [])
     assert result["data"] == {
         "sha256": digits.sha256,
         "classes": 10,

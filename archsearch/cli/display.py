@@ -39,6 +39,7 @@ class Display:
         self._task = self._progress.add_task("", total=1.0, phase="waiting", details="")
         self._phase, self._printed_at = "", 0.0
         self._selection_acc: float | None = None
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Display:
         if self._live:
@@ -52,7 +53,10 @@ class Display:
             self._progress.stop()
 
     def show(self, report: dict[str, Any]) -> None:
-        """One report: the phase, how far it is, and what is worth saying about it."""
+        """One report: the phase, how far it is, and what is worth saying about it; or a warning."""
+        if "warning" in report:
+            self.warn(report["warning"])
+            return
         phase, done = report["phase"], report.get("progress") or 0.0
         if report.get("selection_acc") is not None:
             self._selection_acc = report["selection_acc"]  # it is measured now and then, and shown until the next time
@@ -66,9 +70,20 @@ class Display:
             self._console.print(Text(f"{_WORDS.get(phase, phase):<11} {100 * done:3.0f} %  {text}".rstrip()))
         self._phase = phase
 
+    def warn(self, warning: Mapping[str, str]) -> None:
+        """A warning that stays above the bar; each is shown once."""
+        if warning["code"] not in self._warned:
+            self._warned.add(warning["code"])
+            self._console.print(warning_text(warning))
+
     def note(self, text: str) -> None:
         """A line that stays above the bar."""
         self._console.print(Text(text))
+
+
+def warning_text(warning: Mapping[str, str]) -> Text:
+    """A warning as people see it, in yellow where there are colours."""
+    return Text.assemble(("warning: ", "bold yellow"), (warning["detail"], "yellow"))
 
 
 def details(report: dict[str, Any]) -> str:

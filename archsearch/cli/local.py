@@ -104,7 +104,10 @@ def _run(kind: str, flags: dict[str, Any], out: Path) -> dict[str, Any]:
 
     request = build_request(kind, flags)
     with Display() as display:
-        return run(request, out, listener=display.show)
+        result = run(request, out, listener=display.show)
+        for warning in result["warnings"]:  # an earlier attempt may have been told of some
+            display.warn(warning)
+    return result
 
 
 commands = (search, distill, train_teacher)

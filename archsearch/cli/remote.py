@@ -89,6 +89,8 @@ def follow(client: Client, job_id: str) -> dict[str, Any]:
                 display.show(data)
             elif event["type"] == "phase":
                 display.show({"phase": data["phase"]})
+            elif event["type"] == "warning":
+                display.warn(data)
             elif event["type"] == "started" and data["attempt"] > 1:
                 display.note(f"attempt {data['attempt']}: the job goes on where it was")
     return raise_outcome(client.job(job_id))

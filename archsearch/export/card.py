@@ -46,6 +46,7 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
     sections = (
         _front_matter(config, manifest, evaluation),
         _opening(config, manifest, multilabel),
+        _warnings(manifest),
         _evaluation(manifest, evaluation),
         _usage(config, report, stock, multilabel),
         _formats(manifest, report),
@@ -109,6 +110,12 @@ def _opening(config: Json, manifest: Json, multilabel: bool) -> str:
         f"# {_title(config, manifest)}\n\nA `{config['architecture']}`{size}{taught}{share}. It {does} in images of "
         f"{height}×{width} pixels and {channels} channel{'' if channels == 1 else 's'}."
     )
+
+
+def _warnings(manifest: Json) -> str:
+    """What its maker was warned of, before any figure: whoever takes the student has to know it too."""
+    told = [f"> - {' '.join(warning['detail'].split())}" for warning in manifest.get("warnings", ())]
+    return "\n".join(["> **Warning**", ">", *told]) if told else ""
 
 
 def _evaluation(manifest: Json, evaluation: Json) -> str:

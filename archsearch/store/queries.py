@@ -77,6 +77,12 @@ def events_after(session: Session, job_id: str, after: int, limit: int = 500) ->
     return session.scalars(query).all()
 
 
+def warnings(session: Session, job_id: str) -> list[dict[str, str]]:
+    """Code and detail of everything a job warned of, in order."""
+    query = select(Event.data).where(Event.job_id == job_id, Event.type == "warning").order_by(Event.seq)
+    return [{"code": data["code"], "detail": data["detail"]} for data in session.scalars(query)]
+
+
 def candidates(session: Session, job_id: str) -> Sequence[Candidate]:
     """A job's candidates in the order they were scored."""
     return session.scalars(select(Candidate).where(Candidate.job_id == job_id).order_by(Candidate.number)).all()

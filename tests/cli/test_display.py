@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from archsearch.cli.display import Display, count, details, duration, show_verified
+from archsearch.cli.display import Display, count, details, duration, show_verified, warning_text
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,20 @@ def test_a_verification_is_a_table_of_ranks_before_and_after(capsys: pytest.Capt
         ["2", "1", "12", "vit depth=2", "45.5", "61.0"],
         ["3", "2", "13", "vit depth=3", "failed", ""],
     ]
+
+
+def test_a_warning_is_told_once_beside_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    warning = {"code": "odd", "detail": "the data are odd"}
+    with Display() as display:
+        display.show({"phase": "searching", "warning": warning})
+        display.warn(warning)
+    shown = capsys.readouterr()
+    assert shown.err.split("\n") == ["warning: the data are odd", ""]
+    assert not shown.out, "standard output is the result's"
+
+
+def test_a_warning_is_yellow_where_there_are_colours() -> None:
+    assert {str(span.style) for span in warning_text({"code": "odd", "detail": "odd"}).spans} == {
+        "bold yellow",
+        "yellow",
+    }
