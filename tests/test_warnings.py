@@ -35,7 +35,10 @@ def test_a_folder_tells_a_warning_once_over_all_attempts(request_: JobRequest, t
         ledger.report({"phase": "validating"})
         ledger.warn("odd_data", detail)
     ledger.warn("another", "of another kind")
-    told = [{"code": "odd_data", "detail": "the first attempt's words"}, {"code": "another", "detail": "of another kind"}]
+    told = [
+        {"code": "odd_data", "detail": "the first attempt's words"},
+        {"code": "another", "detail": "of another kind"},
+    ]
     assert ledger.warnings() == told
     assert [report["warning"] for report in reports if "warning" in report] == told
     assert all(report["phase"] == "validating" for report in reports), "whoever reads phases alone goes on doing so"
