@@ -21,6 +21,8 @@ from archsearch.errors import (
     NotFound,
     TeacherError,
     TooLarge,
+    TooMuchMemory,
+    TooSlow,
     Unavailable,
 )
 from archsearch.request import errors_by_field
@@ -36,6 +38,8 @@ STATUS: tuple[tuple[type[ArchsearchError], int], ...] = (
     (InvalidRequest, 422),
     (DataError, 422),
     (TeacherError, 422),
+    (TooMuchMemory, 422),
+    (TooSlow, 422),
     (NotFound, 404),
     (Conflict, 409),
     (Gone, 410),

@@ -16,6 +16,8 @@
     ├── ExportError           a form of the student that must not be shipped, or a hub that did not take it
     ├── ServiceError          the server answered, and what it answered is a problem
     ├── TooManyAttempts       a job that killed its worker too often
+    ├── TooSlow               a check over its time limit
+    ├── TooMuchMemory         work that would take, or took, more memory than there is for it
     └── Cancelled             the user stopped the job
 
 The library knows nothing of HTTP: `api` maps a class to a status in one table.
@@ -132,6 +134,16 @@ class TrainingError(ArchsearchError):
 class TooManyAttempts(ArchsearchError):
     code = "too_many_attempts"
     title = "The job stopped its worker too often"
+
+
+class TooSlow(ArchsearchError):
+    code = "took_too_long"
+    title = "It took too long"
+
+
+class TooMuchMemory(ArchsearchError):
+    code = "too_much_memory"
+    title = "It takes too much memory"
 
 
 class Cancelled(ArchsearchError):
