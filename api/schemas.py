@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from archsearch.request import DatasetData, DigitsData, Id, Spec, TeacherSource, TradedCost
 
 T = TypeVar("T")
+# A line for people: PostgreSQL keeps no NUL, and nobody a name of two lines.
+Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
 JobStatus = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
 
 
@@ -141,8 +143,15 @@ class ArtifactAnswer(Answer):
 
 
 class UploadBody(Spec):
-    filename: str | None = Field(None, max_length=255, description="For people; no file is ever named by it.")
-    size_bytes: int | None = Field(None, ge=1, description="Checked on arrival, so a hopeless upload fails first.")
+    filename: Label | None = Field(None, max_length=255, description="For people; no file is ever named by it.")
+    size_bytes: int | None = Field(
+        None, ge=1, description="Of the whole content. No part may go beyond it, and nothing less is complete."
+    )
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-fA-F]{64}$",
+        description="Of the whole content, in hex. Where the server holds that content, it answers with the upload.",
+    )
 
 
 class CompleteBody(Spec):
@@ -164,7 +173,7 @@ class DatasetBody(Spec):
     format: Literal["npz", "image_folder"] = Field(
         description="npz arrays, or a zip of class folders or of images with a labels.csv."
     )
-    name: str | None = Field(None, max_length=200)
+    name: Label | None = Field(None, max_length=200)
     image_size: int | None = Field(None, ge=4, le=512, description="For image_folder: pixels all images become.")
 
 
@@ -180,7 +189,7 @@ class DatasetAnswer(Answer):
 
 class TeacherBody(Spec):
     source: TeacherSource
-    name: str | None = Field(None, max_length=200)
+    name: Label | None = Field(None, max_length=200)
     data: DigitsData | DatasetData | None = Field(
         None, discriminator="kind", description="Measure the teacher on this data's selection split right away."
     )

@@ -51,26 +51,28 @@ class Client:
         self._http.close()
 
     def upload(self, path: Path | str, *, listener: Progress | None = None) -> Json:
-        """Send a file in parts and check that it arrived whole; returns the completed upload.
+        """Send a file in parts and check that it arrived whole; content the server holds already is not sent again.
+
+        Returns the completed upload.
 
         Args:
             listener: Called with bytes sent and bytes in all.
         """
         path = Path(path)
-        size = path.stat().st_size
-        upload = self._object("POST", "/v1/uploads", json={"filename": path.name[-255:], "size_bytes": size})
-        digest, sent = hashlib.sha256(), 0
+        size, sha256 = path.stat().st_size, _sha256_of(path)
+        body = {"filename": _label(path.name), "size_bytes": size or None, "sha256": sha256}
+        upload = self._object("POST", "/v1/uploads", json=body)
+        sent = 0
         with path.open("rb") as file:
             for number in range(1, 100_001):
-                part = file.read(upload["max_part_bytes"])
+                part = file.read(upload["max_part_bytes"]) if upload["status"] == "open" else b""
                 if not part:
                     break
                 self.call("PUT", f"/v1/uploads/{upload['id']}/parts/{number}", content=part)
-                digest.update(part)
                 sent += len(part)
                 if listener:
                     listener(sent, size)
-        return self._object("POST", f"/v1/uploads/{upload['id']}:complete", json={"sha256": digest.hexdigest()})
+        return self._object("POST", f"/v1/uploads/{upload['id']}:complete", json={"sha256": sha256})
 
     def add_dataset(
         self,
@@ -233,3 +235,14 @@ def _problem(answer: httpx.Response) -> ServiceError:
         body = {}
     detail = body.get("detail") or f"{answer.status_code} {answer.reason_phrase}"
     return ServiceError(str(detail), status=answer.status_code, body=body)
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _label(name: str) -> str:
+    """A file's name as a server takes it: text of one line, however the file was named."""
+    text = name.encode("utf-8", "replace").decode()
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[-255:]

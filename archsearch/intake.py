@@ -127,6 +127,8 @@ def register_dataset(
         sha256=dataset.sha256,
         task=task,
         splits={split: len(getattr(dataset, split)) for split in ("train", "selection", "test")},
+        status="ready",
+        progress=1.0,
     )
     session.add(row)
     session.flush()
@@ -136,7 +138,9 @@ def register_dataset(
 def register_profile(session: Session, body: Any, *, name: str | None) -> ProfileRow:
     """Read, check and keep latencies measured elsewhere; raises InvalidRequest naming the entry at fault."""
     profile = read_profile(json.dumps(body).encode())
-    row = ProfileRow(id=queries.new_id("prf"), name=name or profile.name, body=profile.model_dump(mode="json"))
+    row = ProfileRow(
+        id=queries.new_id("prf"), name=name or profile.name, body=profile.model_dump(mode="json"), status="ready"
+    )
     session.add(row)
     session.flush()
     return row

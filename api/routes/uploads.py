@@ -2,82 +2,85 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from archsearch.errors import Conflict, TooLarge
-from archsearch.store import queries
+from archsearch.store import queries, uploads
 from archsearch.store.models import Upload
 
-from ..deps import JSON_BYTES, Services, ServicesDep, SessionDep
+from ..deps import JSON_BYTES, Services, ServicesDep
 from ..schemas import CompleteBody, UploadAnswer, UploadBody
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
 
-@router.post("", status_code=201, max_body_size=JSON_BYTES)
-def create(body: UploadBody, session: SessionDep, services: ServicesDep) -> UploadAnswer:
-    """Open an upload."""
+@router.post("", status_code=201, max_body_size=JSON_BYTES, responses={200: {"description": "Here already."}})
+def create(body: UploadBody, response: Response, services: ServicesDep) -> UploadAnswer:
+    """Open an upload. Content that is here already, by its `sha256`, is answered 200 with the upload that holds it:
+    `complete`, so there is nothing to send."""
     limit = services.settings.max_upload_bytes
     if body.size_bytes is not None and body.size_bytes > limit:
         raise TooLarge(f"{body.size_bytes:,} bytes are more than the {limit:,} this server takes", field="size_bytes")
-    upload = Upload(id=queries.new_id("up"), filename=body.filename, size_bytes=body.size_bytes, status="open")
-    session.add(upload)
-    session.flush()
+    with services.sessions.begin() as session:
+        upload = uploads.same_content(session, services.files, body.sha256, body.size_bytes)
+        if upload is None:
+            upload = Upload(id=queries.new_id("up"), filename=body.filename, size_bytes=body.size_bytes, status="open")
+            session.add(upload)
+        else:
+            response.status_code = 200
     return _answer(upload, services)
 
 
 @router.get("/{upload_id}")
-def get(upload_id: str, session: SessionDep, services: ServicesDep) -> UploadAnswer:
-    return _answer(queries.require(session, Upload, upload_id), services)
+def get(upload_id: str, services: ServicesDep) -> UploadAnswer:
+    with services.sessions() as session:
+        upload: Upload = queries.require(session, Upload, upload_id)
+    return _answer(upload, services)
 
 
 @router.put("/{upload_id}/parts/{number}", status_code=204)
 async def put_part(
     upload_id: str, number: Annotated[int, Path(ge=1, le=100_000)], request: Request, services: ServicesDep
 ) -> None:
-    """One part, as the raw body. Sending a part again replaces it."""
-    room = await run_in_threadpool(_room, services, upload_id, number)
-    path = services.files.part(upload_id, number)
-    partial = path.with_suffix(f".{request.state.request_id}")
-    received = 0
+    """One part, as the raw body. Sending a part again replaces it; 204 says that it is part of the content."""
+    upload, room = await run_in_threadpool(_room, services, upload_id, number)
+    part = services.files.part(upload_id, number)
+    arriving = part.with_suffix(f".{request.state.request_id}")
+    received, most = 0, services.settings.max_upload_bytes
     try:
-        with partial.open("wb") as out:
+        with arriving.open("wb") as out:
             async for chunk in request.stream():
                 received += len(chunk)
                 if received > room:
-                    raise TooLarge(f"part {number} has more than {room:,} bytes; send smaller parts, or less in all")
+                    raise uploads.too_long(upload, number, room)
                 out.write(chunk)
-        os.replace(partial, path)
+        await run_in_threadpool(
+            uploads.keep_part, services.sessions, services.files, upload_id, number, arriving, most=most
+        )
     except FileNotFoundError:
-        raise Conflict(f"upload {upload_id} was completed while part {number} arrived") from None
+        raise Conflict(f"upload {upload_id} was completed or deleted while part {number} arrived") from None
     finally:
-        partial.unlink(missing_ok=True)
+        arriving.unlink(missing_ok=True)
 
 
 @router.post("/{upload_id}:complete", max_body_size=JSON_BYTES)
-def complete(upload_id: str, body: CompleteBody, session: SessionDep, services: ServicesDep) -> UploadAnswer:
-    """Join the parts and check the sha256, if one is given."""
-    upload: Upload = queries.require(session, Upload, upload_id)
-    if upload.status == "complete":
-        raise Conflict(f"upload {upload_id} is complete already")
-    limit = services.settings.max_upload_bytes
-    upload.size_bytes, upload.sha256 = services.files.complete_upload(upload_id, body.sha256, limit)
-    upload.status = "complete"
+def complete(upload_id: str, body: CompleteBody, services: ServicesDep) -> UploadAnswer:
+    """Join the parts and check the sha256, if one is given. Asked again, the answer is the same."""
+    most = services.settings.max_upload_bytes
+    upload = uploads.complete(services.sessions, services.files, upload_id, body.sha256, most=most)
     return _answer(upload, services)
 
 
-def _room(services: Services, upload_id: str, number: int) -> int:
-    """Bytes a part may still have; raises unless the upload is open."""
+def _room(services: Services, upload_id: str, number: int) -> tuple[Upload, int]:
+    """The upload, which is open, and the bytes a part may still have."""
     with services.sessions() as session:
         upload: Upload = queries.require(session, Upload, upload_id)
-        if upload.status != "open":
-            raise Conflict(f"upload {upload_id} is complete; nothing can be added to it")
-    left = services.settings.max_upload_bytes - services.files.uploaded_bytes(upload_id, without=number)
-    return min(left, services.settings.max_part_bytes)
+    settings = services.settings
+    most, most_part = settings.max_upload_bytes, settings.max_part_bytes
+    return upload, uploads.room_for(upload, services.files, number, most=most, most_part=most_part)
 
 
 def _answer(upload: Upload, services: Services) -> UploadAnswer:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-
-from archsearch.errors import Conflict, InvalidRequest, TooLarge
 
 
 class Files:
@@ -46,55 +42,29 @@ class Files:
     def relative(self, path: Path) -> str:
         return str(path.resolve().relative_to(self.root))
 
+    def upload_lock(self, upload_id: str) -> Path:
+        return self.root / "uploads" / upload_id / "lock"
+
+    def upload_parts(self, upload_id: str) -> Path:
+        return self.root / "uploads" / upload_id / "parts"
+
     def part(self, upload_id: str, number: int) -> Path:
-        folder = self.root / "uploads" / upload_id / "parts"
+        folder = self.upload_parts(upload_id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{number:06d}"
 
+    def upload_part_list(self, upload_id: str) -> list[Path]:
+        """The parts that have arrived, in order."""
+        folder = self.upload_parts(upload_id)
+        return sorted(path for path in folder.glob("[0-9]*") if path.name.isdigit()) if folder.is_dir() else []
+
     def uploaded_bytes(self, upload_id: str, *, without: int | None = None) -> int:
         """Bytes in the parts that have arrived, except part `without`, which is about to be replaced."""
-        return sum(part.stat().st_size for part in self._parts(upload_id) if part.name != f"{without or 0:06d}")
-
-    def complete_upload(self, upload_id: str, expected_sha256: str | None, limit: int) -> tuple[int, str]:
-        """Join the parts in order; returns size in bytes and sha256, and refuses gaps, excess and other content."""
-        folder = self.root / "uploads" / upload_id
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Conflict("another request is completing this upload") from None
-            return self._join(upload_id, expected_sha256, limit)
-
-    def _join(self, upload_id: str, expected_sha256: str | None, limit: int) -> tuple[int, str]:
-        parts = self._parts(upload_id)
-        if not parts:
-            raise Conflict("no part has arrived; PUT at least part 1 first")
-        numbers = [int(part.name) for part in parts]
-        if numbers != list(range(1, len(numbers) + 1)):
-            missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))
-            raise Conflict(f"parts are missing: {', '.join(map(str, missing[:10]))}")
-        if (size := sum(part.stat().st_size for part in parts)) > limit:
-            raise TooLarge(f"{size:,} bytes are more than the {limit:,} this server takes")
-        digest = hashlib.sha256()
-        whole = self.upload(upload_id)
-        partial = whole.with_suffix(".partial")
-        with partial.open("wb") as out:
-            for chunk in (chunk for part in parts for chunk in chunks(part)):
-                digest.update(chunk)
-                out.write(chunk)
-            out.flush()
-            os.fsync(out.fileno())
-        if expected_sha256 is not None and digest.hexdigest() != expected_sha256.lower():
-            partial.unlink()
-            raise InvalidRequest(f"the content's sha256 is {digest.hexdigest()}, not the one given", field="sha256")
-        os.replace(partial, whole)
-        shutil.rmtree(whole.parent / "parts")
-        return size, digest.hexdigest()
-
-    def _parts(self, upload_id: str) -> list[Path]:
-        folder = self.root / "uploads" / upload_id / "parts"
-        return sorted(path for path in folder.glob("[0-9]*") if path.name.isdigit()) if folder.is_dir() else []
+        total, replaced = 0, f"{without or 0:06d}"
+        for part in self.upload_part_list(upload_id):
+            with suppress(FileNotFoundError):  # a request that completes the upload removes them meanwhile
+                total += part.stat().st_size if part.name != replaced else 0
+        return total
 
 
 def chunks(path: Path, size: int = 2**20) -> Iterator[bytes]:

@@ -124,22 +124,33 @@ class Upload(Row):
     id: Mapped[str] = mapped_column(primary_key=True)
     filename: Mapped[str | None]
     size_bytes: Mapped[int | None]
-    sha256: Mapped[str | None]
+    sha256: Mapped[str | None] = mapped_column(index=True)
     status: Mapped[str] = mapped_column(default="open")
+    # When it was completed or last asked for: what nobody uses is kept for a while from then on.
+    used_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class DatasetRow(Row):
-    """A checked data set, stored in canonical form under its own id."""
+    """A data set: the upload it comes from and, once a worker has read that, what it is, stored under its own id."""
 
     __tablename__ = "datasets"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str | None]
     format: Mapped[str]
-    sha256: Mapped[str]
-    task: Mapped[dict[str, Any]]
-    splits: Mapped[dict[str, Any]]
+    upload: Mapped[str | None]
+    options: Mapped[dict[str, Any] | None]
+    status: Mapped[str] = mapped_column(default="checking")
+    progress: Mapped[float] = mapped_column(default=0.0)
+    attempt: Mapped[int] = mapped_column(default=0)
+    sha256: Mapped[str | None]
+    task: Mapped[dict[str, Any] | None]
+    splits: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    # Of what was asked, unless it was refused: the same question is answered with the same row.
+    question: Mapped[str | None] = mapped_column(unique=True)
+    idempotency_key: Mapped[str | None] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -159,19 +170,36 @@ class TeacherRow(Row):
     in_chans: Mapped[int | None]
     params: Mapped[int | None]
     macs: Mapped[int | None]
+    # Channels, height and width of the images `macs` was counted for.
+    measured_on: Mapped[dict[str, Any] | None]
     selection_acc: Mapped[float | None]
     error: Mapped[dict[str, Any] | None]
+    idempotency_key: Mapped[str | None] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class ProfileRow(Row):
-    """Latencies measured on a client's device."""
+    """Latencies measured on a client's device and, once a worker has fitted them, a predictor for every space."""
 
     __tablename__ = "profiles"
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str | None]
     body: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(default="checking")
+    attempt: Mapped[int] = mapped_column(default=0)
+    predictors: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    idempotency_key: Mapped[str | None] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Leftover(Row):
+    """Files whose row was deleted: noted in the same transaction, so that no crash forgets them."""
+
+    __tablename__ = "leftovers"
+
+    path: Mapped[str] = mapped_column(primary_key=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -129,6 +129,12 @@ def request_cancel(session: Session, job: Job) -> bool:
     return bool(asked)
 
 
+def uploads_of(session: Session, sha256: str) -> Sequence[Upload]:
+    """Complete uploads with this content, the newest first."""
+    query = select(Upload).where(Upload.sha256 == sha256, Upload.status == "complete")
+    return session.scalars(query.order_by(Upload.created_at.desc())).all()
+
+
 def counts_by_status(session: Session) -> dict[str, int]:
     rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
     return {status: jobs for status, jobs in rows}  # noqa: C416 (a Row is no tuple to mypy)

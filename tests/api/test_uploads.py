@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from typing import Any
 
@@ -81,26 +82,55 @@ def test_a_complete_upload_takes_no_more(client: TestClient, upload: str, refuse
     put(client, upload, 1, b"hello")
     client.post(f"{upload}:complete", json={})
     expected: dict[str, Any] = {"status": 409, "code": "conflict", "field": None, "part": "complete"}
-    refused("POST", f"{upload}:complete", **expected, json={})
     refused("PUT", f"{upload}/parts/2", **expected, content=b"x")
     refused("PUT", f"{upload}/parts/1", **expected, content=b"other")
 
 
-def test_of_many_that_complete_an_upload_at_once_one_succeeds(client: TestClient, upload: str) -> None:
+def test_all_that_complete_an_upload_at_once_are_told_the_same(client: TestClient, upload: str) -> None:
     for number in range(1, 9):
         put(client, upload, number, bytes([number]) * PART_BYTES)
-    statuses: list[int] = []
+    answers: list[tuple[int, str]] = []
 
     def complete() -> None:
-        statuses.append(client.post(f"{upload}:complete", json={}).status_code)
+        answer = client.post(f"{upload}:complete", json={})
+        answers.append((answer.status_code, answer.text))
 
     threads = [threading.Thread(target=complete) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(statuses) == [200, 409, 409, 409, 409, 409]
+    assert answers == [(200, client.get(upload).text)] * 6
     assert client.get(upload).json()["size_bytes"] == 8 * PART_BYTES
+
+
+def test_a_declared_size_holds(client: TestClient, refused: Refused) -> None:
+    upload = f"/v1/uploads/{client.post('/v1/uploads', json={'size_bytes': 10}).json()['id']}"
+    put(client, upload, 1, b"123456")
+    expected = {"code": "too_large", "field": None, "part": "part 2 has more than 4 bytes"}
+    refused("PUT", f"{upload}/parts/2", status=413, **expected, content=b"12345")
+    expected = {"code": "conflict", "field": "size_bytes", "part": "6 bytes have arrived and 10 were declared"}
+    refused("POST", f"{upload}:complete", status=409, **expected, json={})
+    put(client, upload, 2, b"7890")
+    assert client.post(f"{upload}:complete", json={}).status_code == 200
+
+
+def test_content_that_is_here_already_need_not_be_sent(client: TestClient, upload: str) -> None:
+    put(client, upload, 1, b"sent once")
+    sha256 = hashlib.sha256(b"sent once").hexdigest()
+    body = {"filename": "again.bin", "size_bytes": 9, "sha256": sha256}
+    assert client.post("/v1/uploads", json=body).status_code == 201  # not complete: nothing is here yet
+    complete = client.post(f"{upload}:complete", json={}).json()
+    answer = client.post("/v1/uploads", json=body)
+    assert (answer.status_code, answer.json()) == (200, complete)
+    assert client.post("/v1/uploads", json={**body, "size_bytes": 8}).status_code == 201
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", "line\nbreak"])
+def test_a_name_that_is_no_text_is_refused(refused: Refused, name: str) -> None:
+    content = json.dumps({"filename": name}).encode()
+    answer = refused.client.post("/v1/uploads", content=content, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "filename"), answer.text
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "100001", "9" * 30, "one", "1.5"])
