@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from archsearch.errors import InvalidRequest
 from archsearch.precision import Precision
@@ -23,6 +23,8 @@ Architecture = dict[str, int]
 SizePrecision = Literal["fp32", "fp16", "int8"]
 TradedCost = Literal["params", "macs", "size_bytes", "peak_activation_bytes", "latency_ms"]
 Augment = Literal["none", "crop", "crop_flip", "resized_crop"]
+Fit = Literal["crop", "pad", "stretch"]
+OnBroken = Literal["refuse", "skip"]
 Sampler = Literal["tpe", "nsga2", "gp", "cmaes", "random", "qmc", "evolution"]
 Id = Annotated[str, Field(pattern=r"^[a-z]{2,4}_[0-9a-z]{8,32}$", description="An id this service handed out.")]
 
@@ -153,12 +155,43 @@ class NpzData(Spec):
     path: Path
 
 
+def check_image_size(value: Any) -> Any:
+    """A side in pixels for both, or [height, width]; the same twice is one. Raises ValueError for anything else."""
+    if value is None:
+        return None
+    sides = list(value) if isinstance(value, list | tuple) else [value, value]
+    if len(sides) != 2 or not all(type(side) is int and 4 <= side <= 512 for side in sides):
+        raise ValueError("give one side in pixels or [height, width], each of 4 to 512")
+    return sides[0] if sides[0] == sides[1] else tuple(sides)
+
+
+Side = Annotated[int, Field(ge=4, le=512)]
+ImageSize = Annotated[
+    Side | tuple[Side, Side] | None,
+    BeforeValidator(check_image_size),
+    Field(description="Pixels all images become: a side, or [height, width]; null where they are of one size already."),
+]
+# Cropping keeps proportions and invents nothing, and is what `image_size` has always meant.
+Fitting = Annotated[
+    Fit,
+    Field(
+        description="How an image of another shape becomes image_size: `crop` takes the most of its centre, `pad` all "
+        "of it with white beside it, `stretch` all of it out of proportion. New photos are treated so too."
+    ),
+]
+Broken = Annotated[
+    OnBroken, Field(description="What images that cannot be read do: `refuse` the data, or are left out (`skip`).")
+]
+
+
 class ImageFolderData(Spec):
     """A local folder (or zip) with one folder of images a class, or train/ and test/ holding such folders."""
 
     kind: Literal["image_folder"] = "image_folder"
     path: Path
-    image_size: int | None = Field(None, ge=4, le=512, description="Height and width in pixels all images become.")
+    image_size: ImageSize = None
+    fit: Fitting = "crop"
+    on_broken: Broken = "refuse"
 
 
 DataSpec = Annotated[DigitsData | DatasetData | NpzData | ImageFolderData, Field(discriminator="kind")]

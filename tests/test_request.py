@@ -73,6 +73,10 @@ def test_an_unknown_field_is_refused_with_the_nearest_known(part: Any, field: st
         ({"teacher": {"kind": "timm"}}, "teacher.name"),
         ({"data": {"kind": "dataset", "id": "../../etc"}}, "data.id"),
         ({"data": {"kind": "image_folder", "path": "x", "image_size": 2}}, "data.image_size"),
+        ({"data": {"kind": "image_folder", "path": "x", "image_size": [32]}}, "data.image_size"),
+        ({"data": {"kind": "image_folder", "path": "x", "image_size": "32"}}, "data.image_size"),
+        ({"data": {"kind": "image_folder", "path": "x", "image_size": True}}, "data.image_size"),
+        ({"data": {"kind": "image_folder", "path": "x", "fit": "squeeze"}}, "data.fit"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_dotted_field(part: Any, field: str) -> None:
@@ -216,3 +220,11 @@ def test_an_uploaded_teacher_takes_timms_config_for_its_fields() -> None:
 def test_a_config_that_is_not_timms_is_refused(config: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=r"config is not a config\.json of timm's"):
         UploadedTeacher.model_validate({"upload": "up_0123456789", "config": config})
+
+
+@pytest.mark.parametrize(("given", "kept"), [(32, 32), ([24, 32], (24, 32)), ([32, 32], 32), (None, None)])
+def test_an_image_size_is_a_side_or_height_and_width(given: Any, kept: Any) -> None:
+    data = ImageFolderData(path="x", image_size=given)
+    assert data.image_size == kept
+    assert ImageFolderData.model_validate_json(data.model_dump_json()) == data
+    assert (data.fit, data.on_broken) == ("crop", "refuse"), "as requests from before these fields meant it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from archsearch.data.digits import load_digits
 from archsearch.data.image_folder import load_image_folder
 from archsearch.data.limits import Limits
@@ -27,15 +29,23 @@ __all__ = [
 ]
 
 
-def load(spec: DataSpec, limits: Limits | None = None) -> Dataset:
-    """The data set a request names; raises InvalidRequest for one that only a service holds."""
+def load(
+    spec: DataSpec, limits: Limits | None = None, *, listener: Callable[[int, int], None] | None = None
+) -> Dataset:
+    """The data set a request names; raises InvalidRequest for one that only a service holds.
+
+    Args:
+        listener: Called with image files read and those there are, now and then.
+    """
     match spec:
         case DigitsData():
             return load_digits()
         case NpzData():
             return load_npz(spec.path, limits)
         case ImageFolderData():
-            return load_image_folder(spec.path, spec.image_size, limits)
+            return load_image_folder(
+                spec.path, spec.image_size, limits, fit=spec.fit, on_broken=spec.on_broken, listener=listener
+            )
         case DatasetData():
             raise InvalidRequest(
                 f"data set {spec.id} lives in a service; submit the job there, or give a local npz or image_folder",

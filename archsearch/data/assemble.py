@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.task import Dataset, Split, Task
+from archsearch.request import Fit
 
 # N images, H W space, C channels, K classes
 
@@ -19,11 +20,13 @@ CHUNK_BYTES = 2**22
 MIN_STD = 1 / 255
 
 
-def assemble(train: Split, selection: Split, test: Split, classes: int, class_names: tuple[str, ...] = ()) -> Dataset:
+def assemble(
+    train: Split, selection: Split, test: Split, classes: int, class_names: tuple[str, ...] = (), fit: Fit = "crop"
+) -> Dataset:
     """The data set of three checked splits; labels N×K make its task a multi-label one."""
     _, height, width, in_chans = train.x_NHWC.shape
     mean, std = channel_statistics(train.x_NHWC)
-    task = Task(classes, in_chans, height, width, mean, std, class_names)
+    task = Task(classes, in_chans, height, width, mean, std, class_names, fit=fit)
     if train.y_N.ndim == 2:
         positives_K = train.y_N.sum(axis=0, dtype=np.int64)
         task = replace(task, kind="multilabel", prevalence=tuple((positives_K / len(train)).tolist()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,75 +11,127 @@ import numpy.typing as npt
 
 from archsearch.data.assemble import assemble
 from archsearch.data.files import Files, open_files
-from archsearch.data.images import decode
+from archsearch.data.labels import count_labels
 from archsearch.data.labels_csv import find_table, plan_table
 from archsearch.data.layout import Layout, plan
 from archsearch.data.limits import Limits
+from archsearch.data.notes import Note
+from archsearch.data.read_images import Broken, read_images
 from archsearch.data.splits import complete
 from archsearch.data.task import Dataset, Split
 from archsearch.errors import DataError, InvalidRequest, TooLarge
+from archsearch.request import Fit, OnBroken
 
 # N images, H W space, C channels
 
+Size = int | tuple[int, int]
+Pixels = npt.NDArray[np.uint8]
+Listener = Callable[[int, int], None]
 
-def load_image_folder(path: Path, image_size: int | None = None, limits: Limits | None = None) -> Dataset:
+
+def load_image_folder(
+    path: Path,
+    image_size: Size | None = None,
+    limits: Limits | None = None,
+    *,
+    fit: Fit = "crop",
+    on_broken: OnBroken = "refuse",
+    listener: Listener | None = None,
+) -> Dataset:
     """The data set of class folders, or of train/, val/ and test/ holding class folders, in a folder or a zip.
 
     Classes are numbered in the sorted order of their folders' names, as torchvision does. Where a labels.csv lies
     beside the images, it tells their labels, any number an image, and folders mean nothing: see `plan_table`.
-    `image_size`, in pixels, is the side all images get; without it they have to share one size. Files stored in grey
-    give one channel if all are, else everything is RGB. Splits that are missing are held out of train. Hidden files,
-    desktop junk and documents are left out; any other file in the wrong place is refused. Raises DataError, TooLarge or
-    InvalidRequest whose `field` is the file, the class folder with `/`, or `image_size`.
+    Files stored in grey give one channel if all are, else everything is RGB. Splits that are missing are held out of
+    train. Hidden files, desktop junk and documents are left out; any other file in the wrong place is refused.
+
+    Args:
+        image_size: Pixels all images get: a side, or height and width. Without it they have to share one size.
+        fit: How an image of another shape gets it; see `photo.fitted`.
+        on_broken: Whether images that cannot be read refuse the data or are left out, which a note then says.
+        listener: Called with images read and images in all, now and then.
+
+    Raises DataError, TooLarge or InvalidRequest whose `field` is the file, the class folder with `/`, `path` or
+    `image_size`.
     """
     limits = limits or Limits()
-    if image_size is not None and not limits.min_side <= image_size <= limits.max_side:
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if size is not None and not all(limits.min_side <= side <= limits.max_side for side in size):
         raise InvalidRequest(f"{image_size} is not within {limits.min_side}-{limits.max_side}", field="image_size")
     with open_files(path, limits) as files:
-        table = find_table(files.names)
-        if table is None:
-            layout = plan(files.names, limits)
-        else:
-            layout = plan_table(table, files.read(table), files.names, limits)
-        images = _decode_all(files, layout, image_size, limits)
+        layout = _plan(files, limits)
+        names = [name for of_split in layout.files.values() for name in of_split]
+        images, broken = read_images(files, names, size, limits, fit, listener)
+    notes = list(layout.notes)
+    if broken:
+        layout = _without(layout, broken, on_broken, len(names), limits)
+        notes.append(Note("broken_images", f"left out: {_told(broken, len(names))}"))
     splits = _stack(layout, images)
     train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"))
-    return assemble(train, selection, test, len(layout.class_names), layout.class_names)
+    dataset = assemble(train, selection, test, len(layout.class_names), layout.class_names, fit)
+    return replace(dataset, notes=(*dataset.notes, *notes))
 
 
-def _decode_all(
-    files: Files, layout: Layout, image_size: int | None, limits: Limits
-) -> dict[str, npt.NDArray[np.uint8]]:
-    """The pixels of every file, by name, all of one height and width."""
-    names = [name for of_split in layout.files.values() for name in of_split]
-    images: dict[str, npt.NDArray[np.uint8]] = {}
-    for name in names:
-        images[name] = decode(name, files.read(name), image_size, limits)
-        height, width, _ = images[names[0]].shape
-        if images[name].shape[:2] != (height, width):
-            own = "×".join(map(str, images[name].shape[:2]))
-            raise DataError(
-                f"{name} is {own} pixels, {names[0]} {height}×{width}; set image_size to resize all images alike",
-                field="image_size",
-            )
-        # The first image tells what all will take.
-        if (total := len(names) * height * width * 3) > limits.max_bytes:
-            raise TooLarge(
-                f"{len(names):,} images of {height}×{width} pixels take {total:,} bytes, at most "
-                f"{limits.max_bytes:,} are taken; set a smaller image_size",
-                field="image_size",
-            )
-    return images
+def _plan(files: Files, limits: Limits) -> Layout:
+    table = find_table(files.names)
+    if table is None:
+        return plan(files.names, limits)
+    return plan_table(table, files.read(table), files.names, limits)
 
 
-def _stack(layout: Layout, images: dict[str, npt.NDArray[np.uint8]]) -> dict[str, Split]:
+def _without(layout: Layout, broken: Broken, on_broken: OnBroken, images: int, limits: Limits) -> Layout:
+    """The layout without the broken images; raises unless it is asked to go on, and enough are left."""
+    if on_broken == "refuse":
+        if len(broken) == 1:
+            raise next(iter(broken.values()))
+        fix = "replace or remove them, or leave them out with on_broken 'skip' (--on-broken skip)"
+        kind = TooLarge if all(isinstance(error, TooLarge) for error in broken.values()) else DataError
+        raise kind(f"{_told(broken, images)}; {fix}", field="path")
+    kept = {split: np.array([name not in broken for name in names]) for split, names in layout.files.items()}
+    files = {split: [name for name in names if name not in broken] for split, names in layout.files.items()}
+    labels = {split: y_N[kept[split]] for split, y_N in layout.labels.items()}
+    left = replace(layout, files=files, labels=labels)
+    _check_left(left, limits)
+    return left
+
+
+def _check_left(layout: Layout, limits: Limits) -> None:
+    for split, names in layout.files.items():
+        if not names:
+            raise DataError(f"no image of the {split} split can be read; replace them", field="path")
+    y_train = layout.labels["train"]
+    if y_train.ndim == 2:
+        count_labels("path", y_train, layout.class_names, limits)
+        return
+    counts = np.bincount(y_train, minlength=len(layout.class_names))
+    worst = int(counts.argmin())
+    if counts[worst] < limits.min_per_class:
+        raise DataError(
+            f"{counts[worst]} training image(s) of class {layout.class_names[worst]!r} can be read, "
+            f"{limits.min_per_class} or more are needed; replace the broken ones",
+            field=f"{layout.class_names[worst]}/",
+        )
+
+
+_TOLD = 5
+
+
+def _told(broken: Broken, images: int) -> str:
+    """How many are broken, and the first of them with what is wrong."""
+    few = "; ".join(f"{name} {error.detail.partition(';')[0]}" for name, error in list(broken.items())[:_TOLD])
+    more = f"; and {len(broken) - _TOLD:,} more" if len(broken) > _TOLD else ""
+    return f"{len(broken):,} of {images:,} images cannot be read: {few}{more}"
+
+
+def _stack(layout: Layout, images: dict[str, Pixels]) -> Mapping[str, Split]:
     channels = max(image_HWC.shape[-1] for image_HWC in images.values())
     height, width, _ = next(iter(images.values())).shape
-    splits = {}
-    for split, names in layout.files.items():
+
+    def stacked(names: Sequence[str]) -> Pixels:
         x_NHWC = np.empty((len(names), height, width, channels), dtype=np.uint8)
         for row, name in enumerate(names):
             # Each image is let go once copied; a grey one among coloured ones fills all channels.
             x_NHWC[row] = images.pop(name)
-        splits[split] = Split(x_NHWC, layout.labels[split])
-    return splits
+        return x_NHWC
+
+    return {split: Split(stacked(names), layout.labels[split]) for split, names in layout.files.items()}

@@ -5,13 +5,14 @@ Where images have many labels each, a table tells them: labels_csv.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from archsearch.data.limits import Limits
+from archsearch.data.notes import Note
 from archsearch.data.task import Labels
 from archsearch.errors import DataError, TooLarge
 
@@ -50,6 +51,9 @@ FIX = (
 )
 
 
+Parts = tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where the images of every split found lie, and their labels.
@@ -58,31 +62,50 @@ class Layout:
         class_names: In label order; of folders sorted as torchvision does.
         files: Names of a split's images.
         labels: Of the same images, as in `Split`.
+        notes: What of it is not told by names alone, and was decided here.
     """
 
     class_names: tuple[str, ...]
     files: dict[str, list[str]]
     labels: dict[str, Labels]
+    notes: tuple[Note, ...] = ()
 
 
 def plan(names: Iterable[str], limits: Limits) -> Layout:
-    """The layout of relative names, folders ending in `/`; raises DataError or TooLarge naming the file or folder."""
+    """The layout of relative names, folders ending in `/`; raises DataError or TooLarge naming the file or folder.
+
+    Every image beneath a class folder is of that class, however deep it lies. Folders that hold everything, and
+    nothing beside it, are no classes. Splits may be folders around the classes or, in all of them, within.
+    """
     paths = {name: tuple(name.removesuffix("/").split("/")) for name in names if not is_document(name)}
-    folders = {parts for name, parts in paths.items() if name.endswith("/")}
     images = {name: parts for name, parts in paths.items() if not name.endswith("/")}
     # Zips need not list their folders, and folders may be empty: both kinds are classes.
+    folders = {parts for name, parts in paths.items() if name.endswith("/")}
     folders |= {parts[:depth] for parts in images.values() for depth in range(1, len(parts))}
     skip = _wrapping(folders, images.values())
     folders = {parts[skip:] for parts in folders if len(parts) > skip}
+    short = {name: parts[skip:] for name, parts in images.items()}
+    if _splits_within(folders, short.values()):
+        folders = {_outwards(parts) for parts in folders if len(parts) > 1}
+        short = {name: _outwards(parts) for name, parts in short.items()}
     roots = _split_roots({parts for parts in folders if len(parts) == 2}, {parts[0] for parts in folders})
+    if roots:
+        folders, short = _unwrapped(folders, short)
     found: dict[str, dict[str, list[str]]] = {}
     for parts in sorted(folders):
         if len(parts) == 1 + bool(roots):
             found.setdefault(roots[parts[0]] if roots else "train", {})[parts[-1]] = []
-    for name, parts in sorted(images.items()):
-        split, class_name = _place(name, parts[skip:], roots)
+    deeper: dict[str, set[str]] = {}
+    for name, parts in sorted(short.items()):
+        split, class_name, beneath = _place(name, parts, roots)
         found[split][class_name].append(name)
+        if beneath:
+            deeper.setdefault(class_name, set()).add(beneath[0])
     _check(found, limits)
+    return _layout(found, _nested(deeper))
+
+
+def _layout(found: Mapping[str, Mapping[str, list[str]]], notes: tuple[Note, ...]) -> Layout:
     class_names = tuple(sorted(found["train"]))
     label = {class_name: i for i, class_name in enumerate(class_names)}
     files = {split: [name for names in by_class.values() for name in names] for split, by_class in found.items()}
@@ -90,7 +113,22 @@ def plan(names: Iterable[str], limits: Limits) -> Layout:
         split: np.repeat([label[class_name] for class_name in by_class], [len(names) for names in by_class.values()])
         for split, by_class in found.items()
     }
-    return Layout(class_names, files, labels)
+    return Layout(class_names, files, labels, notes)
+
+
+def _nested(deeper: Mapping[str, set[str]]) -> tuple[Note, ...]:
+    """What is said of folders within classes: they might have been meant as the classes."""
+    if not deeper:
+        return ()
+    example = min(deeper)
+    few = ", ".join(f"{example}/{folder}/" for folder in sorted(deeper[example])[:3])
+    return (
+        Note(
+            "nested_folders",
+            f"{len(deeper)} class folders hold folders, whose images count for the class: those of {few} for "
+            f"{example!r}. If they are classes of their own, move them up to where {example}/ is",
+        ),
+    )
 
 
 def is_document(name: str) -> bool:
@@ -99,10 +137,49 @@ def is_document(name: str) -> bool:
     return not name.endswith("/") and (path.suffix or path.name) in DOCUMENTS
 
 
-def _wrapping(folders: set[tuple[str, ...]], images: Iterable[tuple[str, ...]]) -> int:
-    """1 where a single top folder holds everything and, below it, folders; else 0."""
-    tops = {parts[0] for parts in (*folders, *images)}
-    return int(len(tops) == 1 and any(len(parts) == 2 for parts in folders) and not tops & {"train", "training"})
+def _wrapping(folders: set[Parts], images: Iterable[Parts]) -> int:
+    """How many folders around it hold everything and, below them, folders."""
+    skip, paths = 0, [*folders, *images]
+    while True:
+        tops = {parts[skip] for parts in paths if len(parts) > skip}
+        nested = any(len(parts) == skip + 2 for parts in folders)
+        if len(tops) != 1 or not nested or tops & {"train", "training"}:
+            return skip
+        skip += 1
+
+
+def _splits_within(folders: set[Parts], images: Iterable[Parts]) -> bool:
+    """Whether every class folder is divided into splits: cat/train/, cat/test/, dog/train/, …
+
+    Raises DataError where only some are: no image may be trained on that was put aside for the test.
+    """
+    tops = {parts[0] for parts in folders}
+    called = {parts[:2] for parts in folders if len(parts) > 1 and parts[1].lower() in SPLIT_FOLDERS}
+    if not called or {top.lower() for top in tops} & SPLIT_FOLDERS.keys():
+        return False
+    others = {parts[:2] for parts in folders if len(parts) > 1} - called
+    beside = {parts[0] for parts in images if len(parts) == 2}
+    if others or beside or {parts[0] for parts in called} != tops:
+        top, split = min(called)
+        raise DataError(
+            f"is called as a split is, and not every class folder is divided so; rename it, or {FIX}",
+            field=f"{top}/{split}/",
+        )
+    return True
+
+
+def _outwards(parts: Parts) -> Parts:
+    """cat/train/1.png as train/cat/1.png."""
+    return (parts[1], parts[0], *parts[2:]) if len(parts) > 1 else parts
+
+
+def _unwrapped(folders: set[Parts], images: Mapping[str, Parts]) -> tuple[set[Parts], dict[str, Parts]]:
+    """Without one and the same folder around the classes of every split: train/images/cat/ is train/cat/."""
+    inner = {parts[1] for parts in (*folders, *images.values()) if len(parts) > 1}
+    if len(inner) != 1 or not any(len(parts) > 2 for parts in folders):
+        return folders, dict(images)
+    short = {name: (parts[0], *parts[2:]) for name, parts in images.items()}
+    return {(parts[0], *parts[2:]) for parts in folders}, short
 
 
 def _split_roots(nested: set[tuple[str, ...]], tops: set[str]) -> dict[str, str]:
@@ -126,14 +203,16 @@ def _split_roots(nested: set[tuple[str, ...]], tops: set[str]) -> dict[str, str]
     return roots
 
 
-def _place(name: str, parts: tuple[str, ...], roots: dict[str, str]) -> tuple[str, str]:
-    """Split and class of a file; raises DataError for one that lies elsewhere or is no image."""
+def _place(name: str, parts: Parts, roots: dict[str, str]) -> tuple[str, str, Parts]:
+    """Split and class of a file, and the folders it lies in beneath that; raises DataError for one that has none."""
     check_image_name(name)
-    if len(parts) < 2 + bool(roots):
+    depth = bool(roots)
+    if len(parts) < 2 + depth:
         raise DataError(f"lies beside the class folders, so its class is unknown; {FIX}", field=name)
-    if len(parts) > 2 + bool(roots):
-        raise DataError(f"lies deeper than a class folder; {FIX}", field=name)
-    return (roots[parts[0]] if roots else "train"), parts[-2]
+    beneath = parts[1 + depth : -1]
+    if roots and any(folder.lower() in SPLIT_FOLDERS for folder in beneath):
+        raise DataError(f"lies in a split within a split, so it is unknown which is meant; {FIX}", field=name)
+    return (roots[parts[0]] if roots else "train"), parts[depth], beneath
 
 
 def check_image_name(name: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.notes import Note
+from archsearch.request import Fit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,7 @@ class Task:
         mean, std: The training split's per-channel statistics of pixels in 0-1.
         kind: Whether each image has one label, or any number of them (`multilabel`), none included.
         prevalence: Share of the training images that have each label; empty unless the task is multi-label.
+        fit: How images of another size become this one: cropped from the centre, padded, or stretched.
     """
 
     classes: int
@@ -44,6 +46,7 @@ class Task:
     class_names: tuple[str, ...] = ()
     kind: Kind = "classification"
     prevalence: tuple[float, ...] = ()
+    fit: Fit = "crop"
 
     @property
     def chance(self) -> float:

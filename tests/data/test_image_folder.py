@@ -6,12 +6,14 @@ import struct
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from archsearch.data import Limits, load_image_folder
+from archsearch.data.images import decode
 from archsearch.data.layout import plan
 from archsearch.errors import DataError, InvalidRequest, TooLarge
 
@@ -144,7 +146,9 @@ def test_transparency_becomes_white(make_zip) -> None:
         ("0.png", "beside the class folders", ["0.png", "1.png"]),
         ("stray.png", "beside the class folders", ["cat/0.png", "dog/0.png", "stray.png"]),
         ("train/0.png", "beside the class folders", ["train/0.png", "train/cat/0.png", "train/dog/0.png"]),
-        ("cat/deep/0.png", "deeper", ["cat/deep/0.png", "dog/0.png"]),
+        ("cat/test/", "not every class folder", ["cat/train/0.png", "cat/test/1.png", "dog/0.png", "dog/1.png"]),
+        ("cat/test/", "not every class folder", ["cat/0.png", "cat/test/1.png", "dog/0.png", "dog/test/1.png"]),
+        ("train/cat/val/0.png", "split within a split", ["train/cat/val/0.png", "train/dog/0.png"]),
         ("cat/0.heic", "convert", ["cat/0.heic", "dog/0.png"]),
         ("cat/0001", "convert", ["cat/0001", "dog/0.png"]),
         ("test/", "no class folders", ["train/0.png", "test/1.png"]),
@@ -201,10 +205,132 @@ def test_other_formats_are_not_even_tried(good, make_zip, picture, refused) -> N
             load_image_folder(make_zip(good | {"cat/a.png": data}))
 
 
-def test_sixteen_bit_pictures_are_refused_rather_than_clipped(good, make_zip, refused) -> None:
+def test_sixteen_bit_pictures_are_scaled_rather_than_clipped(make_zip) -> None:
+    """Pillow's own conversion makes 255 of everything above it."""
     deep = saved(Image.fromarray(np.full((6, 6), 40_000, dtype=np.uint16)))
-    with refused(DataError, "cat/a.png", "8 bits"):
-        load_image_folder(make_zip(good | {"cat/a.png": deep}))
+    dataset = load_image_folder(make_zip({f"{n}/{i}.png": deep for n in "ab" for i in range(3)}))
+    assert (dataset.task.in_chans, set(dataset.train.x_NHWC.ravel())) == (1, {round(40_000 / 257)})
+
+
+def test_pixels_of_32_bits_are_refused_for_want_of_a_scale(good, make_zip, refused) -> None:
+    deep = saved(Image.fromarray(np.full((6, 6), 0.5, dtype=np.float32)), "TIFF")
+    with refused(DataError, "cat/a.tif", "32 bits"):
+        load_image_folder(make_zip(good | {"cat/a.tif": deep}))
+
+
+def test_all_broken_images_are_told_in_one_message(good, make_zip, refused) -> None:
+    """Whoever mended one used to be told of the next, once for each."""
+    bad = {f"cat/bad{i}.png": good["cat/0.png"][: 20 * (i % 3)] for i in range(7)}
+    with refused(DataError, "path", "7 of 13 images cannot be read: cat/bad0.png is damaged"):
+        load_image_folder(make_zip(good | bad))
+    with refused(DataError, "path", "and 2 more"):
+        load_image_folder(make_zip(good | bad))
+
+
+def test_broken_images_are_left_out_on_request_and_counted(good, make_zip) -> None:
+    bad = {"cat/bad.png": b"no image", "dog/bad.png": good["dog/0.png"][:30]}
+    left = load_image_folder(make_zip(good | bad), on_broken="skip")
+    assert left.sha256 == load_image_folder(make_zip(good)).sha256
+    (note,) = left.notes
+    assert note.code == "broken_images"
+    assert note.detail.startswith("left out: 2 of 8 images cannot be read: cat/bad.png is damaged")
+
+
+def test_a_class_of_broken_images_is_refused_even_so(good, make_zip, refused) -> None:
+    bad = {f"eel/{i}.png": b"no image" for i in range(3)} | {"eel/good.png": good["cat/0.png"]}
+    with refused(DataError, "eel/", "1 training image(s) of class 'eel' can be read"):
+        load_image_folder(make_zip(good | bad), on_broken="skip")
+    held_out = {f"train/{name}": data for name, data in good.items()} | {"test/cat/0.png": b""}
+    with refused(DataError, "path", "no image of the test split"):
+        load_image_folder(make_zip(held_out), on_broken="skip")
+
+
+def test_reading_tells_how_far_it_is(good, make_zip) -> None:
+    told: list[tuple[int, int]] = []
+    load_image_folder(make_zip(good), listener=lambda *at: told.append(at))
+    assert told[-1] == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("fit", "middle", "corner"), [("crop", "blue", "blue"), ("pad", "blue", "white"), ("stretch", "blue", "red")]
+)
+def test_images_of_other_shapes_are_cropped_padded_or_stretched(make_zip, fit: str, middle: str, corner: str) -> None:
+    """A red strip of 40×120 pixels with a blue square in its middle, on 12×12; and the task remembers how."""
+    strip = Image.new("RGB", (120, 40), "red")
+    strip.paste((0, 0, 255), (40, 0, 80, 40))
+    dataset = load_image_folder(make_zip({f"{n}/{i}.png": saved(strip) for n in "ab" for i in range(3)}), 12, fit=fit)
+    colours = {"red": (255, 0, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+    assert dataset.task.fit == fit
+    assert tuple(dataset.train.x_NHWC[0, 6, 6]) == colours[middle]
+    # At the edge of a crop the filter still sees what lies beside it.
+    np.testing.assert_allclose(dataset.train.x_NHWC[0, 0, 0], colours[corner], atol=20)
+
+
+def test_height_and_width_may_differ(good, make_zip, picture) -> None:
+    path = make_zip(good | {"dog/big.png": picture(size=(9, 7))})
+    task = load_image_folder(path, (8, 12)).task
+    assert (task.height, task.width) == (8, 12)
+
+
+def test_the_size_suggested_is_the_data_s_own(good, make_zip, picture, refused) -> None:
+    sizes = ((100, 61), (90, 70), (64, 300), (50, 80), (200, 64))
+    path = make_zip({f"{n}/{i}.png": picture(size=size) for n in "ab" for i, size in enumerate(sizes)})
+    with refused(DataError, "image_size", "is 64 and 100 pixels, so 64 is a good start (--image-size 64)"):
+        load_image_folder(path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["cat/1.png", "cat/wild/2.png", "cat/wild/old/3.png", "dog/4.png", "dog/5.png"],
+        ["a/b/cat/1.png", "a/b/cat/2.png", "a/b/dog/3.png", "a/b/dog/deep/4.png"],
+        ["a/train/cat/1.png", "a/train/cat/2.png", "a/train/dog/x/3.png", "a/train/dog/4.png", "a/test/cat/5.png"],
+        ["train/images/cat/1.png", "train/images/cat/2.png", "train/images/dog/3.png", "train/images/dog/4.png"],
+        ["cat/train/1.png", "cat/train/2.png", "cat/test/5.png", "dog/train/3.png", "dog/train/4.png", "dog/val/6.png"],
+    ],
+    ids=["beneath", "two around", "splits at depth two", "one within the split", "splits within the classes"],
+)
+def test_folders_around_and_within_the_classes_are_understood(names: list[str]) -> None:
+    layout = plan(names, Limits())
+    assert layout.class_names == ("cat", "dog")
+    for split, found in layout.files.items():
+        told = [layout.class_names[label] for label in layout.labels[split]]
+        assert all(class_name in name.split("/") for class_name, name in zip(told, found, strict=True))
+        assert all((split in ("train", "selection")) or split in name for name in found)
+    assert sorted(name for found in layout.files.values() for name in found) == sorted(names)
+
+
+def test_folders_within_classes_are_told_for_they_might_be_classes() -> None:
+    (note,) = plan(["pets/cat/1.png", "pets/dog/2.png", "wild/fox/3.png", "wild/4.png"], Limits()).notes
+    assert note.code == "nested_folders"
+    assert "those of pets/cat/, pets/dog/ for 'pets'" in note.detail
+    assert plan(["a/0.png", "a/1.png", "b/0.png", "b/1.png"], Limits()).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("mode", "format", "options"),
+    [("CMYK", "JPEG", {}), ("P", "PNG", {"transparency": 0}), ("P", "GIF", {"transparency": 0}), ("LA", "PNG", {}),
+     ("1", "TIFF", {}), ("RGBA", "WEBP", {"lossless": True}), ("I;16", "PNG", {}), ("L", "JPEG", {})],
+)  # fmt: skip
+def test_every_kind_of_file_is_read_as_a_viewer_shows_it(mode: str, format: str, options: dict[str, Any]) -> None:
+    """A white left half and a dark right one, in every mode; what is transparent is white too."""
+    image = Image.new("L", (40, 20), 255)
+    image.paste(0, (20, 0, 40, 20))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    elif mode == "P":  # colour 0 is transparent: the left half is left to it
+        image = image.point(lambda level: 0 if level else 1).convert("P")
+        image.putpalette([9, 9, 9, 0, 0, 0])
+    elif mode in ("LA", "RGBA"):
+        clear = image.convert(mode)
+        clear.putalpha(image.point(lambda level: 255 - level))
+        image = clear
+    else:
+        image = image.convert(mode)
+    found = decode("x", saved(image, format, **options), (10, 20), Limits())
+    assert found.shape == (10, 20, 1 if mode in ("1", "L", "LA", "I;16") else 3)
+    assert (found[:, :8] > 240).all()
+    assert (found[:, 12:] < 15).all()
 
 
 @pytest.mark.parametrize("side", [8_000, 60_000])
@@ -239,7 +365,7 @@ def test_a_pipe_does_not_hang_the_loader(good, make_folder, refused) -> None:
 
 def test_large_and_many_files_of_a_folder_are_refused(good, make_folder, refused) -> None:
     root = make_folder(good)
-    with refused(TooLarge, "cat/0.png", "one file may have 100"):
+    with refused(TooLarge, "path", "6 of 6 images cannot be read: cat/0.png has 182 bytes, one file may have 100"):
         load_image_folder(root, limits=Limits(max_file_bytes=100))
     with refused(TooLarge, "path", "more than 7"):
         load_image_folder(root, limits=Limits(max_members=7))
