@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,9 @@ from archsearch.hardware.profile import Profile
 from archsearch.request import Architecture, Budget, JobRequest
 from archsearch.search import Trial, front, winner
 from archsearch.spaces import Space
+from archsearch.whole import read_kept, write_whole
+
+log = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -115,9 +119,9 @@ def _predictors(
     would have been proposed.
     """
     kept = folder / "predictors.json"
-    if kept.is_file():
-        return {name: Predictor.from_json(text) for name, text in json.loads(kept.read_text()).items()}
-    predictors: dict[str, Predictor] = {}
+    predictors = _kept_predictors(kept)
+    if predictors:
+        return predictors
     for done, space in enumerate(spaces):
 
         def seen(timed: int, total: int, done: int = done, space: Space = space) -> None:
@@ -131,10 +135,17 @@ def _predictors(
             if done == len(spaces) - 1 and not predictors:
                 raise
     folder.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(".partial")
-    partial.write_text(json.dumps({name: found.to_json() for name, found in predictors.items()}))
-    partial.replace(kept)
+    write_whole(kept, json.dumps({name: found.to_json() for name, found in predictors.items()}))
     return predictors
+
+
+def _kept_predictors(path: Path) -> dict[str, Predictor]:
+    """Those of an earlier attempt; none where the file is damaged, so that they are made again."""
+    try:
+        return {name: Predictor.from_json(text) for name, text in (read_kept(path) or {}).items()}
+    except (AttributeError, InvalidRequest) as error:
+        log.warning("%s holds something else and is made again: %s", path, error)
+        return {}
 
 
 def _calibrate(

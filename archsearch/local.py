@@ -21,6 +21,7 @@ from archsearch.search import Trial
 from archsearch.settings import user_cache
 from archsearch.spaces import Cost
 from archsearch.teachers import Teacher, load_teacher
+from archsearch.whole import read_kept, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -78,31 +79,37 @@ class FolderLedger:
         self.folder, self.listener, self.cache = folder, listener, user_cache() / "evidence"
         body = request.model_dump_json()
         kept = folder / "request.json"
-        if not kept.is_file() or kept.read_text() != body:
+        if not kept.is_file() or kept.read_bytes() != body.encode():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            kept.write_text(body)
+            write_whole(kept, body)
         self.path, self.told = folder / "trials.jsonl", folder / "warnings.json"
         self.phase = "validating"
 
     def once(self, phase: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A phase's result, kept when it ends: a finished search is not gone through again, whatever its time limit."""
         kept = self.folder / f"{phase}.json"
-        if kept.is_file():
-            found: dict[str, Any] = json.loads(kept.read_text())
+        found = read_kept(kept)
+        if isinstance(found, dict):
             return found
         result = run()
-        _write_whole(kept, json.dumps(result))
+        write_whole(kept, json.dumps(result))
         return result
 
     def trials(self) -> Sequence[Trial]:
         if not self.path.is_file():
             return []
-        lines = self.path.read_text().splitlines(keepends=True)
-        # A line without its end is one the crash cut short; its candidate is scored again.
-        whole = [line for line in lines if line.endswith("\n")]
-        self.path.write_text("".join(whole))
-        return [_trial(json.loads(line)) for line in whole]
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        found: list[Trial] = []
+        for line in lines:
+            try:
+                # A line without its end is one the crash cut short; its candidate is scored again.
+                found.append(_trial(json.loads(line if line.endswith(b"\n") else b"")))
+            except (ValueError, TypeError, KeyError):
+                # The same for all that follow: the search goes on from its first candidates, in their order.
+                write_whole(self.path, b"".join(lines[: len(found)]))
+                break
+        return found
 
     def add(self, trial: Trial, report: dict[str, Any]) -> None:
         with self.path.open("a") as file:
@@ -117,17 +124,12 @@ class FolderLedger:
         told = self.warnings()
         if code not in (warning["code"] for warning in told):
             warning = {"code": code, "detail": detail}
-            _write_whole(self.told, json.dumps([*told, warning]))
+            write_whole(self.told, json.dumps([*told, warning]))
             self.listener({"phase": self.phase, "warning": warning})
 
     def warnings(self) -> Sequence[dict[str, str]]:
-        return json.loads(self.told.read_text()) if self.told.is_file() else []
-
-
-def _write_whole(path: Path, content: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(content)
-    partial.replace(path)
+        found = read_kept(self.told)
+        return found if isinstance(found, list) else []
 
 
 def _timed(phase: Callable[[], dict[str, Any]]) -> dict[str, Any]:

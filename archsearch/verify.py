@@ -24,6 +24,7 @@ from archsearch.search import Trial
 from archsearch.search.trial import key
 from archsearch.spaces import Space
 from archsearch.teachers import Teacher
+from archsearch.whole import read_kept, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,14 +152,24 @@ class _Kept:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.values: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+        found = read_kept(path)
+        # Whatever is damaged is trained again; all else stands.
+        self.values: dict[str, dict[str, Any]] = (
+            {name: value for name, value in found.items() if _is_result(value)} if isinstance(found, dict) else {}
+        )
 
     def add(self, name: str, value: dict[str, Any]) -> None:
         self.values[name] = value
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.values))
-        partial.replace(self.path)
+        write_whole(self.path, json.dumps(self.values))
+
+
+def _is_result(value: Any) -> bool:
+    """Whether this is what `_distil` returns."""
+    if not isinstance(value, dict) or not isinstance(value.get("seconds"), float | int):
+        return False
+    acc = value.get("acc")
+    return isinstance(acc, float | int) or (acc is None and isinstance(value.get("reason"), str))
 
 
 def _summary(

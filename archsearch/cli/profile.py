@@ -17,6 +17,7 @@ from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices as all_devices
 from archsearch.spaces import Space
 from archsearch.spaces import spaces as all_spaces
+from archsearch.whole import write_whole
 
 
 @click.command()
@@ -120,7 +121,7 @@ def profile(
             )
     machine = describe_machine()
     made = make_profile(name or f"{device} on {machine['processor']}"[:200], device, machine, task, found)
-    out.write_text(made.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_whole(out, made.model_dump_json(indent=1) + "\n")
     table = Table(title=made.name)
     for column in ("space", "members", "fastest", "slowest", "error on members left out"):
         table.add_column(column)

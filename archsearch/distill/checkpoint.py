@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from archsearch.whole import put_in_place
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -110,9 +111,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], course: Course, identity: st
     partial = path.with_suffix(".partial")
     meta = {"checkpoint": json.dumps({"course": asdict(course), "identity": identity})}
     save_file(dict(tensors), partial, metadata=meta)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    put_in_place(partial, path)
 
 
 def load(path: Path, identity: str) -> tuple[dict[str, Tensor], Course] | None:

@@ -15,6 +15,7 @@ from archsearch.evaluate.compare import STUDENT, Row, summary
 from archsearch.evaluate.metrics import Evaluation
 from archsearch.evaluate.multilabel import MultiLabelEvaluation
 from archsearch.evaluate.pictures import draw_calibration, draw_confusion
+from archsearch.whole import write_whole
 
 EVALUATION, CONFUSION, CALIBRATION = "evaluation.json", "confusion.png", "calibration.png"
 # Of more classes than this the confusion matrix is told by its cells that are not zero, and not drawn.
@@ -32,7 +33,7 @@ def write_evaluation(
     folder.mkdir(parents=True, exist_ok=True)
     student = rows[STUDENT].evaluation
     found = [folder / EVALUATION, folder / CALIBRATION]
-    found[0].write_text(_text(as_json(rows, data_sha256=data_sha256, split=split)))
+    write_whole(found[0], _text(as_json(rows, data_sha256=data_sha256, split=split)))
     one_label = isinstance(student, Evaluation)
     draw_calibration(student.bins, student.ece, found[1], unit="images" if one_label else "answers")
     (folder / CONFUSION).unlink(missing_ok=True)  # an earlier evaluation's

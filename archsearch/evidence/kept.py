@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import uuid
 from collections.abc import Callable, Set
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archsearch.evidence.evidence import NetworkEvidence, Read
+from archsearch.whole import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,13 +73,8 @@ def _write(path: Path, evidence: NetworkEvidence) -> None:
     tensors: dict[str, Tensor | None] = {f"gram{i}": gram_BB for i, gram_BB in enumerate(evidence.grams_BB)}
     tensors |= {"logits": evidence.logits_BK, "head_gradient": evidence.head_gradient_KD, "ntk": evidence.ntk_BB}
     content = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items() if tensor is not None})
-    # Two searches may write the same file at once; each writes its own and the last rename stands.
-    partial = path.with_suffix(f".{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_whole(path, content)
     except OSError as error:
         log.warning("the teacher's evidence cannot be kept in %s: %s", path.parent, error)
-        with suppress(OSError):
-            partial.unlink()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
 from archsearch.export.files import ARCHIVE, CONFIG, PUBLIC, WEIGHTS
+from archsearch.whole import write_whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +52,7 @@ def save_student(student: nn.Module, task: Task, folder: Path) -> None:
     path = folder / CONFIG
     written = json.loads(path.read_text())
     kept = {key: value for key, value in written["pretrained_cfg"].items() if key not in _NO_ORIGIN}
-    path.write_text(json.dumps({**written, "pretrained_cfg": kept}, indent=2) + "\n")
+    write_whole(path, json.dumps({**written, "pretrained_cfg": kept}, indent=2) + "\n")
 
 
 def load_student(folder: Path | str) -> nn.Module:

@@ -14,6 +14,7 @@ from archsearch.export.card import write_card
 from archsearch.export.files import FILES, MANIFEST, PT2, WEIGHTS
 from archsearch.export.folder import read_json
 from archsearch.spaces import TimmModel
+from archsearch.whole import write_whole
 
 _PACKAGES = (
     "archsearch", "torch", "torchvision", "timm", "optuna", "numpy", "safetensors", "onnx", "onnxscript", "onnxruntime",
@@ -67,7 +68,7 @@ def _write(folder: Path, manifest: Mapping[str, Any]) -> Path:
         write_card(folder, manifest)
     files = {name: _describe(folder / name) for name in FILES if (folder / name).is_file()}
     path = folder / MANIFEST
-    path.write_text(json.dumps({**manifest, "files": files}, indent=2, sort_keys=True) + "\n")
+    write_whole(path, json.dumps({**manifest, "files": files}, indent=2, sort_keys=True) + "\n")
     return path
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from archsearch.export.files import REPORT, WEIGHTS
 from archsearch.export.format import formats as registered
 from archsearch.export.make import REFERENCE, Formats, Made, Parity
+from archsearch.whole import write_whole
 
 _HOW = (
     "median and quartiles of one image on one thread, in the thread's own time where the system tells it; all forms "
@@ -57,7 +58,7 @@ def write_report(
         "formats": rows,
         "missing": {**{k: v for k, v in earlier.get("missing", {}).items() if k not in rows}, **formats.missing},
     }
-    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    write_whole(folder / REPORT, json.dumps(report, indent=2) + "\n")
     return report
 
 

@@ -16,9 +16,7 @@ import json
 import logging
 import math
 import random
-import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +30,7 @@ from archsearch.hardware.latency import Latency, describe_machine, measure_laten
 from archsearch.request import Architecture
 from archsearch.spaces import Count, Space
 from archsearch.spaces.count import KINDS
+from archsearch.whole import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -446,13 +445,8 @@ def _kept(path: Path | None, members: int) -> list[Latency] | None:
 def _keep(path: Path | None, latencies: Sequence[Latency]) -> None:
     if path is None:
         return
-    # Two jobs may calibrate at once; each writes its own file and the last rename stands.
-    partial = path.with_suffix(f".{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps([asdict(latency) for latency in latencies]), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps([asdict(latency) for latency in latencies]))
     except OSError as error:
         log.warning("latencies cannot be kept in %s: %s", path.parent, error)
-        with suppress(OSError):
-            partial.unlink()
