@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from archsearch.request import DatasetData, DigitsData, Id, Spec, TeacherSource, TradedCost
+from archsearch.request import Broken, DatasetData, DigitsData, Fitting, Id, ImageSize, Spec, TeacherSource, TradedCost
 
 T = TypeVar("T")
 # A line for people: PostgreSQL keeps no NUL, and nobody a name of two lines.
@@ -174,7 +174,9 @@ class DatasetBody(Spec):
         description="npz arrays, or a zip of class folders or of images with a labels.csv."
     )
     name: Label | None = Field(None, max_length=200)
-    image_size: int | None = Field(None, ge=4, le=512, description="For image_folder: pixels all images become.")
+    image_size: ImageSize = None
+    fit: Fitting = "crop"
+    on_broken: Broken = "refuse"
 
 
 class DatasetAnswer(Answer):

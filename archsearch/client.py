@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import httpx
 
 from archsearch.errors import ServiceError
 from archsearch.hardware.profile import read_profile
-from archsearch.request import JobRequest
+from archsearch.request import Fit, JobRequest, OnBroken
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -80,10 +80,14 @@ class Client:
         format: Literal["npz", "image_folder"],
         *,
         name: str | None = None,
-        image_size: int | None = None,
+        image_size: int | Sequence[int] | None = None,
+        fit: Fit = "crop",
+        on_broken: OnBroken = "refuse",
     ) -> Json:
-        """Upload an npz or a zip of class folders and have it checked."""
-        body = {"upload": self.upload(path)["id"], "format": format, "name": name, "image_size": image_size}
+        """Upload an npz or a zip of class folders and have it checked; the last three fields are for zips alone."""
+        body: Json = {"upload": self.upload(path)["id"], "format": format, "name": name}
+        if format == "image_folder":
+            body |= {"image_size": image_size, "fit": fit, "on_broken": on_broken}
         return self._object("POST", "/v1/datasets", json=body)
 
     def add_teacher(

@@ -21,7 +21,9 @@ from archsearch.request import (
     Budget,
     DatasetData,
     DigitsData,
+    Fit,
     JobRequest,
+    OnBroken,
     RegisteredTeacher,
     StudentSpec,
     TimmTeacher,
@@ -105,7 +107,9 @@ def register_dataset(
     upload_id: str,
     format: Literal["npz", "image_folder"],
     name: str | None,
-    image_size: int | None,
+    image_size: int | tuple[int, int] | None,
+    fit: Fit = "crop",
+    on_broken: OnBroken = "refuse",
 ) -> DatasetRow:
     """Read, check and store an upload; raises DataError or TooLarge naming the array, member or class at fault."""
     completed_upload(session, upload_id, "upload")
@@ -116,7 +120,7 @@ def register_dataset(
             raise InvalidRequest("only image_folder is resized; leave it out for npz", field="image_size")
         dataset = data.load_npz(path, bounds)
     else:
-        dataset = data.load_image_folder(path, image_size, bounds)
+        dataset = data.load_image_folder(path, image_size, bounds, fit=fit, on_broken=on_broken)
     id = queries.new_id("ds")
     data.save_dataset(dataset, files.dataset(id))
     task = {field: getattr(dataset.task, field) for field in dataset.task.__dataclass_fields__}

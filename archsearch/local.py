@@ -50,7 +50,7 @@ def run(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     ledger = FolderLedger(out / ".work", request, listener or (lambda report: None))
-    dataset = _data(request)
+    dataset = _data(request, ledger.listener)
     teller = story.Story(request, _teacher(request, dataset.task), dataset, ledger, _profile(request))
     result: dict[str, Any] = {"teacher": story.validate(teller)}
     chosen: Mapping[str, Any] = request.student.model_dump() if request.student else {}
@@ -141,12 +141,17 @@ def _trial(values: dict[str, Any]) -> Trial:
     return Trial(**{**values, "cost": Cost(**values["cost"]), "rungs": tuple(values["rungs"])})
 
 
-def _data(request: JobRequest) -> data.Dataset:
+def _data(request: JobRequest, listener: Listener) -> data.Dataset:
     if request.student is not None and request.student.job is not None:
         raise InvalidRequest(f"{request.student.job} lives in a service; give space and architecture", field="student")
     if isinstance(request.data, DatasetData):
         raise InvalidRequest(f"{request.data.id} lives in a service; name a local npz or image_folder", field="data")
-    return data.load(request.data)
+    return data.load(request.data, listener=_reading(listener))
+
+
+def _reading(listener: Listener) -> Callable[[int, int], None]:
+    """Reading images, told as any phase is."""
+    return lambda done, of: listener({"phase": "reading", "read": done, "of": of, "progress": done / of})
 
 
 def _profile(request: JobRequest) -> Profile | None:
@@ -178,7 +183,8 @@ def train_teacher(
     """Train a timm model on the labels alone and save it in `out`, as timm does; resumes after an interruption.
 
     Args:
-        source: The data, as a request names it: `{"kind": "digits"}`, `{"kind": "npz", "path": …}`.
+        source: The data, as a request names it: `{"kind": "digits"}`, `{"kind": "image_folder", "path": …,
+            "image_size": 224}`.
         model: timm model name; it gets the data's classes and channels.
         model_args: Further arguments of `timm.create_model`.
         spec: Fields of a `DistillSpec`; the method is `none`.
@@ -196,19 +202,22 @@ def train_teacher(
 
     try:
         recipe = DistillSpec.model_validate({**(spec or {}), "method": "none"})
-        dataset = data.load(TypeAdapter[Any](DataSpec).validate_python(dict(source)))
+        described = TypeAdapter[Any](DataSpec).validate_python(dict(source))
     except ValidationError as error:
         field, detail = first_error(error)
         raise InvalidRequest(detail, field=field or None) from None
+    tell: Listener = listener or (lambda report: None)
     if recipe.devices > 1:
         raise InvalidRequest("a teacher is trained by one process; leave devices out", field="devices")
+    dataset = data.load(described, listener=_reading(tell))
+    for note in dataset.notes:
+        tell({"phase": "training", "warning": asdict(note)})
     started, out, task = time.monotonic(), Path(out), dataset.task
     torch.manual_seed(recipe.seed)
     teacher = build(model, {"num_classes": task.classes, "in_chans": task.in_chans, **(model_args or {})})
     checkpoint = out / ".work" / "checkpoint.safetensors"
     for progress in train(teacher, dataset, recipe, teacher=None, checkpoint_path=checkpoint):
-        if listener:
-            listener({"phase": "training", **asdict(progress), "progress": progress.step / progress.steps})
+        tell({"phase": "training", **asdict(progress), "progress": progress.step / progress.steps})
     export.save_student(teacher, task, out)
     shutil.rmtree(checkpoint.parent, ignore_errors=True)
     judge, answers = metric(task), partial(logits, teacher, task)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import archsearch
 from archsearch.data import Dataset
@@ -246,6 +247,25 @@ def test_training_a_teacher_goes_on_after_an_interruption(tmp_path: Path) -> Non
     reports.clear()
     make(tmp_path / "changed", [8, 8, 16], listener=reports.append)
     assert {report["resumed_at"] for report in reports} == {0}
+
+
+def test_a_teacher_learns_from_photos_of_mixed_sizes(tmp_path: Path) -> None:
+    """Every real folder of photos used to stop here: nothing could say their size."""
+    for name, colour in (("red", (200, 30, 30)), ("green", (30, 200, 30))):
+        (tmp_path / "photos" / name / "first").mkdir(parents=True)
+        for i in range(12):
+            image = Image.new("RGB", (20 + 3 * i, 60 - 2 * i), colour)
+            image.save(tmp_path / "photos" / name / ("first" if i % 2 else "") / f"{i}.jpg")
+    (tmp_path / "photos" / "red" / "broken.jpg").write_bytes(b"no photo")
+    source = {"kind": "image_folder", "path": str(tmp_path / "photos"), "image_size": [16, 24], "on_broken": "skip"}
+    reports: list[Report] = []
+    args = {"depths": [1, 1, 1], "widths": [8, 8, 8]}
+    spec = {"epochs": 1, "batch_size": 8}
+    train_teacher(source, tmp_path / "out", model_args=args, spec=spec, listener=reports.append)
+    assert reports[0]["phase"] == "reading"
+    warned = {report["warning"]["code"] for report in reports if "warning" in report}
+    assert {"broken_images", "nested_folders"} <= warned
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["pretrained_cfg"]["input_size"] == [3, 16, 24]
 
 
 @pytest.mark.parametrize(

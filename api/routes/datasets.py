@@ -27,6 +27,8 @@ def create(body: DatasetBody, session: SessionDep, services: ServicesDep) -> Dat
         format=body.format,
         name=body.name,
         image_size=body.image_size,
+        fit=body.fit,
+        on_broken=body.on_broken,
     )
     return DatasetAnswer.model_validate(row)
 

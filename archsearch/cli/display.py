@@ -18,7 +18,7 @@ _PLAIN_EVERY_S = 5.0
 _WIDE = 110
 _WORDS = {
     "queued": "waiting", "validating": "checking", "searching": "searching", "verifying": "verifying",
-    "distilling": "distilling", "exporting": "exporting",
+    "distilling": "distilling", "exporting": "exporting", "reading": "reading",
 }  # fmt: skip
 
 
@@ -89,6 +89,8 @@ def warning_text(warning: Mapping[str, str]) -> Text:
 def details(report: dict[str, Any]) -> str:
     """What a report has to say beyond its phase."""
     parts = []
+    if "read" in report:
+        parts.append(f"{report['read']:,}/{report['of']:,} images")
     if "timing" in report:
         parts.append(f"timing {report['timing']} on {report['device']}")
     if "timed" in report:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archsearch.cli.display import count
-from archsearch.cli.inputs import data_of, teacher_of
+from archsearch.cli.inputs import data_of, on_broken_option, teacher_of, with_images
 from archsearch.data.task import Dataset, Task
 from archsearch.errors import InvalidRequest
 from archsearch.evaluate import MultiLabelEvaluation, Network, Row
@@ -40,9 +40,16 @@ _WORST = 5
               help="Folder of another student, such as the same network trained without a teacher.")  # fmt: skip
 @click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path),
               help="Folder for evaluation.json, confusion.png and calibration.png.")  # fmt: skip
+@on_broken_option
 @click.option("--json", "as_json", is_flag=True, help="Print what evaluation.json holds.")
 def evaluate(
-    folder: Path, data: str, teacher: str | None, baseline: Path | None, out: Path | None, as_json: bool
+    folder: Path,
+    data: str,
+    teacher: str | None,
+    baseline: Path | None,
+    out: Path | None,
+    on_broken: str | None,
+    as_json: bool,
 ) -> None:
     """Measure a student on the test split: accuracy, likeness to its teacher, calibration, and every class.
 
@@ -52,7 +59,8 @@ def evaluate(
     from archsearch.export import load_student, load_task, refresh
 
     task = load_task(folder)
-    dataset, task = open_data(data, task)
+    with progress() as tell:
+        dataset, task = open_data(data, task, {"on_broken": on_broken}, tell=tell)
     networks: dict[str, Network] = {room.STUDENT: room.network(load_student(folder), task)}
     if baseline is not None:
         other = load_task(baseline)
@@ -76,14 +84,22 @@ def evaluate(
         click.echo(f"in {out}")
 
 
-def open_data(text: str, task: Task) -> tuple[Dataset, Task]:
-    """The data `--data` names, images made as large as the student wants them; and the student's task on them."""
+def open_data(
+    text: str, task: Task, images: Mapping[str, Any] | None = None, *, tell: Tell | None = None
+) -> tuple[Dataset, Task]:
+    """The data `--data` names, images made as the student wants them; and the student's task on them.
+
+    Args:
+        images: What flags say of image files beyond that.
+        tell: Told how far reading is.
+    """
     from archsearch.data import load
     from archsearch.request import DataSpec
 
     spec = data_of(text)
-    if spec["kind"] == "image_folder" and task.height == task.width:
-        spec["image_size"] = task.height
+    if spec["kind"] == "image_folder":
+        spec |= {"image_size": [task.height, task.width], "fit": task.fit}
+    spec = with_images(spec, images or {})
     try:
         described = TypeAdapter[Any](DataSpec).validate_python(spec)
     except ValidationError as error:
@@ -93,7 +109,7 @@ def open_data(text: str, task: Task) -> tuple[Dataset, Task]:
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
             field="--data",
         ) from None
-    dataset = load(described)
+    dataset = load(described, listener=tell and (lambda done, of: tell("reading", done, of)))
     found = dataset.task
     require_fit("the student", task.classes, task.in_chans, found, field="--data")
     require_size("the student", task, found, field="--data")

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from archsearch.cli.display import count
 from archsearch.cli.evaluate import open_data, progress
+from archsearch.cli.inputs import on_broken_option
 from archsearch.cli.remote import url_option
 from archsearch.errors import ExportError
 
@@ -33,6 +34,7 @@ from archsearch.errors import ExportError
 @click.option("--push", "repo", metavar="OWNER/NAME", help="Put the student on a Hugging Face hub.")
 @click.option("--private", is_flag=True, help="Only its owner sees what is pushed.")
 @click.option("--update", is_flag=True, help="Push into a repository that exists already.")
+@on_broken_option
 @url_option
 @click.option("--json", "as_json", is_flag=True, help="Print what report.json holds.")
 def export(
@@ -43,6 +45,7 @@ def export(
     repo: str | None,
     private: bool,
     update: bool,
+    on_broken: str | None,
     url: str | None,
     as_json: bool,
 ) -> None:
@@ -60,7 +63,7 @@ def export(
 
     folder = _gather(source, out, url)
     # What is only to be pushed is pushed as it is.
-    report = _make(folder, names, data) if names or data or not repo else None
+    report = _make(folder, names, data, on_broken) if names or data or not repo else None
     address = push(folder, repo, private=private, update=update) if repo else None
     if as_json:
         click.echo(json.dumps({"report": report, "folder": str(folder), "pushed": address}, indent=2))
@@ -92,7 +95,7 @@ def _gather(source: str, out: Path | None, url: str | None) -> Path:
     return out
 
 
-def _make(folder: Path, names: str | None, data: str | None) -> dict[str, Any]:
+def _make(folder: Path, names: str | None, data: str | None, on_broken: str | None) -> dict[str, Any]:
     """Make formats in the folder; returns what its `report.json` then holds."""
     from archsearch.export import (
         choose_formats,
@@ -106,9 +109,9 @@ def _make(folder: Path, names: str | None, data: str | None) -> dict[str, Any]:
     wanted = [name.strip() for name in names.split(",")] if names is not None else None
     task, dataset = load_task(folder), None
     choose_formats(wanted, calibrated=data is not None)  # a wrong name is told before the data are read
-    if data is not None:
-        dataset, task = open_data(data, task)
     with progress() as tell:
+        if data is not None:
+            dataset, task = open_data(data, task, {"on_broken": on_broken}, tell=tell)
         try:
             made = make_formats(folder, task, dataset.selection if dataset else None, names=wanted, listener=tell)
         except ExportError:

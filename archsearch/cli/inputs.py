@@ -4,23 +4,55 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 import yaml
 
 from archsearch.client import Client
 from archsearch.errors import InvalidRequest
-from archsearch.request import ImageFolderData, JobRequest, LocalTeacher, NpzData, parse_request
+from archsearch.request import Fit, ImageFolderData, JobRequest, LocalTeacher, NpzData, OnBroken, parse_request
 
 __all__ = [
-    "build_request", "data_of", "json_of", "request_options", "send_local_parts", "settings_of", "teacher_of",
-]  # fmt: skip
+    "build_request",
+    "data_of",
+    "image_options",
+    "json_of",
+    "on_broken_option",
+    "request_options",
+    "send_local_parts",
+    "settings_of",
+    "teacher_of",
+    "with_images",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | list[int] | None:
+    """A side in pixels, or height×width."""
+    if value is None:
+        return None
+    sides = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", value)
+    if sides is None:
+        raise click.BadParameter(f"{value!r}: give a side in pixels, such as 224, or height x width: 224x160")
+    height, width = sides.groups()
+    return int(height) if width is None else [int(height), int(width)]
+
+
+on_broken_option = click.option(
+    "--on-broken", type=click.Choice(get_args(OnBroken)),
+    help="What images that cannot be read do: refuse the data, or be left out.  [default: refuse]",
+)  # fmt: skip
+_IMAGES = (
+    click.option("--image-size", callback=_size, metavar="PIXELS", help="Size all images of a folder or .zip become: a "
+                 "side, or height x width, such as 224x160."),
+    click.option("--fit", type=click.Choice(get_args(Fit)), help="How images of another shape become so: the most of "
+                 "their centre, all of them with white beside, or out of proportion.  [default: crop]"),
+    on_broken_option,
+)  # fmt: skip
 _OPTIONS = (
     click.option("--request", "-f", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
                  help="YAML or JSON file with a whole request; flags override it."),
@@ -64,7 +96,14 @@ _FIELDS = {
 
 def request_options(command: F) -> F:
     """The flags every command that takes a request has."""
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_OPTIONS[:3], *_IMAGES, *_OPTIONS[3:])):
+        command = option(command)
+    return command
+
+
+def image_options(command: F) -> F:
+    """The flags every command that reads images from files has."""
+    for option in reversed(_IMAGES):
         command = option(command)
     return command
 
@@ -86,6 +125,8 @@ def build_request(kind: str | None, flags: dict[str, Any]) -> JobRequest:
         body["teacher"] = teacher_of(flags["teacher"])
     if flags["data"]:
         body["data"] = data_of(flags["data"])
+    if "data" in body:
+        body["data"] = with_images(body["data"], flags)
     if flags["architecture"]:
         architecture = json_of(flags["architecture"], "--architecture")
         if not flags["space"]:
@@ -138,6 +179,15 @@ def teacher_of(text: str) -> dict[str, Any]:
     return {"kind": "timm", "name": text}
 
 
+def with_images(data: Any, flags: Mapping[str, Any]) -> Any:
+    """The data a request names, with what `--image-size`, `--fit` and `--on-broken` say of its images."""
+    given = {name: flags[name] for name in ("image_size", "fit", "on_broken") if flags.get(name) is not None}
+    if given and (not isinstance(data, dict) or data.get("kind") != "image_folder"):
+        option = f"--{min(given).replace('_', '-')}"
+        raise InvalidRequest("is for folders and zips of images alone; arrays have their size", field=option)
+    return {**data, **given} if given else data
+
+
 def data_of(text: str) -> dict[str, Any]:
     """What `--data` means."""
     path = Path(text)
@@ -158,8 +208,8 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
         say(f"uploading {data.path}")
         if data.path.is_dir():
             raise InvalidRequest(f"{data.path} is a folder; zip it and submit the zip", field="data.path")
-        kind, size = ("npz", None) if isinstance(data, NpzData) else ("image_folder", data.image_size)
-        dataset = client.add_dataset(data.path, kind, name=data.path.name, image_size=size)  # type: ignore[arg-type]
+        images = data.model_dump(mode="json", exclude={"kind", "path"})
+        dataset = client.add_dataset(data.path, data.kind, name=data.path.name, **images)
         say(f"data set {dataset['id']}: {dataset['splits']}")
         body["data"] = {"kind": "dataset", "id": dataset["id"]}
     if request.budget.device.endswith(".json"):

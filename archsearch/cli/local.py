@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from archsearch.cli.display import Display, count, show_front, show_verified
-from archsearch.cli.inputs import build_request, data_of, json_of, request_options, settings_of
+from archsearch.cli.inputs import (
+    build_request,
+    data_of,
+    image_options,
+    json_of,
+    request_options,
+    settings_of,
+    with_images,
+)
 
 out_option = click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path), required=True,
                           help="Folder for what is made; the same command again goes on after a crash.")  # fmt: skip
@@ -73,10 +81,18 @@ def distill(out: Path, as_json: bool, **flags: Any) -> None:
 @click.option(
     "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Fields of the recipe, e.g. augment=crop_flip."
 )
+@image_options
 @out_option
 @json_option
 def train_teacher(
-    data: str, model: str, model_args: str, epochs: int, settings: tuple[str, ...], out: Path, as_json: bool
+    data: str,
+    model: str,
+    model_args: str,
+    epochs: int,
+    settings: tuple[str, ...],
+    out: Path,
+    as_json: bool,
+    **images: Any,
 ) -> None:
     """Train a teacher on the labels alone and save it as timm does."""
     from archsearch.local import train_teacher
@@ -84,7 +100,8 @@ def train_teacher(
     spec: dict[str, Any] = {"epochs": epochs, **dict(settings_of(settings))}
     args = json_of(model_args, "--model-args")
     with Display() as display:
-        result = train_teacher(data_of(data), out, model=model, model_args=args, spec=spec, listener=display.show)
+        source = with_images(data_of(data), images)
+        result = train_teacher(source, out, model=model, model_args=args, spec=spec, listener=display.show)
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:

@@ -13,9 +13,9 @@ from PIL import Image
 from tests.api.conftest import Json, Refused, Send, npz, small_arrays
 
 
-def picture(seed: int = 0) -> bytes:
+def picture(seed: int = 0, height: int = 8, width: int = 8) -> bytes:
     stream = io.BytesIO()
-    noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(noise).save(stream, "PNG")
     return stream.getvalue()
 
@@ -113,6 +113,18 @@ def test_a_folder_of_images_becomes_a_data_set(client: TestClient, send: Send) -
     assert client.get(f"/v1/datasets/{found['id']}").json() == found
 
 
+def test_images_of_any_size_become_height_and_width_and_broken_ones_are_left_out(
+    client: TestClient, send: Send
+) -> None:
+    members = {**PICTURES, "cat/large.png": picture(3, 40, 90), "cat/broken.png": b"this is no picture"}
+    body = {"upload": send(folder(members)), "format": "image_folder", "image_size": [6, 8]}
+    answer = client.post("/v1/datasets", json={**body, "fit": "pad", "on_broken": "skip"})
+    found = answer.json()
+    assert answer.status_code == 201, found
+    assert [found["task"][name] for name in ("height", "width", "fit")] == [6, 8, "pad"]
+    assert sum(found["splits"].values()) == len(members) - 1
+
+
 def test_arrays_with_many_labels_become_a_data_set(client: TestClient, send: Send) -> None:
     arrays = small_arrays()
     flags = {f"y_{name}": np.stack([arrays[f"y_{name}"] % n == 0 for n in (1, 2, 3)], 1) for name in ("train", "test")}
@@ -152,7 +164,7 @@ def test_a_wrong_table_of_labels_is_refused_by_line(refused: Refused, send: Send
     [
         ({"format": "csv"}, "format", "'npz'"),
         ({"image_size": 32}, "image_size", "only image_folder"),
-        ({"image_size": 3, "format": "image_folder"}, "image_size", "greater than or equal to 4"),
+        ({"image_size": 3, "format": "image_folder"}, "image_size", "each of 4 to 512"),
         ({"upload": "../x"}, "upload", "match pattern"),
         ({"fromat": "npz"}, None, "did you mean 'format'?"),
     ],

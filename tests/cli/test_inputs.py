@@ -172,3 +172,33 @@ def test_data_are_digits_files_or_an_id(tmp_path: Path) -> None:
     assert data_of(str(tmp_path / "a.zip"))["kind"] == data_of(str(tmp_path))["kind"] == "image_folder"
     with pytest.raises(InvalidRequest, match="neither digits, a data set id nor a file"):
         data_of("digitz")
+
+
+def test_flags_say_what_becomes_of_image_files(tmp_path: Path) -> None:
+    base = ["--teacher", "resnet18", "--data", str(tmp_path), "--params-ratio", "0.1"]
+    flags = ["--image-size", "224x160", "--fit", "pad", "--on-broken", "skip"]
+    data: Any = request_of(*base, *flags).data
+    assert (data.image_size, data.fit, data.on_broken) == ((224, 160), "pad", "skip")
+    square: Any = request_of(*base, "--image-size", "64").data
+    assert (square.image_size, square.fit, square.on_broken) == (64, "crop", "refuse")
+    # A request file's data are told so too.
+    file = tmp_path / "request.yaml"
+    body = {"teacher": {"kind": "timm", "name": "resnet18"}, "budget": {"params": 9}}
+    file.write_text(yaml.safe_dump({**body, "data": {"kind": "image_folder", "path": "photos", "image_size": 32}}))
+    changed: Any = request_of("--request", str(file), "--image-size", "48×64").data
+    assert (changed.path, changed.image_size) == (Path("photos"), (48, 64))
+
+
+def test_flags_for_image_files_are_refused_elsewhere() -> None:
+    error = refused(*BASE, "--image-size", "32")
+    assert (error.field, "folders and zips of images alone" in error.detail) == ("--image-size", True)
+    with pytest.raises(click.UsageError, match="give a side in pixels"):
+        build_one("--image-size", "32 by 32")
+
+
+def build_one(*args: str) -> None:
+    @click.command()
+    @request_options
+    def command(**flags: Any) -> None: ...
+
+    command.main(args, standalone_mode=False)
