@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
 from pydantic import JsonValue
@@ -25,9 +25,12 @@ from sqlalchemy.orm import Session
 from archsearch.errors import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
-    from dbos import DBOS, DBOSClient
+    from dbos import DBOS, DBOSClient, EnqueueOptions
 
-QUEUE = "jobs"
+# What may take hours, and what somebody waits for: a worker does one of each at the same time. Work in the light lane
+# must leave this process's random numbers alone, for a training in the other one draws from them.
+Lane = Literal["heavy", "light"]
+QUEUES: Mapping[Lane, str] = {"heavy": "jobs", "light": "checks"}
 APPLICATION = "archsearch"
 # Pinned: DBOS would hash the workflows' source, and every upgrade would strand the jobs of the version before.
 # Raise it only when the steps of a workflow change order, and drain the queue first.
@@ -48,7 +51,9 @@ class Engine(Protocol):
     def prepare(self) -> None:
         """Create or migrate the engine's own tables; safe to call from many processes at once."""
 
-    def enqueue(self, session: Session, workflow: str, workflow_id: str, *args: JsonValue) -> None:
+    def enqueue(
+        self, session: Session, workflow: str, workflow_id: str, *args: JsonValue, lane: Lane = "heavy"
+    ) -> None:
         """Start a workflow when, and only if, the caller's transaction commits. A known id is left as it is."""
 
     def cancel(self, workflow_id: str) -> None:
@@ -73,12 +78,16 @@ class EngineClient:
         # DBOS locks here, on either database; its public `migrate` would open an engine without our hooks.
         self._client._sys_db.run_migrations()
 
-    def enqueue(self, session: Session, workflow: str, workflow_id: str, *args: JsonValue) -> None:
-        self._client.enqueue_in_transaction(
-            session,
-            {"workflow_name": workflow, "workflow_id": workflow_id, "queue_name": QUEUE, "app_version": APP_VERSION},
-            *args,
-        )
+    def enqueue(
+        self, session: Session, workflow: str, workflow_id: str, *args: JsonValue, lane: Lane = "heavy"
+    ) -> None:
+        options: EnqueueOptions = {
+            "workflow_name": workflow,
+            "workflow_id": workflow_id,
+            "queue_name": QUEUES[lane],
+            "app_version": APP_VERSION,
+        }
+        self._client.enqueue_in_transaction(session, options, *args)
 
     def cancel(self, workflow_id: str) -> None:
         self._client.cancel_workflow(workflow_id)
@@ -111,7 +120,7 @@ class EngineClient:
 
 
 class Worker:
-    """Runs the queue's workflows in this process, one at a time, and takes over those of dead workers.
+    """Runs queued workflows in this process, one of each lane at a time, and takes over those of dead workers.
 
     Args:
         name: Stable over restarts and unique among the workers; a restarted worker resumes its own workflows.
@@ -206,7 +215,8 @@ class Worker:
         client = EngineClient(self._engine)
         client.prepare()
         # Before the launch, as DBOS looks for new queues once a second. A dead worker would fill a global limit.
-        client._client.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=self._poll_interval_s)
+        for queue in QUEUES.values():
+            client._client.register_queue(queue, worker_concurrency=1, polling_interval_sec=self._poll_interval_s)
         client.close()
         dbos = DBOS(
             config={

@@ -95,7 +95,7 @@ def register_teacher(
     teacher = TeacherRow(id=id, name=name, source=body, data=None if data is None else data.model_dump(mode="json"))
     session.add(teacher)
     session.flush()
-    engine.enqueue(session, "teacher", id, id)
+    engine.enqueue(session, "teacher", id, id, lane="light")
     return teacher
 
 

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from dbos import DBOSClient
 
-from archsearch.engine import EngineClient, step
+from archsearch.engine import EngineClient, Lane, step
 from archsearch.store.database import connect, session_factory
 from tests.postgres_server import postgres_url
 
@@ -85,9 +85,9 @@ class House:
         self.processes.append(process)
         return process
 
-    def enqueue(self, job: str, workflow: str = "two_steps") -> None:
+    def enqueue(self, job: str, workflow: str = "two_steps", lane: Lane = "heavy") -> None:
         with self.sessions.begin() as session:
-            self.client.enqueue(session, workflow, job, job)
+            self.client.enqueue(session, workflow, job, job, lane=lane)
 
     def go(self, *jobs: str) -> None:
         for job in jobs:
@@ -211,6 +211,35 @@ def test_a_worker_runs_one_workflow_at_a_time_also_what_it_takes_over(house: Hou
     house.go("a", "b")
     house.wait_for_status("a", "SUCCESS")
     assert house.log().index("a second survivor") > house.log().index("b done survivor")
+
+
+def test_light_work_does_not_wait_for_heavy_work_of_which_there_is_one_at_a_time(house: House) -> None:
+    house.enqueue("long")
+    house.worker("w1")
+    house.wait_for("long second w1")
+    house.enqueue("next")
+    house.enqueue("check", lane="light")
+    house.wait_for("check second w1")
+    house.enqueue("other", lane="light")
+    house.go("check")
+    house.wait_for("other second w1")
+    assert "next first w1" not in house.log()
+    house.go("long", "next", "other")
+    for job in ("long", "next", "other"):
+        house.wait_for_status(job, "SUCCESS")
+    assert house.log().index("next first w1") > house.log().index("long done w1")
+
+
+def test_light_work_in_hand_is_left_at_once_and_taken_over_too(house: House) -> None:
+    house.enqueue("check", lane="light")
+    told = house.worker("w1")
+    house.wait_for("check second w1")
+    told.send_signal(signal.SIGTERM)
+    _, said = told.communicate(timeout=3)
+    assert (told.returncode, said) == (0, "")
+    house.go("check")
+    house.worker("w2")
+    house.wait_for("check done w2")
 
 
 def test_a_name_is_taken_only_once(house: House) -> None:
