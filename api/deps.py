@@ -1,9 +1,11 @@
-"""What routes are given: a session, the files, the engine."""
+"""What routes are given: sessions, the files, the engine."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
@@ -11,11 +13,15 @@ from sqlalchemy import Engine as Database
 from sqlalchemy.orm import Session, sessionmaker
 
 from archsearch.engine import Engine
+from archsearch.errors import Unavailable
 from archsearch.settings import Settings
+from archsearch.store.database import is_sqlite
 from archsearch.store.files import Files
 
 # The largest request but the part of an upload.
 JSON_BYTES = 2**20
+# How long a request waits for its turn to write, or for a lock some other process holds, before it is told so.
+LOCK_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -27,24 +33,42 @@ class Services:
     sessions: sessionmaker[Session]
     files: Files
     engine: Engine
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session to read with. Answers are built inside, whole, so that nothing is asked for afterwards."""
+        with self.sessions() as opened:
+            yield opened
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A transaction: committed at the end of the block, rolled back when it raises. Keep it short.
+
+        SQLite lets one write at a time and wakes those who wait in no order, after up to a tenth of a second: within
+        this process they stand in line, and what is read at the start still holds at the end.
+        """
+        if not is_sqlite(self.database):
+            with self.sessions.begin() as opened:
+                yield opened
+            return
+        if not self._turn.acquire(timeout=LOCK_PATIENCE_S):
+            raise Unavailable("the database is busy writing")
+        try:
+            with self.sessions.begin() as opened:
+                opened.connection().exec_driver_sql("BEGIN IMMEDIATE")
+                yield opened
+        finally:
+            self._turn.release()
 
 
-def services(request: Request) -> Services:
+# Async, as FastAPI would give a plain function a thread of its own.
+async def services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
 
 
 ServicesDep = Annotated[Services, Depends(services)]
-
-
-def session(found: ServicesDep) -> Iterator[Session]:
-    """A transaction for the request: committed when the route returned, rolled back when it raised."""
-    with found.sessions.begin() as opened:
-        yield opened
-
-
-# "function" scope: the commit happens before the answer is sent, so a client that got a 202 can GET what it made.
-SessionDep = Annotated[Session, Depends(session, scope="function")]
 
 # What a database takes for a number; a larger one would be its error, not the client's.
 Count = Annotated[int, Query(ge=0, lt=2**63)]

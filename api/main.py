@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import re
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+from starlette.routing import compile_path
+from starlette.types import Scope
 
 from archsearch import __version__
 from archsearch.engine import EngineClient
 from archsearch.settings import Settings
-from archsearch.store.database import connect, session_factory
+from archsearch.store.database import connect, is_sqlite, session_factory
 from archsearch.store.files import Files
 from archsearch.store.migrate import upgrade
 
 from . import problems
-from .deps import JSON_BYTES, Services
+from .deps import LOCK_PATIENCE_S, Services
+from .gate import Gate
+from .room import THREADS
 from .routes import artifacts, catalogue, datasets, events, health, jobs, profiles, teachers, uploads
+from .strict import StrictBodies
+from .turnstile import Turnstile
 
-# A part of an upload counts its own bytes; see `uploads.put_part`.
 _PART = re.compile(r"/v1/uploads/[^/]*/parts/[^/]*")
 
 
@@ -30,6 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         app.state.services = opened = open_services(settings)
         try:
             yield
@@ -46,20 +56,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
 
-    @app.middleware("http")
-    async def gate(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Give every request an id, in the answer's header and in any problem; turn away what no route need see."""
-        request.state.request_id = f"req_{secrets.token_hex(8)}"
-        refusal = foreign_host(request, settings.allowed_hosts) or foreign_origin(request) or oversized(request)
-        answer = refusal or await call_next(request)
-        answer.headers["X-Request-ID"] = request.state.request_id
-        return answer
-
-    for room in (jobs, events, artifacts, teachers, datasets, profiles, catalogue):
-        # Bodies that announce their size never get this far: `oversized` refuses them.
-        app.include_router(room.router, prefix="/v1", max_body_size=JSON_BYTES)
-    # The route of a part counts its bytes itself, so that its refusal can say how large a part may be.
-    app.include_router(uploads.router, prefix="/v1")
+    # The last is the outermost.
+    app.add_middleware(Turnstile, free=lambda scope: _is_free(scope) or _is_part(scope))
+    app.add_middleware(StrictBodies, free=_is_part)
+    app.add_middleware(Gate, allowed_hosts=settings.allowed_hosts, methods=MethodTable(app))
+    for room in (jobs, events, artifacts, teachers, datasets, profiles, catalogue, uploads):
+        app.include_router(room.router, prefix="/v1")
     app.include_router(health.router)
     return app
 
@@ -71,36 +73,38 @@ def open_services(settings: Settings) -> Services:
     upgrade(database, files.root / "migrate.lock")
     engine = EngineClient(database)
     engine.prepare()
+    if is_sqlite(database):
+        # A request rather fails than waits as long as a worker would; the migrations above were worth waiting for.
+        event.listen(database, "connect", _impatient)
+        database.dispose()
     return Services(settings, database, session_factory(database), files, engine)
 
 
-def foreign_host(request: Request, allowed: Sequence[str]) -> Response | None:
-    """Another name for this machine is how a web page from elsewhere gets past its own origin (DNS rebinding)."""
-    host = re.sub(r":\d*$", "", request.headers.get("host", "")).lower()
-    for name in allowed:
-        if name == "*" or host == name.lower() or (name.startswith("*.") and host.endswith(name[1:].lower())):
+def _impatient(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    connection.cursor().execute(f"PRAGMA busy_timeout={int(LOCK_PATIENCE_S * 1000)}")
+
+
+class MethodTable:
+    """The methods each path takes, all routes counted."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._found: list[tuple[re.Pattern[str], set[str]]] | None = None
+
+    def __call__(self, path: str) -> list[str] | None:
+        if self._found is None:
+            routes = [route for route in iter_route_contexts(self._app.routes) if route.methods and route.path]
+            self._found = [(compile_path(str(route.path))[0], set(route.methods or ())) for route in routes]
+        methods = set().union(*(methods for pattern, methods in self._found if pattern.match(path)))
+        if not methods:
             return None
-    detail = f"this server does not go by the name {host!r}; add it to ARCHSEARCH_ALLOWED_HOSTS"
-    return problems.refuse(400, "foreign_host", "Request for another host", detail, request)
+        return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
 
-def foreign_origin(request: Request) -> Response | None:
-    """A web page from elsewhere must not make a browser on this machine submit jobs (CVE-2025-14279 in MLflow)."""
-    origin = request.headers.get("origin")
-    if not origin or request.method in ("GET", "HEAD") or origin.partition("://")[2] == request.headers.get("host"):
-        return None
-    detail = f"pages from {origin} may not change anything here"
-    return problems.refuse(403, "foreign_origin", "Request from another site", detail, request)
+def _is_part(scope: Scope) -> bool:
+    """A part of an upload takes its time, and counts its own bytes; see `uploads.put_part`."""
+    return _PART.fullmatch(scope["path"]) is not None
 
 
-def oversized(request: Request) -> Response | None:
-    """A body that says itself that it is too large for JSON; one that does not say is counted as it arrives."""
-    length = request.headers.get("content-length", "")
-    if (
-        not length.isdecimal()
-        or _PART.fullmatch(request.scope["path"])
-        or (len(length) < 20 and int(length) <= JSON_BYTES)
-    ):
-        return None
-    detail = f"a request may have {JSON_BYTES:,} bytes; send files in parts, PUT /v1/uploads/{{id}}/parts/{{n}}"
-    return problems.refuse(413, "too_large", "Too large", detail, request)
+def _is_free(scope: Scope) -> bool:
+    return str(scope["path"]) == "/healthz"

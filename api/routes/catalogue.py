@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from archsearch.data.task import Task
 from archsearch.distill.loss import losses
@@ -13,9 +13,10 @@ from archsearch.proxies.score import DEFAULT
 from archsearch.request import Architecture
 from archsearch.spaces import Space, spaces
 
+from ..room import Room
 from ..schemas import LossAnswer, MemberAnswer, ParameterAnswer, ProxyAnswer, SpaceAnswer
 
-router = APIRouter(tags=["catalogue"])
+router = Room(tags=["catalogue"])
 Size = Annotated[int, Query(ge=4, le=512, description="Height and width in pixels.")]
 Classes = Annotated[int, Query(ge=2, le=10_000)]
 Channels = Annotated[int, Query(ge=1, le=4)]

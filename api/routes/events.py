@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
@@ -17,9 +17,10 @@ from archsearch.store import queries
 from archsearch.store.models import Job
 
 from ..deps import Count, Services, ServicesDep
+from ..room import Room
 from ..schemas import EventAnswer
 
-router = APIRouter(tags=["events"])
+router = Room(tags=["events"])
 _POLL_S, _PING_S = 0.3, 15.0
 
 
@@ -33,7 +34,7 @@ def events(
 ) -> Any:
     """Events after number `after`. With `Accept: text/event-stream` they are streamed as they happen, until a final
     `done`; a client that lost the connection goes on with `Last-Event-ID`."""
-    with services.sessions() as session:
+    with services.reading() as session:
         job: Job = queries.require(session, Job, job_id)
         if "text/event-stream" not in request.headers.get("accept", ""):
             return [EventAnswer.model_validate(row) for row in queries.events_after(session, job_id, after)]
@@ -64,5 +65,5 @@ async def stream(request: Request, services: Services, job_id: str, after: int) 
 
 
 def _read(services: Services, job_id: str, after: int) -> list[EventAnswer]:
-    with services.sessions() as session:
+    with services.reading() as session:
         return [EventAnswer.model_validate(row) for row in queries.events_after(session, job_id, after)]

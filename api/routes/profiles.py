@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query
+from fastapi import Body, Query
 
 from archsearch import intake
 from archsearch.hardware.devices import devices
@@ -12,10 +12,11 @@ from archsearch.hardware.profile import Profile
 from archsearch.store import queries
 from archsearch.store.models import ProfileRow
 
-from ..deps import SessionDep
+from ..deps import ServicesDep
+from ..room import Room
 from ..schemas import DeviceAnswer, Page, ProfileAnswer
 
-router = APIRouter(tags=["devices"])
+router = Room(tags=["devices"])
 
 
 @router.get("/devices")
@@ -26,26 +27,29 @@ def list_devices() -> list[DeviceAnswer]:
 
 @router.post("/profiles", status_code=201)
 def create(
-    session: SessionDep,
+    services: ServicesDep,
     body: Annotated[dict[str, Any], Body(description="What `archsearch profile --out profile.json` wrote.")],
     name: Annotated[str | None, Query(max_length=200)] = None,
 ) -> ProfileAnswer:
     """Keep latencies measured on another machine; a budget names them by the id this answers with."""
-    return answer(intake.register_profile(session, body, name=name))
+    with services.transaction() as session:
+        return answer(intake.register_profile(session, body, name=name))
 
 
 @router.get("/profiles")
 def list_profiles(
-    session: SessionDep, after: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
+    services: ServicesDep, after: str | None = None, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> Page[ProfileAnswer]:
     """Newest first."""
-    rows, next_after = queries.page(session, ProfileRow, after=after, limit=limit)
+    with services.reading() as session:
+        rows, next_after = queries.page(session, ProfileRow, after=after, limit=limit)
     return Page(data=[answer(row) for row in rows], has_more=next_after is not None, next_after=next_after)
 
 
 @router.get("/profiles/{profile_id}")
-def get(profile_id: str, session: SessionDep) -> ProfileAnswer:
-    return answer(queries.require(session, ProfileRow, profile_id))
+def get(profile_id: str, services: ServicesDep) -> ProfileAnswer:
+    with services.reading() as session:
+        return answer(queries.require(session, ProfileRow, profile_id))
 
 
 def answer(row: ProfileRow) -> ProfileAnswer:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from archsearch.errors import Conflict, TooLarge
 from archsearch.store import queries, uploads
 from archsearch.store.models import Upload
 
-from ..deps import JSON_BYTES, Services, ServicesDep
+from ..deps import Services, ServicesDep
+from ..room import Room
 from ..schemas import CompleteBody, UploadAnswer, UploadBody
 
-router = APIRouter(prefix="/uploads", tags=["uploads"])
+router = Room(prefix="/uploads", tags=["uploads"])
 
 
-@router.post("", status_code=201, max_body_size=JSON_BYTES, responses={200: {"description": "Here already."}})
+@router.post("", status_code=201, responses={200: {"description": "Here already."}})
 def create(body: UploadBody, response: Response, services: ServicesDep) -> UploadAnswer:
     """Open an upload. Content that is here already, by its `sha256`, is answered 200 with the upload that holds it:
     `complete`, so there is nothing to send."""
     limit = services.settings.max_upload_bytes
     if body.size_bytes is not None and body.size_bytes > limit:
         raise TooLarge(f"{body.size_bytes:,} bytes are more than the {limit:,} this server takes", field="size_bytes")
-    with services.sessions.begin() as session:
+    with services.transaction() as session:
         upload = uploads.same_content(session, services.files, body.sha256, body.size_bytes)
         if upload is None:
             upload = Upload(id=queries.new_id("up"), filename=body.filename, size_bytes=body.size_bytes, status="open")
@@ -36,7 +37,7 @@ def create(body: UploadBody, response: Response, services: ServicesDep) -> Uploa
 
 @router.get("/{upload_id}")
 def get(upload_id: str, services: ServicesDep) -> UploadAnswer:
-    with services.sessions() as session:
+    with services.reading() as session:
         upload: Upload = queries.require(session, Upload, upload_id)
     return _answer(upload, services)
 
@@ -66,7 +67,7 @@ async def put_part(
         arriving.unlink(missing_ok=True)
 
 
-@router.post("/{upload_id}:complete", max_body_size=JSON_BYTES)
+@router.post("/{upload_id}:complete")
 def complete(upload_id: str, body: CompleteBody, services: ServicesDep) -> UploadAnswer:
     """Join the parts and check the sha256, if one is given. Asked again, the answer is the same."""
     most = services.settings.max_upload_bytes
@@ -76,7 +77,7 @@ def complete(upload_id: str, body: CompleteBody, services: ServicesDep) -> Uploa
 
 def _room(services: Services, upload_id: str, number: int) -> tuple[Upload, int]:
     """The upload, which is open, and the bytes a part may still have."""
-    with services.sessions() as session:
+    with services.reading() as session:
         upload: Upload = queries.require(session, Upload, upload_id)
     settings = services.settings
     most, most_part = settings.max_upload_bytes, settings.max_part_bytes
