@@ -7,19 +7,21 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import httpx
 
-from archsearch.errors import ServiceError
+from archsearch.connection import Away, Connection
+from archsearch.errors import ArchsearchError, ServiceError
 from archsearch.hardware.profile import read_profile
 from archsearch.request import Fit, JobRequest, OnBroken
 
-DEFAULT_URL = "http://127.0.0.1:8321"
 TERMINAL = ("succeeded", "failed", "cancelled")
-_RETRIES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+# Longer than the server is silent between two pings of a stream.
+_SILENCE_S = 60.0
 
 Progress = Callable[[int, int], None]
 Json = dict[str, Any]
@@ -28,16 +30,27 @@ Json = dict[str, Any]
 class Client:
     """Speaks to one server. Methods raise ServiceError with the server's problem, field and fix included.
 
+    A server that restarts in between is waited for, and what was interrupted goes on where it broke off.
+
     with Client() as client:
         job = client.submit(request)
         for event in client.watch(job["id"]): print(event)
         client.download(job["id"], "student")
     """
 
-    def __init__(self, url: str | None = None, *, timeout_s: float = 120.0) -> None:
-        self.url = (url or os.environ.get("ARCHSEARCH_URL") or DEFAULT_URL).rstrip("/")
-        # Environment proxies are for the world outside; this is usually the machine itself.
-        self._http = httpx.Client(base_url=self.url, timeout=timeout_s, trust_env=False)
+    def __init__(self, url: str | None = None, *, timeout_s: float = 120.0, patience_s: float = 120.0) -> None:
+        """Name the server; nothing is asked of it yet.
+
+        Args:
+            url: `ARCHSEARCH_URL`, or this machine's port 8321, where it is not given.
+            timeout_s: How long one answer may take.
+            patience_s: How long a server that has answered before may stay silent, as it does while it restarts.
+        """
+        self._server = Connection(url, timeout_s=timeout_s, patience_s=patience_s)
+
+    @property
+    def url(self) -> str:
+        return self._server.url
 
     def __enter__(self) -> Client:
         return self
@@ -48,7 +61,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._http.close()
+        self._server.close()
 
     def upload(self, path: Path | str, *, listener: Progress | None = None) -> Json:
         """Send a file in parts and check that it arrived whole; content the server holds already is not sent again.
@@ -149,96 +162,117 @@ class Client:
 
     def watch(self, job_id: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
         """A job's events as they happen, until it is over. A lost connection is taken up again where it broke."""
-        failures = 0
+        patience = self._server.patience()
         while True:
             try:
-                for event in self._stream(job_id, after):
-                    failures, after = 0, event["seq"]
-                    yield event
-                    if event["type"] == "done":
-                        return
-            except httpx.TransportError:
-                if failures >= len(_RETRIES_S):
-                    raise ServiceError(f"{self.url} no longer answers; is the server running?", status=0) from None
-                time.sleep(_RETRIES_S[failures])
-                failures += 1
+                with self._events(job_id, after) as events:
+                    for event in events:
+                        patience.answered()
+                        after = event["seq"]
+                        yield event
+                # A stream ends with its job; one that something in between cut off ends before it.
+                if self.job(job_id)["status"] in TERMINAL and not self._more(job_id, after):
+                    return
+                raise Away(ServiceError(f"{self.url} ends its streams before the job does", status=0))
+            except Away as away:
+                patience.wait(away)
 
     def download(self, job_id: str, folder: Path | str, *, listener: Progress | None = None) -> list[Path]:
         """Fetch a finished job's files into `folder` and check each one's sha256; returns their paths.
 
+        What an earlier call left there is not fetched again: whole files stay, and the rest of a half one is asked for.
         The zip, which holds the same files again, is left out.
         """
         artifacts: Any = self.call("GET", f"/v1/jobs/{job_id}/artifacts")
         wanted = [artifact for artifact in artifacts if artifact["name"] != "student.zip"]
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        done, total = 0, sum(artifact["size_bytes"] for artifact in wanted)
+        before, total = 0, sum(artifact["size_bytes"] for artifact in wanted)
         paths = []
         for artifact in wanted:
             # The server's name is used for the last part of a path only, whatever it says.
             path = folder / Path(artifact["name"]).name
-            for size in self._fetch(artifact, path):
-                done += size
+            for size in fetch(self._server, artifact, path):
                 if listener:
-                    listener(done, total)
+                    listener(before + size, total)
+            before += artifact["size_bytes"]
             paths.append(path)
         return paths
 
     def call(self, method: str, path: str, **kwargs: Any) -> Any:
         """One request; the answer's JSON, or ServiceError with the problem the server sent."""
-        try:
-            answer = self._http.request(method, path, **kwargs)
-        except httpx.TransportError as error:
-            reason = f"{type(error).__name__}: {error}"
-            detail = f"{self.url} does not answer ({reason}); start it with `archsearch serve` or set ARCHSEARCH_URL"
-            raise ServiceError(detail, status=0) from None
-        if answer.is_error:
-            raise _problem(answer)
-        return answer.json() if answer.content else None
+        return self._server.call(method, path, **kwargs)
 
     def _object(self, method: str, path: str, **kwargs: Any) -> Json:
         found: Json = self.call(method, path, **kwargs)
         return found
 
-    def _stream(self, job_id: str, after: int) -> Iterator[dict[str, Any]]:
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
-        timeout = httpx.Timeout(60.0, connect=10.0)
-        with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers, timeout=timeout) as answer:
-            if answer.is_error:
-                answer.read()
-                raise _problem(answer)
-            fields: dict[str, str] = {}
-            for line in answer.iter_lines():
-                if line:
-                    name, _, value = line.partition(":")
-                    fields[name] = value.lstrip()
-                elif "data" in fields:
-                    yield {"seq": int(fields["id"]), "type": fields["event"], "data": json.loads(fields["data"])}
-                    fields = {}
+    def _more(self, job_id: str, after: int) -> bool:
+        return bool(self.call("GET", f"/v1/jobs/{job_id}/events", params={"after": after}))
 
-    def _fetch(self, artifact: Mapping[str, Any], path: Path) -> Iterator[int]:
-        digest, partial = hashlib.sha256(), path.with_name(f".{path.name}.partial")
-        with self._http.stream("GET", f"/v1/artifacts/{artifact['id']}/content") as answer, partial.open("wb") as out:
-            if answer.is_error:
-                answer.read()
-                raise _problem(answer)
-            for chunk in answer.iter_bytes(2**20):
-                digest.update(chunk)
-                out.write(chunk)
-                yield len(chunk)
-        if digest.hexdigest() != artifact["sha256"]:
+    @contextmanager
+    def _events(self, job_id: str, after: int) -> Iterator[Iterator[dict[str, Any]]]:
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        timeout = httpx.Timeout(_SILENCE_S, connect=10.0)
+        path = f"/v1/jobs/{job_id}/events"
+        with self._server.stream("GET", path, headers=headers, timeout=timeout) as answer:
+            yield _parse_events(answer.iter_lines())
+
+
+def _parse_events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.lstrip()
+        elif "data" in fields:
+            yield {"seq": int(fields["id"]), "type": fields["event"], "data": json.loads(fields["data"])}
+            fields = {}
+
+
+def fetch(server: Connection, artifact: Mapping[str, Any], path: Path) -> Iterator[int]:
+    """Bring one artifact to `path`, whole or not at all; yields the bytes there are so far."""
+    size, sha256 = artifact["size_bytes"], artifact["sha256"]
+    if path.is_file() and path.stat().st_size == size and _sha256_of(path) == sha256:
+        yield size
+        return
+    # Named by its content: a half of something else is nothing to go on with.
+    partial = path.with_name(f".{path.name}.{sha256[:16]}.partial")
+    patience = server.patience()
+    try:
+        while not partial.is_file() or partial.stat().st_size < size:
+            try:
+                for there in _append(server, artifact, partial):
+                    patience.answered()
+                    yield there
+            except Away as away:
+                patience.wait(away)
+        if _sha256_of(partial) != sha256:
             partial.unlink()
             raise ServiceError(f"{artifact['name']} arrived damaged; download it again", status=0)
         os.replace(partial, path)
+    except OSError as error:
+        raise ArchsearchError(f"{path} cannot be written ({error.strerror})") from None
 
 
-def _problem(answer: httpx.Response) -> ServiceError:
-    try:
-        body = answer.json()
-    except ValueError:
-        body = {}
-    detail = body.get("detail") or f"{answer.status_code} {answer.reason_phrase}"
-    return ServiceError(str(detail), status=answer.status_code, body=body)
+def _append(server: Connection, artifact: Mapping[str, Any], partial: Path) -> Iterator[int]:
+    """Ask for what is missing of a half file, and append what comes."""
+    there = partial.stat().st_size if partial.is_file() else 0
+    headers = {"Accept-Encoding": "identity"}
+    if there:
+        headers |= {"Range": f"bytes={there}-", "If-Range": f'"{artifact["sha256"]}"'}
+    with server.stream("GET", f"/v1/artifacts/{artifact['id']}/content", headers=headers) as answer:
+        if answer.status_code != 206:
+            there = 0
+        with partial.open("ab" if there else "wb") as out:
+            for chunk in answer.iter_bytes(2**20):
+                out.write(chunk)
+                there += len(chunk)
+                yield there
+            if not there:  # an empty file is whole as soon as it is there
+                yield 0
+    if there < artifact["size_bytes"]:
+        raise Away(ServiceError(f"{artifact['name']} ends before it is whole", status=0))
 
 
 def _sha256_of(path: Path) -> str:
