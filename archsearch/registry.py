@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -23,12 +24,15 @@ class Registry(Generic[T]):
         self._package = package
         self._entries: dict[str, T] = {}
         self._discovered = False
+        self._thread = threading.local()  # `added`: names from the file this thread is importing
 
     def add(self, name: str, entry: T) -> T:
         """Register `entry`; raises ValueError when the name is taken."""
         if name in self._entries:
             raise ValueError(f"{self.kind} {name!r} is registered twice")
         self._entries[name] = entry
+        if (added := getattr(self._thread, "added", None)) is not None:
+            added.append(name)
         return entry
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -50,9 +54,29 @@ class Registry(Generic[T]):
         return (self._entries[name] for name in self.names())
 
     def _discover(self) -> None:
-        if self._discovered:
+        """Import every file of the room.
+
+        Without a lock of its own: a thread that held one while it waits for an import, and another that imports and
+        waits for it, would wait for ever. Importing is locked, module by module, by Python itself: of two threads
+        that come first, both go through all files, and each file is run once. A file that asks the registry while it
+        is imported finds what is there already.
+        """
+        if self._discovered or getattr(self._thread, "added", None) is not None:
             return
+        try:
+            package = importlib.import_module(self._package)
+            for module in pkgutil.iter_modules(package.__path__):
+                self._import(f"{self._package}.{module.name}")
+        finally:
+            self._thread.added = None
         self._discovered = True
-        package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self._package}.{module.name}")
+
+    def _import(self, name: str) -> None:
+        self._thread.added = added = []
+        try:
+            importlib.import_module(name)
+        except BaseException:
+            # The file will be run again from its first line, and its names must not be taken then.
+            for entry in added:
+                self._entries.pop(entry, None)
+            raise

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,3 +59,43 @@ def test_a_long_list_of_names_is_not_printed() -> None:
     detail = UnknownName("thing", "thing1x", (f"thing{i}" for i in range(200))).detail
     assert "did you mean 'thing1'" in detail
     assert "known:" not in detail
+
+
+def test_a_file_that_fails_leaves_nothing_half_done(room: Registry[int], tmp_path: Path) -> None:
+    broken = tmp_path / "a_room" / "zero.py"
+    broken.write_text("from a_room import numbers\nnumbers.add('zero', 0)\nraise RuntimeError('not today')\n")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="not today"):
+            room.names()
+    broken.write_text("from a_room import numbers\nnumbers.add('zero', 0)\n# mended\n")
+    assert room.names() == ["one", "two", "zero"]
+
+
+def test_a_file_may_ask_the_registry_while_it_is_imported(room: Registry[int], tmp_path: Path) -> None:
+    (tmp_path / "a_room" / "sum.py").write_text(
+        "from a_room import numbers\nnumbers.add('sum', sum(numbers))\n"  # one is there, two is not yet
+    )
+    assert room.get("sum") == 1
+
+
+_AT_ONCE = """
+import sys, threading
+sys.setswitchinterval(1e-5)
+from archsearch.distill.loss import losses
+from archsearch.hardware.devices import devices
+from archsearch.proxies import proxies
+from archsearch.spaces import spaces
+meet, found = threading.Barrier(8), []
+def ask():
+    meet.wait()
+    for registry in (spaces, proxies, losses, devices):
+        found.append((registry.kind, tuple(registry.names())))
+threads = [threading.Thread(target=ask) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(found) == 32 and len(set(found)) == 4, set(found)
+"""
+
+
+def test_threads_that_all_come_first_find_all_entries() -> None:
+    subprocess.run([sys.executable, "-c", _AT_ONCE], cwd=Path(__file__).parents[1], check=True, timeout=60)
