@@ -26,6 +26,7 @@ The library knows nothing of HTTP: `api` maps a class to a status in one table.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -48,7 +49,7 @@ class ArchsearchError(Exception):
             "type": f"urn:archsearch:problem:{self.code}",
             "title": self.title,
             "code": self.code,
-            "detail": self.detail,
+            "detail": public(self.detail),
             "field": self.field,
             "retryable": self.retryable,
         }
@@ -170,3 +171,37 @@ class ServiceError(ArchsearchError):
         self.title = "The server refused" if status else "No answer from the server"
         self.body = body or {}
         self.code = self.body.get("code", self.code)
+
+
+_NO_DETAIL = "the details are in the server's log"
+# What follows these is a trace, a statement or advice to whoever programs in C++; none of it is for a client.
+_TAILS = re.compile(
+    r"\s*(\(Background on this error at:|\[SQL:|\[parameters:|Exception raised from |Traceback \(most recent call|"
+    r"C\+\+ CapturedTraceback|frame #\d|Stack trace:|CUDA kernel errors might|Compile with `TORCH_USE_CUDA_DSA)",
+)
+_INNARDS = (
+    (re.compile(r"\[enforce fail at [^\]]*\]\s*[^.]*\.\s*"), ""),
+    (re.compile(r"\((?:sqlite3|psycopg|psycopg2)[\w.]*\)\s*"), ""),
+    (re.compile(r"<([\w.]+)(?: object)? at 0x[0-9a-fA-F]+>"), r"\1"),
+    (re.compile(r"\s*(?:\bat )?\b0x[0-9a-fA-F]{6,}\b"), ""),
+    # `at ../c10/util/x.cpp:12`, and the like of ONNX Runtime's
+    (re.compile(r"\s*(?:\bat )?[\w./-]*\.(?:cpp|cc|cu|cuh|h|hpp|c)\b:\d+"), ""),
+)
+# An absolute path of more than one step, unless it is part of a URL, or one of ours over HTTP.
+_PATH = re.compile(r"(?<![\w:/.}>~-])(?:file://)?/(?!v1/)(?:[^\s/'\"<>|:;,()\[\]]+/)+([^\s/'\"<>|:;,()\[\]]*)")
+
+
+def public(detail: str) -> str:
+    """A message as it may leave this machine: no path of ours but a file's name, no address, no SQL, no C++."""
+    if cut := _TAILS.search(detail):
+        detail = detail[: cut.start()]
+    for innards, rest in _INNARDS:
+        detail = innards.sub(rest, detail)
+    return _PATH.sub(lambda path: path[1] or "a folder", detail).strip() or _NO_DETAIL
+
+
+def public_problem(problem: Any) -> Any:
+    """A problem as `ArchsearchError.problem` makes it, read from where it was kept; what is none stays as it is."""
+    if isinstance(problem, dict) and isinstance(problem.get("detail"), str):
+        return {**problem, "detail": public(problem["detail"])}
+    return problem

@@ -72,7 +72,8 @@ class Registry(Generic[T]):
         self._discovered = True
 
     def _import(self, name: str) -> None:
-        self._thread.added = added = []
+        added: list[str] = []
+        self._thread.added = added
         try:
             importlib.import_module(name)
         except BaseException:
