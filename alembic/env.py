@@ -3,7 +3,7 @@
 from alembic import context
 from archsearch.settings import Settings
 from archsearch.store.database import connect
-from archsearch.store.migrate import VERSION_TABLE
+from archsearch.store.migrate import VERSION_TABLE, whole_transaction
 from archsearch.store.models import Row
 
 
@@ -25,5 +25,5 @@ if (handed_in := context.config.attributes.get("connection")) is not None:
 else:
     settings = Settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with connect(settings.url).begin() as own:
+    with whole_transaction(connect(settings.url)) as own:
         run(own)
