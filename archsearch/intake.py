@@ -19,6 +19,7 @@ from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile, read_profile
 from archsearch.request import (
     Budget,
+    ClassMap,
     DatasetData,
     DigitsData,
     Fit,
@@ -37,6 +38,7 @@ from archsearch.store import queries
 from archsearch.store.files import Files
 from archsearch.store.models import DatasetRow, Job, ProfileRow, TeacherRow, Upload
 from archsearch.store.trials import trial_of
+from archsearch.teachers.classes import order_of
 from archsearch.teachers import check_source, check_weights_file
 
 
@@ -89,7 +91,8 @@ def register_teacher(
     if isinstance(data, DatasetData):
         row = queries.require(session, DatasetRow, data.id, field="data.id")
         if isinstance(source, UploadedTeacher):
-            _check_head(source.num_classes, source.in_chans, task_of(row), "source")
+            _check_classes(source, source.num_classes, task_of(row), source.classes, "source")
+            _check_channels(source.in_chans, task_of(row), "source")
     id = queries.new_id("tch")
     body = source.model_dump(mode="json")
     teacher = TeacherRow(id=id, name=name, source=body, data=None if data is None else data.model_dump(mode="json"))
@@ -269,11 +272,22 @@ def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task) 
     # An upload says itself what its head is, before any worker has looked at it.
     num_classes, in_chans = (row.source.get(name, getattr(row, name)) for name in ("num_classes", "in_chans"))
     if num_classes is not None and in_chans is not None:
-        _check_head(num_classes, in_chans, task, "teacher.id")
+        given = row.source.get("classes") if spec.classes is None else spec.classes
+        _check_classes(row, num_classes, task, given, "teacher")
+        _check_channels(in_chans, task, "teacher.id")
     return None if row.params is None or row.macs is None else Cost(row.params, row.macs)
 
 
-def _check_head(num_classes: int, in_chans: int, task: Task, field: str) -> None:
-    for noun, has, wants in (("classes", num_classes, task.classes), ("channels", in_chans, task.in_chans)):
-        if has != wants:
-            raise TeacherError(f"the teacher knows {has} {noun}, the data has {wants}", field=field)
+def _check_classes(
+    known: TeacherRow | UploadedTeacher, num_classes: int, task: Task, given: ClassMap | None, field: str
+) -> None:
+    """Hold what is known of a head against the data: how many classes, what they are called, and who is who."""
+    if given is None and num_classes != task.classes:
+        raise TeacherError(f"the teacher knows {num_classes} classes, the data has {task.classes}", field=field)
+    namings = (tuple(known.class_names),) if known.class_names else ()
+    order_of("the teacher", namings, num_classes, task, given, field=field)
+
+
+def _check_channels(in_chans: int, task: Task, field: str) -> None:
+    if in_chans != task.in_chans:
+        raise TeacherError(f"the teacher knows {in_chans} channels, the data has {task.in_chans}", field=field)

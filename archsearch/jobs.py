@@ -120,10 +120,15 @@ def _check(files: Files, row: TeacherRow) -> dict[str, Any]:
         spec: DigitsData | DatasetData = TypeAdapter(DigitsData | DatasetData).validate_python(row.data)
         dataset = open_data(files, spec)
     teacher = load_teacher(*source_of(files, row), task=dataset.task if dataset else None)
-    known = {"num_classes": teacher.num_classes, "in_chans": teacher.in_chans, "sha256": teacher.sha256}
+    known: dict[str, Any] = {
+        "num_classes": teacher.num_classes,
+        "in_chans": teacher.in_chans,
+        "sha256": teacher.sha256,
+        "class_names": list(teacher.namings[0]) if teacher.namings else None,
+    }
     if dataset is None:
         return known
-    measured, cost = check_teacher(teacher, dataset), measure_teacher(teacher, dataset.task)
+    measured, cost = check_teacher(teacher, dataset).measured, measure_teacher(teacher, dataset.task)
     return {**known, "params": cost.params, "macs": cost.macs, "selection_acc": measured}
 
 
@@ -195,7 +200,7 @@ class _Run:
             return load_teacher(spec, task=task)
         with self.place.sessions() as session:
             row = queries.require(session, TeacherRow, spec.id, field="teacher.id")
-        return load_teacher(*source_of(self.place.files, row))
+        return load_teacher(*source_of(self.place.files, row), task=task, classes=spec.classes)
 
     # The phases. Each is a step of the workflow: its result is kept, and it is not run again once it has one.
 

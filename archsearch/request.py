@@ -26,6 +26,18 @@ Augment = Literal["none", "crop", "crop_flip", "resized_crop"]
 Fit = Literal["crop", "pad", "stretch"]
 OnBroken = Literal["refuse", "skip"]
 Sampler = Literal["tpe", "nsga2", "gp", "cmaes", "random", "qmc", "evolution"]
+# Which of a teacher's outputs each class of the data is: by name or number, or an order of all of them.
+ClassName = Annotated[str, Field(min_length=1, max_length=1000)]
+ClassMap = (
+    Annotated[dict[ClassName, Annotated[int, Field(strict=True, ge=0, lt=10**6)] | ClassName], Field(max_length=10_000)]
+    | Literal["natural", "sorted", "as_is"]
+)
+CLASSES = (
+    "Which of the teacher's outputs each class of the data is, where names do not tell: a mapping from the data's "
+    "class names to the teacher's names or output numbers (classes left out are found by name; the teacher may know "
+    "more), `natural` (1, 2, 10) or `sorted` (1, 10, 2) where its outputs have that order of the data's names, or "
+    "`as_is` for the data's own order, whatever the names say."
+)
 Id = Annotated[str, Field(pattern=r"^[a-z]{2,4}_[0-9a-z]{8,32}$", description="An id this service handed out.")]
 
 
@@ -51,6 +63,7 @@ class TimmTeacher(Spec):
 
     kind: Literal["timm"] = "timm"
     name: str = Field(min_length=1, max_length=200, description="timm model name with tag, or hf-hub:owner/name.")
+    classes: ClassMap | None = Field(None, description=CLASSES)
 
 
 class LocalTeacher(Spec):
@@ -58,6 +71,7 @@ class LocalTeacher(Spec):
 
     kind: Literal["local"] = "local"
     path: Path = Field(description="Folder with config.json and model.safetensors, as timm saves it.")
+    classes: ClassMap | None = Field(None, description=CLASSES)
 
 
 class UploadedTeacher(Spec):
@@ -77,6 +91,10 @@ class UploadedTeacher(Spec):
         None, description="Channel deviations the weights were trained with, of pixels in 0-1."
     )
     input_size: int | None = Field(None, ge=1, le=1024, description="Height and width in pixels the weights expect.")
+    class_names: list[ClassName] | None = Field(
+        None, max_length=100_000, description="What the outputs are called, first to last; held against the data's."
+    )
+    classes: ClassMap | None = Field(None, description=CLASSES)
 
     @model_validator(mode="before")
     @classmethod
@@ -93,6 +111,8 @@ class UploadedTeacher(Spec):
                 raise ValueError(f"{name} has {len(values)} values for {self.in_chans} channels")
         if self.std is not None and min(self.std) <= 0:
             raise ValueError("std must be positive")
+        if self.class_names is not None and not len(self.class_names) == len(set(self.class_names)) == self.num_classes:
+            raise ValueError(f"class_names: give {self.num_classes} names, one for each output and no two alike")
         return self
 
 
@@ -119,9 +139,19 @@ def teacher_fields(config: Any) -> dict[str, Any]:
             "mean": pretrained["mean"],
             "std": pretrained["std"],
             "input_size": height,
+            **_class_names(config, config["num_classes"]),
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"config is not a config.json of timm's: {error!r}") from None
+
+
+def _class_names(config: dict[str, Any], count: int) -> dict[str, list[str]]:
+    """The names timm keeps beside the weights, a list or a mapping from their numbers, where there is one an output."""
+    names = config.get("label_names") or config["pretrained_cfg"].get("label_names") or ()
+    if isinstance(names, dict):
+        names = [names[number] for number in sorted(names, key=int)]
+    texts = [str(name) for name in names]
+    return {"class_names": texts} if len(texts) == len(set(texts)) == count and all(texts) else {}
 
 
 class RegisteredTeacher(Spec):
@@ -129,6 +159,7 @@ class RegisteredTeacher(Spec):
 
     kind: Literal["teacher"] = "teacher"
     id: Id = Field(description="Teacher id from POST /v1/teachers.")
+    classes: ClassMap | None = Field(None, description=CLASSES)
 
 
 TeacherSource = Annotated[TimmTeacher | UploadedTeacher, Field(discriminator="kind")]

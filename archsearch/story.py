@@ -123,7 +123,7 @@ def validate(story: Story) -> Report:
     check_request(story.request, story.dataset)
     if story.request.kind != "search" or story.request.verify is not None:
         check_machine(story.request.distill)
-    measured = check_teacher(story.teacher, story.dataset)
+    measured = check_teacher(story.teacher, story.dataset).measured
     if story.request.kind == "distill":
         named = story.request.student
         if named is not None and named.space is not None and named.architecture is not None:

@@ -424,6 +424,8 @@ def _identity(student: nn.Module, dataset: Dataset, spec: DistillSpec, side: Sid
     """What a checkpoint has to be of to be gone on from."""
     settings = spec.model_dump_json(exclude={"seeds", "baseline", "view_cache"})
     teacher = side.teacher.sha256 if side.teacher else ""
+    if side.teacher is not None and side.teacher.order is not None:
+        teacher = f"{teacher} {side.teacher.order}"
     return "|".join((settings, optimizer, dataset.sha256, teacher, fingerprint(student)))
 
 

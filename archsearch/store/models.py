@@ -44,6 +44,7 @@ class Row(DeclarativeBase):
         datetime: UtcDateTime,
         dict[str, Any]: JSON(none_as_null=True),
         list[float]: JSON(),
+        list[str]: JSON(none_as_null=True),
         int: BigInteger,
     }
 
@@ -167,6 +168,8 @@ class TeacherRow(Row):
     attempt: Mapped[int] = mapped_column(default=0)
     sha256: Mapped[str | None]
     num_classes: Mapped[int | None]
+    # What its outputs are called, first to last; null where nobody said.
+    class_names: Mapped[list[str] | None]
     in_chans: Mapped[int | None]
     params: Mapped[int | None]
     macs: Mapped[int | None]

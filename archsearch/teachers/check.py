@@ -5,34 +5,75 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from archsearch.data.metrics import accuracy, answers, average_precisions, macro
-from archsearch.data.task import Dataset, Split, Task
+from archsearch.data.metrics import answers, average_precisions, macro
+from archsearch.data.notes import Note
+from archsearch.data.task import Dataset, Task
 from archsearch.errors import TeacherError
+from archsearch.teachers.mixed_up import Better, better_order
 from archsearch.teachers.teacher import Teacher
 
 # Orders of the labels in which a multi-label teacher's answers are read besides the right one.
 _WRONG_ORDERS = 10
 
 
-def check_teacher(teacher: Teacher, dataset: Dataset) -> float:
+@dataclass(frozen=True)
+class Checked:
+    """What a look at the selection split told of a teacher.
+
+    Attributes:
+        measured: What the task is judged by, in percent.
+        notes: What its owner should hear.
+    """
+
+    measured: float
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Knowledge:
+    """What was measured, what it has to beat, both in words, and a better order of the outputs if there is one."""
+
+    measured: float
+    bound: float
+    told: str
+    better: Better | None = None
+
+
+def check_teacher(teacher: Teacher, dataset: Dataset) -> Checked:
     """The teacher's accuracy, of a multi-label task its mAP, on the selection split, in percent.
 
-    Raises TeacherError when it does not fit the data, or knows nothing of it.
+    Raises TeacherError when it does not fit the data, knows nothing of it, or would know it in another order.
     """
     task, look = dataset.task, _label_knowledge if dataset.task.kind == "multilabel" else _class_knowledge
     check_head(teacher.name, teacher.num_classes, teacher.in_chans, task)
     try:
-        measured, bound, told = look(teacher, dataset.selection)
+        found = look(teacher, dataset)
     except (RuntimeError, AssertionError) as error:  # timm asserts the input size
         size = f"{task.height}×{task.width}"
         raise TeacherError(f"{teacher.name} fails on {size} images: {error}; set input_size", field="teacher") from None
-    if measured <= bound:
+    notes = _mixed_up(teacher, task, found.better)
+    if found.measured <= found.bound:
         raise TeacherError(
-            f"{teacher.name} {told}. Check the order of the classes and the normalisation (mean, std), or train it",
+            f"{teacher.name} {found.told}. Check the order of the classes and the normalisation (mean, std), or train "
+            "it",
             field="teacher",
         )
-    return measured
+    return Checked(found.measured, notes)
+
+
+def _mixed_up(teacher: Teacher, task: Task, better: Better | None) -> tuple[Note, ...]:
+    """What is to be said of a better order; raises TeacherError where the teacher's own hides what it knows."""
+    if better is None:
+        return ()
+    detail = (
+        f"{teacher.name} is right on {better.own:.1f} % of the selection images in its own order of the classes and on "
+        f"{better.other:.1f} % in {better.describe(task.class_names)}"
+    )
+    if better.hides(task.chance) and not teacher.classes_given:
+        raise TeacherError(f"{detail}, or to 'as_is' if its own is right", field="teacher.classes")
+    return (Note("classes_mixed_up", detail),)
 
 
 def check_head(name: str, num_classes: int, in_chans: int, task: Task) -> None:
@@ -45,22 +86,24 @@ def check_head(name: str, num_classes: int, in_chans: int, task: Task) -> None:
         raise TeacherError(f"{name} expects {in_chans} channels, the data has {task.in_chans}", field="teacher")
 
 
-def _class_knowledge(teacher: Teacher, split: Split) -> tuple[float, float, str]:
-    """Accuracy, what it has to beat, and both in words.
+def _class_knowledge(teacher: Teacher, dataset: Dataset) -> _Knowledge:
+    """Accuracy and what it has to beat.
 
     A teacher has to beat the best guess by more than luck: three standard errors above the largest class.
     """
     import numpy as np
 
-    measured = accuracy(teacher.logits, split)
+    split, task = dataset.selection, dataset.task
+    answer_N = answers(teacher.logits, split).argmax(1)
+    measured = 100 * float((answer_N == split.y_N).mean())
     guess = np.bincount(split.y_N).max() / len(split)
     bound = 100 * (guess + 3 * math.sqrt(guess * (1 - guess) / len(split)))
     told = f"is right on {measured:.1f} % of the {len(split)} selection images; guessing reaches {bound:.1f} %"
-    return measured, bound, told
+    return _Knowledge(measured, bound, told, better_order(answer_N, split.y_N, task.class_names, task.classes))
 
 
-def _label_knowledge(teacher: Teacher, split: Split) -> tuple[float, float, str]:
-    """Mean average precision, what it has to beat, and both in words.
+def _label_knowledge(teacher: Teacher, dataset: Dataset) -> _Knowledge:
+    """Mean average precision and what it has to beat.
 
     The best guess is the labels' mean prevalence, or what the same answers reach read in wrong orders of the labels. A
     network that knows nothing still sees brightness and strokes, and ranks by those better or worse than chance: orders
@@ -71,6 +114,7 @@ def _label_knowledge(teacher: Teacher, split: Split) -> tuple[float, float, str]
     """
     import numpy as np
 
+    split = dataset.selection
     y_NK = split.y_N
     scores_NK = answers(teacher.logits, split)
     measured = macro(average_precisions(scores_NK, y_NK))
@@ -84,4 +128,4 @@ def _label_knowledge(teacher: Teacher, split: Split) -> tuple[float, float, str]
         f"ranks the {len(split)} selection images with a mAP of {measured:.1f} %; guessing reaches {chance:.1f} %, the "
         f"labels' mean prevalence, and as much as {bound:.1f} % by luck"
     )
-    return measured, bound, told
+    return _Knowledge(measured, bound, told)

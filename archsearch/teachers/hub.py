@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from archsearch.data.task import Task
 from archsearch.errors import TeacherError, UnknownName
@@ -43,13 +44,15 @@ def require_safetensors(name: str, repo: str) -> None:
         raise TeacherError(f"{name}: no model.safetensors to be had ({error})", field="teacher.name") from None
 
 
-def require_plain_config(name: str) -> None:
-    """Refuse a hub repository whose config leads timm past its safetensors, to a file that would be unpickled."""
+def require_plain_config(name: str) -> dict[str, Any]:
+    """A hub repository's config.json; refused where it leads timm past its safetensors, to what would be unpickled."""
     from huggingface_hub import hf_hub_download
 
     repo, _, revision = name.partition(":")[2].partition("@")
     try:
-        config = json.loads(Path(hf_hub_download(repo, "config.json", revision=revision or None)).read_text())
+        config: dict[str, Any] = json.loads(
+            Path(hf_hub_download(repo, "config.json", revision=revision or None)).read_text()
+        )
         pretrained = config.get("pretrained_cfg", config)
         detours = [key for key in ("hf_hub_filename", "custom_load") if pretrained.get(key)]
     except (OSError, ValueError, AttributeError) as error:  # the hub's errors are OSErrors
@@ -58,3 +61,4 @@ def require_plain_config(name: str) -> None:
         raise TeacherError(
             f"{name}: its config.json sets {detours[0]}; only model.safetensors is read", field="teacher.name"
         )
+    return config

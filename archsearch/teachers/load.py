@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.data.task import Task
 from archsearch.errors import TeacherError
-from archsearch.request import LocalTeacher, TimmTeacher, UploadedTeacher
+from archsearch.request import ClassMap, LocalTeacher, TimmTeacher, UploadedTeacher
+from archsearch.teachers.classes import namings_of
 from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
 from archsearch.teachers.network import build
-from archsearch.teachers.source import check_source, check_weights_file
+from archsearch.teachers.order import in_order_of
+from archsearch.teachers.source import check_source, check_weights_file, read_config
 from archsearch.teachers.teacher import Teacher, fingerprint
 
 if TYPE_CHECKING:
@@ -18,15 +20,27 @@ if TYPE_CHECKING:
 
 
 def load_teacher(
-    source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | None = None, task: Task | None = None
+    source: TimmTeacher | LocalTeacher | UploadedTeacher,
+    weights: Path | None = None,
+    task: Task | None = None,
+    classes: ClassMap | None = None,
 ) -> Teacher:
     """Load a teacher strictly; raises TeacherError or UnknownName saying what is wrong with it.
 
     Args:
         source: Where it comes from.
         weights: The safetensors file of an uploaded teacher.
-        task: What it will be asked about: where timm knows a network's classes, they are compared before a download.
+        task: What it will be asked about: its outputs are put in the order of the task's classes, by name. Where timm
+            knows how many classes a network has, that is compared before a download.
+        classes: Which output is which class, where the source does not say itself.
     """
+    given = source.classes if classes is None else classes
+    teacher = _load(source, weights, task if given is None else None)
+    return teacher if task is None else in_order_of(task, teacher, given)
+
+
+def _load(source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | None, counted: Task | None) -> Teacher:
+    """The teacher as it comes; `counted` is the task whose classes it has to have as many as."""
     if isinstance(source, UploadedTeacher):
         if weights is None:
             raise TeacherError("the uploaded weights are not at hand", field="upload")
@@ -34,14 +48,13 @@ def load_teacher(
     if isinstance(source, LocalTeacher):
         if not (source.path / "model.safetensors").is_file() or not (source.path / "config.json").is_file():
             raise TeacherError(f"{source.path} needs config.json and model.safetensors", field="teacher.path")
-        return _load_pretrained(f"local-dir:{source.path}", "teacher.path")
+        return _load_pretrained(f"local-dir:{source.path}", "teacher.path", read_config(source.path / "config.json"))
     check_source(source, field="teacher")
     if ":" in source.name:
         require_safetensors(source.name, source.name.partition(":")[2])
-        require_plain_config(source.name)
-    else:
-        check_stock(source.name, task)
-    return _load_pretrained(source.name, "teacher.name")
+        return _load_pretrained(source.name, "teacher.name", require_plain_config(source.name))
+    check_stock(source.name, counted)
+    return _load_pretrained(source.name, "teacher.name", {})
 
 
 def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
@@ -61,10 +74,12 @@ def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
         mean=source.mean,
         std=source.std,
         input_hw=None if source.input_size is None else (source.input_size, source.input_size),
+        config={"label_names": source.class_names, "config": source.config},
     )
 
 
-def _load_pretrained(name: str, field: str) -> Teacher:
+def _load_pretrained(name: str, field: str, file: Any) -> Teacher:
+    """A network timm loads by itself; `file` is its config.json, for the names timm leaves unread."""
     import timm
 
     import archsearch.models  # noqa: F401  (registers with timm)
@@ -74,10 +89,11 @@ def _load_pretrained(name: str, field: str) -> Teacher:
     except Exception as error:  # timm, the hub and safetensors each raise their own kinds
         raise TeacherError(f"timm cannot load {name}: {type(error).__name__}: {error}", field=field) from error
     config: Any = model.pretrained_cfg
-    return _freeze(name, model, config.get("mean"), config.get("std"), tuple(config["input_size"][1:]))
+    named = {**config, **file} if isinstance(file, dict) else config
+    return _freeze(name, model, config.get("mean"), config.get("std"), tuple(config["input_size"][1:]), named)
 
 
-def _freeze(name: str, model: nn.Module, mean: Any, std: Any, input_hw: tuple[int, int] | None) -> Teacher:
+def _freeze(name: str, model: nn.Module, mean: Any, std: Any, input_hw: tuple[int, int] | None, config: Any) -> Teacher:
     in_chans = int(getattr(model, "in_chans", 0) or _first_convolution(model))
     model.eval().requires_grad_(False)
     bad = [key for key, value in model.state_dict().items() if value.is_floating_point() and not value.isfinite().all()]
@@ -92,6 +108,7 @@ def _freeze(name: str, model: nn.Module, mean: Any, std: Any, input_hw: tuple[in
         std=tuple(std or (0.5,) * in_chans),
         input_hw=input_hw,
         sha256=fingerprint(model),
+        namings=namings_of(config, int(model.num_classes)),  # type: ignore[arg-type]
     )
 
 

@@ -52,6 +52,14 @@ def describe_folder(folder: Path) -> dict[str, Any]:
         raise TeacherError(f"{folder}/config.json is not timm's: {error}", field="teacher.path") from None
 
 
+def read_config(path: Path) -> Any:
+    """What a config.json holds; nothing where it is unreadable, which timm will say better."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 def _check_args(args: Mapping[str, Any], field: str) -> None:
     for name, value in args.items():
         if name in FORBIDDEN_ARGS:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from archsearch.data.notes import Note
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -21,7 +23,11 @@ class Teacher:
     Attributes:
         mean, std: Per channel, of pixels in 0-1, as the weights were trained.
         input_hw: Resolution the weights expect; images of another size are resized. None takes them as they are.
-        sha256: Of the weights, by name, shape and value.
+        sha256: Of the weights as they came, by name, shape and value.
+        namings: What its outputs are called, as the weights came: a list of names for each way of naming them.
+        order: Which of its outputs each of the data's classes is, where they had to be moved; the model has them moved.
+        classes_given: Whether the request itself said which output is which class.
+        notes: What whoever asked for it should hear.
     """
 
     name: str
@@ -32,6 +38,10 @@ class Teacher:
     std: tuple[float, ...]
     input_hw: tuple[int, int] | None
     sha256: str
+    namings: tuple[tuple[str, ...], ...] = ()
+    order: tuple[int, ...] | None = None
+    classes_given: bool = False
+    notes: tuple[Note, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -40,7 +50,8 @@ class Teacher:
         A transformer's heads or an activation function are arguments that change no weight's shape.
         """
         args = json.dumps(getattr(self.model, "_model_args", {}), sort_keys=True, default=str)
-        return f"{self.sha256} {self.mean} {self.std} {self.input_hw} {type(self.model).__name__} {args}"
+        moved = "" if self.order is None else f" {self.order}"
+        return f"{self.sha256} {self.mean} {self.std} {self.input_hw} {type(self.model).__name__} {args}{moved}"
 
     def prepare(self, x_BCHW: Tensor) -> Tensor:
         """Images in 0-1 as this teacher wants them: resized and normalised."""
