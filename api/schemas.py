@@ -168,6 +168,13 @@ class UploadAnswer(Answer):
     max_part_bytes: int = 0
 
 
+class NoteAnswer(BaseModel):
+    """Something a check found that stops nothing: a stable code, and a sentence for people."""
+
+    code: str
+    detail: str
+
+
 class DatasetBody(Spec):
     upload: Id
     format: Literal["npz", "image_folder"] = Field(
@@ -186,6 +193,7 @@ class DatasetAnswer(Answer):
     sha256: str
     task: dict[str, Any]
     splits: dict[str, int]
+    notes: list[NoteAnswer] | None = Field(None, description="What loading it found that its owner should hear.")
     created_at: datetime
 
 
@@ -209,6 +217,7 @@ class TeacherAnswer(Answer):
     params: int | None
     macs: int | None
     selection_acc: float | None = Field(description="Accuracy in percent on the selection split; mAP with many labels.")
+    notes: list[NoteAnswer] | None = Field(None, description="What its check found that its owner should hear.")
     error: dict[str, Any] | None
     created_at: datetime
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -38,8 +38,8 @@ from archsearch.store import queries
 from archsearch.store.files import Files
 from archsearch.store.models import DatasetRow, Job, ProfileRow, TeacherRow, Upload
 from archsearch.store.trials import trial_of
-from archsearch.teachers.classes import order_of
 from archsearch.teachers import check_source, check_weights_file
+from archsearch.teachers.classes import order_of
 
 
 def submit(session: Session, engine: Engine, request: JobRequest, *, idempotency_key: str | None = None) -> Job:
@@ -91,7 +91,7 @@ def register_teacher(
     if isinstance(data, DatasetData):
         row = queries.require(session, DatasetRow, data.id, field="data.id")
         if isinstance(source, UploadedTeacher):
-            _check_classes(source, source.num_classes, task_of(row), source.classes, "source")
+            _check_classes(source.class_names, source.num_classes, task_of(row), source.classes, "source")
             _check_channels(source.in_chans, task_of(row), "source")
     id = queries.new_id("tch")
     body = source.model_dump(mode="json")
@@ -134,6 +134,7 @@ def register_dataset(
         sha256=dataset.sha256,
         task=task,
         splits={split: len(getattr(dataset, split)) for split in ("train", "selection", "test")},
+        notes=[asdict(note) for note in dataset.notes] or None,
         status="ready",
         progress=1.0,
     )
@@ -273,19 +274,17 @@ def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task) 
     num_classes, in_chans = (row.source.get(name, getattr(row, name)) for name in ("num_classes", "in_chans"))
     if num_classes is not None and in_chans is not None:
         given = row.source.get("classes") if spec.classes is None else spec.classes
-        _check_classes(row, num_classes, task, given, "teacher")
+        _check_classes(row.source.get("class_names", row.class_names), num_classes, task, given, "teacher")
         _check_channels(in_chans, task, "teacher.id")
     return None if row.params is None or row.macs is None else Cost(row.params, row.macs)
 
 
-def _check_classes(
-    known: TeacherRow | UploadedTeacher, num_classes: int, task: Task, given: ClassMap | None, field: str
-) -> None:
+def _check_classes(names: list[str] | None, num_classes: int, task: Task, given: ClassMap | None, field: str) -> None:
     """Hold what is known of a head against the data: how many classes, what they are called, and who is who."""
     if given is None and num_classes != task.classes:
         raise TeacherError(f"the teacher knows {num_classes} classes, the data has {task.classes}", field=field)
-    namings = (tuple(known.class_names),) if known.class_names else ()
-    order_of("the teacher", namings, num_classes, task, given, field=field)
+    if names:  # else a worker may find some in the teacher's own configuration
+        order_of("the teacher", (tuple(names),), num_classes, task, given, field=field)
 
 
 def _check_channels(in_chans: int, task: Task, field: str) -> None:

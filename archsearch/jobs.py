@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,10 @@ def _check(files: Files, row: TeacherRow) -> dict[str, Any]:
     }
     if dataset is None:
         return known
-    measured, cost = check_teacher(teacher, dataset).measured, measure_teacher(teacher, dataset.task)
-    return {**known, "params": cost.params, "macs": cost.macs, "selection_acc": measured}
+    checked, cost = check_teacher(teacher, dataset), measure_teacher(teacher, dataset.task)
+    notes = [asdict(note) for note in (*teacher.notes, *checked.notes)]
+    measured = {"params": cost.params, "macs": cost.macs, "selection_acc": checked.measured}
+    return {**known, **measured, "notes": notes or None}
 
 
 def open_data(files: Files, spec: Any) -> Dataset:

@@ -123,7 +123,9 @@ def validate(story: Story) -> Report:
     check_request(story.request, story.dataset)
     if story.request.kind != "search" or story.request.verify is not None:
         check_machine(story.request.distill)
-    measured = check_teacher(story.teacher, story.dataset).measured
+    checked = check_teacher(story.teacher, story.dataset)
+    for note in (*story.dataset.notes, *story.teacher.notes, *checked.notes):
+        story.ledger.warn(note.code, note.detail)
     if story.request.kind == "distill":
         named = story.request.student
         if named is not None and named.space is not None and named.architecture is not None:
@@ -137,7 +139,7 @@ def validate(story: Story) -> Report:
     return {
         "name": story.teacher.name,
         "sha256": story.teacher.sha256,
-        f"selection_{metric(story.dataset.task).key}": measured,
+        f"selection_{metric(story.dataset.task).key}": checked.measured,
         "params": cost.params,
         "macs": cost.macs,
     }

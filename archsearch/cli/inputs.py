@@ -220,11 +220,12 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
         from archsearch.teachers import describe_folder
 
         folder = request.teacher.path
-        source = describe_folder(folder)
+        classes = {} if request.teacher.classes is None else {"classes": request.teacher.classes}
+        source = {**describe_folder(folder), **classes}
         say(f"uploading {folder}")
         teacher = client.add_teacher(source, weights=folder / "model.safetensors", name=folder.name, data=body["data"])
         say(f"teacher {teacher['id']}: {teacher['selection_acc']} % on the selection split")
-        body["teacher"] = {"kind": "teacher", "id": teacher["id"]}
+        body["teacher"] = {"kind": "teacher", "id": teacher["id"], **classes}
     return parse_request(body)
 
 

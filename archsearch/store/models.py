@@ -45,6 +45,7 @@ class Row(DeclarativeBase):
         dict[str, Any]: JSON(none_as_null=True),
         list[float]: JSON(),
         list[str]: JSON(none_as_null=True),
+        list[dict[str, str]]: JSON(none_as_null=True),
         int: BigInteger,
     }
 
@@ -152,6 +153,8 @@ class DatasetRow(Row):
     # Of what was asked, unless it was refused: the same question is answered with the same row.
     question: Mapped[str | None] = mapped_column(unique=True)
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
+    # What loading it found that its owner should hear: code and detail of each.
+    notes: Mapped[list[dict[str, str]] | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -176,6 +179,8 @@ class TeacherRow(Row):
     # Channels, height and width of the images `macs` was counted for.
     measured_on: Mapped[dict[str, Any] | None]
     selection_acc: Mapped[float | None]
+    # What its check found that its owner should hear: code and detail of each.
+    notes: Mapped[list[dict[str, str]] | None]
     error: Mapped[dict[str, Any] | None]
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from safetensors.numpy import save
 
-from tests.api.conftest import Json, Refused, Send
+from tests.api.conftest import Json, Refused, Send, npz, request, small_arrays
 
 WEIGHTS = save({"head.weight": np.zeros((4, 8), dtype=np.float32)})
 
@@ -57,9 +57,43 @@ def test_a_head_for_other_classes_than_the_data_is_refused(refused: Refused, sen
     refused("POST", "/v1/teachers", **expected, part="knows 3 channels, the data has 1", json=body)
 
 
+@pytest.fixture(scope="module")
+def animals(client: TestClient, send: Send) -> str:
+    """The id of a data set whose four classes have names."""
+    names = np.array(["ant", "bee", "cat", "dog"])
+    answer = client.post(
+        "/v1/datasets", json={"upload": send(npz(**small_arrays(), class_names=names)), "format": "npz"}
+    )
+    return str(answer.json()["id"])
+
+
+def test_other_names_than_the_datas_are_refused_unless_a_map_is_given(
+    client: TestClient, refused: Refused, send: Send, animals: str
+) -> None:
+    data = {"kind": "dataset", "id": animals}
+    body = {**source(send(WEIGHTS), class_names=["ant", "wasp", "cat", "dog"]), "data": data}
+    part = "class 1 is 'bee' in the data and 'wasp' to the teacher"
+    expected = {"status": 422, "code": "invalid_teacher"}
+    refused("POST", "/v1/teachers", **expected, field="source", part=part, json=body)
+    taken = client.post("/v1/teachers", json={"source": {**body["source"], "classes": {"bee": "wasp"}}, "data": data})
+    assert taken.status_code == 202, taken.text
+    unmeasured = client.post("/v1/teachers", json={"source": body["source"]}).json()["id"]
+    job = request(
+        search={"batch_size": 32}, teacher={"kind": "teacher", "id": unmeasured}, data=data, distill={"batch_size": 32}
+    )
+    refused("POST", "/v1/jobs", **expected, field="teacher", part=part, json=job)
+    job["teacher"]["classes"] = {"bee": "bumblebee"}
+    part = "knows no class 'bumblebee'; it has 'ant', 'wasp', 'cat', 'dog'"
+    refused("POST", "/v1/jobs", **expected, field="teacher.classes.bee", part=part, json=job)
+    job["teacher"]["classes"] = {"bee": 1}
+    assert client.post("/v1/jobs", json=job).status_code == 202
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "part"),
     [
+        ({"class_names": ["ant", "bee"]}, "source", "give 4 names, one for each output"),
+        ({"class_names": ["ant", "bee", "cat", "cat"]}, "source", "no two alike"),
         ({"model_args": {"pretrained": True}}, "source.model_args.pretrained", "not yours to set"),
         ({"model_args": {"checkpoint_path": "/etc/passwd"}}, "source.model_args.checkpoint_path", "not yours"),
         ({"model_args": {"cache_dir": "x"}}, "source.model_args.cache_dir", "not yours"),
