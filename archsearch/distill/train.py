@@ -227,7 +227,8 @@ class _Run:
             # Several processes would have to agree on the time; they keep the ends of epochs.
             if now - self.saved >= every_s and self.course.step % self.per_epoch and self.group.size == 1:
                 self._keep(path, identity)
-            if now - reported > _REPORT_EVERY_S:
+            # The epoch's last step is reported with the epoch, once its checkpoint is kept.
+            if now - reported > _REPORT_EVERY_S and self.course.step % self.per_epoch:
                 reported = now
                 yield self._report(measure=False)
         self._look()
