@@ -11,18 +11,25 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from archsearch.data.batches import MOST, asked
 from archsearch.data.task import Kind, Labels, Split, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
+# From images B×C×H×W in 0-1 to logits B×K.
+Logits = Callable[["Tensor"], "Tensor"]
+# Told after every call how many images are done, of how many.
+Report = Callable[[int, int], None]
 
 
 class Measure(Protocol):
     """From logits of images B×C×H×W in 0-1 to a number in percent, over a split."""
 
-    def __call__(self, logits: Callable[[Tensor], Tensor], split: Split, batch_size: int = 256) -> float: ...
+    def __call__(
+        self, logits: Logits, split: Split, batch_size: int = MOST, *, report: Report | None = None
+    ) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -45,42 +52,37 @@ def metric(task: Task) -> Metric:
     return METRICS[task.kind]
 
 
-def accuracy(logits: Callable[[Tensor], Tensor], split: Split, batch_size: int = 256) -> float:
+def accuracy(logits: Logits, split: Split, batch_size: int = MOST, *, report: Report | None = None) -> float:
     """Top-1 accuracy on a split, in percent.
 
     Args:
-        logits: From images B×C×H×W in 0-1 to logits B×K; in eval mode.
+        logits: In eval mode.
         split: Images and labels; read batch by batch, so it may be memory-mapped.
-        batch_size: Images a call. It does not change the result.
+        batch_size: Images a call at most; fewer where they take much memory or time. It does not change the result.
+        report: Told where it stands; it may raise.
     """
-    import torch
-
-    right = 0
-    with torch.inference_mode():
-        for start in range(0, len(split), batch_size):
-            part = Split(split.x_NHWC[start : start + batch_size], split.y_N[start : start + batch_size])
-            right += int((logits(part.images().float() / 255).argmax(1).cpu() == part.labels()).sum())
+    right, y_N = 0, np.asarray(split.y_N)
+    for rows, logits_BK in asked(logits, split.pixels, len(split), most=batch_size, report=report):
+        right += int((logits_BK.argmax(1).cpu().numpy() == y_N[rows]).sum())
     return 100 * right / len(split)
 
 
-def mean_average_precision(logits: Callable[[Tensor], Tensor], split: Split, batch_size: int = 256) -> float:
+def mean_average_precision(
+    logits: Logits, split: Split, batch_size: int = MOST, *, report: Report | None = None
+) -> float:
     """Mean over the labels of their average precisions on a split, in percent; arguments as `accuracy` has them.
 
     Labels no image of the split has are left out; a split without any label raises ValueError.
     """
-    return macro(average_precisions(answers(logits, split, batch_size), split.y_N))
+    return macro(average_precisions(answers(logits, split, batch_size, report=report), split.y_N))
 
 
-def answers(logits: Callable[[Tensor], Tensor], split: Split, batch_size: int = 256) -> npt.NDArray[np.float32]:
-    """The logits N×K of a whole split."""
-    import torch
-
-    found = []
-    with torch.inference_mode():
-        for start in range(0, len(split), batch_size):
-            images = split.take(slice(start, start + batch_size)).images()
-            found.append(logits(images.float() / 255).float().cpu().numpy())
-    return np.concatenate(found)
+def answers(
+    logits: Logits, split: Split, batch_size: int = MOST, *, report: Report | None = None
+) -> npt.NDArray[np.float32]:
+    """The logits N×K of a whole split; arguments as `accuracy` has them."""
+    found = asked(logits, split.pixels, len(split), most=batch_size, report=report)
+    return np.concatenate([logits_BK.float().cpu().numpy() for _, logits_BK in found])
 
 
 def average_precisions(scores_NK: npt.NDArray[np.floating], y_NK: Labels) -> Floats:

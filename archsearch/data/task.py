@@ -85,6 +85,10 @@ class Split:
         # Not ascontiguousarray: one-channel images would come back as a view of a read-only memory map.
         return torch.from_numpy(np.array(self.x_NHWC.transpose(0, 3, 1, 2), dtype=np.uint8, order="C"))
 
+    def pixels(self, rows: slice) -> Tensor:
+        """The images of some rows as networks are asked about them: N×C×H×W in 0-1."""
+        return self.take(rows).images().float() / 255
+
     def labels(self) -> Tensor:
         """The labels as a tensor (a copy): N int64, or N×K float32, which binary cross-entropy takes."""
         import torch

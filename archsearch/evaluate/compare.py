@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from archsearch.data.batches import MOST, asked
 from archsearch.data.metrics import average_precisions, macro
 from archsearch.data.task import Split, Task
 from archsearch.evaluate.metrics import Evaluation, Likeness, Logits, evaluate, likeness
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STUDENT, TEACHER, NO_TEACHER = "student", "teacher", "no_teacher"
-# Images of a pass, and bytes of them as floats: activations take some dozens of times as many.
-_BATCH, _BATCH_BYTES = 256, 2**25
-
 # From images B×C×H×W in 0-1 to logits B×K.
 Network = Callable[["Tensor"], "Tensor"]
 
@@ -45,40 +43,27 @@ def network(model: nn.Module, task: Task) -> Network:
     return run
 
 
-def fitting_batch(values: int, most: int = _BATCH) -> int:
-    """Images a pass may take at once: `most`, or fewer where they are large.
-
-    Args:
-        values: Numbers in one image: channels × height × width.
-    """
-    return max(1, min(most, _BATCH_BYTES // (4 * values)))
-
-
 def answers(
     networks: Mapping[str, Network],
     split: Split,
     *,
-    batch_size: int | None = None,
+    batch_size: int = MOST,
     report: Callable[[int, int], None] | None = None,
 ) -> dict[str, Logits]:
     """The logits N×K of every network, from one pass over the split, which may be memory-mapped.
 
     Args:
-        batch_size: Images a call; by default as many as are well in memory. It does not change the result.
+        batch_size: Images a call at most; fewer where they take much memory or time. It does not change the result.
         report: Called after every batch with images done and images in all.
     """
-    import torch
+
+    def all_of_them(x_BCHW: Tensor) -> dict[str, Logits]:
+        return {name: run(x_BCHW).float().cpu().numpy() for name, run in networks.items()}
 
     found: dict[str, list[Logits]] = {name: [] for name in networks}
-    batch_size = batch_size or fitting_batch(split.x_NHWC[0].size)
-    with torch.inference_mode():
-        for start in range(0, len(split), batch_size):
-            part = Split(split.x_NHWC[start : start + batch_size], split.y_N[start : start + batch_size])
-            x_BCHW = part.images().float() / 255
-            for name, run in networks.items():
-                found[name].append(run(x_BCHW).float().cpu().numpy())
-            if report:
-                report(min(len(split), start + batch_size), len(split))
+    for _, told in asked(all_of_them, split.pixels, len(split), most=batch_size, report=report):
+        for name, logits_BK in told.items():
+            found[name].append(logits_BK)
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 

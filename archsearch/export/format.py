@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from archsearch.data.batches import effort, fitting
 from archsearch.data.task import Task
-from archsearch.evaluate.compare import fitting_batch
 from archsearch.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
 
 Images = npt.NDArray[np.float32]
+_MOST_AT_ONCE = 64
 # From normalised images B×C×H×W to logits B×K.
 Answer = Callable[[Images], npt.NDArray[np.floating[Any]]]
 
@@ -41,6 +42,15 @@ class Subject:
     task: Task
     images_NCHW: Images
     folder: Path
+
+    @cached_property
+    def batch(self) -> int:
+        """Images the student, in whatever form, is asked about at once: what one takes tells."""
+        import torch
+
+        image_1CHW = torch.from_numpy(self.images_NCHW[:1])
+        with torch.inference_mode():
+            return fitting(effort(lambda: self.student(image_1CHW)), _MOST_AT_ONCE)
 
     @cached_property
     def program(self) -> Any:
@@ -85,9 +95,8 @@ class Format:
 formats: Registry[Format] = Registry("format", "archsearch.export.formats")
 
 
-def answer_all(answer: Answer, images_NCHW: Images) -> npt.NDArray[np.floating[Any]]:
-    """Logits N×K of many images, some at a time."""
-    batch = fitting_batch(images_NCHW[0].size, 64)
+def answer_all(answer: Answer, images_NCHW: Images, batch: int) -> npt.NDArray[np.floating[Any]]:
+    """Logits N×K of many images, `batch` at a time."""
     return np.concatenate([answer(images_NCHW[i : i + batch]) for i in range(0, len(images_NCHW), batch)])
 
 

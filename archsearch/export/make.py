@@ -153,7 +153,7 @@ def make_formats(
     # In the folder itself, so that what agrees is moved into place and never copied half.
     with TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
         subject = Subject(student, task, images_NCHW, Path(scratch))
-        expected_NK = answer_all(_reference(student), images_NCHW)
+        expected_NK = answer_all(_reference(student), images_NCHW, subject.batch)
         for done, one in enumerate(wanted):
             tell(one.file, done, len(wanted) + 1)
             (folder / one.file).unlink(missing_ok=True)
@@ -204,7 +204,9 @@ def require_parity(one: Format, answer: Answer, expected_NK: Logits, subject: Su
     images_NCHW = subject.images_NCHW
     # One image alone and many at once: a batch that was traced as a constant shows. A single image is asked twice more.
     others_NCHW = images_NCHW[1:] if len(images_NCHW) > 1 else np.repeat(images_NCHW, 2, axis=0)
-    found_NK = np.concatenate([answer(images_NCHW[:1]), answer_all(answer, others_NCHW)])[: len(images_NCHW)]
+    found_NK = np.concatenate([answer(images_NCHW[:1]), answer_all(answer, others_NCHW, subject.batch)])[
+        : len(images_NCHW)
+    ]
     largest, off = float(np.abs(expected_NK).max()), float(np.abs(found_NK - expected_NK).max())
     if one.exact and not off <= TOLERANCE * max(1.0, largest):
         raise ExportError(

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from archsearch.data.task import Task
+from archsearch.memory import peak_bytes
 from archsearch.request import Architecture
 from archsearch.spaces import Cost, Space
 
@@ -52,13 +52,9 @@ def peak_activation_bytes(space: Space, architecture: Architecture, task: Task, 
     import torch
 
     model = _on_meta(space, architecture, task).eval()
-    known = {weight.untyped_storage()._cdata for weight in (*model.parameters(), *model.buffers())}
-    mode = _live_bytes(known)
     x_BCHW = torch.empty(batch, task.in_chans, task.height, task.width, device="meta")
-    with torch.no_grad(), mode:
-        model(x_BCHW)
-    peak: int = mode.peak + x_BCHW.untyped_storage().nbytes()
-    return peak
+    with torch.no_grad():
+        return x_BCHW.untyped_storage().nbytes() + peak_bytes(lambda: model(x_BCHW))
 
 
 def _on_meta(space: Space, architecture: Architecture, task: Task) -> nn.Module:
@@ -67,38 +63,3 @@ def _on_meta(space: Space, architecture: Architecture, task: Task) -> nn.Module:
     with torch.device("meta"):
         # torch's counter trips over views of trainable parameters (class tokens).
         return space.build(architecture, task).requires_grad_(False)
-
-
-def _live_bytes(known: set[int]) -> Any:
-    """A dispatch mode that counts the bytes of storages from when an operation makes them until nobody holds them."""
-    from torch import Tensor
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-
-    class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        def __init__(self) -> None:
-            super().__init__()  # type: ignore[no-untyped-call]
-            self.now = self.peak = 0
-            self.seen = set(known)
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            made = func(*args, **(kwargs or {}))
-            for tensor in tree_leaves(made):
-                if isinstance(tensor, Tensor):
-                    self._count(tensor.untyped_storage())
-            return made
-
-        def _count(self, storage: Any) -> None:
-            address = storage._cdata
-            if address in self.seen:
-                return
-            self.seen.add(address)
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._forget, address, storage.nbytes())
-
-        def _forget(self, address: int, size: int) -> None:
-            self.seen.discard(address)
-            self.now -= size
-
-    return LiveBytes()

@@ -16,7 +16,6 @@ import numpy as np
 from archsearch.data.task import Task
 from archsearch.errors import ExportError
 from archsearch.evaluate import likeness
-from archsearch.evaluate.compare import fitting_batch
 from archsearch.export.files import INT8
 from archsearch.export.format import Format, Images, Subject, answer_all, formats, needs_onnx
 from archsearch.export.formats.onnx import open_onnx
@@ -46,7 +45,7 @@ class Attempt:
     agreement: float
 
 
-def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path) -> dict[str, Any]:
+def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path, *, batch: int = _BATCH) -> dict[str, Any]:
     """Quantise an ONNX file to int8 in the way that changes its answers least.
 
     Every calibration is tried: which one is best depends on the network, and a try takes seconds. The divergence of
@@ -58,6 +57,7 @@ def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path) -> dict[s
         onnx: In fp32, with a batch of any size.
         images_NCHW: Normalised images held out of the training; never test images.
         path: File to write.
+        batch: Images the network is asked about at once.
 
     Returns:
         Which way was taken, and every one that was tried; the KL of one whose answers are no numbers is None.
@@ -68,18 +68,17 @@ def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path) -> dict[s
     from archsearch.hardware.onnx_runtime import Calibration, prepare, products, quantise
 
     calibrating, judging = _halves(images_NCHW)
-    batch = fitting_batch(images_NCHW[0].size, _BATCH)
     batches = [calibrating[i : i + batch] for i in range(0, len(calibrating), batch)]
     with TemporaryDirectory(prefix=".archsearch-", dir=path.parent) as folder:
         prepared = Path(folder) / "prepared.onnx"
         prepare(onnx, prepared)
-        expected_NK = answer_all(open_onnx(onnx, 1), judging)
+        expected_NK = answer_all(open_onnx(onnx, 1), judging, batch)
         tried: dict[Path, Attempt] = {}
 
         def attempt(calibration: Any, keep: tuple[str, ...]) -> None:
             small = Path(folder) / f"{len(tried)}.onnx"
             quantise(prepared, small, batches, calibration=calibration, keep=keep)
-            like = likeness(expected_NK, answer_all(open_onnx(small, 1), judging), task.kind)
+            like = likeness(expected_NK, answer_all(open_onnx(small, 1), judging, batch), task.kind)
             tried[small] = Attempt(calibration, keep, like.kl, like.agreement)
 
         for calibration in get_args(Calibration):
@@ -117,7 +116,7 @@ def _spread(images_NCHW: Images, most: int) -> Images:
 
 
 def _write(subject: Subject, path: Path) -> Mapping[str, Any]:
-    return save_int8(subject.onnx, subject.task, subject.images_NCHW, path)
+    return save_int8(subject.onnx, subject.task, subject.images_NCHW, path, batch=min(_BATCH, subject.batch))
 
 
 formats.add(

@@ -1,0 +1,147 @@
+"""How many images a network is asked about at once: as many as memory and patience allow, whatever the network."""
+
+# N images, B batch, C channels, H W space, K classes
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from archsearch.errors import TooMuchMemory
+from archsearch.memory import available_bytes, gigabytes, live_bytes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+T = TypeVar("T")
+
+MOST = 256
+# What one call may take: bytes, and multiply-accumulates, after which whoever waits is asked whether he still does.
+# Constants first, since the batch should not follow what else the machine is doing.
+_BYTES = {"cpu": 2**30, "cuda": 2**33}
+_MACS = {"cpu": 2**34, "cuda": 2**42}
+# Of what is free, a call may take so much; and what kernels hold for themselves comes on top of what tensors do.
+_SHARE, _KERNELS = 0.25, 2.0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What one image costs a network: bytes of tensors alive at one time, and multiply-accumulates."""
+
+    bytes: int
+    macs: int
+
+
+def effort(run: Callable[[], object]) -> Effort:
+    """What a call really takes, beside what was there before it."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    live, counter = live_bytes(), FlopCounterMode(display=False)
+    with counter, live:
+        run()
+    return Effort(live.peak, counter.get_total_flops() // 2)
+
+
+def fitting(one: Effort, most: int = MOST, *, device: str = "cpu") -> int:
+    """Images a call may take: `most` or, where one takes more than usual, a half, a quarter and so on of it."""
+    kind = "cpu" if device not in _BYTES else device
+    room = min(_BYTES[kind], _SHARE * free_bytes(kind))
+    size = most
+    while size > 1 and (_KERNELS * one.bytes * size > room or one.macs * size > _MACS[kind]):
+        size = -(-size // 2)
+    return size
+
+
+def free_bytes(device: str | torch.device = "cpu") -> int:
+    """Memory of a device that could be taken now."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return available_bytes()
+    free, _ = torch.cuda.mem_get_info()
+    return int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+
+
+def require_room(size_bytes: float, what: str, *, field: str, fix: str, device: str = "cpu") -> None:
+    """Raise TooMuchMemory, before anything is computed, where an estimate is beyond what there is."""
+    free = free_bytes(device)
+    if size_bytes > free:
+        raise TooMuchMemory(
+            f"{what} would take about {gigabytes(size_bytes)} of memory, and {gigabytes(free)} are free; {fix}",
+            field=field,
+        )
+
+
+def asked(
+    run: Callable[[Tensor], T],
+    images: Callable[[slice], Tensor],
+    count: int,
+    *,
+    most: int = MOST,
+    report: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[slice, T]]:
+    """A network's answers to `count` images, some at a time and in order, without gradients.
+
+    The first image is asked about alone, to see what one takes; that decides how many the others are asked about at
+    once. Where a device's memory runs out nevertheless, it is half as many from then on.
+
+    Args:
+        run: From images B×C×H×W in 0-1 to whatever is wanted of them.
+        images: Those of some rows, in 0-1.
+        most: Images at once, however small the network is.
+        report: Called after every call with images done and images in all; it may raise.
+    """
+    import torch
+
+    size = _first_size(run, images, min(most, count)) if count else 1
+    start = 0
+    while start < count:
+        rows, found, full = slice(start, min(count, start + size)), None, False
+        try:
+            with torch.inference_mode():
+                found = run(images(rows))
+        except torch.OutOfMemoryError:
+            full = True
+        if full:  # out here, where the error no longer holds what filled the memory
+            size = _halved(size)
+            continue
+        assert found is not None
+        yield rows, found
+        start = rows.stop
+        if report:
+            report(start, count)
+
+
+def free_memory() -> None:
+    """Give back what nothing refers to any more, and what torch keeps for later."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _halved(size: int) -> int:
+    if size == 1:
+        raise TooMuchMemory("a single image takes more memory than there is; take smaller images or a smaller network")
+    free_memory()
+    return -(-size // 2)
+
+
+def _first_size(run: Callable[[Tensor], T], images: Callable[[slice], Tensor], most: int) -> int:
+    """How many images to begin with, from what the first one takes."""
+    import torch
+
+    if most == 1:
+        return 1
+    kept: list[T] = []
+    with torch.inference_mode():
+        first_1CHW = images(slice(0, 1))
+        one = effort(lambda: kept.append(run(first_1CHW)))
+    one = Effort(one.bytes + first_1CHW.nbytes, one.macs)
+    answer = kept[0]
+    device = answer.device.type if isinstance(answer, torch.Tensor) else "cpu"
+    return fitting(one, most, device=device)
