@@ -14,12 +14,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["ArchsearchError", "Client", "JobRequest", "load_student", "read_request", "run"]
+__all__ = ["ArchsearchError", "Client", "JobRequest", "convert_teacher", "load_student", "read_request", "run"]
 
 _HOMES = {
     "ArchsearchError": "archsearch.errors",
     "Client": "archsearch.client",
     "JobRequest": "archsearch.request",
+    "convert_teacher": "archsearch.teachers.convert",
     "load_student": "archsearch.export",
     "read_request": "archsearch.request",
     "run": "archsearch.local",
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from archsearch.local import run as run
     from archsearch.request import JobRequest as JobRequest
     from archsearch.request import read_request as read_request
+    from archsearch.teachers.convert import convert_teacher as convert_teacher
 
 
 def __getattr__(name: str) -> Any:

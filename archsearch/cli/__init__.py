@@ -7,7 +7,7 @@ import sys
 import click
 
 from archsearch import __version__
-from archsearch.cli import catalogue, evaluate, export, local, profile, remote, service
+from archsearch.cli import catalogue, convert, evaluate, export, local, profile, remote, service
 from archsearch.errors import ArchsearchError, Cancelled, InvalidRequest, NotFound, ServiceError
 
 EPILOG = """\b
@@ -28,8 +28,8 @@ def app() -> None:
 
 
 for command in (
-    *service.commands, *remote.commands, *local.commands, *export.commands, *evaluate.commands, *catalogue.commands,
-    *profile.commands,
+    *service.commands, *remote.commands, *local.commands, *convert.commands, *export.commands, *evaluate.commands,
+    *catalogue.commands, *profile.commands,
 ):  # fmt: skip
     app.add_command(command)
 

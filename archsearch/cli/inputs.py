@@ -174,7 +174,7 @@ def teacher_of(text: str) -> dict[str, Any]:
     path = Path(text.removeprefix("local-dir:"))
     if re.fullmatch(r"tch_[0-9a-f]{20}", text):
         return {"kind": "teacher", "id": text}
-    if text.startswith("local-dir:") or path.is_dir():
+    if text.startswith("local-dir:") or path.exists():  # of a file, loading says what it is and what to do
         return {"kind": "local", "path": str(path)}
     return {"kind": "timm", "name": text}
 

@@ -45,7 +45,8 @@ class CifarResNet(nn.Module):
 
     Args:
         depths: Blocks in each of the three stages.
-        widths: Channels of each stage; the stem has the first stage's.
+        widths: Channels of each stage.
+        stem: Channels of the stem; None is the first stage's (32 before 64, 128, 256 is ResNet-8×4, 32×4).
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class CifarResNet(nn.Module):
         in_chans: int = 3,
         global_pool: str = "avg",
         drop_rate: float = 0.0,
+        stem: int | None = None,
     ) -> None:
         super().__init__()
         if len(depths) != 3 or len(widths) != 3 or min(*depths, *widths) < 1:
@@ -63,10 +65,11 @@ class CifarResNet(nn.Module):
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
-        self.conv1 = nn.Conv2d(in_chans, widths[0], 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
+        stem = widths[0] if stem is None else stem
+        self.conv1 = nn.Conv2d(in_chans, stem, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
         self.act1 = nn.ReLU(inplace=True)
-        widths_in = (widths[0], widths[0], widths[1])
+        widths_in = (stem, widths[0], widths[1])
         for i, (depth, width_in, width, stride) in enumerate(zip(depths, widths_in, widths, STRIDES, strict=True), 1):
             first = Block(width_in, width, stride)
             self.add_module(f"layer{i}", nn.Sequential(first, *(Block(width, width, 1) for _ in range(depth - 1))))

@@ -9,10 +9,11 @@ from archsearch.data.task import Task
 from archsearch.errors import TeacherError
 from archsearch.request import ClassMap, LocalTeacher, TimmTeacher, UploadedTeacher
 from archsearch.teachers.classes import namings_of
+from archsearch.teachers.foreign import check_folder
 from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
 from archsearch.teachers.network import build
 from archsearch.teachers.order import in_order_of
-from archsearch.teachers.source import check_source, check_weights_file, read_config
+from archsearch.teachers.source import check_source, check_weights_file
 from archsearch.teachers.teacher import Teacher, fingerprint
 
 if TYPE_CHECKING:
@@ -46,9 +47,8 @@ def _load(source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | 
             raise TeacherError("the uploaded weights are not at hand", field="upload")
         return _load_uploaded(source, weights)
     if isinstance(source, LocalTeacher):
-        if not (source.path / "model.safetensors").is_file() or not (source.path / "config.json").is_file():
-            raise TeacherError(f"{source.path} needs config.json and model.safetensors", field="teacher.path")
-        return _load_pretrained(f"local-dir:{source.path}", "teacher.path", read_config(source.path / "config.json"))
+        config = check_folder(source.path, field="teacher.path")
+        return _load_pretrained(f"local-dir:{source.path}", "teacher.path", config)
     check_source(source, field="teacher")
     if ":" in source.name:
         require_safetensors(source.name, source.name.partition(":")[2])

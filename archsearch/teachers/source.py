@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.request import FORBIDDEN_ARGS, TimmTeacher, UploadedTeacher, teacher_fields
+from archsearch.teachers.foreign import check_folder, describe_bytes, kind_of, refuse_file_name
 
 _LARGEST_ARG = 65_536
 
@@ -17,14 +17,16 @@ def check_weights_file(path: Path, *, field: str = "upload") -> None:
     """Raise TeacherError unless the file is whole safetensors; needs no torch and reads only the header."""
     from safetensors import SafetensorError, safe_open
 
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+    kind = kind_of(path)
+    if kind in ("torch", "pickle"):
         raise TeacherError(
-            "these are pickled PyTorch weights, which can run code when read; "
-            "save them with safetensors.torch.save_file(model.state_dict(), path) and upload that",
+            "these are pickled PyTorch weights, which can run code when read; save them with "
+            "safetensors.torch.save_file(model.state_dict(), path) and upload that, or run `archsearch convert FILE "
+            "--out teacher` where they are and upload its model.safetensors with its config.json",
             field=field,
         )
+    if kind not in ("safetensors", "empty", "unknown"):
+        raise TeacherError(f"this is {describe_bytes(kind)}", field=field)
     try:
         with safe_open(path, framework="np") as weights:
             if not list(weights.keys()):
@@ -40,24 +42,18 @@ def check_source(source: TimmTeacher | UploadedTeacher, *, field: str = "source"
     allowed = ("hf-hub", "hf_hub") if isinstance(source, TimmTeacher) else ()
     if colon and prefix not in allowed:
         raise InvalidRequest(f"{prefix}: names no timm model a client may ask for", field=f"{field}.{where}")
+    refuse_file_name(name, field=f"{field}.{where}")
     if isinstance(source, UploadedTeacher):
         _check_args(source.model_args, f"{field}.model_args")
 
 
 def describe_folder(folder: Path) -> dict[str, Any]:
     """The fields of an `UploadedTeacher` (all but `upload`) that a timm `local-dir:` folder's config.json holds."""
+    config = check_folder(folder, field="teacher.path")
     try:
-        return teacher_fields(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise TeacherError(f"{folder}/config.json is not timm's: {error}", field="teacher.path") from None
-
-
-def read_config(path: Path) -> Any:
-    """What a config.json holds; nothing where it is unreadable, which timm will say better."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+        return teacher_fields(config)
+    except ValueError as error:
+        raise TeacherError(f"{folder}/config.json: {error}", field="teacher.path") from None
 
 
 def _check_args(args: Mapping[str, Any], field: str) -> None:
