@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Header, Query, Request
 from sqlalchemy import Engine as Database
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -72,6 +72,16 @@ ServicesDep = Annotated[Services, Depends(services)]
 
 # What a database takes for a number; a larger one would be its error, not the client's.
 Count = Annotated[int, Query(ge=0, lt=2**63)]
+
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="The same key with the same request gives back what that made the first time.",
+    ),
+]
 
 
 def not_modified(request: Request, etag: str) -> bool:

@@ -19,6 +19,7 @@ from archsearch.errors import (
     Gone,
     InvalidRequest,
     NotFound,
+    NotReady,
     TeacherError,
     TooLarge,
     TooMuchMemory,
@@ -126,7 +127,7 @@ def refuse(request: Request, refusal: Refusal) -> JSONResponse:
 def _ours(request: Request, error: ArchsearchError) -> JSONResponse:
     status = next(status for kind, status in STATUS if isinstance(error, kind))
     found = problem(status, error.problem(), request)
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | NotReady):
         found.headers["Retry-After"] = str(error.retry_after_s)
     return found
 

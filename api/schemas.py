@@ -7,11 +7,13 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from archsearch.errors import InvalidRequest
 from archsearch.request import Broken, DatasetData, DigitsData, Fitting, Id, ImageSize, Spec, TeacherSource, TradedCost
 
 T = TypeVar("T")
 # A line for people: PostgreSQL keeps no NUL, and nobody a name of two lines.
 Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
+CheckStatus = Literal["checking", "ready", "refused"]
 JobStatus = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
 
 
@@ -124,6 +126,8 @@ class DeviceAnswer(Answer):
 class ProfileAnswer(Answer):
     id: str
     name: str | None
+    status: CheckStatus
+    error: dict[str, Any] | None
     device: str
     batch: int
     threads: int
@@ -185,15 +189,27 @@ class DatasetBody(Spec):
     fit: Fitting = "crop"
     on_broken: Broken = "refuse"
 
+    def options(self) -> dict[str, Any]:
+        """What is said of images in files; raises InvalidRequest where there are none."""
+        given = self.model_dump(mode="json", exclude={"upload", "format", "name"}, exclude_defaults=True)
+        if self.format == "npz" and given:
+            raise InvalidRequest("only image_folder is resized; leave it out for npz", field=min(given))
+        return {} if self.format == "npz" else self.model_dump(mode="json", exclude={"upload", "format", "name"})
+
 
 class DatasetAnswer(Answer):
     id: str
     name: str | None
     format: str
-    sha256: str
-    task: dict[str, Any]
-    splits: dict[str, int]
+    status: CheckStatus
+    progress: float = Field(description="Of its reading, 0 to 1.")
+    upload: str | None
+    options: dict[str, Any] | None
+    sha256: str | None = Field(description="Null, as are task and splits, until it is ready.")
+    task: dict[str, Any] | None
+    splits: dict[str, int] | None
     notes: list[NoteAnswer] | None = Field(None, description="What loading it found that its owner should hear.")
+    error: dict[str, Any] | None
     created_at: datetime
 
 
@@ -208,7 +224,7 @@ class TeacherBody(Spec):
 class TeacherAnswer(Answer):
     id: str
     name: str | None
-    status: Literal["checking", "ready", "refused"]
+    status: CheckStatus
     source: dict[str, Any]
     data: dict[str, Any] | None
     sha256: str | None

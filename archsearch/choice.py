@@ -52,7 +52,8 @@ def timed_spaces(
     if profile is None:
         return tuple(spaces)
     device = request.budget.device
-    known = profile.predictors(task, request.budget.batch)
+    profile.require(task, request.budget.batch)
+    known = profile.by_space()
     found = tuple(space for space in spaces if space.name in known)
     # `auto` takes what there is; a space that was asked for by name has to be there.
     if found and (request.search.space == "auto" or len(found) == len(spaces)):

@@ -25,6 +25,7 @@ _SILENCE_S = 60.0
 
 Progress = Callable[[int, int], None]
 Json = dict[str, Any]
+Listener = Callable[[Json], None]
 
 
 class Client:
@@ -96,12 +97,22 @@ class Client:
         image_size: int | Sequence[int] | None = None,
         fit: Fit = "crop",
         on_broken: OnBroken = "refuse",
+        wait_s: float = 3600.0,
+        listener: Listener | None = None,
     ) -> Json:
-        """Upload an npz or a zip of class folders and have it checked; the last three fields are for zips alone."""
+        """Upload an npz or a zip of class folders and wait until a worker has read it.
+
+        Raises ServiceError when it is refused. Content the server has read so before is the data set there is.
+
+        Args:
+            image_size, fit, on_broken: For zips alone; see POST /v1/datasets.
+            wait_s: How long to wait; 0 returns at once.
+            listener: Called with the data set while it is checked; its `progress` goes from 0 to 1.
+        """
         body: Json = {"upload": self.upload(path)["id"], "format": format, "name": name}
         if format == "image_folder":
             body |= {"image_size": image_size, "fit": fit, "on_broken": on_broken}
-        return self._object("POST", "/v1/datasets", json=body)
+        return self._checked("/v1/datasets", self._object("POST", "/v1/datasets", json=body), wait_s, listener)
 
     def add_teacher(
         self,
@@ -124,13 +135,7 @@ class Client:
         if weights is not None:
             source = {"kind": "upload", **source, "upload": self.upload(weights)["id"]}
         teacher = self._object("POST", "/v1/teachers", json={"source": source, "name": name, "data": data})
-        deadline = time.monotonic() + wait_s
-        while teacher["status"] == "checking" and time.monotonic() < deadline:
-            time.sleep(0.3)
-            teacher = self._object("GET", f"/v1/teachers/{teacher['id']}")
-        if teacher["status"] == "refused":
-            raise ServiceError(teacher["error"]["detail"], status=422, body=teacher["error"])
-        return teacher
+        return self._checked("/v1/teachers", teacher, wait_s)
 
     def submit(self, request: JobRequest | Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
         """Queue a job; returns it."""
@@ -154,11 +159,15 @@ class Client:
         params = {} if against is None else {"against": against}
         return self._object("GET", f"/v1/jobs/{job_id}/pareto", params=params)
 
-    def add_profile(self, path: Path | str, *, name: str | None = None) -> Json:
-        """Upload latencies `archsearch profile` measured; a budget's `device` is the id of what this returns."""
+    def add_profile(self, path: Path | str, *, name: str | None = None, wait_s: float = 600.0) -> Json:
+        """Upload latencies `archsearch profile` measured and wait until a worker has fitted predictors to them.
+
+        A budget's `device` is the id of what this returns.
+        """
         params = {} if name is None else {"name": name}
         body = read_profile(Path(path)).model_dump(mode="json")
-        return self._object("POST", "/v1/profiles", params=params, json=body)
+        profile = self._object("POST", "/v1/profiles", params=params, json=body)
+        return self._checked("/v1/profiles", profile, wait_s)
 
     def watch(self, job_id: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
         """A job's events as they happen, until it is over. A lost connection is taken up again where it broke."""
@@ -202,6 +211,19 @@ class Client:
     def call(self, method: str, path: str, **kwargs: Any) -> Any:
         """One request; the answer's JSON, or ServiceError with the problem the server sent."""
         return self._server.call(method, path, **kwargs)
+
+    def _checked(self, path: str, row: Json, wait_s: float, listener: Listener | None = None) -> Json:
+        """What a worker's check makes of a row; raises ServiceError when it is refused."""
+        deadline, pause_s = time.monotonic() + wait_s, 0.1
+        while row["status"] == "checking" and time.monotonic() < deadline:
+            if listener:
+                listener(row)
+            time.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, 1.0)
+            row = self._object("GET", f"{path}/{row['id']}")
+        if row["status"] == "refused":
+            raise ServiceError(row["error"]["detail"], status=422, body=row["error"])
+        return row
 
     def _object(self, method: str, path: str, **kwargs: Any) -> Json:
         found: Json = self.call(method, path, **kwargs)

@@ -9,6 +9,7 @@
     ├── TeacherError          weights that do not load, do not match the data, or know nothing
     ├── NotFound              no such job, teacher, data set, upload or artifact
     ├── Conflict              right request, wrong moment
+    │   └── NotReady          what it names is still being checked: the same request will do soon
     ├── Gone                  it was there, and its file is no more
     ├── Unavailable           the database or the server cannot take this right now; the same request will do later
     ├── SearchError           no candidate could be scored
@@ -108,6 +109,15 @@ class Conflict(ArchsearchError):
 class Gone(ArchsearchError):
     code = "gone"
     title = "No longer there"
+
+
+class NotReady(Conflict):
+    """What the request names is still being checked; the same request may be made again in `retry_after_s` seconds."""
+
+    code = "not_ready"
+    title = "Not ready yet"
+    retryable = True
+    retry_after_s = 2
 
 
 class Unavailable(ArchsearchError):

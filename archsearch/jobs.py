@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
-from archsearch import data, export, intake, story
+from archsearch import arrival, data, export, intake, story
 from archsearch.data.task import Dataset, Task
 from archsearch.engine import step
 from archsearch.errors import (
@@ -68,7 +68,12 @@ class Workplace:
 
 def workflows(place: Workplace) -> Mapping[str, Callable[..., None]]:
     """What a worker runs, by the names `intake` enqueues."""
-    return {"job": lambda job_id: run_job(place, job_id), "teacher": lambda id: run_teacher_check(place, id)}
+    return {
+        "job": lambda job_id: run_job(place, job_id),
+        "teacher": lambda id: run_teacher_check(place, id),
+        "dataset": lambda id: arrival.read_dataset(place, id),
+        "profile": lambda id: arrival.fit(place, id),
+    }
 
 
 def run_job(place: Workplace, job_id: str) -> None:

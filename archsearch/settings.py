@@ -27,6 +27,10 @@ class Settings(BaseSettings):
     max_part_bytes: int = Field(32 * 2**20, ge=1, description="Largest part of an upload.")
     max_dataset_bytes: int = Field(8 * 2**30, ge=1, description="Largest data set once unpacked.")
     max_images: int = Field(1_000_000, ge=1, description="Most images in a data set.")
+    intake_limit_s: float = Field(3600.0, gt=0, description="Longest that reading a data set or a profile may take.")
+    intake_memory_bytes: int | None = Field(
+        None, ge=2**28, description="Most memory that may take; default: half of this machine's."
+    )
     max_attempts: int = Field(5, ge=1, description="How often a job may be started before it is given up.")
     poll_interval_s: float = Field(0.1, gt=0, description="How often a worker looks for a new job.")
 

@@ -25,10 +25,12 @@ from archsearch.errors import InvalidRequest, SearchError, TrainingError
 from archsearch.hardware import (
     Limits,
     Ruler,
+    excess,
     fits,
     limits,
     measure,
     measure_teacher,
+    nearest,
     require_possible,
 )
 from archsearch.hardware.profile import Profile
@@ -45,6 +47,9 @@ Report = dict[str, Any]
 # What makes of a distillation the training it has to beat.
 WITHOUT_TEACHER = {"method": "none", "losses": None, "labels": None, "temperature": None, "alpha": None}
 
+# Members of a space whose costs are asked before a budget that nothing holds so far is refused in a request, and how
+# far beyond it (as log cost / limit) the nearest of them has to be.
+_STEPS, _CLEARLY = 15, 0.7
 # Members of a space counted on the meta device before a limit on activations is called impossible.
 _COUNTED = 60
 
@@ -162,6 +167,28 @@ def possible(
     if exactly and countable.peak_activation_bytes is not None:
         able = require_possible(able, task, ruler.measure, countable, budget, most=_COUNTED)
     return able
+
+
+def check_possible(request: JobRequest, spaces: Sequence[Space], task: Task, limits: Limits) -> None:
+    """Raise ImpossibleBudget where some milliseconds tell that nothing fits: less than `possible` finds, never more.
+
+    A budget that is missed by less than a factor of two after a few steps is left for `possible` to judge, in a worker.
+    """
+    budget = request.budget
+    countable = replace(limits, latency_ms=None)
+    ruler = Ruler(task, countable, budget.size_precision, budget.batch)
+
+    asked: dict[tuple[str, tuple[int, ...]], Cost] = {}
+
+    def price(space: Space, member: Architecture) -> Cost:
+        key = (space.name, tuple(member.values()))
+        return asked.get(key) or asked.setdefault(key, ruler.estimate(space, member))
+
+    def unclear(space: Space) -> bool:
+        return excess(nearest(space, task, price, countable, most=_STEPS)[1], countable) < _CLEARLY
+
+    if not any(unclear(space) for space in spaces):
+        require_possible(spaces, task, price, countable, budget, most=_STEPS)
 
 
 def check_request(request: JobRequest, dataset: Dataset | Any) -> None:

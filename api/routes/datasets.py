@@ -1,38 +1,39 @@
-"""Data sets: an upload, checked image by image and stored in canonical form."""
+"""Data sets: an upload, checked image by image by a worker and stored in canonical form."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Response
 
-from archsearch import intake
+from archsearch import register
 from archsearch.store import queries
 from archsearch.store.models import DatasetRow
 
-from ..deps import ServicesDep
+from ..deps import Key, ServicesDep
 from ..room import Room
 from ..schemas import DatasetAnswer, DatasetBody, Page
 
 router = Room(prefix="/datasets", tags=["datasets"])
 
 
-@router.post("", status_code=201)
-def create(body: DatasetBody, services: ServicesDep) -> DatasetAnswer:
-    """Read an uploaded npz or zip. Everything wrong with it is found now, and named."""
-    # Not `transaction`: reading the upload takes long, and the row is written last of all.
-    with services.sessions.begin() as session:
-        row = intake.register_dataset(
+@router.post("", status_code=202, responses={200: {"description": "It is here already, and ready."}})
+def create(body: DatasetBody, response: Response, services: ServicesDep, idempotency_key: Key = None) -> DatasetAnswer:
+    """Have an upload read. Its status goes from `checking`, with `progress`, to `ready`, or to `refused` with a problem
+    in `error` that names the array, member or class at fault. Content that was read so before is the same data set."""
+    with services.transaction() as session:
+        row = register.register_dataset(
             session,
-            services.files,
-            services.settings,
+            services.engine,
             upload_id=body.upload,
             format=body.format,
             name=body.name,
-            image_size=body.image_size,
-            fit=body.fit,
-            on_broken=body.on_broken,
+            options=body.options(),
+            idempotency_key=idempotency_key,
         )
+    response.status_code = 200 if row.status == "ready" else 202
+    response.headers["Location"] = f"/v1/datasets/{row.id}"
+    response.headers["Retry-After"] = "1"
     return DatasetAnswer.model_validate(row)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any
 
-from fastapi import Header, Query, Request, Response
+from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
 
 from archsearch import intake
@@ -14,7 +14,7 @@ from archsearch.request import JobRequest, Kind, TradedCost
 from archsearch.store import queries
 from archsearch.store.models import Job
 
-from ..deps import Count, ServicesDep, not_modified
+from ..deps import Count, Key, ServicesDep, not_modified
 from ..room import Room
 from ..schemas import ArtifactAnswer, CandidateAnswer, FrontAnswer, JobAnswer, JobStatus, Page
 
@@ -27,7 +27,7 @@ def create(
     body: JobRequest,
     response: Response,
     services: ServicesDep,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+    idempotency_key: Key = None,
 ) -> JobAnswer:
     """Queue a job. The same `Idempotency-Key` with the same body gives back the job it made the first time."""
     with services.transaction() as session:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
-from fastapi import Body, Query
+from fastapi import Body, Query, Response
 
-from archsearch import intake
+from archsearch import register
 from archsearch.hardware.devices import devices
-from archsearch.hardware.profile import Profile
+from archsearch.hardware.profile import Profile, read_profile
 from archsearch.store import queries
 from archsearch.store.models import ProfileRow
 
-from ..deps import ServicesDep
+from ..deps import Key, ServicesDep
 from ..room import Room
-from ..schemas import DeviceAnswer, Page, ProfileAnswer
+from ..schemas import DeviceAnswer, Label, Page, ProfileAnswer
 
 router = Room(tags=["devices"])
 
@@ -25,15 +26,22 @@ def list_devices() -> list[DeviceAnswer]:
     return [DeviceAnswer(name=device.name, doc=device.doc) for device in devices]
 
 
-@router.post("/profiles", status_code=201)
+@router.post("/profiles", status_code=202)
 def create(
+    response: Response,
     services: ServicesDep,
     body: Annotated[dict[str, Any], Body(description="What `archsearch profile --out profile.json` wrote.")],
-    name: Annotated[str | None, Query(max_length=200)] = None,
+    name: Annotated[Label | None, Query(max_length=200)] = None,
+    idempotency_key: Key = None,
 ) -> ProfileAnswer:
-    """Keep latencies measured on another machine; a budget names them by the id this answers with."""
+    """Keep latencies measured on another machine; a budget names them by the id this answers with. Its status goes from
+    `checking`, while a worker fits its predictors, to `ready`."""
+    profile = read_profile(json.dumps(body).encode())
     with services.transaction() as session:
-        return answer(intake.register_profile(session, body, name=name))
+        row = register.register_profile(session, services.engine, profile, name=name, idempotency_key=idempotency_key)
+    response.headers["Location"] = f"/v1/profiles/{row.id}"
+    response.headers["Retry-After"] = "1"
+    return answer(row)
 
 
 @router.get("/profiles")
@@ -60,6 +68,8 @@ def answer(row: ProfileRow) -> ProfileAnswer:
     return ProfileAnswer(
         id=row.id,
         name=row.name,
+        status=row.status,
+        error=row.error,
         device=profile.device,
         batch=profile.batch,
         threads=profile.threads,

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import Query, Response
 
-from archsearch import intake
+from archsearch import register
 from archsearch.store import queries
 from archsearch.store.models import TeacherRow
 
-from ..deps import ServicesDep
+from ..deps import Key, ServicesDep
 from ..room import Room
 from ..schemas import Page, TeacherAnswer, TeacherBody
 
@@ -18,11 +18,18 @@ router = Room(prefix="/teachers", tags=["teachers"])
 
 
 @router.post("", status_code=202)
-def create(body: TeacherBody, response: Response, services: ServicesDep) -> TeacherAnswer:
+def create(body: TeacherBody, response: Response, services: ServicesDep, idempotency_key: Key = None) -> TeacherAnswer:
     """Register a teacher. Its status goes from `checking` to `ready`, or to `refused` with a problem in `error`."""
-    engine, files = services.engine, services.files
     with services.transaction() as session:
-        row = intake.register_teacher(session, engine, files, body.source, name=body.name, data=body.data)
+        row = register.register_teacher(
+            session,
+            services.engine,
+            services.files,
+            body.source,
+            name=body.name,
+            data=body.data,
+            idempotency_key=idempotency_key,
+        )
     response.headers["Location"] = f"/v1/teachers/{row.id}"
     response.headers["Retry-After"] = "1"
     return TeacherAnswer.model_validate(row)

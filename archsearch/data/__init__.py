@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archsearch.data.digits import load_digits
+from archsearch.data.digits import DIGITS, DIGITS_TRAIN, load_digits
 from archsearch.data.image_folder import load_image_folder
 from archsearch.data.limits import Limits
 from archsearch.data.notes import Note
@@ -15,6 +15,8 @@ from archsearch.errors import InvalidRequest
 from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderData, NpzData
 
 __all__ = [
+    "DIGITS",
+    "DIGITS_TRAIN",
     "Dataset",
     "Limits",
     "Note",

@@ -5,13 +5,16 @@ Nothing is ever extracted to a disk; members are read into memory, one by one.
 
 from __future__ import annotations
 
+import io
 import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import IO, Any
 
 from archsearch.data.limits import Limits
 from archsearch.errors import DataError, TooLarge
@@ -20,6 +23,21 @@ from archsearch.errors import DataError, TooLarge
 DEFLATE_RATIO = 1032
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError)
 PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# Bytes of a directory for each member, names included, that are taken for honest.
+_MEMBER_BYTES = 1024
+
+Listener = Callable[[float], None]
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Have `listener` told, while an archive is read in this block, the share of its bytes that have been."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 @contextmanager
@@ -27,15 +45,44 @@ def open_zip(path: Path, limits: Limits, fix: str) -> Iterator[zipfile.ZipFile]:
     """The archive with all members checked; raises DataError or TooLarge. `fix` tells how to make a right one."""
     if not path.is_file():
         raise DataError(f"no file at {path}; check the path", field="path")
-    try:
-        archive = zipfile.ZipFile(path)
-    except BROKEN as error:
-        raise DataError(f"{path.name} is damaged, cut short or no zip at all ({error}); {fix}", field="path") from None
-    except (UnicodeDecodeError, ValueError) as error:
-        raise DataError(f"{path.name} has a damaged directory ({error}); {fix}", field="path") from None
-    with archive:
-        check_members(archive.infolist(), limits)
-        yield archive
+    with io.BufferedReader(_Heard(path)) as file:
+        try:
+            check_directory(file, limits)
+            archive = zipfile.ZipFile(file)
+        except BROKEN as error:
+            detail = f"{path.name} is damaged, cut short or no zip at all ({error}); {fix}"
+            raise DataError(detail, field="path") from None
+        except (UnicodeDecodeError, ValueError) as error:
+            raise DataError(f"{path.name} has a damaged directory ({error}); {fix}", field="path") from None
+        with archive:
+            check_members(archive.infolist(), limits)
+            yield archive
+
+
+class _Heard(io.FileIO):
+    """A file that tells how far it has been read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._listener, self._size = _listener.get(), max(1, path.stat().st_size)
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = super().readinto(buffer)
+        if self._listener is not None:
+            self._listener(self.tell() / self._size)
+        return count
+
+
+def check_directory(file: IO[bytes], limits: Limits) -> None:
+    """Raises TooLarge for too many members by the archive's last record, before an object is made of each."""
+    record: Any = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if record is None:  # no zip, which zipfile says itself
+        return
+    _, _, _, _, declared, size_bytes, *_ = record
+    # A forged count does not shorten the directory.
+    if declared > limits.max_members or size_bytes > _MEMBER_BYTES * (limits.max_members + 1):
+        count = declared if declared > limits.max_members else size_bytes // _MEMBER_BYTES
+        raise TooLarge(f"has {count:,} members, at most {limits.max_members:,} are taken", field="path")
 
 
 def check_members(members: list[zipfile.ZipInfo], limits: Limits) -> None:
@@ -65,7 +112,7 @@ def check_ratio(info: zipfile.ZipInfo, limits: Limits) -> None:
         raise TooLarge(
             f"{info.compress_size:,} bytes unpack to {info.file_size:,}, more than {limits.max_ratio} for one, "
             "as in a zip bomb; store this member uncompressed or leave it out",
-            field=info.filename,
+            field=info.filename.removesuffix(".npy"),
         )
 
 

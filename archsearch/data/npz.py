@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from archsearch.data.archive import open_zip
+from archsearch.data.archive import check_ratio, open_zip
 from archsearch.data.assemble import assemble
 from archsearch.data.labels import (
     check_label_layout,
@@ -29,6 +30,7 @@ from archsearch.errors import DataError, TooLarge
 
 SPLITS = ("train", "selection", "test")
 KEYS = (*(f"{axis}_{name}" for name in SPLITS for axis in "xy"), "class_names")
+MOST_ARRAYS = 1000
 FIX = "write the file with np.savez_compressed(path, x_train=..., y_train=...)"
 
 
@@ -41,7 +43,8 @@ def load_npz(path: Path, limits: Limits | None = None) -> Dataset:
     that an unknown one starting with x_ or y_ is refused. Raises DataError or TooLarge whose `field` is the key.
     """
     limits = limits or Limits()
-    with open_zip(path, limits, FIX) as archive:
+    # A handful of arrays: an archive of a hundred thousand members is something else.
+    with open_zip(path, replace(limits, max_members=min(limits.max_members, MOST_ARRAYS)), FIX) as archive:
         headers = _read_headers(archive, path.name)
         _check_headers(headers, limits)
         names = _read_names(archive, headers, limits)
@@ -92,6 +95,7 @@ def _check_headers(headers: dict[str, Header], limits: Limits) -> None:
     for name in SPLITS:
         if header := headers.get(f"x_{name}"):
             labels = headers[f"y_{name}"]
+            check_ratio(header.info, limits)
             check_layout(header.key, header.shape, header.dtype, limits)
             check_label_layout(labels.key, labels.shape, labels.dtype, header.shape[0])
             own, train = header.shape[1:], headers["x_train"].shape[1:]

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
@@ -84,8 +84,28 @@ class Profile(Spec):
             found.setdefault(entry.space, []).append(entry)
         return found
 
+    # What `knowing` was given: no field, so that no file brings its own.
+    _fitted: dict[str, Predictor] = PrivateAttr({})
+
+    def knowing(self, predictors: Mapping[str, str]) -> Profile:
+        """The same profile with predictors fitted before, as `fit_profile` returns them."""
+        found = self.model_copy()
+        found._fitted = {name: Predictor.from_json(text) for name, text in predictors.items()}
+        return found
+
     def predictors(self, task: Task, batch: int) -> dict[str, Predictor]:
-        """A predictor for each space of the profile; raises InvalidRequest where it was made for other images."""
+        """A predictor for each space of the profile, fitted once; raises InvalidRequest as `require` does."""
+        self.require(task, batch)
+        if not self._fitted:
+            self._fitted = {
+                name: fit([spaces.get(name).count(e.architecture, task) for e in entries],
+                          [e.latency_ms for e in entries])
+                for name, entries in self.by_space().items()
+            }  # fmt: skip
+        return dict(self._fitted)
+
+    def require(self, task: Task, batch: int) -> None:
+        """Raise InvalidRequest where the profile was made for other images or batches."""
         here = self.task
         if (task.in_chans, task.height, task.width) != (here.in_chans, here.height, here.width):
             raise InvalidRequest(
@@ -106,10 +126,6 @@ class Profile(Spec):
                 f"{self.batch}, or measure again with `archsearch profile --batch {batch}`",
                 field="budget.batch",
             )
-        return {
-            name: fit([spaces.get(name).count(e.architecture, task) for e in entries], [e.latency_ms for e in entries])
-            for name, entries in self.by_space().items()
-        }
 
 
 def make_profile(
@@ -162,6 +178,17 @@ def read_profile(source: bytes | Path) -> Profile:
         raise InvalidRequest(detail, field=field or "profile") from None
     check_profile(profile)
     return profile
+
+
+def fit_profile(tell: Callable[[JsonValue], None], body: dict[str, Any]) -> dict[str, JsonValue]:
+    """A predictor of every space of a profile as JSON, for `Profile.knowing`; minutes of work for hundreds of entries.
+
+    Args:
+        tell: Unused: a worker calls this in a child process, where functions are given it.
+    """
+    profile = Profile.model_validate(body)
+    found = profile.predictors(profile.task.task(), profile.batch)
+    return {name: predictor.to_json() for name, predictor in found.items()}
 
 
 def check_profile(profile: Profile) -> None:

@@ -6,7 +6,9 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, inspect, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from archsearch.errors import Cancelled, NotFound
@@ -65,6 +67,23 @@ def page(
     return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
 
 
+def insert_once(session: Session, row: Row) -> bool:
+    """Insert a row now, unless one with the same unique value is there; false then. Raises nothing of the database's.
+
+    Of two transactions that do this at once, the second waits for the end of the first.
+    """
+    values = {name: value for name, value in vars(row).items() if name in inspect(type(row)).columns}
+    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
+    table: Any = type(row)
+    statement = insert(table).values(**values).on_conflict_do_nothing().returning(table.id)
+    return session.scalar(statement) is not None
+
+
+def by_key(session: Session, table: type[Any], key: str | None) -> Any:
+    """The row a request with this `Idempotency-Key` made, or None."""
+    return None if key is None else session.scalar(select(table).where(table.idempotency_key == key))
+
+
 def add_event(session: Session, job_id: str, type: str, data: dict[str, Any]) -> None:
     """Append an event; a job has one writer at a time, so the next number is free."""
     last = session.scalar(select(func.max(Event.seq)).where(Event.job_id == job_id)) or 0
@@ -109,10 +128,6 @@ def count_candidates(session: Session, job_id: str) -> int:
 
 def artifacts(session: Session, job_id: str) -> Sequence[Artifact]:
     return session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.name)).all()
-
-
-def job_by_idempotency_key(session: Session, key: str) -> Job | None:
-    return session.scalar(select(Job).where(Job.idempotency_key == key))
 
 
 def request_cancel(session: Session, job: Job) -> bool:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tests.api.conftest import Json, Refused, Send, npz, small_arrays
+from tests.api.conftest import Refused, Send, finish, npz, request, small_arrays
 
 
 def picture(seed: int = 0, height: int = 8, width: int = 8) -> bytes:
@@ -31,82 +32,21 @@ def folder(members: Mapping[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def with_nan() -> Json:
-    arrays = small_arrays()
-    x_train = arrays["x_train"].astype(np.float32) / 255
-    x_train[3, 2, 1] = np.nan
-    return {**arrays, "x_train": x_train, "x_test": arrays["x_test"].astype(np.float32) / 255}
-
-
-def outside() -> Json:
-    arrays = small_arrays()
-    return {**arrays, "y_test": arrays["y_test"] + 7}
-
-
-BAD_ARRAYS: list[tuple[Callable[[], bytes], str | None, str]] = [
-    (lambda: npz(**with_nan()), "x_train", "image 3 holds NaN"),
-    (lambda: npz(**outside()), "y_test", ""),
-    (lambda: npz(**{**small_arrays(), "y_train": -small_arrays()["y_train"]}), "y_train", ""),
-    (lambda: npz(**{**small_arrays(), "y_train": small_arrays()["y_train"][:-1]}), "y_train", ""),
-    (lambda: npz(**{**small_arrays(), "x_train": np.array([{}] * 120, dtype=object)}), "x_train", "object"),
-    (lambda: npz(**{**small_arrays(), "y_train": np.array(["cat"] * 120, dtype=object)}), "y_train", "object"),
-    (lambda: npz(x_test=small_arrays()["x_test"], y_test=small_arrays()["y_test"]), "x_train", "x_train"),
-    (lambda: npz(**{**small_arrays(), "y_train": np.eye(4)[small_arrays()["y_train"]]}), "y_train", "argmax"),
-    (lambda: npz(**small_arrays())[:-200], None, ""),
-    (lambda: npz(**small_arrays())[:5000], None, ""),
-    (lambda: b"\n", None, ""),
-    (lambda: b"\x93NUMPY but no zip", None, ""),
-]
-
-
-@pytest.mark.parametrize(("make", "field", "part"), BAD_ARRAYS)
-def test_arrays_nothing_can_be_learned_from_are_refused_by_name(
-    refused: Refused, send: Send, make: Callable[[], bytes], field: str | None, part: str
-) -> None:
-    upload = send(make())
-    body = {"upload": upload, "format": "npz"}
-    with refused.nothing_created():
-        answer = refused.client.post("/v1/datasets", json=body)
-    problem = answer.json()
-    assert (answer.status_code, problem["code"]) == (422, "invalid_data"), problem
-    assert answer.headers["content-type"] == "application/problem+json"
-    # The file as a whole is at fault where no array is.
-    assert problem["field"] == field or field is None, problem
-    assert part in problem["detail"]
-
-
-BAD_FOLDERS: list[tuple[Mapping[str, bytes], int, str]] = [
-    ({**PICTURES, "../../evil.png": picture()}, 422, "evil.png"),
-    ({**PICTURES, "/etc/evil.png": picture()}, 422, "evil.png"),
-    ({**PICTURES, "cat/../../evil.png": picture()}, 422, "evil.png"),
-    ({**PICTURES, "cat/huge.png": b"\0" * 30_000_000}, 413, ""),
-    ({**PICTURES, "lonely/1.png": picture()}, 422, "lonely"),
-    ({**PICTURES, "cat/broken.png": picture()[:60]}, 422, "broken.png"),
-    ({**PICTURES, "cat/text.png": b"this is no picture"}, 422, "text.png"),
-    ({"cat/1.png": picture(), "cat/2.png": picture(1)}, 422, ""),
-    ({}, 422, ""),
-]
-
-
-@pytest.mark.parametrize(("members", "status", "part"), BAD_FOLDERS)
-def test_folders_of_images_are_refused_by_member(
-    refused: Refused, send: Send, members: Mapping[str, bytes], status: int, part: str
-) -> None:
-    body = {"upload": send(folder(members)), "format": "image_folder"}
-    with refused.nothing_created():
-        answer = refused.client.post("/v1/datasets", json=body)
-    problem = answer.json()
-    code = "too_large" if status == 413 else "invalid_data"
-    assert (answer.status_code, problem["code"]) == (status, code), problem
-    assert part in f"{problem['field']}: {problem['detail']}"
-    assert answer.headers["content-type"] == "application/problem+json"
-
-
 def test_a_folder_of_images_becomes_a_data_set(client: TestClient, send: Send) -> None:
-    body = {"upload": send(folder(PICTURES)), "format": "image_folder", "name": "animals", "image_size": 6}
+    content = folder(PICTURES)
+    body = {"upload": send(content), "format": "image_folder", "name": "animals", "image_size": 6}
     answer = client.post("/v1/datasets", json=body)
-    found = answer.json()
-    assert (answer.status_code, found["name"], found["format"]) == (201, "animals", "image_folder"), found
+    checking = answer.json()
+    assert (answer.status_code, checking["status"], checking["progress"]) == (202, "checking", 0.0), checking
+    assert (answer.headers["retry-after"], checking["task"], checking["splits"]) == ("1", None, None)
+    found = finish(client, answer.headers["location"])
+    assert (found["status"], found["progress"], found["error"]) == ("ready", 1.0, None), found
+    assert (found["id"], found["name"], found["format"]) == (checking["id"], "animals", "image_folder")
+    # The client that gave up and asks again, be it with the content uploaded anew, is told of the same data set.
+    again = client.post("/v1/datasets", json={**body, "upload": send(content)})
+    assert (again.status_code, again.json()) == (200, found)
+    other = client.post("/v1/datasets", json={**body, "image_size": 7}).json()
+    assert other["id"] != found["id"]
     assert found["task"]["class_names"] == ["cat", "horse"]
     assert [found["task"][name] for name in ("classes", "in_chans", "height", "width")] == [2, 3, 6, 6]
     assert sum(found["splits"].values()) == len(PICTURES)
@@ -119,8 +59,7 @@ def test_images_of_any_size_become_height_and_width_and_broken_ones_are_left_out
     members = {**PICTURES, "cat/large.png": picture(3, 40, 90), "cat/broken.png": b"this is no picture"}
     body = {"upload": send(folder(members)), "format": "image_folder", "image_size": [6, 8]}
     answer = client.post("/v1/datasets", json={**body, "fit": "pad", "on_broken": "skip"})
-    found = answer.json()
-    assert answer.status_code == 201, found
+    found = finish(client, answer.headers["location"])
     assert [found["task"][name] for name in ("height", "width", "fit")] == [6, 8, "pad"]
     assert sum(found["splits"].values()) == len(members) - 1
 
@@ -132,9 +71,7 @@ def test_arrays_with_many_labels_become_a_data_set(client: TestClient, send: Sen
         y_NK[::5] = False
     names = np.array(["sky", "tree", "car"])
     body = {"upload": send(npz(**{**arrays, **flags, "class_names": names})), "format": "npz"}
-    answer = client.post("/v1/datasets", json=body)
-    task = answer.json()["task"]
-    assert answer.status_code == 201, answer.text
+    task = finish(client, client.post("/v1/datasets", json=body).headers["location"])["task"]
     assert (task["kind"], task["classes"], task["class_names"]) == ("multilabel", 3, ["sky", "tree", "car"])
     assert task["prevalence"] == pytest.approx([0.8, 0.4, 0.4], abs=0.02)
 
@@ -144,19 +81,9 @@ def test_a_folder_with_a_table_of_labels_becomes_a_data_set(client: TestClient, 
     members = {f"images/{i}.png": picture(i) for i in range(12)}
     table = ("file,split,cat,dog\n" + "".join(rows)).encode()
     body = {"upload": send(folder({**members, "labels.csv": table})), "format": "image_folder", "image_size": 6}
-    answer = client.post("/v1/datasets", json=body)
-    found = answer.json()
-    assert answer.status_code == 201, found
+    found = finish(client, client.post("/v1/datasets", json=body).headers["location"])
     assert (found["task"]["kind"], found["task"]["class_names"]) == ("multilabel", ["cat", "dog"])
     assert (found["splits"]["test"], sum(found["splits"].values())) == (2, 12)
-
-
-def test_a_wrong_table_of_labels_is_refused_by_line(refused: Refused, send: Send) -> None:
-    members = {"1.png": picture(), "labels.csv": b"file,cat,dog\n1.png,1,maybe\n"}
-    body = {"upload": send(folder(members)), "format": "image_folder"}
-    part = "line 2: dog is 'maybe'"
-    problem = {"status": 422, "code": "invalid_data", "field": "labels.csv", "part": part}
-    refused("POST", "/v1/datasets", json=body, **problem)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +101,75 @@ def test_a_question_about_data_that_makes_no_sense_is_refused(
 ) -> None:
     body = {"upload": send(b"x"), "format": "npz", **changes}
     refused("POST", "/v1/datasets", status=422, code="invalid_request", field=field, part=part, json=body)
+
+
+BAD = [
+    (npz(**small_arrays())[:-200], "npz", "invalid_data", "upload", "damaged"),
+    (npz(**{**small_arrays(), "y_train": np.array([{}] * 120)}), "npz", "invalid_data", "y_train", "object"),
+    (folder({**PICTURES, "lonely/1.png": picture()}), "image_folder", "invalid_data", "lonely/", "1"),
+    (folder({**PICTURES, "cat/huge.png": b"\0" * 30_000_000}), "image_folder", "too_large", "cat/huge.png", "bytes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "format", "code", "field", "part"), BAD)
+def test_what_cannot_be_learned_from_is_refused_and_leaves_no_files(
+    client: TestClient, send: Send, content: bytes, format: str, code: str, field: str, part: str
+) -> None:
+    body = {"upload": send(content), "format": format}
+    path = client.post("/v1/datasets", json=body).headers["location"]
+    found = finish(client, path)
+    assert (found["status"], found["error"]["code"], found["error"]["field"]) == ("refused", code, field), found
+    assert part in found["error"]["detail"]
+    assert str(client.app.state.services.files.root) not in str(found)  # type: ignore[attr-defined]
+    id = path.rpartition("/")[2]
+    assert not list(client.app.state.services.files.dataset(id).parent.glob(f"*{id}*"))  # type: ignore[attr-defined]
+    # Asked again it is read again: what refused it may have been a setting.
+    assert client.post("/v1/datasets", json=body).headers["location"] != path
+    refused = client.post("/v1/jobs", json=request(data={"kind": "dataset", "id": id}))
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_data")
+
+
+def test_a_job_has_to_wait_for_its_data(client: TestClient, send: Send, refused: Refused) -> None:
+    content = npz(**{**small_arrays(), "class_names": np.array(list("abcd"))})
+    body = {"upload": send(content), "format": "npz"}
+    data = {"kind": "dataset", "id": client.post("/v1/datasets", json=body).json()["id"]}
+    expected = {"status": 409, "code": "not_ready", "field": "data.id", "part": "is still being checked (0%)"}
+    problem = refused("POST", "/v1/jobs", **expected, json=request(data=data))
+    assert problem["retryable"]
+    source = {"kind": "timm", "name": "resnet18"}
+    refused("POST", "/v1/teachers", **expected, json={"source": source, "data": data})
+    answer = client.post("/v1/jobs", json=request(data=data))
+    assert answer.headers["retry-after"] == "2"
+    finish(client, f"/v1/datasets/{data['id']}")
+    taken = request(data=data, distill={"batch_size": 32})
+    assert client.post("/v1/jobs", json=taken).status_code == 202
+
+
+def test_a_key_names_one_data_set(client: TestClient, send: Send, refused: Refused) -> None:
+    body = {"upload": send(folder(PICTURES)), "format": "image_folder", "image_size": 9}
+    first, again = (client.post("/v1/datasets", json=body, headers={"Idempotency-Key": "d"}) for _ in range(2))
+    assert first.json() == again.json()
+    expected = {"status": 422, "code": "invalid_request", "field": "Idempotency-Key", "part": "another request"}
+    other = {**body, "image_size": 10}
+    refused("POST", "/v1/datasets", **expected, json=other, headers={"Idempotency-Key": "d"})
+
+
+def test_many_at_once_make_one_data_set(client: TestClient, send: Send) -> None:
+    body = {"upload": send(folder(PICTURES)), "format": "image_folder", "image_size": 11}
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda _: client.post("/v1/datasets", json=body), range(12)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+def test_what_a_killed_worker_left_is_removed_when_the_data_is_read_again(client: TestClient, send: Send) -> None:
+    body = {"upload": send(folder(PICTURES)), "format": "image_folder", "image_size": 12}
+    id = client.post("/v1/datasets", json=body).json()["id"]
+    services = client.app.state.services  # type: ignore[attr-defined]
+    left = services.files.dataset(f".{id}.0123")
+    left.mkdir()
+    assert finish(client, f"/v1/datasets/{id}")["status"] == "ready"
+    assert not left.exists()
 
 
 def test_an_upload_nobody_made_is_not_found(refused: Refused) -> None:

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fastapi.testclient import TestClient
 
+from archsearch import register
 from archsearch.data import Task
+from archsearch.hardware import profile as profile_module
 from archsearch.spaces import spaces
+from archsearch.store.models import ProfileRow
+from tests.api.conftest import finish
 
 if TYPE_CHECKING:
     from .conftest import Refused
+
 
 TASK = Task(10, 1, 8, 8, (0.5,), (0.25,))
 
@@ -57,9 +62,11 @@ def job(device: str, **changes: Any) -> dict[str, Any]:
 
 def test_a_profile_is_kept_and_a_budget_may_name_it(client: TestClient, profile: dict[str, Any]) -> None:
     made = client.post("/v1/profiles", params={"name": "my phone"}, json=profile)
-    assert made.status_code == 201, made.text
-    found = made.json()
-    assert found["name"] == "my phone"
+    assert (made.status_code, made.json()["status"]) == (202, "checking"), made.text
+    early = client.post("/v1/jobs", json=job(made.json()["id"]))
+    assert (early.status_code, early.json()["code"], early.headers["retry-after"]) == (409, "not_ready", "2")
+    found = finish(client, made.headers["location"])
+    assert (found["name"], found["status"], found["error"]) == ("my phone", "ready", None)
     assert found["spaces"] == {"resnet_cifar": 20}
     assert client.get(f"/v1/profiles/{found['id']}").json() == found
     assert found in client.get("/v1/profiles").json()["data"]
@@ -70,6 +77,35 @@ def test_a_profile_is_kept_and_a_budget_may_name_it(client: TestClient, profile:
     queued = client.post("/v1/jobs", json=job(found["id"], search={}))
     assert queued.status_code == 202, queued.text
     client.post(f"/v1/jobs/{queued.json()['id']}:cancel")
+
+
+def test_predictors_are_fitted_once_and_outside_the_requests(
+    client: TestClient, profile: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_fit(*arguments: Any) -> Any:
+        raise AssertionError("fitted inside a request")
+
+    monkeypatch.setattr(profile_module, "fit", no_fit)
+    made = client.post("/v1/profiles", json=profile)
+    assert finish(client, made.headers["location"])["status"] == "ready"  # in a process of its own
+    queued = client.post("/v1/jobs", json=job(made.json()["id"]))
+    assert queued.status_code == 202, queued.text
+    with client.app.state.services.sessions() as session:  # type: ignore[attr-defined]
+        known = register.ready_profile(session, made.json()["id"], field="budget.device")
+        row = session.get_one(ProfileRow, made.json()["id"])
+        assert row.predictors is not None
+    (predictor,) = known.predictors(TASK, 1).values()
+    monkeypatch.undo()
+    again = profile_module.Profile.model_validate(profile).predictors(TASK, 1)
+    assert predictor == again["resnet_cifar"]
+
+
+def test_a_key_names_one_profile(client: TestClient, refused: Refused, profile: dict[str, Any]) -> None:
+    headers = {"Idempotency-Key": "p"}
+    first, again = (client.post("/v1/profiles", json=profile, headers=headers) for _ in range(2))
+    assert first.json() == again.json()
+    expected = {"status": 422, "code": "invalid_request", "field": "Idempotency-Key", "part": "another request"}
+    refused("POST", "/v1/profiles", **expected, json={**profile, "name": "tablet"}, headers=headers)
 
 
 def test_nonsense_is_refused_by_entry_and_nothing_is_kept(refused: Refused, profile: dict[str, Any]) -> None:
@@ -110,7 +146,7 @@ def test_a_device_nobody_profiled_is_refused(refused: Refused) -> None:
 def test_a_profile_of_other_images_batches_or_spaces_is_refused(
     client: TestClient, refused: Refused, profile: dict[str, Any]
 ) -> None:
-    id = client.post("/v1/profiles", json=profile).json()["id"]
+    id = finish(client, client.post("/v1/profiles", json=profile).headers["location"])["id"]
     refused("POST", "/v1/jobs", status=422, code="invalid_request", field="budget.device",
             part="has no measurements of vit", json=job(id, search={"space": "vit"}))  # fmt: skip
     batch = job(id)
@@ -119,7 +155,7 @@ def test_a_profile_of_other_images_batches_or_spaces_is_refused(
             json=batch)  # fmt: skip
     larger = copy.deepcopy(profile)
     larger["task"] |= {"height": 16, "width": 16}
-    id = client.post("/v1/profiles", json=larger).json()["id"]
+    id = finish(client, client.post("/v1/profiles", json=larger).headers["location"])["id"]
     refused("POST", "/v1/jobs", status=422, code="invalid_request", field="budget.device", part="1×16×16",
             json=job(id))  # fmt: skip
 

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from safetensors.numpy import save
 
-from tests.api.conftest import Json, Refused, Send, npz, request, small_arrays
+from tests.api.conftest import Json, Refused, Send, finish, npz, request, small_arrays
 
 WEIGHTS = save({"head.weight": np.zeros((4, 8), dtype=np.float32)})
 
@@ -64,7 +64,7 @@ def animals(client: TestClient, send: Send) -> str:
     answer = client.post(
         "/v1/datasets", json={"upload": send(npz(**small_arrays(), class_names=names)), "format": "npz"}
     )
-    return str(answer.json()["id"])
+    return str(finish(client, answer.headers["location"])["id"])
 
 
 def test_other_names_than_the_datas_are_refused_unless_a_map_is_given(

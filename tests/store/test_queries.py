@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -121,16 +122,14 @@ def test_an_architecture_is_scored_once_in_a_job(session: Session, again: Candid
 
 
 def test_a_key_makes_one_job(session: Session) -> None:
-    session.add(job(idempotency_key="k"))
-    session.flush()
-    found = queries.job_by_idempotency_key(session, "k")
-    assert found is not None
-    assert found.id == "job_1"
-    assert queries.job_by_idempotency_key(session, "other") is None
-    session.add(job("job_2", idempotency_key="k"))
-    with pytest.raises(IntegrityError):
-        session.flush()
-    session.rollback()
+    assert queries.insert_once(session, job(idempotency_key="k"))
+    found = queries.by_key(session, Job, "k")
+    assert (found.id, found.progress, found.created_at.tzinfo) == ("job_1", 0.0, UTC)
+    assert queries.by_key(session, Job, "other") is None
+    assert queries.by_key(session, Job, None) is None
+    assert not queries.insert_once(session, job("job_2", idempotency_key="k"))
+    assert queries.insert_once(session, job("job_3"))
+    assert [row.id for row in session.scalars(select(Job).order_by(Job.id))] == ["job_1", "job_3"]
 
 
 @pytest.mark.parametrize(

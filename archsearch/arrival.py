@@ -1,0 +1,143 @@
+"""What a worker does with data sets and profiles that were handed in: a process of its own reads or fits each."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
+
+from archsearch import bounded, data
+from archsearch.data.unpack import unpack
+from archsearch.errors import ArchsearchError, Cancelled, DataError, TooLarge, TooManyAttempts
+from archsearch.hardware.profile import fit_profile
+from archsearch.memory import machine_bytes
+from archsearch.store.models import DatasetRow, ProfileRow
+
+if TYPE_CHECKING:
+    from archsearch.jobs import Workplace
+
+log = logging.getLogger(__name__)
+
+Table = type[DatasetRow] | type[ProfileRow]
+# Of an interpreter with NumPy, and for each byte of a data set: as it came, as pixels, and sorted into splits.
+_OWN_BYTES, _COPIES = 2**30, 4
+
+
+def read_dataset(place: Workplace, dataset_id: str) -> None:
+    """Read an upload, check it image by image and store it in canonical form. A deleted row stops that."""
+    _settle(place, DatasetRow, dataset_id, lambda row: _read(place, row))
+    _tidy(place, dataset_id)
+
+
+def fit(place: Workplace, profile_id: str) -> None:
+    """Fit a profile's predictors, once for all jobs that will name it."""
+    _settle(place, ProfileRow, profile_id, lambda row: _fit(place, row))
+
+
+def _read(place: Workplace, row: DatasetRow) -> dict[str, Any]:
+    settings, files = place.settings, place.files
+    limits = data.Limits(max_bytes=settings.max_dataset_bytes, max_images=settings.max_images)
+    content = files.upload(str(row.upload))
+    if not content.is_file():
+        raise DataError(f"the content of {row.upload} is gone; upload it again", field="upload")
+    _remove_partial(place, row.id)
+    try:
+        found = bounded.run(
+            unpack,
+            {
+                "path": str(content),
+                "format": row.format,
+                "options": row.options or {},
+                "limits": asdict(limits),
+                "folder": str(files.dataset(row.id)),
+            },
+            what="reading the data set",
+            limit_s=settings.intake_limit_s,
+            memory_bytes=_memory(place),
+            cancelled=lambda: not _wanted(place, DatasetRow, row.id),
+            progress=lambda share: _tell(place, row.id, share),
+            advice="use fewer or smaller images",
+        )
+    except (DataError, TooLarge) as error:
+        # The archive as a whole, whose path is none of the client's.
+        raise type(error)(error.detail, field="upload" if error.field == "path" else error.field) from None
+    return {**found, "notes": found["notes"] or None, "progress": 1.0}
+
+
+def _fit(place: Workplace, row: ProfileRow) -> dict[str, Any]:
+    found = bounded.run(
+        fit_profile,
+        {"body": row.body},
+        what="fitting the profile",
+        limit_s=place.settings.intake_limit_s,
+        memory_bytes=_memory(place),
+        cancelled=lambda: not _wanted(place, ProfileRow, row.id),
+        advice="give fewer entries",
+    )
+    return {"predictors": found}
+
+
+def _settle(place: Workplace, table: Table, id: str, check: Callable[[Any], dict[str, Any]]) -> None:
+    """Check a row that is `checking` and write down what came of it: `ready`, or `refused` with the problem."""
+    with place.sessions.begin() as session:
+        unchecked = (table.id == id, table.status == "checking")
+        session.execute(update(table).where(*unchecked).values(attempt=table.attempt + 1))
+        row = session.get(table, id)
+    if not isinstance(row, table) or row.status != "checking":
+        return
+    try:
+        if row.attempt > place.settings.max_attempts:
+            raise TooManyAttempts(f"checked {row.attempt - 1} times: the worker died each time; see its log")
+        found = {"status": "ready", **check(row)}
+    except Cancelled:  # the row was deleted
+        return
+    except ArchsearchError as error:
+        found = _refused(table, error.problem())
+    except Exception as error:  # nothing a client hands in may stop the worker; the row carries what happened
+        log.exception("checking %s", id)
+        problem = ArchsearchError(f"{type(error).__name__}; the worker's log has more").problem()
+        found = _refused(table, {**problem, "code": "internal_error", "title": "The worker failed", "retryable": True})
+    with place.sessions.begin() as session:
+        session.execute(update(table).where(table.id == id).values(**found))
+
+
+def _refused(table: Table, problem: dict[str, Any]) -> dict[str, Any]:
+    # The same question may be asked again: what refused it may be a setting that has changed since.
+    return {"status": "refused", "error": problem} | ({"question": None} if table is DatasetRow else {})
+
+
+def _wanted(place: Workplace, table: Table, id: str) -> bool:
+    """Whether the row is still there. A database that is away for a moment has deleted nothing."""
+    try:
+        with place.sessions() as session:
+            return session.scalar(select(table.id).where(table.id == id)) is not None
+    except OperationalError:
+        return True
+
+
+def _tell(place: Workplace, dataset_id: str, share: float) -> None:
+    with suppress(OperationalError), place.sessions.begin() as session:  # the next one will do as well
+        session.execute(update(DatasetRow).where(DatasetRow.id == dataset_id).values(progress=share))
+
+
+def _memory(place: Workplace) -> int:
+    most = _OWN_BYTES + _COPIES * place.settings.max_dataset_bytes
+    return min(most, place.settings.intake_memory_bytes or machine_bytes() // 2)
+
+
+def _tidy(place: Workplace, dataset_id: str) -> None:
+    """Remove what a child that was stopped left behind, and the data of a row that was deleted meanwhile."""
+    _remove_partial(place, dataset_id)
+    if not _wanted(place, DatasetRow, dataset_id):
+        shutil.rmtree(place.files.dataset(dataset_id), ignore_errors=True)
+
+
+def _remove_partial(place: Workplace, dataset_id: str) -> None:
+    for partial in place.files.dataset(dataset_id).parent.glob(f".{dataset_id}.*"):
+        shutil.rmtree(partial, ignore_errors=True)
