@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from archsearch import choice, data, story
 from archsearch.data.task import Task
+from archsearch.defaults import as_before
 from archsearch.engine import Engine
 from archsearch.errors import Conflict, InvalidRequest, TeacherError
 from archsearch.hardware import limits
@@ -65,8 +66,8 @@ def submit(session: Session, engine: Engine, request: JobRequest, *, idempotency
 def _earlier(session: Session, key: str | None, body: dict[str, Any]) -> Job | None:
     """The job an earlier request with this key made; raises InvalidRequest if that asked for something else."""
     job: Job | None = queries.by_key(session, Job, key)
-    # What was kept before a field existed says nothing of it.
-    if job is not None and parse_request(job.request).model_dump(mode="json") != body:
+    # What was kept before a field existed says nothing of it, nor of what could not be left open then.
+    if job is not None and parse_request(job.request).model_dump(mode="json") not in (body, as_before(body)):
         raise InvalidRequest("was used for another request; choose a new one", field="Idempotency-Key")
     return job
 

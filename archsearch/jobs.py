@@ -84,12 +84,13 @@ def run_job(place: Workplace, job_id: str) -> None:
         return
     with run.outcome():
         kind = run.request.kind
-        result: dict[str, Any] = {"teacher": step("validate", run.validate)}
+        checked = step("validate", run.validate)
+        result: dict[str, Any] = {"teacher": checked, "chosen": run.settle(checked)}
         chosen: dict[str, Any] = run.request.student.model_dump() if run.request.student else {}
         if kind != "distill":
             result["search"] = step("search", run.find)
             chosen = result["search"]["winner"]
-        if run.request.verify is not None:
+        if run.request.verification is not None:
             result["verify"] = step("verify", run.verify, result["search"])
             chosen = result["verify"]["winner"]
         if kind != "search":
@@ -214,6 +215,12 @@ class _Run:
     def validate(self) -> dict[str, Any]:
         self.report({"phase": "validating"})
         return story.validate(self.story)
+
+    def settle(self, checked: dict[str, Any]) -> dict[str, str]:
+        """Take over what validation settled of the request; returns what it had left open, and why that is as it is."""
+        self.story = story.settled(self.story, checked)
+        self.request = self.story.request
+        return dict(self.story.chosen)
 
     def find(self) -> dict[str, Any]:
         return {**story.find(self.story), "seconds": self._seconds("searching")}
@@ -380,9 +387,9 @@ def _overall(request: JobRequest, phase: str, progress: float) -> float:
     low, high = _SPANS[phase]
     if phase == "distilling" and request.kind == "distill":
         low = 0.02
-    if phase == "distilling" and request.verify is not None:
+    if phase == "distilling" and request.verification is not None:
         low = 0.5
-    if request.kind == "search" and phase == ("searching" if request.verify is None else "verifying"):
+    if request.kind == "search" and phase == ("searching" if request.verification is None else "verifying"):
         high = 0.98
     return low + (high - low) * progress
 

@@ -52,12 +52,15 @@ def run(
     ledger = FolderLedger(out / ".work", request, listener or (lambda report: None))
     dataset = _data(request, ledger.listener)
     teller = story.Story(request, _teacher(request, dataset.task), dataset, ledger, _profile(request))
-    result: dict[str, Any] = {"teacher": story.validate(teller)}
+    checked = story.validate(teller)
+    checked["settled"] = ledger.once("settled", lambda: checked["settled"])
+    teller = story.settled(teller, checked)
+    request, result = teller.request, {"teacher": checked, "chosen": dict(teller.chosen)}
     chosen: Mapping[str, Any] = request.student.model_dump() if request.student else {}
     if request.kind != "distill":
         result["search"] = ledger.once("search", lambda: _timed(lambda: story.find(teller)))
         chosen = result["search"]["winner"]
-    if request.verify is not None:
+    if request.verification is not None:
         result["verify"] = ledger.once("verify", lambda: story.check(teller, result["search"]))
         chosen = result["verify"]["winner"]
     student = teller.student(chosen["space"], chosen["architecture"])

@@ -8,8 +8,9 @@ from typing import Any, Literal
 RecipeName = Literal["short", "cifar", "imagenet"]
 
 RECIPES: Mapping[RecipeName, Mapping[str, Any]] = {
-    # One cycle: what reaches most in few epochs (Smith 2018; Page 2018's DAWNBench entry).
-    "short": {"epochs": 60, "batch_size": 128, "schedule": "one_cycle", "weight_decay": 5e-4, "augment": "crop"},
+    # One cycle: what reaches most in few epochs (Smith 2018; Page 2018's DAWNBench entry). How many, and in batches of
+    # how many, `distill.amount` chooses by the number of images.
+    "short": {"schedule": "one_cycle", "weight_decay": 5e-4, "augment": "crop"},
     # The training behind the field's CIFAR tables (Tian et al. 2020, RepDistiller; mdistiller): 240 epochs.
     "cifar": {
         "epochs": 240,

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from archsearch.errors import InvalidRequest
 from archsearch.precision import Precision
@@ -299,8 +309,12 @@ class SearchSpec(Spec):
         description="The winner: the best score within the budget, or the knee of the front of score against `trade` "
         "(where the next nat begins to cost more).",
     )
-    batch_size: int = Field(
-        64, ge=8, le=1024, description="Training images in the one batch all candidates are scored on."
+    batch_size: int | None = Field(
+        None,
+        ge=8,
+        le=1024,
+        description="Training images in the one batch all candidates are scored on; null is 64, or as many as there "
+        "are.",
     )
     score: dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]] | None = Field(
         None,
@@ -360,8 +374,18 @@ class DistillSpec(Spec):
         None, ge=0, le=1, description="kd's share of the teacher in the loss; the rest is the labels'. Null is 0.9."
     )
     recipe: RecipeName = Field("short", description="Published training whose values the fields left out take.")
-    epochs: int = Field(60, ge=1, le=5000, description="Passes over the training split.")
-    batch_size: int = Field(128, ge=8, le=8192, description="Images in a step, over all devices.")
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        le=5000,
+        description="Passes over the training split; null is 60, or more where these are too few steps.",
+    )
+    batch_size: int | None = Field(
+        None,
+        ge=8,
+        le=8192,
+        description="Images in a step, over all devices; null is 128, or fewer where there are few images.",
+    )
     micro_batch: int | None = Field(
         None,
         ge=2,
@@ -418,7 +442,9 @@ class DistillSpec(Spec):
     def _take_recipe(cls, value: Any) -> Any:
         if isinstance(value, dict):
             name = value.get("recipe", "short")
-            return {**(RECIPES.get(name, {}) if isinstance(name, str) else {}), **value}  # type: ignore[call-overload]
+            recipe: Mapping[str, Any] = RECIPES.get(name, {}) if isinstance(name, str) else {}  # type: ignore[call-overload]
+            # A null where the recipe has a value is one that was left out.
+            return {**value, **{field: given for field, given in recipe.items() if value.get(field) is None}}
         return value
 
     @model_validator(mode="after")
@@ -435,6 +461,8 @@ class DistillSpec(Spec):
             not self.milestones or list(self.milestones) != sorted(set(self.milestones)) or self.milestones[-1] >= 1
         ):
             raise ValueError("milestones: give shares of the training that rise and stay below 1, e.g. [0.5, 0.75]")
+        if self.batch_size is None:
+            return self
         if self.batch_size % self.devices:
             raise ValueError(f"devices: {self.devices} do not divide batch_size {self.batch_size}")
         if self.micro_batch is not None and (self.batch_size // self.devices) % self.micro_batch:
@@ -449,6 +477,23 @@ class VerifySpec(Spec):
     epochs: int = Field(
         4, ge=1, le=500, description="Epochs of the first round; each later one keeps half and doubles them."
     )
+    rounds: int | None = Field(None, ge=1, le=8, description="Most rounds (count); null goes on until one is left.")
+    share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Most multiply-accumulates as a share of what training the best by score takes; candidates that "
+        "would cost more are left out, the last by score first, two at least remain. Null is no limit.",
+    )
+
+
+def _verify_kind(value: Any) -> str:
+    return "auto" if isinstance(value, str) else "spec"
+
+
+Verification = Annotated[
+    Annotated[VerifySpec, Tag("spec")] | Annotated[Literal["auto"], Tag("auto")], Discriminator(_verify_kind)
+]
 
 
 class StudentSpec(Spec):
@@ -480,8 +525,11 @@ class JobRequest(Spec):
     data: DataSpec
     budget: Budget = Budget()
     search: SearchSpec = SearchSpec()
-    verify: VerifySpec | None = Field(
-        None, description="Distil the best candidates of the search briefly, and choose among them; off by default."
+    verify: Verification | None = Field(
+        "auto",
+        description="Distil the best candidates of the search briefly, and choose among them. `auto` does so where "
+        "several families are left and the student is distilled: scores do not rank between families yet. Four "
+        "candidates then take at most a tenth of the training. Null is never.",
     )
     distill: DistillSpec = DistillSpec()
     student: StudentSpec | None = Field(None, description="The student to distil; only for kind `distill`.")
@@ -492,11 +540,16 @@ class JobRequest(Spec):
             raise ValueError("kind 'distill' needs a student, and only it takes one")
         if self.search.choose == "knee" and self.search.trade is None:
             raise ValueError("search.choose: a knee needs a cost to trade; set search.trade, for example 'macs'")
-        if self.kind == "distill" and self.verify is not None:
+        if self.kind == "distill" and self.verification is not None:
             raise ValueError("verify: it compares what a search found; this job has none")
         if self.kind != "distill" and self.budget.unlimited:
             raise ValueError("budget: set at least one limit, for example {'params_ratio': 0.1}")
         return self
+
+    @property
+    def verification(self) -> VerifySpec | None:
+        """How candidates are verified, if they are; `auto` has to be settled before it is one or the other."""
+        return self.verify if isinstance(self.verify, VerifySpec) else None
 
 
 def parse_request(source: Any) -> JobRequest:
@@ -532,10 +585,11 @@ def errors_by_field(errors: Any) -> list[tuple[str, str]]:
         parts = [
             part
             for i, part in enumerate(parts)
-            if not (i and parts[i - 1] in ("teacher", "data", "source") and part in _KINDS)
+            if not (i and part in _KINDS.get(parts[i - 1], ()))
         ]
         found.append((".".join(parts), item["msg"].removeprefix("Value error, ")))
     return found
 
 
-_KINDS = {"timm", "local", "upload", "teacher", "digits", "dataset", "npz", "image_folder"}
+_SOURCES = frozenset({"timm", "local", "upload", "teacher", "digits", "dataset", "npz", "image_folder"})
+_KINDS = {"teacher": _SOURCES, "data": _SOURCES, "source": _SOURCES, "verify": frozenset({"spec", "auto"})}

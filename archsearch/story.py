@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from archsearch import choice, evaluate, export, verify
+from archsearch import choice, defaults, evaluate, export, verify
 from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.method import check_method, settle
@@ -91,6 +91,7 @@ class Story:
 
     Attributes:
         profile: Latencies measured on another machine, where the budget names such a device.
+        chosen: What the request left open, by part, and why it is as it is; see `settled`.
     """
 
     request: JobRequest
@@ -98,6 +99,7 @@ class Story:
     dataset: Dataset
     ledger: Ledger
     profile: Profile | None = None
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def teacher_cost(self) -> Cost:
@@ -122,11 +124,30 @@ class Story:
         return Student(found, dict(architecture))
 
 
+def settled(story: Story, checked: Report) -> Story:
+    """The story with its request as `validate` settled it, which is taken out of what that returned.
+
+    What was kept before requests left anything open says nothing of it.
+    """
+    found = checked.pop("settled", None) or _settle(story)
+    known = replace(story, request=JobRequest.model_validate(found["request"]), chosen=found["chosen"])
+    for name in {"teacher_cost", "spaces"} & story.__dict__.keys():  # took time to tell, and do not depend on it
+        known.__dict__[name] = story.__dict__[name]
+    return known
+
+
+def _settle(story: Story) -> Report:
+    searched = () if story.request.kind == "distill" else story.spaces
+    found = defaults.settle(story.request, len(story.dataset.train), [space.name for space in searched])
+    return {"request": found.request.model_dump(mode="json"), "chosen": dict(found.why)}
+
+
 def validate(story: Story) -> Report:
-    """Check everything that can be wrong before anything is spent; returns what the teacher turned out to be."""
+    """Check everything that can be wrong before anything is spent; returns what the teacher turned out to be, and under
+    `settled` the request with nothing left open."""
     story.ledger.report({"phase": "validating"})
     check_request(story.request, story.dataset)
-    if story.request.kind != "search" or story.request.verify is not None:
+    if defaults.trains(story.request):
         check_machine(story.request.distill)
     checked = check_teacher(story.teacher, story.dataset)
     for note in (*story.dataset.notes, *story.teacher.notes, *checked.notes):
@@ -147,6 +168,7 @@ def validate(story: Story) -> Report:
         f"selection_{metric(story.dataset.task).key}": checked.measured,
         "params": cost.params,
         "macs": cost.macs,
+        "settled": _settle(story),
     }
 
 
@@ -198,8 +220,8 @@ def check_request(request: JobRequest, dataset: Dataset | Any) -> None:
         dataset: Anything with a `task` and a `train` split that has a length.
     """
     check_names(request)
-    images = len(dataset.train)
-    if request.kind != "search" or request.verify is not None:
+    defaults.scored_on(request, len(dataset.train))
+    if defaults.trains(request):
         check_distill(request.distill, dataset)
     if request.student is not None:
         named = request.student
@@ -208,11 +230,6 @@ def check_request(request: JobRequest, dataset: Dataset | Any) -> None:
         return
     if request.search.space not in ("auto", "teacher"):
         choose(request.search.space, dataset.task, None)
-    if request.search.batch_size > images:
-        raise InvalidRequest(
-            f"{request.search.batch_size} is more than the {images} training images there are",
-            field="search.batch_size",
-        )
 
 
 def check_names(request: JobRequest) -> None:
@@ -277,17 +294,17 @@ def find(story: Story) -> Report:
 
 def check(story: Story, found: Report) -> Report:
     """Distil the best of what `find` found briefly; returns the winner among them and how it was told."""
-    request, ledger = story.request, story.ledger
-    assert request.verify is not None
+    request, ledger, spec = story.request, story.ledger, story.request.verification
+    assert spec is not None
     trials = ledger.trials()
     if choice.wants_latency(request):
         # Those that were timed and hold the limit; the others are promises.
         timely = {member["number"] for member in found["front"]}
         trials = [trial for trial in trials if trial.number in timely]
     return verify.verify(
-        request.verify,
+        spec,
         request.distill,
-        verify.contenders(trials, request.verify.candidates),
+        verify.contenders(trials, spec.candidates),
         {space.name: space for space in story.spaces},
         story.teacher,
         story.dataset,

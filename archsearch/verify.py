@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset
+from archsearch.distill.amount import amount, chosen
 from archsearch.distill.train import logits, train
 from archsearch.errors import InvalidRequest, SearchError, TrainingError
 from archsearch.request import DistillSpec, VerifySpec
@@ -61,10 +62,32 @@ def contenders(trials: Sequence[Trial], count: int) -> list[Trial]:
     return sorted(chosen, key=lambda t: (-(t.score or 0.0), t.number))
 
 
+def affordable(spec: VerifySpec, distill: DistillSpec, trials: Sequence[Trial]) -> list[Trial]:
+    """Those of the contenders whose brief trainings stay within the share of what training the best by score takes.
+
+    Two at least: there has to be something to choose between. One pass over the images costs a network's
+    multiply-accumulates; what the teacher costs is the same for all, and left out.
+    """
+    if spec.share is None:
+        return list(trials)
+    best = max(trials, key=lambda trial: trial.score or 0.0)
+    allowed = spec.share * amount(distill).epochs * (distill.seeds + distill.baseline) * best.cost.macs
+    while len(trials) > 2 and _passes(spec, trials) > allowed:
+        trials = trials[:-1]
+    return list(trials)
+
+
+def _passes(spec: VerifySpec, trials: Sequence[Trial]) -> float:
+    """Multiply-accumulates of all rounds, each of the costliest there may be in it, for every image of the data."""
+    macs = sorted((trial.cost.macs for trial in trials), reverse=True)
+    return sum(epochs * sum(macs[:count]) for count, epochs in rounds(spec, len(trials)))
+
+
 def rounds(spec: VerifySpec, count: int) -> list[tuple[int, int]]:
     """(contenders, epochs) of every round: halves of the contenders at twice the epochs, until one is left."""
-    found, epochs = [], spec.epochs
-    while count > 1:
+    found: list[tuple[int, int]] = []
+    epochs = spec.epochs
+    while count > 1 and (spec.rounds is None or len(found) < spec.rounds):
         found.append((count, epochs))
         count, epochs = -(-count // 2), 2 * epochs
     return found
@@ -92,8 +115,9 @@ def verify(
     Raises:
         SearchError: None of the contenders could be trained.
     """
-    started = time.monotonic()
+    started, distill = time.monotonic(), chosen(distill, len(dataset.train)).spec
     kept = _Kept(folder / "verify.json")
+    trials = affordable(spec, distill, trials)
     field = [Contender(trial) for trial in trials]
     plan = rounds(spec, len(field))
     whole, done = sum(count * epochs for count, epochs in plan), 0

@@ -18,7 +18,7 @@ FLOORS = (
     {"evidence"},
     {"proxies", "hardware"},
     {"search", "distill", "evaluate", "export", "store", "engine"},
-    {"choice", "verify"},
+    {"choice", "defaults", "verify"},
     {"story"},
     {"register"},
     {"jobs", "intake", "arrival", "local", "client", "connection"},

@@ -103,6 +103,7 @@ def test_the_manifest_holds_what_makes_the_student_again(done, teacher) -> None:
         assert manifest[part] == json.loads(json.dumps(result[part]))
     assert manifest["teacher"]["sha256"] == teacher.sha256
     assert parse_request(manifest["request"]).search.candidates == 6
+    assert manifest["request"]["verify"] is None, "nothing is left open in it"
     assert manifest["student"]["seconds"] > 0
     assert manifest["search"]["seconds"] > 0
 
@@ -371,3 +372,23 @@ def test_many_labels_an_image_go_all_the_way(many_labels, pairs: Dataset) -> Non
     assert measured == pytest.approx(student["test_map"])
     assert measured > pairs.task.chance
     assert "test_acc" not in student
+
+
+@pytest.mark.slow
+def test_families_are_compared_unasked_and_what_was_left_open_is_told(body: dict[str, Any], tmp_path: Path) -> None:
+    """Two families within the budget, and no number of epochs, batch or verification."""
+    search = {"space": "auto", "candidates": 12}
+    open_ = {**body, "search": search, "budget": {"params": 120_000}, "distill": {"epochs": 20}}
+    out, reports = tmp_path / "student", []
+    result = run(open_, out, listener=reports.append)
+    assert len(result["search"]["spaces"]) > 1
+    assert len({one["space"] for one in result["verify"]["candidates"]}) == 2, "the best of two families"
+    assert result["verify"]["rounds"] == [{"contenders": 2, "epochs": 1}]
+    assert result["student"]["space"] == result["verify"]["winner"]["space"]
+    assert "families are left" in result["chosen"]["verify"]
+    assert "1,169 images: batches of 32" in result["chosen"]["distill"]
+    settled = json.loads((out / "manifest.json").read_text())["request"]
+    assert settled["distill"]["batch_size"] == 32
+    assert "batches of 32" in (out / "README.md").read_text()
+    without = run({**open_, "verify": None, "kind": "search"}, tmp_path / "other")
+    assert "verify" not in without

@@ -15,7 +15,7 @@ from archsearch.request import DistillSpec, VerifySpec
 from archsearch.search import Trial
 from archsearch.spaces import Cost, spaces
 from archsearch.teachers import Teacher
-from archsearch.verify import contenders, rounds, verify
+from archsearch.verify import affordable, contenders, rounds, verify
 
 DISTILL = DistillSpec(method="kd", epochs=40, batch_size=64, lr=0.2, seeds=3, ema=0.99)
 
@@ -49,6 +49,24 @@ def test_contenders_are_the_best_of_every_space_and_then_the_best_by_score() -> 
 )
 def test_each_round_keeps_half_and_trains_them_twice_as_long(count: int, expected: list[tuple[int, int]]) -> None:
     assert rounds(VerifySpec(epochs=4), count) == expected
+    assert rounds(VerifySpec(epochs=4, rounds=1), count) == expected[:1]
+
+
+def test_contenders_that_would_cost_more_than_their_share_are_left_out_the_last_by_score_first() -> None:
+    spec = VerifySpec(candidates=4, epochs=1, rounds=1, share=0.1)
+    whole = DistillSpec(epochs=60, batch_size=64)
+
+    def of(*macs: int) -> list[Trial]:
+        return [replace(trial(i, 9.0 - i), cost=Cost(1000, each)) for i, each in enumerate(macs)]
+
+    def numbers(*macs: int) -> list[int]:
+        return [one.number for one in affordable(spec, whole, of(*macs))]
+
+    # A tenth is six passes of the best by score, of 1,000 multiply-accumulates each.
+    assert numbers(1000, 1000, 1000, 1000) == [0, 1, 2, 3]
+    assert numbers(1000, 2000, 3000, 1000) == [0, 1, 2]
+    assert numbers(1000, 9000, 1000, 1000) == [0, 1], "two at least: there has to be something to choose between"
+    assert len(affordable(VerifySpec(candidates=4), whole, of(1000, 9000, 1000, 1000))) == 4
 
 
 def run(teacher: Teacher, dataset: Dataset, trials: list[Trial], folder: Path, reports: list[Any]) -> dict[str, Any]:

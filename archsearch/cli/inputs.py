@@ -76,8 +76,9 @@ _OPTIONS = (
     click.option("--method", help="Distillation method: `archsearch losses` lists them; auto chooses, "
                  "none is the labels alone."),
     click.option("--recipe", help="Published training whose values fields left out take: short, cifar, imagenet."),
-    click.option("--epochs", type=int, help="Passes over the training split."),
-    click.option("--verify", type=int, help="Distil this many of the search's best briefly, and choose among them."),
+    click.option("--epochs", type=int, help="Passes over the training split.  [default: by the number of images]"),
+    click.option("--verify", type=int, help="Distil this many of the search's best briefly, and choose among them; 0 "
+                 "is none.  [default: 4 where several families are left and a student is distilled]"),
     click.option("--seed", type=int, help="Seed of search and distillation."),
     click.option("--name", help="A name for people."),
     click.option("--architecture", help="JSON of one architecture: distil it instead of searching (needs --space)."),
@@ -141,6 +142,8 @@ def build_request(kind: str | None, flags: dict[str, Any]) -> JobRequest:
     for flag, field in _FIELDS.items():
         if flags[flag] is not None:
             _put(body, field, flags[flag])
+    if flags["verify"] == 0:
+        body["verify"] = None
     for field, value in settings_of(flags["settings"]):
         _put(body, field, value)
     for field in ("teacher", "data"):
@@ -232,7 +235,9 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
 def _put(body: dict[str, Any], field: str, value: Any) -> None:
     *parents, last = field.split(".")
     for parent in parents:
-        body = body.setdefault(parent, {})
+        if body.get(parent) in (None, "auto"):  # nothing, or left open
+            body[parent] = {}
+        body = body[parent]
         if not isinstance(body, dict):
             raise InvalidRequest(f"{parent} has no fields", field=field)
     body[last] = value

@@ -24,6 +24,9 @@ out_option = click.option("--out", "-o", type=click.Path(file_okay=False, path_t
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
+_CHOSEN = {"distill": "recipe", "verify": "verification"}
+
+
 @click.command()
 @request_options
 @out_option
@@ -66,6 +69,8 @@ def distill(out: Path, as_json: bool, **flags: Any) -> None:
     click.echo(f"student {acc:.2f} %, teacher {taught:.2f} % on the {what}")
     if student.get("why"):
         click.echo(f"method {student['method']}: {student['why']}")
+    for part, why in result["chosen"].items():
+        click.echo(f"{_CHOSEN[part]}: {why}")
     if len(student["seeds"]) > 1:
         seeds = ", ".join(f"{acc:.2f}" for acc in student["seeds"].values())
         click.echo(f"seeds on the selection split: {seeds} %; the best is the student")
@@ -77,7 +82,7 @@ def distill(out: Path, as_json: bool, **flags: Any) -> None:
 @click.option("--data", "-d", required=True, help="digits, an .npz file, or a folder or .zip of class folders.")
 @click.option("--model", default="cifar_resnet", show_default=True, help="timm model name.")
 @click.option("--model-args", default="{}", help="JSON for timm.create_model, e.g. '{\"depths\": [9, 9, 9]}'.")
-@click.option("--epochs", type=int, default=60, show_default=True)
+@click.option("--epochs", type=int, help="Passes over the training split.  [default: by the number of images]")
 @click.option(
     "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Fields of the recipe, e.g. augment=crop_flip."
 )
@@ -88,7 +93,7 @@ def train_teacher(
     data: str,
     model: str,
     model_args: str,
-    epochs: int,
+    epochs: int | None,
     settings: tuple[str, ...],
     out: Path,
     as_json: bool,

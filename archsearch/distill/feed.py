@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.task import Dataset, Split, Task
+from archsearch.distill.amount import amount
 from archsearch.distill.augment import Views, views
 from archsearch.distill.group import Group
 from archsearch.request import DistillSpec
@@ -89,7 +90,7 @@ class Resident:
         view_N = self.views.draw(len(self.split), generator)
         # Copied once an epoch: at a copy in every step the CPU would wait for the GPU.
         there_N, view_there_N = order_N.to(self.device), view_N.to(self.device)
-        size = self.spec.batch_size
+        size = amount(self.spec).batch_size
         for step in range(first, len(self.split) // size):
             mine = self.group.share(step * size, size)
             x_BHWC, y = self._take(order_N[mine], there_N[mine])
@@ -130,7 +131,7 @@ class Streamed:
         from torch.utils.data import DataLoader
 
         order_N, _ = plan(len(self.split), self.spec, epoch)
-        size = self.spec.batch_size
+        size = amount(self.spec).batch_size
         rows = [order_N[self.group.share(i * size, size)].tolist() for i in range(first, len(order_N) // size)]
         images = _Transformed(self.split, self.task, self.spec.seed, epoch)
         workers = _workers(self.device)

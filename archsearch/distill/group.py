@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from archsearch.distill.amount import amount
 from archsearch.errors import InvalidRequest
 from archsearch.request import DistillSpec
 
@@ -33,8 +34,9 @@ def current(spec: DistillSpec) -> Group:
     if not (dist.is_available() and dist.is_initialized()):
         return Group()
     group = Group(dist.get_rank(), dist.get_world_size())
-    if spec.batch_size % group.size:
+    batch_size = amount(spec).batch_size
+    if batch_size % group.size:
         raise InvalidRequest(
-            f"{spec.batch_size} does not part into {group.size} processes; take a multiple", field="distill.batch_size"
+            f"{batch_size} does not part into {group.size} processes; take a multiple", field="distill.batch_size"
         )
     return group

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset, Task
 from archsearch.distill import checkpoint
+from archsearch.distill.amount import amount, chosen
 from archsearch.distill.checkpoint import Course, Parts
 from archsearch.distill.feed import Feed, Shown, feed
 from archsearch.distill.group import Group, current
@@ -66,6 +67,7 @@ class Progress:
         retries: Times the training was taken back after diverging.
         cached: Share of the teacher's answers that were found in the view cache; None without one.
         micro_batch: Images computed at a time; fewer than asked for where memory ran out.
+        lr: Peak learning rate, after what taking back made of it.
     """
 
     epoch: int
@@ -80,6 +82,7 @@ class Progress:
     retries: int
     cached: float | None
     micro_batch: int
+    lr: float
 
 
 def train(
@@ -120,7 +123,7 @@ def train(
     from archsearch.distill.learner import prepare
 
     check_distill(spec, dataset)
-    spec = settle(spec, dataset.task).spec
+    spec = settle(chosen(spec, len(dataset.train)).spec, dataset.task).spec
     group, device = current(spec), device_of(spec)
     with ExitStack() as stack:
         side = prepare(student, dataset, spec, teacher, device=device, cache=cache, stack=stack)
@@ -143,12 +146,9 @@ def check_distill(spec: DistillSpec, dataset: Dataset | Any) -> None:
     Args:
         dataset: Anything with a `task` and a `train` split that has a length.
     """
-    images, task = len(dataset.train), dataset.task
+    task = dataset.task
     check_method(spec, task)
-    if spec.batch_size > images:
-        raise InvalidRequest(
-            f"{spec.batch_size} is more than the {images} training images there are", field="distill.batch_size"
-        )
+    chosen(spec, len(dataset.train))
     if spec.augment == "resized_crop" and task.in_chans not in (1, 3):
         raise InvalidRequest(
             f"resized_crop takes images of 1 or 3 channels, these have {task.in_chans}; take crop or none",
@@ -183,16 +183,17 @@ class _Run:
         self.student, self.side, self.dataset, self.spec = student, side, dataset, spec
         self.device, self.group = device, group
         self.optimizer_name: OptimizerName = optimizer if spec.optimizer == "auto" else spec.optimizer
-        self.peak_lr = spec.lr or scaled_lr(self.optimizer_name, spec.batch_size)
+        self.epochs, self.batch_size = amount(spec).epochs, amount(spec).batch_size
+        self.peak_lr = spec.lr or scaled_lr(self.optimizer_name, self.batch_size)
         self.learner = _parallel(side.learner, device, group)
         self.feed: Feed = feed(dataset, spec, device, group)
         average = None if spec.ema is None else _average(student, spec.ema)
         scaler = torch.amp.GradScaler(device, enabled=resolve(spec.precision, device) == "fp16")
         optim = make_optimizer(side.learner.parameters(), spec, self.optimizer_name)
         self.parts = Parts(student, side.learner.adapters, optim, average, scaler)
-        self.per_epoch = len(dataset.train) // spec.batch_size
-        self.steps = self.per_epoch * spec.epochs
-        self.course = Course(micro_batch=spec.micro_batch or spec.batch_size // group.size)
+        self.per_epoch = len(dataset.train) // self.batch_size
+        self.steps = self.per_epoch * self.epochs
+        self.course = Course(micro_batch=spec.micro_batch or self.batch_size // group.size)
         self.resumed_at, self.started = 0, time.monotonic()
         self.unseen: list[Tensor] = []
 
@@ -232,7 +233,7 @@ class _Run:
                 reported = now
                 yield self._report(measure=False)
         self._look()
-        marked = (epoch + 1) % max(1, self.spec.epochs // 20) == 0 or epoch + 1 == self.spec.epochs
+        marked = (epoch + 1) % max(1, self.epochs // 20) == 0 or epoch + 1 == self.epochs
         due = time.monotonic() - self.saved >= min(every_s, _KEPT_COST * self.keeping_s)
         if marked or due or self.group.size > 1:
             self._keep(path, identity, fallback=marked)
@@ -389,17 +390,18 @@ class _Run:
         done, elapsed_s = max(0, step - self.resumed_at), time.monotonic() - self.started
         return Progress(
             epoch=step // self.per_epoch,
-            epochs=self.spec.epochs,
+            epochs=self.epochs,
             step=step,
             steps=self.steps,
             loss=self.course.loss_sum / max(1, self.course.loss_count),
             selection_acc=selection_acc,
             eta_s=elapsed_s / max(1, done) * (self.steps - step),
-            images_per_s=done * self.spec.batch_size / max(elapsed_s, 1e-9),
+            images_per_s=done * self.batch_size / max(elapsed_s, 1e-9),
             resumed_at=self.resumed_at,
             retries=self.course.retries,
             cached=self.side.cached,
             micro_batch=self.course.micro_batch,
+            lr=self.peak_lr * self.course.gentle,
         )
 
 

@@ -321,9 +321,15 @@ def _method(manifest: Json) -> str:
     return (
         f"## Method\n\nBudget: {_budget(request.get('budget', {})).describe()}.{made}{checked}\n\n"
         f"Architecture (`{student.get('space')}`): `{json.dumps(student.get('architecture'))}`.\n\n"
-        f"Learned by `{student.get('method')}`.{why}{losses}{labels} The recipe:\n\n"
+        f"Learned by `{student.get('method')}`.{why}{losses}{labels} The recipe{_left_open(manifest)}:\n\n"
         + _table(["", ""], [[key, f"`{_plain(value)}`"] for key, value in recipe.items()])
     )
+
+
+def _left_open(manifest: Json) -> str:
+    """How the data's size decided what the request did not."""
+    told = manifest.get("chosen", {}).get("distill")
+    return f" ({told})" if told else ""
 
 
 def _budget(limits: Json) -> Budget:

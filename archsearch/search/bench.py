@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+# Images of the batch where nobody says how many.
+BATCH = 64
 # Fewer images say too little: at 16 the ranking loses a hundredth.
 _FEWEST_IMAGES = 16
 
@@ -68,6 +70,8 @@ def prepare(
     Args:
         cache: Folder where the teacher's evidence is kept for other searches; None keeps nothing.
     """
+    if spec.batch_size is None:
+        spec = spec.model_copy(update={"batch_size": min(BATCH, len(dataset.train))})
     rungs = [_rung(spec, teacher, dataset, device, cache, *fidelity) for fidelity in fidelities(spec)]
     teacher.model.to("cpu")  # where everyone else expects it
     return Bench(dataset.task, tuple(rungs))
@@ -75,7 +79,7 @@ def prepare(
 
 def fidelities(spec: SearchSpec) -> list[tuple[int, int]]:
     """Images and initialisations of each rung, lowest first."""
-    found = [(spec.batch_size, spec.seeds)]
+    found = [(spec.batch_size or BATCH, spec.seeds)]
     while spec.halving and found[0][0] >= 2 * _FEWEST_IMAGES:
         images, seeds = found[0]
         found.insert(0, (images // 2, -(-seeds // 2)))

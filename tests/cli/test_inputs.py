@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from archsearch.cli.inputs import build_request, data_of, request_options, teacher_of
 from archsearch.errors import InvalidRequest
-from archsearch.request import JobRequest, parse_request
+from archsearch.request import JobRequest, VerifySpec, parse_request
 
 BASE = ["--teacher", "resnet18", "--data", "digits", "--params-ratio", "0.1"]
 
@@ -139,9 +139,20 @@ def test_a_manifest_s_verification_goes_with_its_search(tmp_path: Path) -> None:
     path.write_text(json.dumps({"request": parse_request(body).model_dump(mode="json")}))
     named = ("-f", str(path), "--space", "vit", "--architecture", '{"depth": 1, "heads": 2, "mlp_ratio": 3}')
     request = request_of(*named)
-    assert (request.kind, request.verify) == ("distill", None)
+    assert (request.kind, request.verification) == ("distill", None)
     assert "verify" in str(refused(*named, "--verify", "3"))
     assert request_of("-f", str(path)).verify is not None
+
+
+def test_verification_is_left_open_asked_for_or_off(tmp_path: Path) -> None:
+    named = ("-t", "resnet18", "-d", "digits", "--params", "5")
+    assert request_of(*named).verify == "auto"
+    assert request_of(*named, "--verify", "3").verification == VerifySpec(candidates=3)
+    assert request_of(*named, "--verify", "0").verify is None
+    path = tmp_path / "request.json"
+    path.write_text(request_of(*named).model_dump_json())
+    assert request_of("-f", str(path)).verify == "auto"
+    assert request_of("-f", str(path), "--verify", "3").verification == VerifySpec(candidates=3)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "7"])
