@@ -582,11 +582,7 @@ def errors_by_field(errors: Any) -> list[tuple[str, str]]:
     for item in errors:
         # Pydantic names the union's member, which is no field of the request.
         parts = [str(part) for part in item["loc"] if part not in ("body", "function-after", "function-before")]
-        parts = [
-            part
-            for i, part in enumerate(parts)
-            if not (i and part in _KINDS.get(parts[i - 1], ()))
-        ]
+        parts = [part for i, part in enumerate(parts) if not (i and part in _KINDS.get(parts[i - 1], ()))]
         found.append((".".join(parts), item["msg"].removeprefix("Value error, ")))
     return found
 

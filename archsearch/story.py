@@ -21,7 +21,7 @@ from archsearch.distill.method import check_method, settle
 from archsearch.distill.objective import objective
 from archsearch.distill.together import check_machine, train_together
 from archsearch.distill.train import check_distill, device_of, logits, train
-from archsearch.errors import InvalidRequest, SearchError, TrainingError
+from archsearch.errors import SearchError, TrainingError
 from archsearch.hardware import (
     Limits,
     Ruler,
@@ -146,6 +146,8 @@ def validate(story: Story) -> Report:
     """Check everything that can be wrong before anything is spent; returns what the teacher turned out to be, and under
     `settled` the request with nothing left open."""
     story.ledger.report({"phase": "validating"})
+    for note in story.dataset.notes:
+        story.ledger.warn(note.code, note.detail)
     check_request(story.request, story.dataset)
     if defaults.trains(story.request):
         check_machine(story.request.distill)

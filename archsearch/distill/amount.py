@@ -61,7 +61,8 @@ def chosen(spec: DistillSpec, images: int) -> Chosen:
 
 def amount(spec: DistillSpec) -> Amount:
     """What a spec says of passes and batches, once both have been chosen."""
-    assert spec.epochs is not None and spec.batch_size is not None, "a spec is trained by after `chosen` filled it in"
+    assert spec.epochs is not None
+    assert spec.batch_size is not None
     return Amount(spec.epochs, spec.batch_size)
 
 
