@@ -145,14 +145,19 @@ def _apart(points_GND: Tensor, pair_GNN: Tensor) -> Tensor:
     return apart_GNN
 
 
-def label_loss(logits_BK: Tensor, y: Tensor) -> Tensor:
+def label_loss(logits_BK: Tensor, y: Tensor, weight_B: Tensor | None = None) -> Tensor:
     """What the labels alone teach: cross-entropy with one label an image (y: B), binary cross-entropy with many (B×K).
 
     The binary one is summed over the labels and averaged over the images, as is usual in multi-label learning. Computed
     in float32.
+
+    Args:
+        weight_B: What each image counts for, with one label an image; the sum is still divided by their number.
     """
     from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+    if y.ndim == 1 and weight_B is not None:
+        return (weight_B * cross_entropy(logits_BK.float(), y, reduction="none")).mean()
     if y.ndim == 1:
         return cross_entropy(logits_BK.float(), y)
     return binary_cross_entropy_with_logits(logits_BK.float(), y.float(), reduction="sum") / len(y)

@@ -193,12 +193,13 @@ def train_teacher(
         spec: Fields of a `DistillSpec`; the method is `none`.
 
     Returns:
-        `selection_acc` and `test_acc` (`_map` with many labels) in percent, `params`, `sha256` and `seconds`.
+        `selection_acc` and `test_acc` (`_map` with many labels, `_balanced_acc` too with uneven classes) in percent,
+        `params`, `sha256` and `seconds`.
     """
     import torch
     from pydantic import TypeAdapter, ValidationError
 
-    from archsearch.data.metrics import metric
+    from archsearch.data.metrics import Key, answers, scores
     from archsearch.distill.train import logits, train
     from archsearch.request import DataSpec, DistillSpec, first_error
     from archsearch.teachers import build, fingerprint
@@ -223,10 +224,13 @@ def train_teacher(
         tell({"phase": "training", **asdict(progress), "progress": progress.step / progress.steps})
     export.save_student(teacher, task, out)
     shutil.rmtree(checkpoint.parent, ignore_errors=True)
-    judge, answers = metric(task), partial(logits, teacher, task)
+
+    def worth(split: data.Split) -> Mapping[Key, float]:
+        return scores(answers(partial(logits, teacher, task), split), split.y_N, task)
+
     return {
-        f"selection_{judge.key}": judge.measure(answers, dataset.selection),
-        f"test_{judge.key}": judge.measure(answers, dataset.test),
+        **{f"selection_{key}": value for key, value in worth(dataset.selection).items()},
+        **{f"test_{key}": value for key, value in worth(dataset.test).items()},
         "params": sum(weight.numel() for weight in teacher.parameters()),
         "sha256": fingerprint(teacher),
         "seconds": time.monotonic() - started,

@@ -373,6 +373,11 @@ class DistillSpec(Spec):
     alpha: float | None = Field(
         None, ge=0, le=1, description="kd's share of the teacher in the loss; the rest is the labels'. Null is 0.9."
     )
+    class_weights: Literal["auto", "none", "balanced"] = Field(
+        "auto",
+        description="What an image counts for in the labels' loss: balanced is the inverse of its class's share; auto "
+        "takes that where the largest class has over three times the images of the smallest.",
+    )
     recipe: RecipeName = Field("short", description="Published training whose values the fields left out take.")
     epochs: int | None = Field(
         None,

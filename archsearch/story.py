@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from archsearch import choice, defaults, evaluate, export, verify
-from archsearch.data.metrics import metric
+from archsearch.data.metrics import Key, answers, metric, scores
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.method import check_method, settle
 from archsearch.distill.objective import objective
@@ -167,7 +167,7 @@ def validate(story: Story) -> Report:
     return {
         "name": story.teacher.name,
         "sha256": story.teacher.sha256,
-        f"selection_{metric(story.dataset.task).key}": checked.measured,
+        **{f"selection_{key}": value for key, value in checked.scores.items()},
         "params": cost.params,
         "macs": cost.macs,
         "settled": _settle(story),
@@ -330,6 +330,7 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
     runs = [("student", method.spec.model_copy(update={"seed": spec.seed + i})) for i in range(spec.seeds)]
     if spec.baseline:
         runs.append(("baseline", spec.model_copy(update=WITHOUT_TEACHER)))
+    found: dict[str, Mapping[Key, float]] = {}
     accs: dict[str, float] = {}
     failed: dict[str, str] = {}
     for i, (role, one) in enumerate(runs):
@@ -342,13 +343,15 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
                 raise
             continue
         # The last epoch's, as it is; picking the best epoch would flatter it.
-        acc = metric(task).measure(partial(logits, model, task), story.dataset.selection)
+        selection = story.dataset.selection
+        found[name] = scores(answers(partial(logits, model, task), selection), selection.y_N, task)
+        acc = found[name][metric(task).key]
         if role == "baseline":
             export.save_student(model, task, story.ledger.folder / "baseline")
         elif acc > max(accs.values(), default=-1.0):  # of equals the first
             export.save_student(model, task, folder)
         accs[name] = acc
-    baseline = accs.pop("baseline", None)
+    accs.pop("baseline", None)
     best = max(accs, key=lambda seed: accs[seed])
     return {
         "method": method.spec.method if spec.losses is None else "+".join(spec.losses),
@@ -356,10 +359,10 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
         **objective(method.spec, task).describe(),
         "epochs": spec.epochs,
         "seed": int(best),
-        f"selection_{metric(task).key}": accs[best],
+        **{f"selection_{key}": value for key, value in found[best].items()},
         "seeds": accs,
         "failed": failed,
-        "baseline": None if baseline is None else {f"selection_{metric(task).key}": baseline},
+        "baseline": {f"selection_{key}": value for key, value in found.get("baseline", {}).items()} or None,
     }
 
 
@@ -389,7 +392,6 @@ def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Repo
     started = time.monotonic()
     story.ledger.report({"phase": "exporting"})
     task, dataset, spec = story.dataset.task, story.dataset, story.request.distill
-    test = f"test_{metric(task).key}"
 
     def tell(what: str, done: int, of: int) -> None:
         # The formats are half of the work here, and the test split the other half; 1.0 is the job's own end.
@@ -404,11 +406,11 @@ def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Repo
         others = {evaluate.NO_TEACHER: evaluate.network(without, task), **others}
     seen = export.examine(folder, made, dataset, task, others, listener=partial(tell, "test"))
     if baseline is not None:
-        baseline = {**baseline, test: seen.scores[evaluate.NO_TEACHER]}
+        baseline = {**baseline, **_tested(seen.rows[evaluate.NO_TEACHER], task)}
     cost = measure(student.space, student.architecture, task)
     measured = {
         **so_far,
-        test: seen.scores[export.REFERENCE],
+        **_tested(seen.rows[evaluate.STUDENT], task),
         "baseline": baseline,
         "params": cost.params,
         "macs": cost.macs,
@@ -420,11 +422,19 @@ def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Repo
         "export": {"seconds": time.monotonic() - started},
     }
     teacher = {
-        test: seen.scores[evaluate.TEACHER],
+        **_tested(seen.rows[evaluate.TEACHER], task),
         "params": story.teacher_cost.params,
         "macs": story.teacher_cost.macs,
     }
     return {"student": measured, "teacher": teacher}
+
+
+def _tested(row: evaluate.Row, task: Task) -> Report:
+    """What a network is worth on the test split: what the task is judged by, and accuracy beside it."""
+    if isinstance(row.evaluation, evaluate.MultiLabelEvaluation):
+        return {"test_map": row.evaluation.mean_ap}
+    plain = {"test_acc": row.evaluation.top1_acc.percent}
+    return {"test_balanced_acc": row.evaluation.balanced_acc, **plain} if task.uneven else plain
 
 
 def doubts(ledger: Ledger) -> Report:

@@ -109,7 +109,8 @@ def details(report: dict[str, Any]) -> str:
         parts.append(f"epoch {report['epoch']}/{report['epochs']}")
         parts.append(f"loss {report['loss']:.3f}")
         if report.get("selection_acc") is not None:
-            parts.append(f"selection {report['selection_acc']:.1f} %")
+            balanced = "balanced " if report.get("metric") == "balanced_acc" else ""
+            parts.append(f"selection {balanced}{report['selection_acc']:.1f} %")
         if report.get("retries"):
             parts.append(f"taken back {report['retries']}×")
     if report.get("eta_s"):

@@ -115,7 +115,9 @@ def open_data(
     require_size("the student", task, found, field="--data")
     require_names(task, found)
     # What timm saved says neither what kind of labels there are nor, always, their names.
-    return dataset, replace(task, kind=found.kind, class_names=task.class_names or found.class_names)
+    return dataset, replace(
+        task, kind=found.kind, prevalence=found.prevalence, class_names=task.class_names or found.class_names
+    )
 
 
 def require_fit(name: str, classes: int, in_chans: int, task: Task, *, field: str) -> None:
@@ -203,6 +205,7 @@ def _figures(row: Row) -> dict[str, str]:
         top1, top5 = found.top1_acc, found.top5_acc
         quality = {
             "top-1, with its 95 % interval": f"{top1.percent:.2f} % ({top1.low:.1f}–{top1.high:.1f})",
+            "balanced accuracy": f"{found.balanced_acc:.2f} %" if found.uneven else "",
             "top-5": "" if top5 is None else f"{top5.percent:.2f} %",
         }
     return {

@@ -118,6 +118,8 @@ def _judged(result: dict[str, Any]) -> tuple[float, str]:
     """What a network reached on the test split, and how that is said."""
     if "test_map" in result:
         return result["test_map"], "test split (mAP)"
+    if "test_balanced_acc" in result:
+        return result["test_balanced_acc"], "test split (balanced accuracy: the classes are uneven)"
     return result["test_acc"], "test split"
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.task import Dataset, Split, Task
+from archsearch.data.task import Dataset, Labels, Split, Task
 from archsearch.request import Fit
 
 # N images, H W space, C channels, K classes
@@ -26,11 +26,17 @@ def assemble(
     """The data set of three checked splits; labels N×K make its task a multi-label one."""
     _, height, width, in_chans = train.x_NHWC.shape
     mean, std = channel_statistics(train.x_NHWC)
-    task = Task(classes, in_chans, height, width, mean, std, class_names, fit=fit)
+    shares = prevalence(train.y_N, classes)
+    task = Task(classes, in_chans, height, width, mean, std, class_names, prevalence=shares, fit=fit)
     if train.y_N.ndim == 2:
-        positives_K = train.y_N.sum(axis=0, dtype=np.int64)
-        task = replace(task, kind="multilabel", prevalence=tuple((positives_K / len(train)).tolist()))
+        task = replace(task, kind="multilabel")
     return Dataset(task, train, selection, test, fingerprint(train, selection, test))
+
+
+def prevalence(y_N: Labels, classes: int) -> tuple[float, ...]:
+    """Share of the images that have each class or label."""
+    counts_K = y_N.sum(axis=0, dtype=np.int64) if y_N.ndim == 2 else np.bincount(y_N, minlength=classes)
+    return tuple((counts_K / len(y_N)).tolist())
 
 
 def channel_statistics(x_NHWC: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,4 +1,8 @@
-"""How well answers match labels: accuracy where images have one, mean average precision where they have many."""
+"""How well answers match labels: accuracy where images have one, mean average precision where they have many.
+
+Where some classes have far fewer images than others, answering with the largest is nearly always right and worth
+nothing: there the mean of the classes' own accuracies counts.
+"""
 
 # N images, B batch, C channels, H W space, K classes
 
@@ -17,6 +21,7 @@ from archsearch.data.task import Kind, Labels, Split, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+Key = Literal["acc", "balanced_acc", "map"]
 Floats = npt.NDArray[np.float64]
 # From images B×C×H×W in 0-1 to logits B×K.
 Logits = Callable[["Tensor"], "Tensor"]
@@ -37,19 +42,36 @@ class Metric:
     """What a task is judged by.
 
     Attributes:
-        key: For names of fields in reports: selection_acc, test_map.
+        key: For names of fields in reports: selection_acc, test_balanced_acc, test_map.
         name: For people.
         measure: In percent; 100 is perfect.
     """
 
-    key: Literal["acc", "map"]
+    key: Key
     name: str
     measure: Measure
 
 
 def metric(task: Task) -> Metric:
-    """The one metric of a task's kind."""
-    return METRICS[task.kind]
+    """The one metric a task is judged by."""
+    return BALANCED if task.uneven else METRICS[task.kind]
+
+
+def scores(logits_NK: npt.NDArray[np.floating], y: Labels, task: Task) -> dict[Key, float]:
+    """What answers are worth, in percent: first what the task is judged by, then plain accuracy where that is other."""
+    if task.kind == "multilabel":
+        return {"map": macro(average_precisions(logits_NK, y))}
+    answer_N = logits_NK.argmax(1)
+    plain: dict[Key, float] = {"acc": 100 * float((answer_N == y).mean())}
+    return {"balanced_acc": balanced(answer_N, y), **plain} if task.uneven else plain
+
+
+def balanced(answer_N: npt.NDArray[np.integer], y_N: Labels) -> float:
+    """The mean of the classes' own accuracies, in percent, over the classes that have images."""
+    counts_K = np.bincount(y_N)
+    right_K = np.bincount(y_N[answer_N == y_N], minlength=len(counts_K))
+    there = counts_K > 0
+    return 100 * float((right_K[there] / counts_K[there]).mean())
 
 
 def accuracy(logits: Logits, split: Split, batch_size: int = MOST, *, report: Report | None = None) -> float:
@@ -65,6 +87,11 @@ def accuracy(logits: Logits, split: Split, batch_size: int = MOST, *, report: Re
     for rows, logits_BK in asked(logits, split.pixels, len(split), most=batch_size, report=report):
         right += int((logits_BK.argmax(1).cpu().numpy() == y_N[rows]).sum())
     return 100 * right / len(split)
+
+
+def balanced_accuracy(logits: Logits, split: Split, batch_size: int = MOST, *, report: Report | None = None) -> float:
+    """Mean of the classes' accuracies on a split, in percent; arguments as `accuracy` has them."""
+    return balanced(answers(logits, split, batch_size, report=report).argmax(1), np.asarray(split.y_N))
 
 
 def mean_average_precision(
@@ -112,3 +139,4 @@ METRICS: dict[Kind, Metric] = {
     "classification": Metric("acc", "accuracy", accuracy),
     "multilabel": Metric("map", "mAP", mean_average_precision),
 }
+BALANCED = Metric("balanced_acc", "balanced accuracy", balanced_accuracy)

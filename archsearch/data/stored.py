@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from archsearch.data.assemble import prevalence
 from archsearch.data.notes import Note
 from archsearch.data.task import Dataset, Split, Task
 from archsearch.errors import Conflict, DataError
@@ -60,7 +62,10 @@ def open_dataset(folder: Path) -> Dataset:
     """
     record = read_record(folder)
     splits = {name: _open_split(folder, name, record) for name in SPLITS}
-    return Dataset(record.task, splits["train"], splits["selection"], splits["test"], record.sha256, record.notes)
+    task = record.task
+    if not task.prevalence:  # stored before it was told of tasks with one label an image
+        task = replace(task, prevalence=prevalence(splits["train"].y_N, task.classes))
+    return Dataset(task, splits["train"], splits["selection"], splits["test"], record.sha256, record.notes)
 
 
 def read_record(folder: Path) -> Record:

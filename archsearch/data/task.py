@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # N images, H W space, C channels, K classes
 
 Kind = Literal["classification", "multilabel"]
+# Images of the largest class for each of the smallest, above which accuracy hides what becomes of the smallest.
+UNEVEN = 3.0
 # N numbers of classes, or N×K of 0 and 1.
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.uint8]
 
@@ -33,7 +35,7 @@ class Task:
     Attributes:
         mean, std: The training split's per-channel statistics of pixels in 0-1.
         kind: Whether each image has one label, or any number of them (`multilabel`), none included.
-        prevalence: Share of the training images that have each label; empty unless the task is multi-label.
+        prevalence: Share of the training images that have each class or label; empty where it is not known.
         fit: How images of another size become this one: cropped from the centre, padded, or stretched.
     """
 
@@ -49,14 +51,27 @@ class Task:
     fit: Fit = "crop"
 
     @property
-    def chance(self) -> float:
-        """What guessing reaches, in percent: accuracy on balanced classes; mAP, which is the labels' mean prevalence.
+    def uneven(self) -> bool:
+        """Whether one class has so many more images than another that accuracy says little: three times as many.
 
-        A ranking that knows nothing finds as many positives among its first images as among all.
+        Such a task is judged by balanced accuracy, and its labels' loss weighs the classes.
+        """
+        shares = self.prevalence
+        return self.kind == "classification" and bool(shares) and max(shares) > UNEVEN * min(shares)
+
+    @property
+    def chance(self) -> float:
+        """What guessing reaches of what the task is judged by, in percent.
+
+        Accuracy: the largest class's share, which answering with it always reaches. Balanced accuracy: the same for any
+        guess. mAP: the labels' mean prevalence, for a ranking that knows nothing finds as many positives among its
+        first images as among all.
         """
         if self.kind == "multilabel":
             return 100.0 * sum(self.prevalence) / len(self.prevalence)
-        return 100.0 / self.classes
+        if self.uneven or not self.prevalence:
+            return 100.0 / self.classes
+        return 100.0 * max(self.prevalence)
 
 
 @dataclass(frozen=True)

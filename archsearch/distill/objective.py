@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -31,10 +32,15 @@ class Term:
 
 @dataclass(frozen=True)
 class Objective:
-    """The labels' weight and the terms beside it."""
+    """The labels' weight and the terms beside it.
+
+    Attributes:
+        weight_K: What an image of each class counts for in the labels' loss; None where all count alike.
+    """
 
     terms: Sequence[Term]
     labels: float
+    weight_K: tuple[float, ...] | None = None
 
     @property
     def reads(self) -> frozenset[Read]:
@@ -42,7 +48,9 @@ class Objective:
 
     def value(self, batch: Batch, adapters: Mapping[str, nn.Module]) -> Tensor:
         """The loss of a batch, a float32 scalar."""
-        values = [self.labels * label_loss(batch.student.logits_BK, batch.y)] if self.labels else []
+        if self.weight_K is not None:
+            batch = replace(batch, weight_B=_weights(self.weight_K, batch.y.device)[batch.y])
+        values = [self.labels * label_loss(batch.student.logits_BK, batch.y, batch.weight_B)] if self.labels else []
         for term in self.terms:
             seen = replace(batch, adapter=adapters.get(term.loss.name))
             values.append(term.weight * term.loss.compute(seen, term.settings))
@@ -62,7 +70,8 @@ class Objective:
     def describe(self) -> dict[str, Any]:
         """For results, cards and manifests: every weight and setting that was used."""
         terms = {term.loss.name: {"weight": term.weight, **term.settings.model_dump()} for term in self.terms}
-        return {"labels": self.labels, "losses": terms}
+        weighed = {} if self.weight_K is None else {"class_weights": [round(w, 4) for w in self.weight_K]}
+        return {"labels": self.labels, "losses": terms, **weighed}
 
 
 def objective(spec: DistillSpec, task: Task | None = None) -> Objective:
@@ -73,16 +82,38 @@ def objective(spec: DistillSpec, task: Task | None = None) -> Objective:
 
     Raises UnknownName or InvalidRequest naming the field.
     """
+    weight_K = None if task is None else class_weights(spec, task)
     if spec.losses is None:
         term = _term(spec.method, _shorthands(spec), None, task, "distill.method")
         labels, weight = term.loss.labels, term.weight
         if spec.alpha is not None and spec.method != "none":
             labels, weight = 1 - spec.alpha, spec.alpha
-        return Objective((replace(term, weight=weight),), labels if spec.labels is None else spec.labels)
+        return Objective((replace(term, weight=weight),), labels if spec.labels is None else spec.labels, weight_K)
     terms = [
         _term(name, given.settings, given.weight, task, f"distill.losses.{name}") for name, given in spec.losses.items()
     ]
-    return Objective(tuple(terms), 1.0 if spec.labels is None else spec.labels)
+    return Objective(tuple(terms), 1.0 if spec.labels is None else spec.labels, weight_K)
+
+
+def class_weights(spec: DistillSpec, task: Task) -> tuple[float, ...] | None:
+    """What an image of each class counts for in the labels' loss, one on average; None where all count alike.
+
+    `balanced` is the inverse of the class's share (King and Zeng 2001, eq. 8), under which every class counts alike.
+    `auto` takes it where the classes are uneven.
+    """
+    if task.kind != "classification" or not task.prevalence or spec.class_weights == "none":
+        return None
+    if spec.class_weights == "auto" and not task.uneven:
+        return None
+    return tuple(1 / (task.classes * share) for share in task.prevalence)
+
+
+@lru_cache(maxsize=16)
+def _weights(weight_K: tuple[float, ...], device: Any) -> Tensor:
+    import torch
+
+    with torch.inference_mode(False):
+        return torch.tensor(weight_K, device=device)
 
 
 def _shorthands(spec: DistillSpec) -> dict[str, Any]:

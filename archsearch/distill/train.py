@@ -59,8 +59,8 @@ class Progress:
         epoch: Epochs finished, counting those before a resume.
         step: Steps finished, likewise.
         loss: Mean training loss of the epoch so far.
-        selection_acc: The task's metric (accuracy, or mAP with many labels) in percent on the selection split, where
-            this report measured it.
+        selection_acc: What the task is judged by, in percent on the selection split, where this report measured it.
+        metric: The key of what that is: `acc`, `balanced_acc` with uneven classes, `map` with many labels.
         eta_s: Estimated seconds to the end.
         images_per_s: Training images a second, since the start or the resume.
         resumed_at: The step a checkpoint let this training continue from, 0 for a fresh start.
@@ -83,6 +83,7 @@ class Progress:
     cached: float | None
     micro_batch: int
     lr: float
+    metric: str = "acc"
 
 
 def train(
@@ -402,6 +403,7 @@ class _Run:
             cached=self.side.cached,
             micro_batch=self.course.micro_batch,
             lr=self.peak_lr * self.course.gentle,
+            metric=metric(self.dataset.task).key,
         )
 
 

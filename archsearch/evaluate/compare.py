@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from archsearch.data.batches import MOST, asked
-from archsearch.data.metrics import average_precisions, macro
+from archsearch.data.metrics import scores
 from archsearch.data.task import Split, Task
 from archsearch.evaluate.metrics import Evaluation, Likeness, Logits, evaluate, likeness
 from archsearch.evaluate.multilabel import MultiLabelEvaluation, evaluate_labels
@@ -80,10 +80,8 @@ def compare(logits: Mapping[str, Logits], split: Split, task: Task) -> dict[str,
 
 
 def score(logits_NK: Logits, split: Split, task: Task) -> float:
-    """What the task is judged by, in percent: top-1 accuracy, or mean average precision."""
-    if task.kind == "multilabel":
-        return macro(average_precisions(logits_NK, split.y_N))
-    return 100 * float((logits_NK.argmax(1) == split.y_N).mean())
+    """What the task is judged by, in percent."""
+    return next(iter(scores(logits_NK, split.y_N, task).values()))
 
 
 def summary(row: Row) -> dict[str, Any]:
@@ -97,6 +95,7 @@ def summary(row: Row) -> dict[str, Any]:
             "top1_low": found.top1_acc.low,
             "top1_high": found.top1_acc.high,
             "top5_acc": found.top5_acc.percent if found.top5_acc else None,
+            "balanced_acc": found.balanced_acc if found.uneven else None,
         }
     return {
         "images": found.images,

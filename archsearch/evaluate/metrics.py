@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.task import Kind
+from archsearch.data.metrics import balanced
+from archsearch.data.task import UNEVEN, Kind
 
 # The normal quantile of a 95 % interval.
 _Z = 1.959963984540054
@@ -73,6 +74,7 @@ class Evaluation:
 
     Attributes:
         top1_acc, top5_acc: Accuracies; the second only where there are more than ten classes.
+        balanced_acc: Mean of the classes' accuracies, in percent, over the classes that have images.
         nll: Mean negative log-likelihood of the labels, in nats.
         ece: Expected calibration error, in percent.
         bins: What `ece` sums over, by confidence.
@@ -83,11 +85,18 @@ class Evaluation:
     images: int
     top1_acc: Share
     top5_acc: Share | None
+    balanced_acc: float
     nll: float
     ece: float
     bins: tuple[Bin, ...]
     per_class: tuple[ClassRow, ...]
     confusion_KK: npt.NDArray[np.int64]
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the images are spread so unevenly over the classes that accuracy says little of some."""
+        counts = [row.images for row in self.per_class if row.images]
+        return max(counts) > UNEVEN * min(counts)
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,7 @@ def evaluate(logits_NK: Logits, y_N: npt.NDArray[np.integer[Any]], names: Sequen
         images=len(y_N),
         top1_acc=wilson(int(right_N.sum()), len(y_N)),
         top5_acc=wilson(int(in_top(log_p_NK, y_N, 5).sum()), len(y_N)) if classes >= _TOP5_FROM else None,
+        balanced_acc=balanced(answer_N, y_N.astype(np.int64)),
         nll=float(-log_p_NK[np.arange(len(y_N)), y_N].mean()),
         ece=calibration_error(bins),
         bins=bins,

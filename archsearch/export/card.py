@@ -91,6 +91,7 @@ def _front_matter(config: Json, manifest: Json, evaluation: Json) -> str:
 
 _METRICS = (
     ("top1_acc", "accuracy", "Top-1 accuracy (%)"),
+    ("balanced_acc", "balanced-accuracy", "Balanced accuracy (%)"),
     ("top5_acc", "top-5-accuracy", "Top-5 accuracy (%)"),
     ("map", "mean-average-precision", "Mean average precision (%)"),
     ("ece", "expected-calibration-error", "Expected calibration error (%)"),
@@ -166,6 +167,7 @@ def _nats(key: str) -> Any:
 
 _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("top-1", lambda row: _interval(row, "top1")),
+    ("balanced accuracy", _percent("balanced_acc")),
     ("top-5", _percent("top5_acc")),
     ("same answer as the teacher", _percent("agreement")),
     ("KL to the teacher, nats", _nats("kl_to_teacher")),
@@ -236,7 +238,8 @@ def _formats(manifest: Json, report: Json) -> str:
     if not rows:
         return ""
     score, multilabel = f"test_{report.get('metric')}", report.get("metric") == "map"
-    same, judged = ("share of labels answered the same", "mAP") if multilabel else ("same answers", "accuracy")
+    same = "share of labels answered the same" if multilabel else "same answers"
+    judged = {"map": "mAP", "balanced_acc": "balanced accuracy"}.get(str(report.get("metric")), "accuracy")
     table = _table(
         ["file", "bytes", "largest difference of a logit", same, f"{judged} on the test split", "latency"],
         [
@@ -296,6 +299,8 @@ def _teacher(manifest: Json) -> str:
         "name": f"`{_teacher_name(manifest)}`",
         "parameters": _count(teacher.get("params")),
         "MACs": _count(teacher.get("macs")),
+        "balanced accuracy on the selection split": _shown(teacher.get("selection_balanced_acc"), "{:.2f} %"),
+        "balanced accuracy on the test split": _shown(teacher.get("test_balanced_acc"), "{:.2f} %"),
         "on the selection split": _shown(teacher.get("selection_acc", teacher.get("selection_map")), "{:.2f} %"),
         "on the test split": _shown(teacher.get("test_acc", teacher.get("test_map")), "{:.2f} %"),
         "SHA-256 of its weights": f"`{teacher.get('sha256', '')}`",

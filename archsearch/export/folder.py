@@ -44,6 +44,8 @@ def save_student(student: nn.Module, task: Task, folder: Path) -> None:
         "pretrained_cfg": {"tag": "archsearch", "license": "other", "num_classes": task.classes, **_NO_ORIGIN},
         "label_names": list(task.class_names) or None,
         **({"problem_type": MULTILABEL} if task.kind == "multilabel" else {}),
+        # What it is judged by follows from them.
+        **({"label_shares": list(task.prevalence)} if task.uneven else {}),
     }
     # Training leaves the weights channels-last; safetensors keeps plain order only.
     student = student.cpu().to(memory_format=torch.contiguous_format)
@@ -101,6 +103,7 @@ def load_task(folder: Path | str) -> Task:
             std=tuple(pretrained["std"]),
             class_names=_names(config.get("label_names")),
             kind="multilabel" if config.get("problem_type") == MULTILABEL else "classification",
+            prevalence=tuple(map(float, config.get("label_shares", ()))),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(f"{folder}/{CONFIG} is not one timm wrote: {error!r}", field="folder") from None

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from archsearch.data.metrics import answers, average_precisions, macro
+from archsearch.data.metrics import Key, answers, average_precisions, macro, metric, scores
 from archsearch.data.notes import Note
 from archsearch.data.task import Dataset, Task
 from archsearch.errors import TeacherError
@@ -23,18 +24,24 @@ class Checked:
     """What a look at the selection split told of a teacher.
 
     Attributes:
-        measured: What the task is judged by, in percent.
+        scores: In percent, by the key of the metric; what the task is judged by comes first.
         notes: What its owner should hear.
     """
 
-    measured: float
+    scores: Mapping[Key, float]
     notes: tuple[Note, ...] = ()
+
+    @property
+    def measured(self) -> float:
+        """What the task is judged by, in percent."""
+        return next(iter(self.scores.values()))
 
 
 @dataclass(frozen=True)
 class _Knowledge:
     """What was measured, what it has to beat, both in words, and a better order of the outputs if there is one."""
 
+    scores: Mapping[Key, float]
     measured: float
     bound: float
     told: str
@@ -42,7 +49,7 @@ class _Knowledge:
 
 
 def check_teacher(teacher: Teacher, dataset: Dataset) -> Checked:
-    """The teacher's accuracy, of a multi-label task its mAP, on the selection split, in percent.
+    """What the teacher is worth on the selection split, by what the task is judged by.
 
     Raises TeacherError when it does not fit the data, knows nothing of it, or would know it in another order.
     """
@@ -60,7 +67,7 @@ def check_teacher(teacher: Teacher, dataset: Dataset) -> Checked:
             "it",
             field="teacher",
         )
-    return Checked(found.measured, notes)
+    return Checked(found.scores, notes)
 
 
 def _mixed_up(teacher: Teacher, task: Task, better: Better | None) -> tuple[Note, ...]:
@@ -71,7 +78,7 @@ def _mixed_up(teacher: Teacher, task: Task, better: Better | None) -> tuple[Note
         f"{teacher.name} is right on {better.own:.1f} % of the selection images in its own order of the classes and on "
         f"{better.other:.1f} % in {better.describe(task.class_names)}"
     )
-    if better.hides(task.chance) and not teacher.classes_given:
+    if better.hides(100 / task.classes) and not teacher.classes_given:
         raise TeacherError(f"{detail}, or to 'as_is' if its own is right", field="teacher.classes")
     return (Note("classes_mixed_up", detail),)
 
@@ -87,19 +94,30 @@ def check_head(name: str, num_classes: int, in_chans: int, task: Task) -> None:
 
 
 def _class_knowledge(teacher: Teacher, dataset: Dataset) -> _Knowledge:
-    """Accuracy and what it has to beat.
+    """Accuracy, balanced over uneven classes, and what it has to beat.
 
-    A teacher has to beat the best guess by more than luck: three standard errors above the largest class.
+    A teacher has to beat the best guess by more than luck: three standard errors above the largest class, or above an
+    equal share where the classes are uneven. Half of the way from there to perfection is knowledge in any case, however
+    few the images.
     """
     import numpy as np
 
     split, task = dataset.selection, dataset.task
-    answer_N = answers(teacher.logits, split).argmax(1)
-    measured = 100 * float((answer_N == split.y_N).mean())
-    guess = np.bincount(split.y_N).max() / len(split)
-    bound = 100 * (guess + 3 * math.sqrt(guess * (1 - guess) / len(split)))
-    told = f"is right on {measured:.1f} % of the {len(split)} selection images; guessing reaches {bound:.1f} %"
-    return _Knowledge(measured, bound, told, better_order(answer_N, split.y_N, task.class_names, task.classes))
+    logits_NK = answers(teacher.logits, split)
+    found, judged = scores(logits_NK, split.y_N, task), metric(task)
+    counts_K = np.bincount(split.y_N)
+    if task.uneven:
+        there_K = counts_K[counts_K > 0]
+        guess = 1 / len(there_K)
+        error = math.sqrt(guess * (1 - guess) * float((1 / there_K).sum())) / len(there_K)
+    else:
+        guess = counts_K.max() / len(split)
+        error = math.sqrt(guess * (1 - guess) / len(split))
+    bound = 100 * min(guess + 3 * error, (guess + 1) / 2)
+    what = "is right on" if judged.key == "acc" else f"has a {judged.name} of"
+    told = f"{what} {found[judged.key]:.1f} % of the {len(split)} selection images; guessing reaches {bound:.1f} %"
+    better = better_order(logits_NK.argmax(1), split.y_N, task.class_names, task.classes)
+    return _Knowledge(found, found[judged.key], bound, told, better)
 
 
 def _label_knowledge(teacher: Teacher, dataset: Dataset) -> _Knowledge:
@@ -128,4 +146,4 @@ def _label_knowledge(teacher: Teacher, dataset: Dataset) -> _Knowledge:
         f"ranks the {len(split)} selection images with a mAP of {measured:.1f} %; guessing reaches {chance:.1f} %, the "
         f"labels' mean prevalence, and as much as {bound:.1f} % by luck"
     )
-    return _Knowledge(measured, bound, told)
+    return _Knowledge({"map": measured}, measured, bound, told)

@@ -68,7 +68,7 @@ def test_one_label_hashes_as_it_did_before_there_were_many() -> None:
     split = Split(x_NHWC, np.array([0, 1]))
     assert fingerprint(split, split, split) == "a4d6bf05c9eb3da12215da628490040e3a757db1f562d5c16ac18cf8ad3307be"
     task = assemble.assemble(split, split, split, 2).task
-    assert (task.kind, task.prevalence) == ("classification", ())
+    assert (task.kind, task.prevalence) == ("classification", (0.5, 0.5))
 
 
 def test_the_hash_sees_every_one_of_many_labels() -> None:

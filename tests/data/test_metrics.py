@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
 from archsearch.data import Dataset
-from archsearch.data.metrics import accuracy, answers, average_precisions, macro, mean_average_precision, metric
+from archsearch.data.metrics import (
+    accuracy,
+    answers,
+    average_precisions,
+    balanced,
+    macro,
+    mean_average_precision,
+    metric,
+    scores,
+)  # fmt: skip
 
 # N images, B batch, K labels
 
@@ -73,3 +84,24 @@ def test_each_kind_of_task_has_its_metric(digits: Dataset, pairs: Dataset) -> No
     assert (one.key, one.name, many.key, many.name) == ("acc", "accuracy", "map", "mAP")
     assert one.measure(of_pixels, digits.test) == accuracy(of_pixels, digits.test)
     assert many.measure(of_pixels, pairs.test, batch_size=50) == mean_average_precision(of_pixels, pairs.test)
+
+
+def test_balanced_accuracy_by_hand() -> None:
+    # Class 0: 3 of 4 right, class 2: 1 of 2; class 1 has no image and does not count.
+    answer_N, y_N = np.array([0, 0, 0, 1, 2, 0]), np.array([0, 0, 0, 0, 2, 2])
+    assert balanced(answer_N, y_N) == pytest.approx(100 * (3 / 4 + 1 / 2) / 2)
+
+
+def test_uneven_classes_are_judged_by_balanced_accuracy_with_accuracy_beside_it(digits: Dataset) -> None:
+    uneven = replace(digits.task, classes=2, prevalence=(0.95, 0.05))
+    assert metric(uneven).key == "balanced_acc"
+    assert metric(digits.task).key == "acc"
+    logits_NK, y_N = np.tile([1.0, 0.0], (20, 1)), np.array([0] * 19 + [1])
+    assert scores(logits_NK, y_N, uneven) == {"balanced_acc": 50, "acc": 95}
+    assert list(scores(logits_NK, y_N, replace(uneven, prevalence=(0.5, 0.5)))) == ["acc"]
+    split = digits.test.take(np.flatnonzero(digits.test.y_N < 2))
+
+    def zero(x_BCHW: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([[1.0, 0.0]]).repeat(len(x_BCHW), 1)
+
+    assert metric(uneven).measure(zero, split) == 50

@@ -40,6 +40,14 @@ def test_notes_are_kept_and_older_records_have_none(dataset: Dataset, tmp_path: 
     assert open_dataset(tmp_path / "set").notes == ()
 
 
+def test_a_record_of_before_gets_its_classes_shares(dataset: Dataset, tmp_path: Path) -> None:
+    save_dataset(dataset, tmp_path / "set")
+    record = json.loads((tmp_path / "set" / "task.json").read_text())
+    record["task"]["prevalence"] = []
+    (tmp_path / "set" / "task.json").write_text(json.dumps(record))
+    assert open_dataset(tmp_path / "set").task.prevalence == dataset.task.prevalence == (0.5, 0.5)
+
+
 def test_opening_maps_the_files_and_cannot_change_them(dataset: Dataset, tmp_path: Path) -> None:
     save_dataset(dataset, tmp_path / "set")
     train = open_dataset(tmp_path / "set").train

@@ -23,7 +23,15 @@ def test_tensors_are_writable_copies_even_of_a_read_only_map(tmp_path: Path) -> 
 
 
 def test_chance_is_a_percentage() -> None:
-    assert load_digits().task.chance == 10.0
+    assert load_digits().task.chance == pytest.approx(10.0, abs=0.3)
+
+
+def test_chance_is_the_largest_class_or_an_equal_share_where_classes_are_uneven() -> None:
+    task = replace(load_digits().task, classes=2)
+    assert replace(task, prevalence=(0.7, 0.3)).chance == 70
+    assert replace(task, prevalence=(0.95, 0.05)).chance == 50
+    assert replace(task, prevalence=()).chance == 50
+    assert [replace(task, prevalence=shares).uneven for shares in [(0.7, 0.3), (0.8, 0.2), ()]] == [False, True, False]
 
 
 def test_many_labels_are_a_float_tensor_as_their_loss_takes_it(pairs: Dataset) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,3 +107,28 @@ def test_alpha_and_temperature_choose_the_method_they_are_of() -> None:
 def test_auto_is_left_open_until_the_task_is_known() -> None:
     check_method(DistillSpec(method="auto"))
     assert settle(DistillSpec(method="auto")).spec.method == "auto"
+
+
+def test_uneven_classes_count_alike_in_the_labels_loss() -> None:
+    uneven = replace(task(2), prevalence=(0.8, 0.2))
+    # One of five is of the rare class: its image counts for 1 / (2 · 0.2), the others for 1 / (2 · 0.8).
+    weights = objective(DistillSpec(method="none"), uneven).weight_K
+    assert weights == pytest.approx((0.625, 2.5))
+    logits_BK = torch.tensor([[2.0, 0.0]] * 5)
+    y = torch.tensor([0, 0, 0, 0, 1])
+    loss = objective(DistillSpec(method="none"), uneven).value(Batch(Seen(logits_BK), None, y, torch.arange(5)), {})
+    common, rare = torch.nn.functional.cross_entropy(logits_BK[[0, 4]], y[[0, 4]], reduction="none").tolist()
+    assert loss.item() == pytest.approx((4 * 0.625 * common + 2.5 * rare) / 5)
+    sharp = DistillSpec.model_validate({"losses": {"label_smoothing": {"smoothing": 0}}, "labels": 0})
+    same = objective(sharp, uneven).value(Batch(Seen(logits_BK), None, y, torch.arange(5)), {})
+    torch.testing.assert_close(same, loss)
+
+
+def test_classes_are_weighed_where_it_is_asked_for_or_they_are_uneven() -> None:
+    even, uneven = (replace(task(2), prevalence=shares) for shares in ((0.6, 0.4), (0.9, 0.1)))
+
+    def weighed(choice: str, on: Task) -> bool:
+        return objective(DistillSpec.model_validate({"class_weights": choice, "method": "kd"}), on).weight_K is not None
+
+    assert [weighed(choice, even) for choice in ("auto", "none", "balanced")] == [False, False, True]
+    assert [weighed(choice, uneven) for choice in ("auto", "none", "balanced")] == [True, False, True]

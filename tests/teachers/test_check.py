@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from archsearch.data import Dataset, Split
+from archsearch.data.assemble import assemble
 from archsearch.data.metrics import mean_average_precision
+from archsearch.data.splits import complete
 from archsearch.errors import ArchsearchError, TeacherError
 from archsearch.request import UploadedTeacher
 from archsearch.teachers import (
@@ -145,3 +147,42 @@ def test_a_teacher_that_needs_another_resolution_says_so(digits: Dataset) -> Non
     asks = Teacher("vit", vit, 10, 1, (0.5,), (0.5,), None, "")
     with pytest.raises(TeacherError, match=r"8×8 images.*set input_size"):
         check_teacher(asks, digits)
+
+
+@pytest.fixture(scope="module")
+def rare() -> Dataset:
+    """400 images of noise; in the corner of 20 of them there is a light, and that is their class."""
+    rng = np.random.default_rng(0)
+    x_NHWC = rng.integers(0, 200, (400, 8, 8, 1), dtype=np.uint8)
+    y_N = (np.arange(400) % 20 == 0).astype(np.int64)
+    x_NHWC[:, 0, 0, 0] = np.where(y_N, 255, 0)
+    train, selection, test = complete(Split(x_NHWC, y_N), None, None)
+    return assemble(train, selection, test, 2, ("common", "rare"))
+
+
+def looking_for_the_light(rows: slice) -> Teacher:
+    """Answers by the corner's pixel, but only of some images of a batch; of others it says `common`."""
+
+    class Light(torch.nn.Module):
+        def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+            light_B = torch.zeros(len(x_BCHW))
+            light_B[rows] = x_BCHW[rows, 0, 0, 0]
+            return torch.stack([torch.full_like(light_B, 0.5), light_B], 1)
+
+    return Teacher("light", Light(), 2, 1, (0.0,), (1.0,), None, "")
+
+
+def test_a_perfect_teacher_of_uneven_data_is_one(rare: Dataset) -> None:
+    checked = check_teacher(looking_for_the_light(slice(None)), rare)
+    assert checked.scores == {"balanced_acc": 100.0, "acc": 100.0}
+
+
+def test_the_largest_class_is_no_knowledge_of_uneven_data(rare: Dataset) -> None:
+    with pytest.raises(TeacherError, match=r"has a balanced accuracy of 50\.0 % of the 60 selection images"):
+        check_teacher(looking_for_the_light(slice(0, 0)), rare)
+
+
+def test_a_bound_stays_below_perfection(rare: Dataset) -> None:
+    """Also where nobody knows that the classes are uneven, as in a task of before."""
+    unknown = dataclasses.replace(rare, task=dataclasses.replace(rare.task, prevalence=()))
+    assert check_teacher(looking_for_the_light(slice(None)), unknown).measured == 100

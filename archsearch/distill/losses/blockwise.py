@@ -59,7 +59,7 @@ def blockwise(batch: Batch, settings: Blockwise) -> Tensor:
 
     total = taught(batch.student.logits_BK)
     for back, logits_BK in enumerate(reversed(stones)):
-        stone = taught(logits_BK) + settings.stone_labels * label_loss(logits_BK, batch.y)
+        stone = taught(logits_BK) + settings.stone_labels * label_loss(logits_BK, batch.y, batch.weight_B)
         total = total + stone / 2**back
     return total
 

@@ -27,4 +27,8 @@ def label_smoothing(batch: Batch, settings: LabelSmoothing) -> Tensor:
     """Cross-entropy with (1 − ε) of the label and ε of all classes alike; the teacher is not asked."""
     from torch.nn.functional import cross_entropy
 
-    return cross_entropy(batch.student.logits_BK.float(), batch.y, label_smoothing=settings.smoothing)
+    logits_BK = batch.student.logits_BK.float()
+    if batch.weight_B is None:
+        return cross_entropy(logits_BK, batch.y, label_smoothing=settings.smoothing)
+    loss_B = cross_entropy(logits_BK, batch.y, label_smoothing=settings.smoothing, reduction="none")
+    return (batch.weight_B * loss_B).mean()

@@ -20,4 +20,4 @@ if TYPE_CHECKING:
 )
 def none(batch: Batch, settings: Settings) -> Tensor:
     """The labels alone: cross-entropy, or the binary one for multi-label tasks; the teacher is not asked."""
-    return label_loss(batch.student.logits_BK, batch.y)
+    return label_loss(batch.student.logits_BK, batch.y, batch.weight_B)
