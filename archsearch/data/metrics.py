@@ -91,7 +91,7 @@ def accuracy(logits: Logits, split: Split, batch_size: int = MOST, *, report: Re
 
 def balanced_accuracy(logits: Logits, split: Split, batch_size: int = MOST, *, report: Report | None = None) -> float:
     """Mean of the classes' accuracies on a split, in percent; arguments as `accuracy` has them."""
-    return balanced(answers(logits, split, batch_size, report=report).argmax(1), np.asarray(split.y_N))
+    return balanced(answers(logits, split, batch_size, report=report).argmax(1), split.y_N)
 
 
 def mean_average_precision(
