@@ -112,7 +112,9 @@ def test_class_names_travel_with_the_student(gray_task: Task, colour_task: Task,
 
 def test_weights_are_safetensors_and_nothing_is_pickled(gray_task: Task, tmp_path: Path) -> None:
     export.save_student(student("vit", gray_task), gray_task, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "config.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model.safetensors", "config.json", "preprocessing.json", "predict.py",
+    }  # fmt: skip
     assert load_file(tmp_path / "model.safetensors")
 
 
@@ -221,7 +223,8 @@ def test_only_public_files_are_packed(gray_task: Task, tmp_path: Path) -> None:
     export.save_student(student("vit", gray_task), gray_task, tmp_path)
     (tmp_path / "checkpoint.safetensors").write_bytes(b"not for others")
     with zipfile.ZipFile(export.pack(tmp_path)) as archive:
-        assert archive.namelist() == ["student/model.safetensors", "student/config.json"]
+        names = ("model.safetensors", "config.json", "preprocessing.json", "predict.py")
+        assert archive.namelist() == [f"student/{name}" for name in names]
 
 
 def test_a_manifest_names_every_file_with_its_hash_and_the_machine(gray_task: Task, tmp_path: Path) -> None:
@@ -235,7 +238,13 @@ def test_a_manifest_names_every_file_with_its_hash_and_the_machine(gray_task: Ta
         "student": {"seconds": 5.0, "export": {"seconds": 1.0}, "space": "vit", "architecture": {}, "method": "kd"},
     }  # fmt: skip
     manifest = json.loads(export.write_manifest(tmp_path, story, TimmModel("vit")).read_text())
-    assert set(manifest["files"]) == {"model.safetensors", "config.json", "README.md"}
+    assert set(manifest["files"]) == {
+        "model.safetensors",
+        "config.json",
+        "preprocessing.json",
+        "predict.py",
+        "README.md",
+    }
     for name, file in manifest["files"].items():
         content = (tmp_path / name).read_bytes()
         assert file == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -13,6 +13,7 @@ from torch import nn
 
 from archsearch import export
 from archsearch.data import Task
+from archsearch.evaluate import network
 from archsearch.spaces import spaces
 
 # B batch, C channels, H W space, K classes
@@ -47,14 +48,17 @@ def student(space: str, task: Task) -> nn.Module:
     return model.train()
 
 
-def batches(task: Task) -> list[torch.Tensor]:
-    """Two batches of other sizes than the one that was traced."""
-    return [torch.rand(size, task.in_chans, task.height, task.width) for size in (1, 5)]
+def batches(task: Task) -> list[np.ndarray]:
+    """Two batches B×H×W×C of other sizes than the one that was traced."""
+    rng = np.random.RandomState(0)
+    return [rng.randint(0, 256, (size, task.height, task.width, task.in_chans), dtype=np.uint8) for size in (1, 5)]
 
 
-def answers(model: nn.Module, x_BCHW: torch.Tensor) -> np.ndarray:
+def answers(model: nn.Module, task: Task, x_BHWC: np.ndarray) -> np.ndarray:
+    """What the training's own normalisation makes of it."""
+    x_BCHW = torch.from_numpy(x_BHWC).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
-        found: np.ndarray = model.eval()(x_BCHW).numpy()
+        found: np.ndarray = network(model.eval(), task)(x_BCHW).numpy()
     return found
 
 
@@ -67,9 +71,9 @@ def test_onnx_answers_as_the_module_does_for_batches_of_any_size(space: str, tas
     assert model.training, "the student is left as it was"
     session = runtime.InferenceSession(tmp_path / "student.onnx", providers=["CPUExecutionProvider"])
     assert [value.name for value in (*session.get_inputs(), *session.get_outputs())] == ["images", "logits"]
-    for x_BCHW in batches(task):
-        expected_BK = answers(model, x_BCHW)
-        (found_BK,) = session.run(None, {"images": x_BCHW.numpy()})
+    for x_BHWC in batches(task):
+        expected_BK = answers(model, task, x_BHWC)
+        (found_BK,) = session.run(None, {"images": x_BHWC})
         assert np.abs(expected_BK).max() > 0.01
         np.testing.assert_allclose(found_BK, expected_BK, atol=TOLERANCE, rtol=TOLERANCE)
 
@@ -83,12 +87,12 @@ def test_pt2_is_loaded_by_torch_alone_and_answers_as_the_module_does(families: l
         (tmp_path / name).mkdir()
         export.save_pt2(model, TASK, tmp_path / name / "student.pt2")
         assert model.training, "the student is left as it was"
-        for i, x_BCHW in enumerate(images):
-            np.save(tmp_path / name / f"x{i}.npy", x_BCHW.numpy())
+        for i, x_BHWC in enumerate(images):
+            np.save(tmp_path / name / f"x{i}.npy", x_BHWC)
     command = [sys.executable, "-I", "-c", PLAIN_TORCH, *(str(tmp_path / name) for name in families)]
     ran = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stderr
     for name, model in models.items():
-        for i, x_BCHW in enumerate(images):
+        for i, x_BHWC in enumerate(images):
             found_BK = np.load(tmp_path / name / f"answers{i}.npy")
-            np.testing.assert_allclose(found_BK, answers(model, x_BCHW), atol=TOLERANCE, rtol=TOLERANCE)
+            np.testing.assert_allclose(found_BK, answers(model, TASK, x_BHWC), atol=TOLERANCE, rtol=TOLERANCE)

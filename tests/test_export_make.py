@@ -31,6 +31,8 @@ from archsearch.export.formats.onnx import open_onnx, save_onnx
 # N images, B batch, C channels, H W space, K classes
 
 pytest.importorskip("onnxruntime")
+# What save_student leaves.
+SAVED = {"model.safetensors", "config.json", "preprocessing.json", "predict.py"}
 FILES = {"onnx": "student.onnx", "pt2": "student.pt2", "int8": "student.int8.onnx"}
 
 
@@ -54,7 +56,7 @@ def examined(made: tuple[Path, Formats], digits: Dataset, teacher) -> tuple[expo
 def test_every_format_is_there_and_nothing_on_the_way_to_it(made: tuple[Path, Formats]) -> None:
     folder, found = made
     assert [one.name for one in found.made] == ["safetensors", "int8", "onnx", "pt2"]
-    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json", *FILES.values()}
+    assert {path.name for path in folder.iterdir()} == {*SAVED, *FILES.values()}
     assert found.missing == {}
     assert (found.held_out, found.images, found.metric) == ("selection", 269, "acc")
 
@@ -78,7 +80,7 @@ def test_formats_answer_as_the_student_does_whatever_the_batch(made: tuple[Path,
         expected_BK = logits(model, digits.task, x_BCHW)
         for one in found.made:
             if one.name != "int8":
-                network = one.network(digits.task)
+                network = one.network()
                 torch.testing.assert_close(network(x_BCHW), expected_BK, atol=1e-4, rtol=0)
                 torch.testing.assert_close(network(x_BCHW[:1]), expected_BK[:1], atol=1e-4, rtol=0)
 
@@ -125,7 +127,7 @@ def test_the_batch_of_onnx_has_a_name(made: tuple[Path, Formats]) -> None:
 
     graph = onnx.load(made[0] / FILES["onnx"]).graph
     sizes = [[dim.dim_param or dim.dim_value for dim in v.type.tensor_type.shape.dim] for v in graph.input]
-    assert sizes == [["batch", 1, 8, 8]]
+    assert sizes == [["batch", 8, 8, 1]]
     assert [dim.dim_param for dim in graph.output[0].type.tensor_type.shape.dim] == ["batch", ""]
 
 
@@ -276,12 +278,11 @@ def test_what_fails_is_told_without_the_folders_it_was_made_in(
     assert found.missing["onnx"].startswith("the exporter failed: ")
     assert str(tmp_path) not in found.missing["onnx"]
     assert "…" in found.missing["onnx"]
-    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json"}
+    assert {path.name for path in folder.iterdir()} == SAVED
 
 
 def test_a_format_that_answers_no_number_is_not_shipped(gray_task: Task, tmp_path: Path) -> None:
-    images_NCHW = np.zeros((3, 1, 8, 8), np.float32)
-    subject = Subject(torch.nn.Identity(), gray_task, images_NCHW, tmp_path)
+    subject = Subject(torch.nn.Identity(), gray_task, np.zeros((3, 8, 8, 1), np.uint8), tmp_path)
     with pytest.raises(ExportError, match="by nan"):
         make.require_parity(
             formats.get("onnx"), lambda x: np.full((len(x), 10), np.nan, np.float32), np.zeros((3, 10)), subject
@@ -289,7 +290,7 @@ def test_a_format_that_answers_no_number_is_not_shipped(gray_task: Task, tmp_pat
 
 
 def test_a_format_that_may_differ_has_to_answer_numbers_too(gray_task: Task, tmp_path: Path) -> None:
-    subject = Subject(torch.nn.Identity(), gray_task, np.zeros((3, 1, 8, 8), np.float32), tmp_path)
+    subject = Subject(torch.nn.Identity(), gray_task, np.zeros((3, 8, 8, 1), np.uint8), tmp_path)
     with pytest.raises(ExportError, match="no number"):
         make.require_parity(
             formats.get("int8"), lambda x: np.full((len(x), 10), np.nan, np.float32), np.zeros((3, 10)), subject
@@ -299,11 +300,11 @@ def test_a_format_that_may_differ_has_to_answer_numbers_too(gray_task: Task, tmp
 def test_a_single_held_out_image_is_enough(gray_task: Task, tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def answer(x_BCHW: np.ndarray) -> np.ndarray:
-        seen.append(len(x_BCHW))
-        return np.zeros((len(x_BCHW), 10))
+    def answer(x_BHWC: np.ndarray) -> np.ndarray:
+        seen.append(len(x_BHWC))
+        return np.zeros((len(x_BHWC), 10))
 
-    subject = Subject(torch.nn.Identity(), gray_task, np.zeros((1, 1, 8, 8), np.float32), tmp_path)
+    subject = Subject(torch.nn.Identity(), gray_task, np.zeros((1, 8, 8, 1), np.uint8), tmp_path)
     assert make.require_parity(formats.get("pt2"), answer, np.zeros((1, 10)), subject).agreement == 100
     assert seen == [1, 2]
 
@@ -313,7 +314,7 @@ def test_the_tolerance_grows_with_the_logits(
     gray_task: Task, tmp_path: Path, largest: float, off: float, agrees: bool
 ) -> None:
     expected_NK = np.linspace(-largest, largest, 30, dtype=np.float64).reshape(3, 10)
-    subject = Subject(torch.nn.Identity(), gray_task, np.zeros((3, 1, 8, 8), np.float32), tmp_path)
+    subject = Subject(torch.nn.Identity(), gray_task, np.zeros((3, 8, 8, 1), np.uint8), tmp_path)
     answers = iter([expected_NK[:1] + off, expected_NK[1:]])
     if agrees:
         parity = make.require_parity(formats.get("pt2"), lambda x: next(answers), expected_NK, subject)
@@ -337,7 +338,7 @@ def test_a_format_whose_packages_are_missing_is_told_with_the_fix(
     fix = "onnx and onnxruntime are not installed: pip install 'archsearch[onnx]'"
     assert again.missing == {"onnx": fix, "int8": fix, "pt2": "not today"}
     # What was made of other weights must not lie beside these.
-    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json"}
+    assert {path.name for path in folder.iterdir()} == SAVED
     report = export.write_report(folder, again)
     assert report["missing"]["int8"] == fix
     assert list(report["formats"]) == ["safetensors"]
@@ -351,7 +352,7 @@ def test_what_a_killed_process_left_is_cleared_away(teacher_folder: Path, gray_t
     (folder / ".archsearch-killed").mkdir()
     (folder / ".archsearch-killed" / "student.onnx").write_bytes(b"half of it")
     export.make_formats(folder, gray_task, None, names=[])
-    assert {path.name for path in folder.iterdir()} == {"model.safetensors", "config.json"}
+    assert {path.name for path in folder.iterdir()} == SAVED
 
 
 def test_an_exporter_that_fails_costs_its_format_and_nothing_else(
@@ -386,12 +387,11 @@ def test_formats_are_named_rightly_or_refused() -> None:
 def test_held_out_images_are_spread_over_the_split_and_bounded_in_bytes(gray_task: Task) -> None:
     y_N = np.arange(3000) // 300  # sorted by class, as data may come
     x_NHWC = np.broadcast_to(y_N[:, None, None, None].astype(np.uint8), (3000, 8, 8, 1))
-    task = replace(gray_task, mean=(0.0,), std=(1 / 255,))
-    images_NCHW = make.held_out_images(Split(x_NHWC, y_N), task)
-    assert (images_NCHW.shape, images_NCHW.dtype) == ((1280, 1, 8, 8), np.float32)
-    assert np.bincount(images_NCHW[:, 0, 0, 0].round().astype(int)).min() == 128
+    images_NHWC = make.held_out_images(Split(x_NHWC, y_N), gray_task)
+    assert (images_NHWC.shape, images_NHWC.dtype) == ((1280, 8, 8, 1), np.uint8)
+    assert np.bincount(images_NHWC[:, 0, 0, 0]).min() == 128
     # 32 MiB of floats are 128 images of 256 pixels a side.
-    large = replace(task, height=256, width=256)
+    large = replace(gray_task, height=256, width=256)
     x_NHWC = np.broadcast_to(np.uint8(0), (3000, 256, 256, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make, "_MOST_BYTES", 2**25)
@@ -399,19 +399,19 @@ def test_held_out_images_are_spread_over_the_split_and_bounded_in_bytes(gray_tas
 
 
 def test_without_data_parity_is_measured_on_noise(gray_task: Task) -> None:
-    images_NCHW = make.held_out_images(None, gray_task)
-    assert images_NCHW.shape == (64, 1, 8, 8)
-    assert np.array_equal(images_NCHW, make.held_out_images(None, gray_task))
+    images_NHWC = make.held_out_images(None, gray_task)
+    assert images_NHWC.shape == (64, 8, 8, 1)
+    assert np.array_equal(images_NHWC, make.held_out_images(None, gray_task))
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])
 def test_int8_can_be_made_from_very_few_images(
     made: tuple[Path, Formats], gray_task: Task, tmp_path: Path, images: int
 ):
-    few_NCHW = make.held_out_images(None, gray_task)[:images]
-    details = export.save_int8(made[0] / "student.onnx", gray_task, few_NCHW, tmp_path / "int8.onnx")
+    few_NHWC = make.held_out_images(None, gray_task)[:images]
+    details = export.save_int8(made[0] / "student.onnx", gray_task, few_NHWC, tmp_path / "int8.onnx")
     assert details["images"] + details["judged_on"] == max(2, images)
-    assert open_onnx(tmp_path / "int8.onnx", 1)(few_NCHW).shape == (images, 10)
+    assert open_onnx(tmp_path / "int8.onnx", 1)(few_NHWC).shape == (images, 10)
 
 
 def test_where_answers_change_the_ends_are_tried_in_fp32_too(
@@ -420,9 +420,9 @@ def test_where_answers_change_the_ends_are_tried_in_fp32_too(
     import onnx
 
     monkeypatch.setattr(int8, "_MOST_CHANGED", -1.0)  # no agreement is good enough
-    images_NCHW = make.held_out_images(None, gray_task)
+    images_NHWC = make.held_out_images(None, gray_task)
     path = tmp_path / "int8.onnx"
-    details = export.save_int8(made[0] / "student.onnx", gray_task, images_NCHW, path)
+    details = export.save_int8(made[0] / "student.onnx", gray_task, images_NHWC, path)
     assert [len(attempt["kept_fp32"]) for attempt in details["tried"]] == [0, 0, 0, 2, 2, 2]
     ends = details["tried"][-1]["kept_fp32"]
     nodes = [node for node in onnx.load(path).graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]
@@ -445,12 +445,12 @@ def test_int8_passes_over_scales_that_answer_no_numbers(
         return (lambda x: answer(x) * np.nan) if len(opened) <= spoilt else answer
 
     monkeypatch.setattr(int8, "open_onnx", open_some)
-    images_NCHW, path = make.held_out_images(None, gray_task)[:8], tmp_path / "int8.onnx"
+    images_NHWC, path = make.held_out_images(None, gray_task)[:8], tmp_path / "int8.onnx"
     if spoilt == 6:
         with pytest.raises(ExportError, match="no number"):
-            export.save_int8(made[0] / "student.onnx", gray_task, images_NCHW, path)
+            export.save_int8(made[0] / "student.onnx", gray_task, images_NHWC, path)
         return
-    details = export.save_int8(made[0] / "student.onnx", gray_task, images_NCHW, path)
+    details = export.save_int8(made[0] / "student.onnx", gray_task, images_NHWC, path)
     first = details["tried"][0]
     assert first["kl"] is None
     assert (details["calibration"], details["kept_fp32"]) != (first["calibration"], list(first["kept_fp32"]))

@@ -37,7 +37,7 @@ def score_formats(
     listener: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Read the test split with the formats alone; writes the report and returns it. Arguments as `examine` has them."""
-    logits = answers({one.name: one.network(task) for one in formats.made}, dataset.test, report=listener)
+    logits = answers({one.name: one.network() for one in formats.made}, dataset.test, report=listener)
     scores = {name: score(logits_NK, dataset.test, task) for name, logits_NK in logits.items()}
     return write_report(folder, formats, scores, images=len(dataset.test), data_sha256=dataset.sha256)
 
@@ -58,7 +58,7 @@ def examine(
         others: Networks beside the student, by what `evaluate` calls them.
         listener: Called after every batch with images done and images in all.
     """
-    own = {one.name: one.network(task) for one in formats.made}
+    own = {one.name: one.network() for one in formats.made}
     logits = answers({**own, **others}, dataset.test, report=listener)
     scores = {name: score(logits_NK, dataset.test, task) for name, logits_NK in logits.items()}
     tested = {name: scores[name] for name in own}

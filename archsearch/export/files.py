@@ -6,11 +6,13 @@ from archsearch.evaluate import CALIBRATION, CONFUSION, EVALUATION
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PT2, ONNX, INT8 = "student.pt2", "student.onnx", "student.int8.onnx"
+# What becomes of a photo before the student sees it, and the program that does it and asks student.onnx.
+PREPROCESSING, PROGRAM = "preprocessing.json", "predict.py"
 REPORT, CARD = "report.json", "README.md"
 MANIFEST, ARCHIVE = "manifest.json", "student.zip"
 
 # The student itself, in every form it comes in, and what is known of it. A student may lack some.
-FILES = (WEIGHTS, CONFIG, PT2, ONNX, INT8, CARD, REPORT, EVALUATION, CONFUSION, CALIBRATION)
+FILES = (WEIGHTS, CONFIG, PREPROCESSING, PROGRAM, PT2, ONNX, INT8, CARD, REPORT, EVALUATION, CONFUSION, CALIBRATION)
 # What may leave the folder: nothing that is not named here is packed or pushed.
 PUBLIC = (*FILES, MANIFEST)
 
@@ -18,6 +20,8 @@ _BYTES = "application/octet-stream"
 MEDIA_TYPES = {
     WEIGHTS: _BYTES,
     CONFIG: "application/json",
+    PREPROCESSING: "application/json",
+    PROGRAM: "text/x-python; charset=utf-8",
     PT2: _BYTES,
     ONNX: _BYTES,
     INT8: _BYTES,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsearch.data.preprocessing import Preprocessing
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
-from archsearch.export.files import ARCHIVE, CONFIG, PUBLIC, WEIGHTS
+from archsearch.export.files import ARCHIVE, CONFIG, PREPROCESSING, PROGRAM, PUBLIC, WEIGHTS
+from archsearch.request import Fit
 from archsearch.whole import write_whole
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 # What transformers' configurations call a task in which every label is a question of its own.
 MULTILABEL = "multi_label_classification"
+_CROP_MODES: Mapping[Fit, str] = {"crop": "center", "pad": "border", "stretch": "squash"}
+_FITS = {mode: fit for fit, mode in _CROP_MODES.items()}
 
 
 def save_student(student: nn.Module, task: Task, folder: Path) -> None:
@@ -35,10 +40,10 @@ def save_student(student: nn.Module, task: Task, folder: Path) -> None:
         "input_size": (task.in_chans, task.height, task.width),
         "mean": task.mean,
         "std": task.std,
-        # Larger images are cut to their centre square and made smaller so, as `data/images.py` does.
+        # What comes nearest in timm's own words to what `data/photo.py` does.
         "interpolation": "bicubic",
         "crop_pct": 1.0,
-        "crop_mode": "center",
+        "crop_mode": _CROP_MODES[task.fit],
     }
     config = {
         "pretrained_cfg": {"tag": "archsearch", "license": "other", "num_classes": task.classes, **_NO_ORIGIN},
@@ -55,6 +60,15 @@ def save_student(student: nn.Module, task: Task, folder: Path) -> None:
     written = json.loads(path.read_text())
     kept = {key: value for key, value in written["pretrained_cfg"].items() if key not in _NO_ORIGIN}
     write_whole(path, json.dumps({**written, "pretrained_cfg": kept}, indent=2) + "\n")
+    write_reading(folder, task)
+
+
+def write_reading(folder: Path, task: Task) -> None:
+    """Write how photos are read: `preprocessing.json`, and `predict.py`, which is `data/photo.py` word for word."""
+    fields = Preprocessing.of(task).fields()
+    write_whole(folder / PREPROCESSING, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+    program = importlib.resources.files("archsearch.data") / "photo.py"
+    write_whole(folder / PROGRAM, program.read_text(encoding="utf-8"))
 
 
 def load_student(folder: Path | str) -> nn.Module:
@@ -104,6 +118,7 @@ def load_task(folder: Path | str) -> Task:
             class_names=_names(config.get("label_names")),
             kind="multilabel" if config.get("problem_type") == MULTILABEL else "classification",
             prevalence=tuple(map(float, config.get("label_shares", ()))),
+            fit=_FITS.get(pretrained.get("crop_mode"), "crop"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(f"{folder}/{CONFIG} is not one timm wrote: {error!r}", field="folder") from None

@@ -22,10 +22,14 @@ from archsearch.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
-Images = npt.NDArray[np.float32]
 _MOST_AT_ONCE = 64
-# From normalised images B×C×H×W to logits B×K.
+# Pixels N×H×W×C, as files of images hold them: whoever passes floats, or another order, is told so by the runtime, and
+# nobody can forget to normalise, or do it twice. What it takes is in the graph.
+Images = npt.NDArray[np.uint8]
+# From images B×H×W×C to logits B×K.
 Answer = Callable[[Images], npt.NDArray[np.floating[Any]]]
+# Images that go to a format by way of a file, at most.
+_PHOTOS = 32
 
 
 @dataclass(frozen=True)
@@ -34,23 +38,20 @@ class Subject:
 
     Attributes:
         student: In eval mode, fp32, on the CPU.
-        images_NCHW: Normalised images it did not learn from.
+        images_NHWC: Images it did not learn from.
         folder: For what is only needed on the way; the formats are written there too, until they are known to agree.
     """
 
     student: nn.Module
     task: Task
-    images_NCHW: Images
+    images_NHWC: Images
     folder: Path
 
     @cached_property
     def batch(self) -> int:
         """Images the student, in whatever form, is asked about at once: what one takes tells."""
-        import torch
-
-        image_1CHW = torch.from_numpy(self.images_NCHW[:1])
-        with torch.inference_mode():
-            return fitting(effort(lambda: self.student(image_1CHW)), _MOST_AT_ONCE)
+        answer, image_1HWC = reference(self.student, self.task), self.images_NHWC[:1]
+        return fitting(effort(lambda: answer(image_1HWC)), _MOST_AT_ONCE)
 
     @cached_property
     def program(self) -> Any:
@@ -58,12 +59,20 @@ class Subject:
         return trace(self.student, self.task)
 
     @cached_property
+    def photos(self) -> dict[int, Path]:
+        """Some of the images as files, by their rows; none where no file of an image has as many channels."""
+        if self.task.in_chans not in (1, 3):
+            return {}
+        rows = np.linspace(0, len(self.images_NHWC) - 1, min(_PHOTOS, len(self.images_NHWC))).round().astype(int)
+        return {int(row): _save_png(self.images_NHWC[row], self.folder / f"photo{row}.png") for row in rows}
+
+    @cached_property
     def onnx(self) -> Path:
         """The student's ONNX file, which quantisation starts from."""
         from archsearch.export.formats.onnx import write_onnx
 
         path = self.folder / "traced.onnx"
-        write_onnx(self.program, path)
+        write_onnx(self.program, self.task, path)
         return path
 
 
@@ -79,6 +88,7 @@ class Format:
         write: Writes the file; returns what there is to say of how it was made, as plain JSON.
         own_threads: Whether it keeps the threads it was opened with; otherwise it follows torch's.
         open: From the file and a number of threads to something that answers.
+        settings: What the file itself says of how photos become its images, and answers names.
     """
 
     name: str
@@ -90,28 +100,73 @@ class Format:
     unavailable: Callable[[], str | None]
     write: Callable[[Subject, Path], Mapping[str, Any]]
     open: Callable[[Path, int], Answer]
+    settings: Callable[[Path], Mapping[str, Any]]
 
 
 formats: Registry[Format] = Registry("format", "archsearch.export.formats")
 
 
-def answer_all(answer: Answer, images_NCHW: Images, batch: int) -> npt.NDArray[np.floating[Any]]:
+def answer_all(answer: Answer, images_NHWC: Images, batch: int) -> npt.NDArray[np.floating[Any]]:
     """Logits N×K of many images, `batch` at a time."""
-    return np.concatenate([answer(images_NCHW[i : i + batch]) for i in range(0, len(images_NCHW), batch)])
+    return np.concatenate([answer(images_NHWC[i : i + batch]) for i in range(0, len(images_NHWC), batch)])
+
+
+def reference(student: nn.Module, task: Task) -> Answer:
+    """The student itself as something that answers, which every format is held against."""
+    import torch
+
+    from archsearch.teachers import normalise
+
+    @torch.inference_mode()
+    def answer(images_BHWC: Images) -> Any:
+        x_BCHW = torch.from_numpy(np.ascontiguousarray(images_BHWC.transpose(0, 3, 1, 2))).float() / 255
+        return student(normalise(x_BCHW, task.mean, task.std)).numpy()
+
+    return answer
 
 
 def trace(student: nn.Module, task: Task) -> Any:
-    """The program of `torch.export` for a student as it answers, for batches of any size."""
+    """The program of `torch.export` for a student as it answers, for batches of any size, B×H×W×C in uint8."""
     import torch
 
-    model = copy.deepcopy(student).cpu().float().to(memory_format=torch.contiguous_format).eval()
-    images = torch.zeros(2, task.in_chans, task.height, task.width)
+    model = _shipped(copy.deepcopy(student).cpu().float().to(memory_format=torch.contiguous_format).eval(), task)
+    images = torch.zeros(2, task.height, task.width, task.in_chans, dtype=torch.uint8)
     with torch.no_grad():
         program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     for node in program.graph.nodes:
         # The lines of source that made each node, with this machine's folders in their names: nobody else's business.
         node.meta.pop("stack_trace", None)
     return program
+
+
+def _shipped(student: nn.Module, task: Task) -> nn.Module:
+    """The student with its normalisation before it, the way `teachers.normalise` does it."""
+    import torch
+    from torch import Tensor, nn
+
+    class Shipped(nn.Module):
+        mean_1C11: Tensor
+        std_1C11: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.student = student
+            for name, values in (("mean_1C11", task.mean), ("std_1C11", task.std)):
+                self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
+
+        def forward(self, images: Tensor) -> Tensor:
+            x_BCHW = images.permute(0, 3, 1, 2).contiguous().float() / 255
+            logits_BK: Tensor = self.student((x_BCHW - self.mean_1C11) / self.std_1C11)
+            return logits_BK
+
+    return Shipped().eval()
+
+
+def _save_png(image_HWC: Images, path: Path) -> Path:
+    from PIL import Image
+
+    Image.fromarray(image_HWC[..., 0] if image_HWC.shape[-1] == 1 else image_HWC).save(path)
+    return path
 
 
 def needs_onnx() -> str | None:

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
@@ -20,11 +21,12 @@ from archsearch.data.metrics import metric
 from archsearch.data.task import Split, Task
 from archsearch.errors import ExportError, InvalidRequest
 from archsearch.evaluate import Logits, Network, likeness
-from archsearch.export.files import ONNX, PT2, WEIGHTS
-from archsearch.export.folder import load_student
-from archsearch.export.format import Answer, Format, Images, Subject, answer_all, formats, needs_onnx
+from archsearch.export.files import ONNX, PREPROCESSING, PT2, WEIGHTS
+from archsearch.export.folder import load_student, read_json, write_reading
+from archsearch.export.format import Answer, Format, Images, Subject, answer_all, formats, needs_onnx, reference
 from archsearch.export.formats.onnx import save_onnx
 from archsearch.export.formats.pt2 import save_pt2
+from archsearch.export.from_file import FromFile, measure_from_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -83,18 +85,18 @@ class Made:
     doc: str
     path: Path
     parity: Parity
+    from_file: FromFile | None
     latency: LatencyOf
     details: Mapping[str, Any]
     answer: Answer
 
-    def network(self, task: Task) -> Network:
+    def network(self) -> Network:
         """The same for images in 0-1, as evaluation wants it."""
         import torch
 
-        from archsearch.teachers import normalise
-
         def run(x_BCHW: Tensor) -> Tensor:
-            return torch.from_numpy(self.answer(normalise(x_BCHW, task.mean, task.std).numpy()))
+            pixels_BHWC = (255 * x_BCHW).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+            return torch.from_numpy(self.answer(pixels_BHWC.numpy()))
 
         return run
 
@@ -146,14 +148,18 @@ def make_formats(
     tell = listener or (lambda what, done, of: None)
     for left in folder.glob(f"{_SCRATCH}*"):  # by a process that was killed
         shutil.rmtree(left)
-    images_NCHW = held_out_images(held_out, task)
+    images_NHWC = held_out_images(held_out, task)
     student = load_student(folder)
     written: list[_Written] = []
     missing: dict[str, str] = {}
     # In the folder itself, so that what agrees is moved into place and never copied half.
     with TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
-        subject = Subject(student, task, images_NCHW, Path(scratch))
-        expected_NK = answer_all(_reference(student), images_NCHW, subject.batch)
+        subject = Subject(student, task, images_NHWC, Path(scratch))
+        own = reference(student, task)
+        expected_NK = answer_all(own, images_NHWC, subject.batch)
+        write_reading(folder, task)
+        settings = read_json(folder / PREPROCESSING)
+        first = measure_from_file(WEIGHTS, own, settings, expected_NK, subject, _tolerance(0))
         for done, one in enumerate(wanted):
             tell(one.file, done, len(wanted) + 1)
             (folder / one.file).unlink(missing_ok=True)
@@ -171,9 +177,11 @@ def make_formats(
             (subject.folder / each.path.name).replace(each.path)
     tell("latency", len(wanted), len(wanted) + 1)
     largest = float(np.abs(expected_NK).max())
-    made = _timed(student, folder / WEIGHTS, largest, written, images_NCHW[:1])
+    same = Parity(0.0, largest, 100.0, 0.0)
+    itself = partial(Made, REFERENCE, "Weights in fp32, for timm.", folder / WEIGHTS, same, first)
+    made = _timed(itself, own, written, images_NHWC[:1])
     tell("formats", len(wanted) + 1, len(wanted) + 1)
-    return Formats(made, missing, "noise" if held_out is None else "selection", len(images_NCHW), metric(task).key)
+    return Formats(made, missing, "noise" if held_out is None else "selection", len(images_NHWC), metric(task).key)
 
 
 def save_portable(student: nn.Module, task: Task, folder: Path) -> None:
@@ -201,14 +209,13 @@ def choose_formats(names: Iterable[str] | None, *, calibrated: bool) -> list[For
 
 def require_parity(one: Format, answer: Answer, expected_NK: Logits, subject: Subject) -> Parity:
     """How a format's answers differ; raises ExportError where it has to agree and does not, or answers no numbers."""
-    images_NCHW = subject.images_NCHW
+    images_NHWC = subject.images_NHWC
     # One image alone and many at once: a batch that was traced as a constant shows. A single image is asked twice more.
-    others_NCHW = images_NCHW[1:] if len(images_NCHW) > 1 else np.repeat(images_NCHW, 2, axis=0)
-    found_NK = np.concatenate([answer(images_NCHW[:1]), answer_all(answer, others_NCHW, subject.batch)])[
-        : len(images_NCHW)
-    ]
+    others_NHWC = images_NHWC[1:] if len(images_NHWC) > 1 else np.repeat(images_NHWC, 2, axis=0)
+    found_NK = np.concatenate([answer(images_NHWC[:1]), answer_all(answer, others_NHWC, subject.batch)])
+    found_NK = found_NK[: len(images_NHWC)]
     largest, off = float(np.abs(expected_NK).max()), float(np.abs(found_NK - expected_NK).max())
-    if one.exact and not off <= TOLERANCE * max(1.0, largest):
+    if one.exact and not off <= _tolerance(largest):
         raise ExportError(
             f"{one.file} differs from the fp32 student by {off:.3g} in a logit (the largest is {largest:.3g}), more "
             f"than {TOLERANCE:g} of it; it is not shipped. Other versions of torch, onnx or onnxruntime may agree"
@@ -219,22 +226,19 @@ def require_parity(one: Format, answer: Answer, expected_NK: Logits, subject: Su
     return Parity(off, largest, like.agreement, like.kl)
 
 
+def _tolerance(largest: float) -> float:
+    return TOLERANCE * max(1.0, largest)
+
+
 def held_out_images(split: Split | None, task: Task) -> Images:
-    """Normalised images spread over a split, as many as are worth looking at; noise where there is no split."""
-    import torch
-
-    from archsearch.teachers import normalise
-
-    image_bytes = 4 * task.in_chans * task.height * task.width
+    """Images spread over a split, as many as are worth looking at; noise where there is no split."""
+    image_bytes = 4 * task.in_chans * task.height * task.width  # as the floats they become
     most = min(_MOST_IMAGES, max(_FEWEST_IMAGES, _MOST_BYTES // image_bytes))
     if split is None:
-        shape = (_FEWEST_IMAGES, task.in_chans, task.height, task.width)
-        noise_NCHW: Images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy()
-        return noise_NCHW
+        shape = (_FEWEST_IMAGES, task.height, task.width, task.in_chans)
+        return np.random.RandomState(0).randint(0, 256, shape, dtype=np.uint8)
     rows = np.linspace(0, len(split) - 1, min(most, len(split))).round().astype(int)
-    x_NCHW = split.take(rows).images().float() / 255
-    images_NCHW: Images = normalise(x_NCHW, task.mean, task.std).numpy()
-    return images_NCHW
+    return np.ascontiguousarray(split.take(rows).x_NHWC)
 
 
 @dataclass(frozen=True)
@@ -244,6 +248,7 @@ class _Written:
     format: Format
     path: Path
     parity: Parity
+    from_file: FromFile | None
     details: Mapping[str, Any]
     one_thread: Answer
 
@@ -251,7 +256,8 @@ class _Written:
         """The same, timed, and opened for all threads there are."""
         again = threads > 1 and self.format.own_threads
         answer = self.format.open(self.path, threads) if again else self.one_thread
-        return Made(self.format.name, self.format.doc, self.path, self.parity, latency, self.details, answer)
+        one = self.format
+        return Made(one.name, one.doc, self.path, self.parity, self.from_file, latency, self.details, answer)
 
 
 def _write(one: Format, subject: Subject, expected_NK: Logits, place: Path) -> _Written:
@@ -259,7 +265,10 @@ def _write(one: Format, subject: Subject, expected_NK: Logits, place: Path) -> _
     path = subject.folder / one.file
     details = one.write(subject, path)
     answer = one.open(path, 1)
-    return _Written(one, place, require_parity(one, answer, expected_NK, subject), details, answer)
+    parity = require_parity(one, answer, expected_NK, subject)
+    tolerance = _tolerance(parity.largest_logit) if one.exact else None
+    files = measure_from_file(one.file, answer, one.settings(path), expected_NK, subject, tolerance)
+    return _Written(one, place, parity, files, details, answer)
 
 
 def _reason(error: Exception, *folders: Path) -> str:
@@ -275,18 +284,11 @@ def _reason(error: Exception, *folders: Path) -> str:
     return f"the exporter failed: {type(error).__name__}: {first_line}"
 
 
-def _reference(student: nn.Module) -> Answer:
-    import torch
-
-    @torch.inference_mode()
-    def answer(images_BCHW: Images) -> Any:
-        return student(torch.from_numpy(images_BCHW)).numpy()
-
-    return answer
-
-
 def _timed(
-    student: nn.Module, weights: Path, largest: float, written: list[_Written], image_1CHW: Images
+    itself: Callable[[LatencyOf, Mapping[str, Any], Answer], Made],
+    own: Answer,
+    written: list[_Written],
+    image_1HWC: Images,
 ) -> tuple[Made, ...]:
     """All forms with their latencies: timed in turn, on one thread, with one image."""
     import torch
@@ -295,14 +297,13 @@ def _timed(
     from archsearch.hardware.devices import pinned
 
     def pass_of(answer: Answer) -> Callable[[], object]:
-        return lambda: answer(image_1CHW)
+        return lambda: answer(image_1HWC)
 
-    reference = _reference(student)
-    answers = {REFERENCE: reference, **{one.format.name: one.one_thread for one in written}}
+    answers = {REFERENCE: own, **{one.format.name: one.one_thread for one in written}}
     with pinned(1):
         times_ms = interleaved({name: pass_of(answer) for name, answer in answers.items()})
     quartiles = {name: quantiles(values, n=4, method="inclusive") for name, values in times_ms.items()}
     latencies = {name: LatencyOf(median, low, high) for name, (low, median, high) in quartiles.items()}
-    same, threads = Parity(0.0, largest, 100.0, 0.0), torch.get_num_threads()
-    first = Made(REFERENCE, "Weights in fp32, for timm.", weights, same, latencies[REFERENCE], {}, reference)
+    threads = torch.get_num_threads()
+    first = itself(latencies[REFERENCE], {}, own)
     return (first, *(one.made(latencies[one.format.name], threads) for one in written))

@@ -54,7 +54,7 @@ def write_report(
         "metric": formats.metric,
         "test": test,
         "latency": {"batch": 1, "threads": 1, "how": _HOW},
-        "units": {"agreement, test_*, points_lost": "percent", "kl": "nats", "*_ms": "milliseconds"},
+        "units": {"agreement, same_names, test_*, points_lost": "percent", "kl": "nats", "*_ms": "milliseconds"},
         "formats": rows,
         "missing": {**{k: v for k, v in earlier.get("missing", {}).items() if k not in rows}, **formats.missing},
     }
@@ -79,6 +79,7 @@ def _row(one: Made, formats: Formats, scores: Mapping[str, float]) -> dict[str, 
         "bytes": one.path.stat().st_size,
         "held_out": {"split": formats.held_out, "images": formats.images},
         **asdict(one.parity),
+        "from_file": None if one.from_file is None else asdict(one.from_file),
         f"test_{formats.metric}": score,
         "points_lost": None if score is None else scores[REFERENCE] - score,
         "latency_ms": one.latency.median_ms,
@@ -98,7 +99,7 @@ def _remade(row: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any
     tested = [figure for figure in earlier if exact and (figure.startswith("test_") or figure == "points_lost")]
     # What real images told is not replaced by what noise tells.
     worse = row["held_out"]["split"] == "noise" and earlier.get("held_out", {}).get("split") != "noise"
-    held = ["held_out", *(field.name for field in fields(Parity))] if exact and worse else []
+    held = ["held_out", "from_file", *(field.name for field in fields(Parity))] if exact and worse else []
     return {**row, **{figure: earlier[figure] for figure in (*tested, *held) if figure in earlier}}
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 # How the scales of activations follow from what calibration sees: the whole range; the range whose int8 histogram is
@@ -52,10 +51,23 @@ def products(prepared: Path) -> list[str]:
     return [node.name for node in found if weights & set(node.input[1:2])]
 
 
+def before_products(prepared: Path) -> list[str]:
+    """Names of the nodes that only cast, turn and normalise the input: eight bits would be lost on them for nothing."""
+    import onnx
+
+    graph = onnx.load(str(prepared), load_external_data=False).graph
+    touched, found = {graph.input[0].name}, []
+    for node in graph.node:  # each comes after what it takes
+        if touched & set(node.input) and node.op_type in ("Cast", "Transpose", "Div", "Sub", "Mul", "Add"):
+            touched |= set(node.output)
+            found.append(node.name)
+    return found
+
+
 def quantise(
     prepared: Path,
     small: Path,
-    batches_BCHW: Sequence[npt.NDArray[np.float32]],
+    batches: Sequence[npt.NDArray[Any]],
     *,
     calibration: Calibration = "minmax",
     keep: Sequence[str] = (),
@@ -65,8 +77,8 @@ def quantise(
     Args:
         prepared: What `prepare` made.
         small: File to write.
-        batches_BCHW: Images, normalised, whose activations set the scales. They are looked at one batch at a time, so
-            that a batch's activations are all that has to fit into memory.
+        batches: Images as the file takes them, whose activations set the scales. They are looked at one batch at a
+            time, so that a batch's activations are all that has to fit into memory.
         keep: Names of nodes that stay in fp32.
     """
     from onnxruntime.quantization import (  # type: ignore[import-untyped]
@@ -86,7 +98,7 @@ def quantise(
         quantize_static(
             str(prepared),
             str(small),
-            _reader(prepared, batches_BCHW),
+            _reader(prepared, batches),
             # Norms of layers stay fp32: they are not matrices, and have no axis of channels to scale by.
             op_types_to_quantize=[name for name in QDQRegistry if name != "LayerNormalization"],
             quant_format=QuantFormat.QDQ,
@@ -99,7 +111,7 @@ def quantise(
         )
 
 
-def _reader(prepared: Path, batches_BCHW: Sequence[npt.NDArray[np.float32]]) -> Any:
+def _reader(prepared: Path, batches: Sequence[npt.NDArray[Any]]) -> Any:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader
 
@@ -107,16 +119,16 @@ def _reader(prepared: Path, batches_BCHW: Sequence[npt.NDArray[np.float32]]) -> 
 
     class Batches(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.set_range(0, len(batches_BCHW))
+            self.set_range(0, len(batches))
 
         def __len__(self) -> int:
-            return len(batches_BCHW)
+            return len(batches)
 
         def set_range(self, start_index: int, end_index: int) -> None:
-            self.left = iter(batches_BCHW[start_index:end_index])
+            self.left = iter(batches[start_index:end_index])
 
-        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
-            batch_BCHW = next(self.left, None)
-            return None if batch_BCHW is None else {name: batch_BCHW}
+        def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+            batch = next(self.left, None)
+            return None if batch is None else {name: batch}
 
     return Batches()

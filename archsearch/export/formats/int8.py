@@ -18,7 +18,7 @@ from archsearch.errors import ExportError
 from archsearch.evaluate import likeness
 from archsearch.export.files import INT8
 from archsearch.export.format import Format, Images, Subject, answer_all, formats, needs_onnx
-from archsearch.export.formats.onnx import open_onnx
+from archsearch.export.formats.onnx import open_onnx, read_reading, say_reading
 
 # Most images that set the scales, and others that judge them: scales look better on the images they were made from.
 # Of the 1,280 that `make.held_out_images` takes at most, half judge.
@@ -45,7 +45,7 @@ class Attempt:
     agreement: float
 
 
-def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path, *, batch: int = _BATCH) -> dict[str, Any]:
+def save_int8(onnx: Path, task: Task, images_NHWC: Images, path: Path, *, batch: int = _BATCH) -> dict[str, Any]:
     """Quantise an ONNX file to int8 in the way that changes its answers least.
 
     Every calibration is tried: which one is best depends on the network, and a try takes seconds. The divergence of
@@ -55,7 +55,7 @@ def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path, *, batch:
 
     Args:
         onnx: In fp32, with a batch of any size.
-        images_NCHW: Normalised images held out of the training; never test images.
+        images_NHWC: Images held out of the training; never test images.
         path: File to write.
         batch: Images the network is asked about at once.
 
@@ -65,19 +65,20 @@ def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path, *, batch:
     Raises:
         ExportError: The answers are no numbers whichever way is taken.
     """
-    from archsearch.hardware.onnx_runtime import Calibration, prepare, products, quantise
+    from archsearch.hardware.onnx_runtime import Calibration, before_products, prepare, products, quantise
 
-    calibrating, judging = _halves(images_NCHW)
+    calibrating, judging = _halves(images_NHWC)
     batches = [calibrating[i : i + batch] for i in range(0, len(calibrating), batch)]
     with TemporaryDirectory(prefix=".archsearch-", dir=path.parent) as folder:
         prepared = Path(folder) / "prepared.onnx"
         prepare(onnx, prepared)
         expected_NK = answer_all(open_onnx(onnx, 1), judging, batch)
         tried: dict[Path, Attempt] = {}
+        normalising = before_products(prepared)
 
         def attempt(calibration: Any, keep: tuple[str, ...]) -> None:
             small = Path(folder) / f"{len(tried)}.onnx"
-            quantise(prepared, small, batches, calibration=calibration, keep=keep)
+            quantise(prepared, small, batches, calibration=calibration, keep=(*normalising, *keep))
             like = likeness(expected_NK, answer_all(open_onnx(small, 1), judging, batch), task.kind)
             tried[small] = Attempt(calibration, keep, like.kl, like.agreement)
 
@@ -91,7 +92,7 @@ def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path, *, batch:
         if not finite:
             raise ExportError(f"{INT8} answers held-out images with what is no number, whatever the calibration")
         best = min(finite, key=lambda small: tried[small].kl)
-        path.write_bytes(best.read_bytes())
+        _say_reading(best, task, path)
     return {
         "calibration": tried[best].calibration,
         "kept_fp32": list(tried[best].kept_fp32),
@@ -101,22 +102,31 @@ def save_int8(onnx: Path, task: Task, images_NCHW: Images, path: Path, *, batch:
     }
 
 
-def _halves(images_NCHW: Images) -> tuple[Images, Images]:
+def _say_reading(small: Path, task: Task, path: Path) -> None:
+    import onnx
+
+    model = onnx.load(str(small))
+    del model.metadata_props[:]  # the quantiser's own
+    say_reading(model, task)
+    onnx.save(model, str(path))
+
+
+def _halves(images_NHWC: Images) -> tuple[Images, Images]:
     """Images to calibrate with and others to judge on, each spread over all there are; a single one does both."""
-    if len(images_NCHW) < 2:
-        return images_NCHW, images_NCHW
-    return _spread(images_NCHW[0::2], _CALIBRATING), _spread(images_NCHW[1::2], _JUDGING)
+    if len(images_NHWC) < 2:
+        return images_NHWC, images_NHWC
+    return _spread(images_NHWC[0::2], _CALIBRATING), _spread(images_NHWC[1::2], _JUDGING)
 
 
-def _spread(images_NCHW: Images, most: int) -> Images:
+def _spread(images_NHWC: Images, most: int) -> Images:
     # Data may come sorted by class, so the first few would show some classes only.
-    rows = np.linspace(0, len(images_NCHW) - 1, min(most, len(images_NCHW))).round().astype(int)
-    spread_NCHW: Images = images_NCHW[rows]
-    return spread_NCHW
+    rows = np.linspace(0, len(images_NHWC) - 1, min(most, len(images_NHWC))).round().astype(int)
+    spread_NHWC: Images = images_NHWC[rows]
+    return spread_NHWC
 
 
 def _write(subject: Subject, path: Path) -> Mapping[str, Any]:
-    return save_int8(subject.onnx, subject.task, subject.images_NCHW, path, batch=min(_BATCH, subject.batch))
+    return save_int8(subject.onnx, subject.task, subject.images_NHWC, path, batch=min(_BATCH, subject.batch))
 
 
 formats.add(
@@ -131,5 +141,6 @@ formats.add(
         unavailable=needs_onnx,
         write=_write,
         open=open_onnx,
+        settings=read_reading,
     ),
 )

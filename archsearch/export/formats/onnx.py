@@ -1,12 +1,14 @@
-"""`student.onnx`: fp32, `images` B×C×H×W, normalised, to `logits` B×K."""
+"""`student.onnx`: fp32, `images` B×H×W×C in uint8 to `logits` B×K; it normalises by itself and knows its labels."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsearch.data.preprocessing import Preprocessing
 from archsearch.data.task import Task
 from archsearch.export.files import ONNX
 from archsearch.export.format import Answer, Format, Images, Subject, formats, needs_onnx, trace
@@ -16,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def save_onnx(student: nn.Module, task: Task, path: Path) -> None:
-    """Write the student as ONNX in fp32: `images` B×C×H×W, normalised, to `logits` B×K, for batches of any size."""
-    write_onnx(trace(student, task), path)
+    """Write the student as ONNX in fp32: `images` B×H×W×C in uint8 to `logits` B×K, for batches of any size."""
+    write_onnx(trace(student, task), task, path)
 
 
-def write_onnx(program: Any, path: Path) -> None:
-    """Write what `torch.export` traced as ONNX."""
+def write_onnx(program: Any, task: Task, path: Path) -> None:
+    """Write what `torch.export` traced as ONNX, with what it takes to read photos for it in its metadata."""
     import onnx
     import torch
 
@@ -29,7 +31,23 @@ def write_onnx(program: Any, path: Path) -> None:
     assert exported is not None  # only without dynamo
     model = exported.model_proto
     _forget_origin(model)
+    say_reading(model, task)
     onnx.save(model, str(path))
+
+
+def say_reading(model: Any, task: Task) -> None:
+    """Put every field of the preprocessing into a model's metadata, as JSON."""
+    import onnx
+
+    onnx.helper.set_model_props(model, Preprocessing.of(task).texts())
+
+
+def read_reading(path: Path) -> dict[str, Any]:
+    """What a file's metadata say of its preprocessing; empty for one that says nothing."""
+    import onnx
+
+    texts = {prop.key: prop.value for prop in onnx.load(str(path), load_external_data=False).metadata_props}
+    return {name: json.loads(text) for name, text in texts.items()}
 
 
 def open_onnx(path: Path, threads: int) -> Answer:
@@ -38,8 +56,8 @@ def open_onnx(path: Path, threads: int) -> Answer:
 
     session = open_session(path, threads, spin=False)
 
-    def answer(images_BCHW: Images) -> Any:
-        return session.run(None, {"images": images_BCHW})[0]
+    def answer(images_BHWC: Images) -> Any:
+        return session.run(None, {"images": images_BHWC})[0]
 
     return answer
 
@@ -76,5 +94,6 @@ formats.add(
         unavailable=needs_onnx,
         write=_write,
         open=open_onnx,
+        settings=read_reading,
     ),
 )

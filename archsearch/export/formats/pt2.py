@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from archsearch.data.preprocessing import Preprocessing
 from archsearch.data.task import Task
-from archsearch.export.files import PT2
+from archsearch.export.files import PREPROCESSING, PT2
 from archsearch.export.format import Answer, Format, Images, Subject, formats, trace
 
 if TYPE_CHECKING:
@@ -16,17 +20,17 @@ if TYPE_CHECKING:
 
 def save_pt2(student: nn.Module, task: Task, path: Path) -> None:
     """Write the student as a program of `torch.export`, which torch alone loads and runs, for batches of any size."""
-    _save(trace(student, task), path)
+    _save(trace(student, task), task, path)
 
 
-def _save(program: Any, path: Path) -> None:
+def _save(program: Any, task: Task, path: Path) -> None:
     import torch
 
-    torch.export.save(program, path)
+    torch.export.save(program, path, extra_files={PREPROCESSING: json.dumps(Preprocessing.of(task).fields())})
 
 
 def _write(subject: Subject, path: Path) -> Mapping[str, Any]:
-    _save(subject.program, path)
+    _save(subject.program, subject.task, path)
     return {}
 
 
@@ -36,10 +40,19 @@ def _open(path: Path, threads: int) -> Answer:
     model = torch.export.load(path).module()
 
     @torch.inference_mode()
-    def answer(images_BCHW: Images) -> Any:
-        return model(torch.from_numpy(images_BCHW)).numpy()
+    def answer(images_BHWC: Images) -> Any:
+        return model(torch.from_numpy(np.ascontiguousarray(images_BHWC))).numpy()
 
     return answer
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    import torch
+
+    extra = {PREPROCESSING: ""}
+    torch.export.load(path, extra_files=extra)
+    settings: dict[str, Any] = json.loads(extra[PREPROCESSING] or "{}")
+    return settings
 
 
 formats.add(
@@ -54,5 +67,6 @@ formats.add(
         unavailable=lambda: None,
         write=_write,
         open=_open,
+        settings=_settings,
     ),
 )
