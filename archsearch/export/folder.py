@@ -118,7 +118,7 @@ def load_task(folder: Path | str) -> Task:
             class_names=_names(config.get("label_names")),
             kind="multilabel" if config.get("problem_type") == MULTILABEL else "classification",
             prevalence=tuple(map(float, config.get("label_shares", ()))),
-            fit=_FITS.get(pretrained.get("crop_mode"), "crop"),
+            fit=fit_of(config),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(f"{folder}/{CONFIG} is not one timm wrote: {error!r}", field="folder") from None
@@ -129,6 +129,11 @@ def load_task(folder: Path | str) -> Task:
             field="folder",
         )
     return task
+
+
+def fit_of(config: Mapping[str, Any]) -> Fit:
+    """How a configuration says that images of another shape are made to fit."""
+    return _FITS.get(config["pretrained_cfg"].get("crop_mode"), "crop")
 
 
 def require_student(folder: Path) -> None:
