@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from archsearch.errors import InvalidRequest
+from archsearch.errors import InvalidRequest, public, public_data, public_problem
 from archsearch.request import Broken, DatasetData, DigitsData, Fitting, Id, ImageSize, Spec, TeacherSource, TradedCost
 
 T = TypeVar("T")
@@ -15,6 +15,10 @@ T = TypeVar("T")
 Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
 CheckStatus = Literal["checking", "ready", "refused"]
 JobStatus = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
+
+
+# As written by this version or an older one, by a worker or the API.
+PublicProblem = Annotated[dict[str, Any] | None, AfterValidator(public_problem)]
 
 
 class Answer(BaseModel):
@@ -57,8 +61,9 @@ class JobAnswer(Answer):
     started_at: datetime | None
     finished_at: datetime | None
     candidates_scored: int = 0
-    result: dict[str, Any] | None
-    error: dict[str, Any] | None
+    candidates_failed: int = Field(0, description="Candidates that could not be scored; each says why in `reason`.")
+    result: dict[str, Any] | None = Field(None, description="Null in lists; GET the job to have it.")
+    error: PublicProblem = None
     request: dict[str, Any]
 
 
@@ -66,7 +71,7 @@ class EventAnswer(Answer):
     seq: int
     at: datetime
     type: str
-    data: dict[str, Any]
+    data: Annotated[dict[str, Any], AfterValidator(public_data)]
 
 
 class CandidateAnswer(Answer):
@@ -82,7 +87,7 @@ class CandidateAnswer(Answer):
     score: float | None = Field(description="In nats; higher is better.")
     proxies: dict[str, float | None]
     votes: dict[str, float] = Field(description="Each voter's share of the score, in nats.")
-    reason: str | None
+    reason: Annotated[str | None, AfterValidator(lambda reason: reason and public(reason))]
     seconds: float
     rungs: list[float] = Field(description="The score at each rung reached; one rung unless search.halving is set.")
     attempt: int
@@ -127,7 +132,7 @@ class ProfileAnswer(Answer):
     id: str
     name: str | None
     status: CheckStatus
-    error: dict[str, Any] | None
+    error: PublicProblem = None
     device: str
     batch: int
     threads: int
@@ -209,7 +214,7 @@ class DatasetAnswer(Answer):
     task: dict[str, Any] | None
     splits: dict[str, int] | None
     notes: list[NoteAnswer] | None = Field(None, description="What loading it found that its owner should hear.")
-    error: dict[str, Any] | None
+    error: PublicProblem = None
     created_at: datetime
 
 
@@ -234,7 +239,7 @@ class TeacherAnswer(Answer):
     macs: int | None
     selection_acc: float | None = Field(description="Accuracy in percent on the selection split; mAP with many labels.")
     notes: list[NoteAnswer] | None = Field(None, description="What its check found that its owner should hear.")
-    error: dict[str, Any] | None
+    error: PublicProblem = None
     created_at: datetime
 
 

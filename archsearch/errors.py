@@ -215,3 +215,10 @@ def public_problem(problem: Any) -> Any:
     if isinstance(problem, dict) and isinstance(problem.get("detail"), str):
         return {**problem, "detail": public(problem["detail"])}
     return problem
+
+
+def public_data(data: dict[str, Any]) -> dict[str, Any]:
+    """The data of an event with every message in it as `public` makes it."""
+    told = {name: public_problem(data[name]) for name in ("error", "warning") if data.get(name)}
+    told |= {name: public(data[name]) for name in ("detail", "reason") if isinstance(data.get(name), str)}
+    return {**data, **told}

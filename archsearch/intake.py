@@ -26,16 +26,31 @@ from archsearch.request import (
     TimmTeacher,
     parse_request,
 )
-from archsearch.search import front
 from archsearch.spaces import Cost, choose
-from archsearch.store import queries
+from archsearch.store import queries, scored
 from archsearch.store.models import Job, TeacherRow
 from archsearch.store.trials import trial_of
 from archsearch.teachers import check_source
 
 
-def submit(session: Session, engine: Engine, request: JobRequest, *, idempotency_key: str | None = None) -> Job:
+def check(session: Session, request: JobRequest, *, idempotency_key: str | None = None) -> None:
+    """Check a request as far as that goes without torch; raises what `submit` raises. Writes nothing."""
+    if _earlier(session, idempotency_key, request.model_dump(mode="json")) is None:
+        _check_remote(session, resolve(session, request))
+
+
+def submit(
+    session: Session,
+    engine: Engine,
+    request: JobRequest,
+    *,
+    idempotency_key: str | None = None,
+    checked: bool = False,
+) -> Job:
     """Check a request as far as that goes without torch, and queue it in the caller's transaction.
+
+    Args:
+        checked: `check` had nothing to say a moment ago: its work need not hold up others who want to write.
 
     Raises:
         InvalidRequest: A field is wrong, or the key was used for another request; nothing was queued.
@@ -44,7 +59,8 @@ def submit(session: Session, engine: Engine, request: JobRequest, *, idempotency
     body = request.model_dump(mode="json")
     if (earlier := _earlier(session, idempotency_key, body)) is not None:
         return earlier
-    _check_remote(session, resolve(session, request))
+    if not checked:
+        _check_remote(session, resolve(session, request))
     job = Job(
         id=queries.new_id("job"),
         kind=request.kind,
@@ -113,11 +129,10 @@ def pareto(session: Session, job: Job, against: str | None) -> dict[str, Any]:
     if "front" in found and against in (None, traded):
         return {"against": traded, "front": found["front"], "winner": winner}
     axis = against or traded
-    trials = [trial_of(row) for row in queries.candidates(session, job.id)]
-    if trials and all(getattr(trial.cost, axis) is None for trial in trials):
+    if not scored.knows(session, job.id, axis):
         raise Conflict(f"the search of {job.id} did not look at {axis}; limit it in the budget or set search.trade")
-    front_ = [choice.describe(trial) for trial in front(trials, axis)]
-    return {"against": axis, "front": front_, "winner": winner}
+    front = [choice.describe(trial_of(row)) for row in scored.front(session, job.id, axis)]
+    return {"against": axis, "front": front, "winner": winner}
 
 
 def cancel(session: Session, job_id: str) -> Job:

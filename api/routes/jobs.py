@@ -11,15 +11,17 @@ from sqlalchemy.orm import Session
 from archsearch import intake
 from archsearch.errors import Conflict
 from archsearch.request import JobRequest, Kind, TradedCost
-from archsearch.store import queries
+from archsearch.store import queries, scored
 from archsearch.store.models import Job
 
-from ..deps import Count, Key, ServicesDep, not_modified
+from ..deps import Key, ServicesDep, not_modified
 from ..room import Room
 from ..schemas import ArtifactAnswer, CandidateAnswer, FrontAnswer, JobAnswer, JobStatus, Page
 
 router = Room(prefix="/jobs", tags=["jobs"])
 Limit = Annotated[int, Query(ge=1, le=200)]
+# Rows that are skipped are still counted one by one.
+FARTHEST = 10_000
 
 
 @router.post("", status_code=202)
@@ -30,8 +32,11 @@ def create(
     idempotency_key: Key = None,
 ) -> JobAnswer:
     """Queue a job. The same `Idempotency-Key` with the same body gives back the job it made the first time."""
+    with services.reading() as session:
+        intake.check(session, body, idempotency_key=idempotency_key)
     with services.transaction() as session:
-        found = answer(session, intake.submit(session, services.engine, body, idempotency_key=idempotency_key))
+        job = intake.submit(session, services.engine, body, idempotency_key=idempotency_key, checked=True)
+        found = answer(session, job.id)
     response.headers["Location"] = f"/v1/jobs/{found.id}"
     response.headers["Retry-After"] = "1"
     return found
@@ -45,10 +50,11 @@ def list_jobs(
     status: JobStatus | None = None,
     kind: Kind | None = None,
 ) -> Page[JobAnswer]:
-    """Newest first."""
+    """Newest first, without their results: those may be long, and GET of one job has its own."""
     with services.reading() as session:
-        rows, next_after = queries.page(session, Job, after=after, limit=limit, status=status, kind=kind)
-        data = [answer(session, row) for row in rows]
+        what = scored.overview(with_result=False)
+        rows, next_after = queries.page(session, Job, after=after, limit=limit, what=what, status=status, kind=kind)
+    data = [JobAnswer.model_validate(row) for row in rows]
     return Page(data=data, has_more=next_after is not None, next_after=next_after)
 
 
@@ -56,7 +62,7 @@ def list_jobs(
 def get(job_id: str, request: Request, response: Response, services: ServicesDep) -> Any:
     """One job. Poll with `If-None-Match` and be told 304 while nothing has changed."""
     with services.reading() as session:
-        found = answer(session, queries.require(session, Job, job_id))
+        found = answer(session, job_id)
     etag = f'"{hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:32]}"'
     if not_modified(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
@@ -68,7 +74,7 @@ def get(job_id: str, request: Request, response: Response, services: ServicesDep
 def cancel(job_id: str, services: ServicesDep) -> JobAnswer:
     """Ask a job to stop. A running one stops within about a second; 409 once it has ended."""
     with services.transaction() as session:
-        return answer(session, intake.cancel(session, job_id))
+        return answer(session, intake.cancel(session, job_id).id)
 
 
 @router.get("/{job_id}/candidates")
@@ -76,12 +82,15 @@ def candidates(
     job_id: str,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-    offset: Count = 0,
+    offset: Annotated[int, Query(ge=0, le=FARTHEST, description="Beyond, go on with `after`.")] = 0,
+    after: Annotated[int | None, Query(ge=0, lt=2**63, description="Number of the last candidate seen.")] = None,
 ) -> list[CandidateAnswer]:
-    """Every architecture that was scored, best first."""
+    """Every architecture that was scored, best first, and those that failed. For all of them, ask again with `after`
+    until the answer is empty."""
     with services.reading() as session:
         queries.require(session, Job, job_id)
-        return [CandidateAnswer.model_validate(row) for row in queries.best_candidates(session, job_id, limit, offset)]
+        rows = scored.best(session, job_id, limit, offset=offset, after=after)
+        return [CandidateAnswer.model_validate(row) for row in rows]
 
 
 @router.get("/{job_id}/pareto")
@@ -103,6 +112,8 @@ def artifacts(job_id: str, services: ServicesDep) -> list[ArtifactAnswer]:
         return [ArtifactAnswer.model_validate(row) for row in queries.artifacts(session, job_id)]
 
 
-def answer(session: Session, job: Job) -> JobAnswer:
-    found = JobAnswer.model_validate(job)
-    return found.model_copy(update={"candidates_scored": queries.count_candidates(session, job.id)})
+def answer(session: Session, job_id: str) -> JobAnswer:
+    row = session.execute(scored.overview(with_result=True).where(Job.id == job_id)).first()
+    if row is None:
+        queries.require(session, Job, job_id)
+    return JobAnswer.model_validate(row)

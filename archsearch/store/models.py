@@ -94,7 +94,12 @@ class Candidate(Row):
     __tablename__ = "candidates"
     __table_args__ = (
         UniqueConstraint("job_id", "architecture_key", name="uq_candidates_architecture"),
-        Index("ix_candidates_score", "job_id", "rung", "score"),
+        # Best first, and the front of score against each cost, without a look at the rows themselves.
+        Index(
+            "ix_candidates_score",
+            *("job_id", "rung", "score"),
+            *("params", "macs", "size_bytes", "peak_activation_bytes", "latency_ms", "number"),
+        ),
     )
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)

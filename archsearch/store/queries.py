@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from sqlalchemy import func, inspect, select, update
+from sqlalchemy import Select, func, inspect, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -52,10 +52,17 @@ def page(
     *,
     after: str | None = None,
     limit: int = 50,
+    what: Select[Any] | None = None,
     **equal: str | None,
 ) -> tuple[list[Any], str | None]:
-    """Newest first: up to `limit` rows after the row with id `after`, and the id to go on from, if there is more."""
-    query = select(table).order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)
+    """Newest first: up to `limit` rows after the row with id `after`, and the id to go on from, if there is more.
+
+    Args:
+        what: Columns of the table, `id` among them, instead of all.
+    """
+    query = (
+        (select(table) if what is None else what).order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)
+    )
     for column, value in equal.items():
         if value is not None:
             query = query.where(getattr(table, column) == value)
@@ -63,7 +70,7 @@ def page(
         last = require(session, table, after, field="after")
         same_instant = (table.created_at == last.created_at) & (table.id < last.id)
         query = query.where((table.created_at < last.created_at) | same_instant)
-    rows = list(session.scalars(query))
+    rows: list[Any] = list(session.scalars(query) if what is None else session.execute(query))
     return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
 
 
@@ -113,17 +120,6 @@ def candidate(session: Session, job_id: str, number: int, *, field: str | None =
     if row is None:
         raise NotFound(f"job {job_id!r} has no candidate {number}", field=field)
     return row
-
-
-def best_candidates(session: Session, job_id: str, limit: int, offset: int = 0) -> Sequence[Candidate]:
-    """A job's candidates, those looked at most closely first, best score first among them, failed ones last."""
-    query = select(Candidate).where(Candidate.job_id == job_id)
-    best_first = (Candidate.rung.desc(), Candidate.score.desc(), Candidate.params, Candidate.number)
-    return session.scalars(query.order_by(Candidate.score.is_(None), *best_first).limit(limit).offset(offset)).all()
-
-
-def count_candidates(session: Session, job_id: str) -> int:
-    return session.scalar(select(func.count()).select_from(Candidate).where(Candidate.job_id == job_id)) or 0
 
 
 def artifacts(session: Session, job_id: str) -> Sequence[Artifact]:
