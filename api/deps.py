@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 from sqlalchemy import Engine as Database
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from archsearch.engine import Engine
 from archsearch.errors import Unavailable
 from archsearch.settings import Settings
+from archsearch.store import delete
 from archsearch.store.database import is_sqlite
 from archsearch.store.files import Files
 
@@ -60,6 +62,11 @@ class Services:
                 yield opened
         finally:
             self._turn.release()
+
+    def sweep(self) -> None:
+        """Remove the files of what was deleted. Whatever keeps it from that, a worker's next pruning does it."""
+        with suppress(OSError, SQLAlchemyError):
+            delete.sweep(self.sessions, self.files)
 
 
 # Async, as FastAPI would give a plain function a thread of its own.

@@ -26,7 +26,7 @@ from . import problems
 from .deps import LOCK_PATIENCE_S, Services
 from .gate import Gate
 from .room import THREADS
-from .routes import artifacts, catalogue, datasets, events, health, jobs, profiles, teachers, uploads
+from .routes import artifacts, catalogue, datasets, events, health, jobs, profiles, storage, teachers, uploads
 from .strict import StrictBodies
 from .turnstile import Turnstile
 
@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Turnstile, free=lambda scope: _is_free(scope) or _is_part(scope))
     app.add_middleware(StrictBodies, free=_is_part)
     app.add_middleware(Gate, allowed_hosts=settings.allowed_hosts, methods=MethodTable(app))
-    for room in (jobs, events, artifacts, teachers, datasets, profiles, catalogue, uploads):
+    for room in (jobs, events, artifacts, teachers, datasets, profiles, catalogue, uploads, storage):
         app.include_router(room.router, prefix="/v1")
     app.include_router(health.router)
     return app

@@ -243,6 +243,17 @@ class TeacherAnswer(Answer):
     created_at: datetime
 
 
+class AmountAnswer(Answer):
+    count: int
+    bytes: int
+
+
+class StorageAnswer(Answer):
+    kept: dict[str, AmountAnswer] = Field(description="By kind; jobs hold checkpoints and artifacts.")
+    prunable: dict[str, AmountAnswer] = Field(description="What of it nothing needs any more and a worker will remove.")
+    free_bytes: int = Field(description="Free on the disk of the data folder.")
+
+
 class ParameterAnswer(BaseModel):
     name: str
     doc: str

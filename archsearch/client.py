@@ -15,13 +15,16 @@ from typing import Any, Literal
 import httpx
 
 from archsearch.connection import Away, Connection
-from archsearch.errors import ArchsearchError, ServiceError
+from archsearch.errors import ArchsearchError, InvalidRequest, ServiceError
 from archsearch.hardware.profile import read_profile
 from archsearch.request import Fit, JobRequest, OnBroken
 
 TERMINAL = ("succeeded", "failed", "cancelled")
 # Longer than the server is silent between two pings of a stream.
 _SILENCE_S = 60.0
+
+# By the prefix of an id.
+_ROOMS = {"job": "jobs", "tch": "teachers", "ds": "datasets", "up": "uploads", "prf": "profiles"}
 
 Progress = Callable[[int, int], None]
 Json = dict[str, Any]
@@ -148,6 +151,20 @@ class Client:
 
     def cancel(self, job_id: str) -> Json:
         return self._object("POST", f"/v1/jobs/{job_id}:cancel")
+
+    def delete(self, id: str) -> None:
+        """Delete a job, teacher, data set, upload or profile; its id tells which it is.
+
+        Raises ServiceError (409) while something needs it, with the reason.
+        """
+        room = _ROOMS.get(id.partition("_")[0])
+        if room is None:
+            raise InvalidRequest(f"{id!r} is no id of a {', '.join(_ROOMS)}", field="id")
+        self.call("DELETE", f"/v1/{room}/{id}")
+
+    def storage(self) -> Json:
+        """What the server keeps, by kind; what of it may go; and free bytes on its disk."""
+        return self._object("GET", "/v1/storage")
 
     def candidates(self, job_id: str, limit: int = 50) -> list[dict[str, Any]]:
         """Best first."""

@@ -101,7 +101,7 @@ def resolve(session: Session, request: JobRequest) -> JobRequest:
     named = request.student
     if named is None or named.job is None or named.candidate is None:
         return request
-    source: Job = queries.require(session, Job, named.job, field="student.job")
+    source: Job = queries.require(session, Job, named.job, field="student.job", lock="shared")
     row = queries.candidate(session, named.job, named.candidate, field="student.candidate")
     if row.state != "scored":
         raise InvalidRequest(f"candidate {named.candidate} has no score: {row.reason}", field="student.candidate")
@@ -185,7 +185,7 @@ def _known_data(session: Session, spec: DigitsData | DatasetData) -> _KnownData:
 
 
 def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task) -> Cost | None:
-    row: TeacherRow = queries.require(session, TeacherRow, spec.id, field="teacher.id")
+    row: TeacherRow = queries.require(session, TeacherRow, spec.id, field="teacher.id", lock="shared")
     if row.status == "refused":
         raise TeacherError(f"{spec.id} was refused: {(row.error or {}).get('detail')}", field="teacher.id")
     # An upload says itself what its head is, before any worker has looked at it.

@@ -111,7 +111,8 @@ def register_profile(
 
 
 def completed_upload(session: Session, upload_id: str, field: str) -> Upload:
-    upload: Upload = queries.require(session, Upload, upload_id, field=field)
+    """The upload, which stays as long as the transaction lasts; raises Conflict unless it is complete."""
+    upload: Upload = queries.require(session, Upload, upload_id, field=field, lock="shared")
     if upload.status != "complete":
         raise Conflict(f"upload {upload_id} is not complete; POST /v1/uploads/{upload_id}:complete first", field=field)
     return upload
@@ -119,7 +120,7 @@ def completed_upload(session: Session, upload_id: str, field: str) -> Upload:
 
 def ready_dataset(session: Session, dataset_id: str, *, field: str) -> DatasetRow:
     """A data set that was read; raises NotReady while it is checked, and DataError if it was refused."""
-    row: DatasetRow = queries.require(session, DatasetRow, dataset_id, field=field)
+    row: DatasetRow = queries.require(session, DatasetRow, dataset_id, field=field, lock="shared")
     if row.status == "checking":
         raise NotReady(f"data set {row.id} is still being checked ({row.progress:.0%})", field=field)
     if row.status == "refused":
@@ -129,7 +130,7 @@ def ready_dataset(session: Session, dataset_id: str, *, field: str) -> DatasetRo
 
 def ready_profile(session: Session, profile_id: str, *, field: str) -> Profile:
     """A profile with its predictors; raises NotReady while they are fitted, and InvalidRequest if it was refused."""
-    row: ProfileRow = queries.require(session, ProfileRow, profile_id, field=field)
+    row: ProfileRow = queries.require(session, ProfileRow, profile_id, field=field, lock="shared")
     if row.status == "checking":
         raise NotReady(f"profile {row.id} is still being checked", field=field)
     if row.status == "refused":

@@ -32,6 +32,14 @@ class Settings(BaseSettings):
         None, ge=2**28, description="Most memory that may take; default: half of this machine's."
     )
     max_attempts: int = Field(5, ge=1, description="How often a job may be started before it is given up.")
+    keep_open_uploads_h: float = Field(24, ge=0, description="Hours an upload that is not completed is kept.")
+    keep_unused_uploads_days: float = Field(7, ge=0, description="Days a complete upload that nothing names is kept.")
+    keep_failed_days: float = Field(
+        14, ge=0, description="Days a failed or cancelled job keeps what it could go on from."
+    )
+    keep_cache_bytes: int = Field(20 * 2**30, ge=0, description="Most bytes of caches; the least recently used go.")
+    keep_jobs_days: float | None = Field(None, ge=0, description="Days a job that ended is kept; default: for ever.")
+    prune_every_h: float = Field(1.0, ge=0, description="Hours between two prunings by a worker; 0 never prunes.")
     poll_interval_s: float = Field(0.1, gt=0, description="How often a worker looks for a new job.")
 
     @property

@@ -10,6 +10,7 @@ from archsearch.engine import Worker
 from archsearch.jobs import Workplace, workflows
 from archsearch.serve import log_to_stderr
 from archsearch.settings import Settings
+from archsearch.storage import Retention, Store, prune_now_and_then
 from archsearch.store.database import connect, session_factory
 from archsearch.store.files import Files
 from archsearch.store.migrate import upgrade
@@ -38,6 +39,9 @@ def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
     )
     # torch takes seconds to import; better while nobody waits than inside the first job.
     threading.Thread(target=_import_torch, name="warm-up", daemon=True).start()
+    if settings.prune_every_h:
+        kept = (Store(place.sessions, files), Retention.of(settings), 3600 * settings.prune_every_h)
+        threading.Thread(target=prune_now_and_then, args=kept, name="prune", daemon=True).start()
     worker.serve()
     database.dispose()
 

@@ -20,13 +20,13 @@ FLOORS = (
     {"search", "distill", "evaluate", "export", "store", "engine"},
     {"choice", "defaults", "verify"},
     {"story"},
-    {"register"},
+    {"register", "storage"},
     {"jobs", "intake", "arrival", "local", "client", "connection"},
     {"api", "cli", "serve", "worker"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SQL, HTTP = {"sqlalchemy", "alembic", "dbos", "psycopg"}, {"fastapi", "starlette", "httpx", "uvicorn"}
-MAY_SQL = {"store", "engine", "jobs", "intake", "register", "arrival", "api"}
+MAY_SQL = {"store", "engine", "jobs", "intake", "register", "storage", "arrival", "api"}
 MAY_HTTP = {"api": HTTP, "client": {"httpx"}, "connection": {"httpx"}, "serve": {"uvicorn"}}
 HEAVY = ("torch", "torchvision", "timm", "optuna", "sklearn", "scipy", "pandas")
 

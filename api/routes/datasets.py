@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import BackgroundTasks, Query, Response
 
 from archsearch import register
-from archsearch.store import queries
+from archsearch.store import delete, queries
 from archsearch.store.models import DatasetRow
 
 from ..deps import Key, ServicesDep
@@ -51,3 +51,11 @@ def list_datasets(
 def get(dataset_id: str, services: ServicesDep) -> DatasetAnswer:
     with services.reading() as session:
         return DatasetAnswer.model_validate(queries.require(session, DatasetRow, dataset_id))
+
+
+@router.delete("/{dataset_id}", status_code=204)
+def remove(dataset_id: str, services: ServicesDep, after: BackgroundTasks) -> None:
+    """409 while a job or a teacher's check needs it. A reading that is under way stops."""
+    with services.transaction() as session:
+        delete.delete_dataset(session, dataset_id)
+    after.add_task(services.sweep)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any
 
-from fastapi import Query, Request, Response
+from fastapi import BackgroundTasks, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from archsearch import intake
 from archsearch.errors import Conflict
 from archsearch.request import JobRequest, Kind, TradedCost
-from archsearch.store import queries, scored
+from archsearch.store import delete, queries, scored
 from archsearch.store.models import Job
 
 from ..deps import Key, ServicesDep, not_modified
@@ -75,6 +75,14 @@ def cancel(job_id: str, services: ServicesDep) -> JobAnswer:
     """Ask a job to stop. A running one stops within about a second; 409 once it has ended."""
     with services.transaction() as session:
         return answer(session, intake.cancel(session, job_id).id)
+
+
+@router.delete("/{job_id}", status_code=204)
+def remove(job_id: str, services: ServicesDep, after: BackgroundTasks) -> None:
+    """A job that has ended, with all it found; 409 before its end, and while a follow-up job needs it."""
+    with services.transaction() as session:
+        delete.delete_job(session, job_id)
+    after.add_task(services.sweep)
 
 
 @router.get("/{job_id}/candidates")

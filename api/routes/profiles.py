@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from fastapi import Body, Query, Response
+from fastapi import BackgroundTasks, Body, Query, Response
 
 from archsearch import register
 from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile, read_profile
-from archsearch.store import queries
+from archsearch.store import delete, queries
 from archsearch.store.models import ProfileRow
 
 from ..deps import Key, ServicesDep
@@ -58,6 +58,14 @@ def list_profiles(
 def get(profile_id: str, services: ServicesDep) -> ProfileAnswer:
     with services.reading() as session:
         return answer(queries.require(session, ProfileRow, profile_id))
+
+
+@router.delete("/profiles/{profile_id}", status_code=204)
+def remove(profile_id: str, services: ServicesDep, after: BackgroundTasks) -> None:
+    """409 while a job needs it."""
+    with services.transaction() as session:
+        delete.delete_profile(session, profile_id)
+    after.add_task(services.sweep)
 
 
 def answer(row: ProfileRow) -> ProfileAnswer:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import BackgroundTasks, Query, Response
 
 from archsearch import register
-from archsearch.store import queries
+from archsearch.store import delete, queries
 from archsearch.store.models import TeacherRow
 
 from ..deps import Key, ServicesDep
@@ -49,3 +49,11 @@ def list_teachers(
 def get(teacher_id: str, services: ServicesDep) -> TeacherAnswer:
     with services.reading() as session:
         return TeacherAnswer.model_validate(queries.require(session, TeacherRow, teacher_id))
+
+
+@router.delete("/{teacher_id}", status_code=204)
+def remove(teacher_id: str, services: ServicesDep, after: BackgroundTasks) -> None:
+    """409 while a job needs it. A check that is under way stops."""
+    with services.transaction() as session:
+        delete.delete_teacher(session, teacher_id)
+    after.add_task(services.sweep)

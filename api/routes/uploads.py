@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path, Request, Response
+from fastapi import BackgroundTasks, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from archsearch.errors import Conflict, TooLarge
-from archsearch.store import queries, uploads
+from archsearch.store import delete, queries, uploads
 from archsearch.store.models import Upload
 
 from ..deps import Services, ServicesDep
@@ -73,6 +73,13 @@ def complete(upload_id: str, body: CompleteBody, services: ServicesDep) -> Uploa
     most = services.settings.max_upload_bytes
     upload = uploads.complete(services.sessions, services.files, upload_id, body.sha256, most=most)
     return _answer(upload, services)
+
+
+@router.delete("/{upload_id}", status_code=204)
+def remove(upload_id: str, services: ServicesDep, after: BackgroundTasks) -> None:
+    """Complete or not; 409 while a teacher or the reading of a data set needs it."""
+    delete.remove_upload(services.transaction, services.files, upload_id)
+    after.add_task(services.sweep)
 
 
 def _room(services: Services, upload_id: str, number: int) -> tuple[Upload, int]:

@@ -34,7 +34,7 @@ def serve(no_worker: bool, **settings: Any) -> None:
     """Run the API and one worker. Needs no other server."""
     from archsearch.serve import serve
 
-    serve(_settings(settings), with_worker=not no_worker)
+    serve(settings_of(settings), with_worker=not no_worker)
 
 
 @click.command()
@@ -45,10 +45,11 @@ def worker(name: str, supervised: bool, **settings: Any) -> None:
     """Run one worker on a service's data folder and database."""
     from archsearch.worker import work
 
-    work(_settings(settings), name, supervised=supervised)
+    work(settings_of(settings), name, supervised=supervised)
 
 
-def _settings(flags: dict[str, Any]) -> Settings:
+def settings_of(flags: dict[str, Any]) -> Settings:
+    """Settings from the environment, with the flags that were given over them."""
     return Settings(**{name: value for name, value in flags.items() if value is not None})
 
 

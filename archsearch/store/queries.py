@@ -38,9 +38,22 @@ def new_id(prefix: Prefix) -> str:
     return f"{prefix}_{secrets.token_hex(10)}"
 
 
-def require(session: Session, table: type[Any], id: str, *, field: str | None = None) -> Any:
-    """The row with this id; raises NotFound."""
-    row = session.get(table, id)
+def require(
+    session: Session,
+    table: type[Any],
+    id: str,
+    *,
+    field: str | None = None,
+    lock: Literal["shared", "alone"] | None = None,
+) -> Any:
+    """The row with this id; raises NotFound.
+
+    Args:
+        lock: Until the transaction's end nobody deletes the row (`shared`), or relies on it (`alone`). On SQLite, where
+            one writes at a time, the transaction has to be a writing one from its start.
+    """
+    update = None if lock is None else {"read": lock == "shared"}
+    row = session.get(table, id, with_for_update=update, populate_existing=lock is not None)
     if row is None:
         raise NotFound(f"there is no {_NOUNS[table]} {id!r}", field=field)
     return row

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from archsearch import storage
+from archsearch.cli import app
+from archsearch.errors import Conflict
+from archsearch.settings import Settings
+from archsearch.storage import Retention, Store
+from archsearch.store import delete
+from archsearch.store.database import connect, session_factory
+from archsearch.store.files import Files
+from archsearch.store.migrate import upgrade
+from archsearch.store.models import Artifact, DatasetRow, Job, TeacherRow, Upload, now
+from archsearch.store.uploads import held
+
+RETENTION = Retention.of(Settings(keep_cache_bytes=1000))
+LONG_AGO = now() - timedelta(days=100)
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    engine = connect(f"sqlite:///{tmp_path / 'data' / 'archsearch.db'}")
+    upgrade(engine, tmp_path / "lock")
+    yield Store(session_factory(engine), Files(tmp_path / "data"))
+    engine.dispose()
+
+
+@pytest.fixture
+def write(store: Store) -> Write:
+    def write(path: str, size_bytes: int = 10, days_old: float = 100) -> Path:
+        target = store.files.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(b"x" * size_bytes)
+        at = time.time() - 86_400 * days_old
+        for each in (target, target.parent):
+            os.utime(each, (at, at))
+        return target
+
+    return write
+
+
+def add(store: Store, *rows: Any) -> None:
+    with store.sessions.begin() as session:
+        for row in rows:
+            session.add(row)
+            session.flush()
+
+
+def job(id: str, status: str, finished_at: Any = LONG_AGO) -> Job:
+    return Job(id=id, kind="search", status=status, request={}, created_at=LONG_AGO, finished_at=finished_at)
+
+
+def gone(store: Store, retention: Retention = RETENTION) -> dict[str, list[str]]:
+    """What is said to go, which has to be what then goes, and nothing after that."""
+    told = storage.waste(store, retention)
+    assert storage.prune(store, retention) == told
+    assert storage.waste(store, retention) == []
+    found: dict[str, list[str]] = {}
+    for item in told:
+        found.setdefault(item.kind, []).append(item.what)
+    return found
+
+
+def test_uploads_nobody_completes_or_names_go(store: Store, write: Write) -> None:
+    def upload(id: str, status: str, days: float, used_days: float | None = None) -> Upload:
+        at = [None if age is None else now() - timedelta(days=age) for age in (days, used_days)]
+        write(f"uploads/{id}/parts/000001" if status == "open" else f"uploads/{id}/content", days_old=days)
+        return Upload(id=id, status=status, created_at=at[0], used_at=at[1])
+
+    add(
+        store,
+        upload("up_old", "open", 2),
+        upload("up_new", "open", 0.5),
+        upload("up_unused", "complete", 8),
+        upload("up_fresh", "complete", 6),
+        upload("up_asked", "complete", 8, used_days=1),
+        upload("up_taught", "complete", 8),
+        upload("up_read", "complete", 8),
+        TeacherRow(id="tch_1", source={"kind": "upload", "upload": "up_taught"}, status="refused"),
+        DatasetRow(id="ds_1", format="npz", status="checking", upload="up_read"),
+    )
+    # A part that arrived an hour ago: somebody is slow, and not gone.
+    add(store, upload("up_slow", "open", 3))
+    write("uploads/up_slow/parts/000002", days_old=0.04)
+    assert gone(store) == {"uploads": ["up_old", "up_unused"]}
+    kept = sorted(path.name for path in (store.files.root / "uploads").iterdir())
+    assert kept == ["up_asked", "up_fresh", "up_new", "up_read", "up_slow", "up_taught"]
+
+
+def test_an_upload_in_use_at_the_moment_is_left_for_later(
+    store: Store, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, Upload(id="up_1", status="open", created_at=LONG_AGO))
+    part = write("uploads/up_1/parts/000001")
+    found = storage.waste(store, RETENTION)
+    monkeypatch.setattr("archsearch.store.uploads.PATIENCE_S", 0.05)
+    with held(store.files, "up_1", alone=False):
+        assert storage.remove(found) == []
+    write("uploads/up_1/parts/000002", days_old=0)  # it goes on between the look and the removal
+    assert storage.remove(found) == []
+    assert part.exists()
+
+
+def test_a_job_keeps_what_it_may_go_on_from_and_what_it_made(store: Store, write: Write) -> None:
+    recent = now() - timedelta(days=2)
+    add(
+        store,
+        job("job_running", "running", None),
+        job("job_failed", "failed", recent),
+        job("job_forgotten", "cancelled"),
+        job("job_done", "succeeded", recent),
+        job("job_just_done", "succeeded", now()),
+        Artifact(
+            id="art_1", job_id="job_done", name="a", media_type="b", size_bytes=1, sha256="c",
+            path="jobs/job_done/attempts/1/student/a",
+        ),
+    )  # fmt: skip
+    for id in ("job_running", "job_failed", "job_forgotten", "job_done", "job_just_done"):
+        write(f"jobs/{id}/checkpoints/a.safetensors")
+        for attempt in (1, 2):
+            write(f"jobs/{id}/attempts/{attempt}/student/a")
+    assert gone(store) == {
+        "attempts": [
+            "jobs/job_forgotten/checkpoints", "jobs/job_forgotten/attempts/1", "jobs/job_forgotten/attempts/2",
+            "jobs/job_done/checkpoints", "jobs/job_done/attempts/2",
+        ]
+    }  # fmt: skip
+    left = sorted(path.parts[-2] for path in (store.files.root / "jobs").glob("*/checkpoints"))
+    assert left == ["job_failed", "job_just_done", "job_running"]
+    assert store.files.artifact("jobs/job_done/attempts/1/student/a").is_file()
+
+
+def test_a_job_taken_up_again_between_look_and_removal_keeps_its_checkpoints(store: Store, write: Write) -> None:
+    add(store, job("job_1", "failed"))
+    checkpoint = write("jobs/job_1/checkpoints/a.safetensors")
+    found = storage.waste(store, RETENTION)
+    assert [item.what for item in found] == ["jobs/job_1/checkpoints"]
+    with store.sessions.begin() as session:
+        session.get_one(Job, "job_1").status = "queued"
+    assert storage.remove(found) == []
+    assert checkpoint.exists()
+
+
+def test_finished_jobs_stay_for_ever_unless_an_age_is_set(store: Store, write: Write) -> None:
+    add(store, job("job_1", "succeeded"), job("job_2", "succeeded", now()), job("job_3", "running", None))
+    write("jobs/job_1/a")
+    assert gone(store, RETENTION.older_than(1)) == {}
+    assert gone(store, Retention.of(Settings(keep_jobs_days=30))) == {"jobs": ["job_1"]}
+    assert not store.files.job("job_1").exists()
+
+
+def test_caches_lose_what_was_not_used_for_longest(store: Store, write: Write) -> None:
+    for name, days_old in (("a", 3.0), ("b", 1.0), ("c", 2.0)):
+        write(f"evidence/{name}.safetensors", 400, days_old)
+    write("evidence/latency-d.json", 400, 4.0)
+    write("evidence/views/e/answers.npy", 400, 2.5)
+    write("evidence/f.safetensors", 400, 0.0)  # somebody may be writing it
+    assert gone(store) == {
+        "latencies": ["latency-d.json"],
+        "evidence": ["a.safetensors", "c.safetensors"],
+        "views": ["e"],
+    }
+    assert gone(store, RETENTION.older_than(12 * 3600)) == {"evidence": ["b.safetensors"]}
+    assert (store.files.evidence / "f.safetensors").exists()
+
+
+def test_what_a_crash_left_is_swept_and_what_nobody_knows_is_not_touched(store: Store, write: Write) -> None:
+    add(store, job("job_1", "failed", now()), DatasetRow(id="ds_2", format="npz", status="checking"))
+    deleted = write("jobs/job_1/attempts/1/a")
+    with store.sessions.begin() as session:
+        delete.delete_job(session, "job_1")
+    # The process ended here, after the row and before the files.
+    half = [write(f"datasets/.ds_{n}.0123/x.npy") for n in (1, 2)]
+    # Of a database that is not this one, perhaps.
+    unknown = [write("jobs/job_9/a"), write("datasets/ds_9/a"), write("uploads/up_9/content")]
+    assert gone(store) == {"deleted": ["files of 1 deleted"], "partial": ["datasets/.ds_1.0123"]}
+    assert [path.exists() for path in (deleted, *half, *unknown)] == [False, False, True, True, True, True]
+
+
+def test_two_do_not_prune_at_once(store: Store) -> None:
+    with storage._alone(store.files.root / "prune.lock"), pytest.raises(Conflict, match="right now"):
+        storage.prune(store, RETENTION)
+
+
+def test_usage_counts_bytes_by_kind(store: Store, write: Write) -> None:
+    add(store, Upload(id="up_1", status="complete"), job("job_1", "running", None))
+    write("uploads/up_1/content", 5000)
+    write("evidence/a.safetensors", 300)
+    found = storage.usage(store)
+    assert found["uploads"] == {"count": 1, "bytes": 5000}
+    assert found["jobs"] == {"count": 1, "bytes": 0}
+    assert found["evidence"] == {"count": 1, "bytes": 300}
+    assert found["database"]["bytes"] > 10_000
+
+
+def test_the_shell_prunes_a_data_folder_and_the_users_cache(
+    store: Store, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cached = tmp_path / "cache" / "archsearch" / "evidence" / "a.safetensors"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"x" * 2000)
+    os.utime(cached, (time.time() - 86_400,) * 2)
+    add(store, Upload(id="up_1", status="open", created_at=LONG_AGO))
+    write("uploads/up_1/parts/000001")
+    command = ["prune", "--data-dir", str(store.files.root), "--older-than", "12h"]
+    shown = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert (shown.exit_code, "2 would go, 2.01 kB" in shown.output) == (0, True), shown.output
+    assert cached.exists()
+    told = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
+    assert [item["what"] for item in told["removed"]] == ["up_1", "a.safetensors"]
+    assert (told["bytes"], cached.exists()) == (2010, False)
+    wrong = CliRunner().invoke(app, ["prune", "--older-than", "30"])
+    assert (wrong.exit_code, "give hours, days or weeks" in wrong.output) == (2, True)
