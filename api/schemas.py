@@ -56,6 +56,7 @@ class JobAnswer(Answer):
     eta_s: float | None = Field(description="Estimated seconds to the end of the phase.")
     attempt: int
     worker: str | None
+    waiting: str | None = Field(description="What it waits for just now, a full disk for one; it goes on by itself.")
     heartbeat_at: datetime | None
     created_at: datetime
     started_at: datetime | None

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from archsearch import bounded, data
 from archsearch.data.unpack import unpack
+from archsearch.engine import patiently
 from archsearch.errors import ArchsearchError, Cancelled, DataError, TooLarge, TooManyAttempts
 from archsearch.hardware.profile import fit_profile
 from archsearch.memory import machine_bytes
@@ -85,16 +86,24 @@ def _fit(place: Workplace, row: ProfileRow) -> dict[str, Any]:
 
 def _settle(place: Workplace, table: Table, id: str, check: Callable[[Any], dict[str, Any]]) -> None:
     """Check a row that is `checking` and write down what came of it: `ready`, or `refused` with the problem."""
-    with place.sessions.begin() as session:
-        unchecked = (table.id == id, table.status == "checking")
-        session.execute(update(table).where(*unchecked).values(attempt=table.attempt + 1))
-        row = session.get(table, id)
+
+    def begin() -> Any:
+        with place.sessions.begin() as session:
+            unchecked = (table.id == id, table.status == "checking")
+            session.execute(update(table).where(*unchecked).values(attempt=table.attempt + 1))
+            return session.get(table, id)
+
+    def end() -> None:
+        with place.sessions.begin() as session:
+            session.execute(update(table).where(table.id == id).values(**found))
+
+    row = patiently(begin, id)
     if not isinstance(row, table) or row.status != "checking":
         return
     try:
         if row.attempt > place.settings.max_attempts:
             raise TooManyAttempts(f"checked {row.attempt - 1} times: the worker died each time; see its log")
-        found = {"status": "ready", **check(row)}
+        found = {"status": "ready", **patiently(lambda: check(row), id)}
     except Cancelled:  # the row was deleted
         return
     except ArchsearchError as error:
@@ -103,8 +112,8 @@ def _settle(place: Workplace, table: Table, id: str, check: Callable[[Any], dict
         log.exception("checking %s", id)
         problem = ArchsearchError(f"{type(error).__name__}; the worker's log has more").problem()
         found = _refused(table, {**problem, "code": "internal_error", "title": "The worker failed", "retryable": True})
-    with place.sessions.begin() as session:
-        session.execute(update(table).where(table.id == id).values(**found))
+    patiently(end, id)
+    log.info("%s is %s", id, found["status"])
 
 
 def _refused(table: Table, problem: dict[str, Any]) -> dict[str, Any]:

@@ -6,15 +6,15 @@ raised is run again; the workflows of a dead worker are taken over by a living o
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
+import math
 import os
 import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar, cast
 
@@ -22,7 +22,9 @@ import sqlalchemy as sa
 from pydantic import JsonValue
 from sqlalchemy.orm import Session
 
+from archsearch import locks
 from archsearch.errors import Conflict, InvalidRequest
+from archsearch.patience import outlast, passing
 
 if TYPE_CHECKING:
     from dbos import DBOS, DBOSClient, EnqueueOptions
@@ -37,8 +39,13 @@ APPLICATION = "archsearch"
 APP_VERSION = "1"
 
 TAKEOVER_INTERVAL_S = 2.0
-LOCK_PATIENCE_S = 1.0  # a survivor holds a dead worker's lock for milliseconds; a new worker of that name waits
+TIDY_INTERVAL_S = 60.0
+# A workflow of ours that no thread runs: a start takes milliseconds, unless the database is slow to tell of it.
+LET_GO_S = 5.0
 CLOSE_PATIENCE_S = 0.5  # how long `close` waits for a workflow that is between two steps
+
+# Between a workflow's id and the number of another start of it.
+AGAIN = ":"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +62,17 @@ class Engine(Protocol):
         self, session: Session, workflow: str, workflow_id: str, *args: JsonValue, lane: Lane = "heavy"
     ) -> None:
         """Start a workflow when, and only if, the caller's transaction commits. A known id is left as it is."""
+
+    def enqueue_again(
+        self, session: Session, workflow: str, workflow_id: str, *args: JsonValue, lane: Lane = "heavy"
+    ) -> str:
+        """Start once more what has ended or was lost; returns the id of this start. Finished steps stay finished."""
+
+    def owners(self, session: Session, workflow_id: str) -> dict[str, str | None]:
+        """The starts of a workflow that are queued or running, each with the worker that has it."""
+
+    def release(self, start_id: str, owner: str) -> None:
+        """Put a start back into its queue, if this worker, known to be dead, still has it."""
 
     def cancel(self, workflow_id: str) -> None:
         """Never start it, or start no further step. Call it after the commit, not inside a transaction."""
@@ -88,6 +106,33 @@ class EngineClient:
             "app_version": APP_VERSION,
         }
         self._client.enqueue_in_transaction(session, options, *args)
+
+    def enqueue_again(
+        self, session: Session, workflow: str, workflow_id: str, *args: JsonValue, lane: Lane = "heavy"
+    ) -> str:
+        known = [start for start, _, _ in self._starts(session, workflow_id)]
+        # Whoever does the same at this moment comes to the same number, and a known id is left as it is.
+        start_id = f"{workflow_id}{AGAIN}{1 + max((_number(start) for start in known), default=0)}"
+        self.enqueue(session, workflow, start_id, *args, lane=lane)
+        return start_id
+
+    def owners(self, session: Session, workflow_id: str) -> dict[str, str | None]:
+        living = ("ENQUEUED", "DELAYED", "PENDING")
+        return {start: owner for start, status, owner in self._starts(session, workflow_id) if status in living}
+
+    def release(self, start_id: str, owner: str) -> None:
+        self._client._sys_db.reenqueue_for_recovery(start_id, [owner], QUEUES["heavy"])
+
+    def _starts(self, session: Session, workflow_id: str) -> Sequence[tuple[str, str, str | None]]:
+        """Id, status and worker, read inside the caller's transaction."""
+        table = self._client._sys_db.tables.workflow_status
+        columns = (table.c.workflow_uuid, table.c.status, table.c.executor_id)
+        again = table.c.workflow_uuid.startswith(workflow_id + AGAIN, autoescape=True)
+        query = sa.select(*columns).where((table.c.workflow_uuid == workflow_id) | again)
+        # DBOS names its schema when a statement runs: none on SQLite.
+        schema = {"schema_translate_map": {table.schema: self._client._sys_db.schema}}
+        found = session.execute(query, execution_options=schema)
+        return [(str(id), str(status), owner) for id, status, owner in found]
 
     def cancel(self, workflow_id: str) -> None:
         self._client.cancel_workflow(workflow_id)
@@ -126,6 +171,8 @@ class Worker:
         name: Stable over restarts and unique among the workers; a restarted worker resumes its own workflows.
         lock_dir: Where each living worker holds a lock of its name; all workers of a database share the folder.
         workflows: What `enqueue` calls by name. One that raises is over (ERROR): they record failures themselves.
+            An error that passes by itself is no end: the workflow starts again.
+        tidy: Called at the start and every minute, in a thread of its own.
     """
 
     def __init__(
@@ -137,6 +184,7 @@ class Worker:
         poll_interval_s: float,
         workflows: Mapping[str, Callable[..., None]],
         takeover_interval_s: float = TAKEOVER_INTERVAL_S,
+        tidy: Callable[[], None] | None = None,
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise InvalidRequest(f"{name!r} does not fit a file name; use letters, digits, '.', '_', '-'", field="name")
@@ -146,6 +194,8 @@ class Worker:
         self._poll_interval_s = poll_interval_s
         self._takeover_interval_s = takeover_interval_s
         self._workflows = dict(workflows)
+        self._tidy, self._tidied_at = tidy, -math.inf
+        self._let_go: dict[str, float] = {}
         self._lock = -1
         self._dbos: DBOS | None = None
         self._stopping = threading.Event()
@@ -156,12 +206,14 @@ class Worker:
         global _worker
         if _worker is not None:
             raise Conflict(f"this process runs worker {_worker.name!r} already; start another process")
-        self._lock = _take_name(self._lock_path(self.name))
+        self._lock = locks.take_for_good(
+            self._lock_path(self.name), f"worker {self.name!r} runs already: {{}}; choose another name"
+        )
         _worker = self
         try:
             self._dbos = self._launch()
         except BaseException:
-            _release_lock(self._lock)
+            locks.release(self._lock)
             _worker = None
             raise
         self._watch.start()
@@ -187,7 +239,7 @@ class Worker:
             time.sleep(0.01)
         type(self._dbos).destroy(destroy_registry=True)
         self._dbos = _worker = None
-        _release_lock(self._lock)
+        locks.release(self._lock)
         return True
 
     def serve(self) -> None:
@@ -207,18 +259,21 @@ class Worker:
         return self._lock_dir / f"{name}.lock"
 
     def _launch(self) -> DBOS:
+        import dbos._sys_db
         from dbos import DBOS, DBOSPortableJSONSerializer
         from dbos._serialization import DefaultSerializer
 
         # Whatever serializer we give, DBOS would unpickle a row that is marked as a pickle.
         DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[assignment, method-assign]
+        # A workflow would end if its step could not be recorded: DBOS waits out locks of SQLite, but no full disk.
+        setattr(dbos._sys_db, "retriable_sqlite_exception", _passes)  # noqa: B010 (mypy knows it is not ours to set)
         client = EngineClient(self._engine)
         client.prepare()
         # Before the launch, as DBOS looks for new queues once a second. A dead worker would fill a global limit.
         for queue in QUEUES.values():
             client._client.register_queue(queue, worker_concurrency=1, polling_interval_sec=self._poll_interval_s)
         client.close()
-        dbos = DBOS(
+        launched = DBOS(
             config={
                 "name": APPLICATION,
                 "system_database_engine": self._engine,
@@ -236,13 +291,20 @@ class Worker:
             DBOS.workflow(name=name, max_recovery_attempts=None)(self._guarded(function))
         # This also puts our own unfinished workflows back into the queue.
         DBOS.launch()
-        return dbos
+        return launched
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def run(*args: JsonValue) -> None:
             if self._stopping.is_set():
                 raise _Stopping
-            function(*args)
+            try:
+                function(*args)
+                return
+            except Exception as error:
+                reason = passing(error)
+                if reason is None:
+                    raise
+            raise StartAgain(reason)
 
         return run
 
@@ -254,15 +316,39 @@ class Worker:
             return once()
         if self._stopping.is_set():
             raise _Stopping
-        return DBOS.run_step({"name": name}, once)
+        before = self._finished(DBOS.workflow_id, name)
+        return DBOS.run_step({"name": name}, once if before is None else lambda: cast(R, before[0]))
+
+    def _finished(self, start_id: str, step_name: str) -> list[object] | None:
+        """The result a step had in an earlier start of the same workflow."""
+        workflow_id, again, _ = start_id.partition(AGAIN)
+        assert self._dbos is not None
+        if not again:
+            return None
+        for number in range(_number(start_id) - 1, -1, -1):
+            earlier = f"{workflow_id}{AGAIN}{number}" if number else workflow_id
+            for done in self._dbos._sys_db.list_workflow_steps(earlier):
+                if done["function_name"] == step_name and done["error"] is None:
+                    return [done["output"]]
+        return None
 
     def _watch_over_others(self) -> None:
+        waiting = False
         while True:
             try:
                 self._take_over_the_dead()
-            except Exception:
+                if self._tidy is not None and time.monotonic() - self._tidied_at > TIDY_INTERVAL_S:
+                    self._tidy()
+                    self._tidied_at = time.monotonic()
+                waiting = False
+            except Exception as error:
                 # The database may be away for a while; the watch must outlive that.
-                log.warning("could not look after the workflows of dead workers", exc_info=True)
+                reason = passing(error)
+                if reason is None:
+                    log.warning("could not look after unfinished workflows", exc_info=True)
+                elif not waiting:
+                    log.warning("%s; unfinished workflows are looked after once that has passed", reason)
+                    waiting = True
             if self._stopping.wait(self._takeover_interval_s):
                 return
 
@@ -275,17 +361,30 @@ class Worker:
         from dbos import DBOS
 
         pending = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        self._take_up_what_was_let_go({w.workflow_id for w in pending if w.executor_id == self.name})
         for owner in {workflow.executor_id for workflow in pending} - {self.name, None}:
             path = self._lock_path(str(owner))
             # A worker without a lock file never ran on this folder: it cannot be judged from here.
-            lock = _take_lock(path) if path.exists() else None
+            lock = locks.take(path) if path.exists() else None
             if lock is None:
                 continue
             try:
                 for handle in DBOS._recover_pending_workflows([path.stem]):
                     log.warning("worker %s is dead; its workflow %s starts again", owner, handle.get_workflow_id())
             finally:
-                _release_lock(lock)
+                locks.release(lock)
+
+    def _take_up_what_was_let_go(self, mine: set[str]) -> None:
+        """Put own workflows back into the queue that no thread runs: they are to start again, or the database was cut
+        off between the claim and the start."""
+        assert self._dbos is not None
+        idle = mine.difference(self._dbos._active_workflows_set.activeList())
+        seen = time.monotonic()
+        self._let_go = {id: self._let_go.get(id, seen) for id in idle}
+        for id, since in list(self._let_go.items()):
+            if seen - since >= LET_GO_S and not self._stopping.is_set():
+                self._dbos._sys_db.reenqueue_for_recovery(id, [self.name], QUEUES["heavy"])
+                del self._let_go[id]
 
 
 # DBOS allows one instance in a process, so there is one worker, and `step` finds it here.
@@ -313,6 +412,23 @@ def step(name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwar
     raise error
 
 
+def pause(seconds: float) -> None:
+    """Wait; unwinds the workflow when its worker is told to stop meanwhile."""
+    if _worker is None:
+        time.sleep(seconds)
+    elif _worker._stopping.wait(seconds):
+        raise _Stopping
+
+
+def patiently(action: Callable[[], R], what: str) -> R:
+    """Do something inside a workflow, as often as errors that pass by themselves stop it."""
+    return outlast(action, pause=pause, told=lambda reason: log.warning("%s waits: %s", what, reason))
+
+
+class StartAgain(BaseException):
+    """Unwinds a workflow that has to start again in a moment; to DBOS it has not ended."""
+
+
 class _Stopping(BaseException):
     """Unwinds a workflow that has to wait for the next start; DBOS records an `Exception`, but not this."""
 
@@ -321,38 +437,14 @@ class _Unfinished(BaseException):
     """Carries a step's error past DBOS, which would keep it and raise a mere copy when started again."""
 
 
-def _take_lock(path: Path) -> int | None:
-    """A worker's sign of life: an flock, which the kernel drops however the process ends. None while it lives.
-
-    A forked child that outlives its worker shares the lock, so nobody takes over while it may still be writing.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Never deleted: a lock on a deleted file would exclude nobody.
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
+def _number(start_id: str) -> int:
+    """Of a start: 0 for the first."""
+    again = start_id.partition(AGAIN)[2]
+    return int(again) if again.isdecimal() else 0
 
 
-def _take_name(path: Path) -> int:
-    """The worker's own lock, with this process written into it, or `Conflict`."""
-    deadline = time.monotonic() + LOCK_PATIENCE_S
-    while (lock := _take_lock(path)) is None:
-        if time.monotonic() > deadline:
-            raise Conflict(f"worker {path.stem!r} runs already: {path.read_text().strip()}; choose another name")
-        time.sleep(0.05)
-    os.truncate(lock, 0)
-    os.write(lock, f"pid {os.getpid()} since {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n".encode())
-    return lock
-
-
-def _release_lock(lock: int) -> None:
-    # Unlocked, not just closed: a child forked in the meantime has the file open too.
-    fcntl.flock(lock, fcntl.LOCK_UN)
-    os.close(lock)
+def _passes(error: Exception) -> bool:
+    return passing(error) is not None
 
 
 def _refuse_pickle(_: object, serialized_data: str) -> object:
@@ -361,11 +453,4 @@ def _refuse_pickle(_: object, serialized_data: str) -> object:
 
 def living_workers(lock_dir: Path) -> dict[str, str]:
     """Names of the workers that live, each with its lock's note (`pid … since …`)."""
-    living = {}
-    for path in sorted(lock_dir.glob("*.lock")):
-        lock = _take_lock(path)
-        if lock is None:
-            living[path.stem] = path.read_text().strip()
-        else:
-            _release_lock(lock)
-    return living
+    return locks.held(lock_dir)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import shutil
 import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+_NO_ROOM_BYTES = 2**20
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -53,6 +57,20 @@ def read_kept(path: Path) -> Any:
     except ValueError as error:  # cut short, or no JSON, or no UTF-8
         log.warning("%s cannot be read and is made again: %s", path, error)
         return None
+
+
+def is_full(error: BaseException, folder: Path | None = None) -> bool:
+    """Whether it says that the disk is full, which passes when somebody makes room.
+
+    Args:
+        folder: Where it was written, for libraries whose errors do not say why; so little room left is reason enough.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # What is not written in Python tells by its text.
+    if os.strerror(errno.ENOSPC) in str(error):
+        return True
+    return folder is not None and shutil.disk_usage(folder).free < _NO_ROOM_BYTES
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
+import time
 
-from archsearch.engine import Worker
+from archsearch.engine import EngineClient, Worker
 from archsearch.jobs import Workplace, workflows
+from archsearch.patience import outlast
+from archsearch.reconcile import Reconciler
 from archsearch.serve import log_to_stderr
 from archsearch.settings import Settings
 from archsearch.storage import Retention, Store, prune_now_and_then
 from archsearch.store.database import connect, session_factory
 from archsearch.store.files import Files
 from archsearch.store.migrate import upgrade
+
+log = logging.getLogger(__name__)
 
 
 def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
@@ -28,14 +34,22 @@ def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
     log_to_stderr(name)
     files = Files(settings.data_dir)
     database = connect(settings.url)
-    upgrade(database, files.root / "migrate.lock")
+    client = EngineClient(database)
+
+    def prepare() -> None:
+        upgrade(database, files.root / "migrate.lock")
+        client.prepare()
+
+    outlast(prepare, pause=time.sleep, told=lambda reason: log.warning("%s; waiting", reason))
     place = Workplace(session_factory(database), files, settings, name)
+    known = workflows(place)
     worker = Worker(
         database,
         name=name,
         lock_dir=files.workers,
         poll_interval_s=settings.poll_interval_s,
-        workflows=workflows(place),
+        workflows=known,
+        tidy=Reconciler(place.sessions, client, files.workers, frozenset(known)),
     )
     # torch takes seconds to import; better while nobody waits than inside the first job.
     threading.Thread(target=_import_torch, name="warm-up", daemon=True).start()
@@ -43,6 +57,7 @@ def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
         kept = (Store(place.sessions, files), Retention.of(settings), 3600 * settings.prune_every_h)
         threading.Thread(target=prune_now_and_then, args=kept, name="prune", daemon=True).start()
     worker.serve()
+    client.close()
     database.dispose()
 
 

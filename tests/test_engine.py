@@ -23,7 +23,7 @@ __all__ = ["postgres_url"]
 ROOT = Path(__file__).parents[1]
 
 WORKER = """
-import sys, time
+import errno, sys, time
 from pathlib import Path
 from archsearch.engine import Worker, step
 from archsearch.store.database import connect
@@ -49,6 +49,12 @@ def two_steps(job):
     step("second", second, job)
     note(job, "done")
 
+def again(job):
+    note(job, "again")
+    if (folder / "log").read_text().count("again") < 2:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    two_steps(job)
+
 def third(job):
     note(job, "third")
     raise ZeroDivisionError(job)
@@ -63,7 +69,7 @@ def failing(job):
 
 Worker(
     connect(url), name=name, lock_dir=folder / "workers", poll_interval_s=0.05, takeover_interval_s=0.2,
-    workflows={"two_steps": two_steps, "failing": failing},
+    workflows={"two_steps": two_steps, "failing": failing, "again": again},
 ).serve()
 """
 
@@ -240,6 +246,43 @@ def test_light_work_in_hand_is_left_at_once_and_taken_over_too(house: House) -> 
     house.go("check")
     house.worker("w2")
     house.wait_for("check done w2")
+
+
+def check_another_start(house: House) -> None:
+    house.enqueue("a")
+    killed = house.worker("w1")
+    house.wait_for("a second w1")
+    kill(killed)
+    house.client.cancel("a")
+    with house.sessions.begin() as session:
+        assert house.client.owners(session, "a") == {}
+        assert house.client.enqueue_again(session, "two_steps", "a", "a") == "a:1"
+    with house.sessions.begin() as session:
+        assert house.client.owners(session, "a") == {"a:1": None}
+        assert house.client.enqueue_again(session, "two_steps", "a", "a") == "a:2"
+        session.rollback()
+    house.worker("w1")
+    house.go("a")
+    house.wait_for_status("a:1", "SUCCESS")
+    assert house.log() == ["a first w1", "a second w1", "a second w1", "a done w1"]
+
+
+def test_another_start_of_a_workflow_does_not_run_its_finished_steps_again(house: House) -> None:
+    check_another_start(house)
+
+
+@pytest.mark.slow
+def test_another_start_on_postgresql_too(postgres_house: House) -> None:
+    check_another_start(postgres_house)
+
+
+def test_a_workflow_no_thread_runs_is_put_back(house: House) -> None:
+    """As one is that was claimed when the database went away, and one that has to start again."""
+    house.enqueue("a", "again")
+    house.go("a")
+    house.worker("w1")
+    house.wait_for_status("a", "SUCCESS")
+    assert house.log() == ["a again w1", "a again w1", "a first w1", "a second w1", "a done w1"]
 
 
 def test_a_name_is_taken_only_once(house: House) -> None:

@@ -13,12 +13,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Lowest first; a room may import its own floor and those below.
 FLOORS = (
-    {"request", "settings", "registry", "errors", "precision", "recipes", "bounded", "memory", "whole"},
+    {"request", "settings", "registry", "errors", "precision", "recipes", "bounded", "memory", "whole", "locks"},
     {"spaces", "teachers", "models", "data", "kernels"},
     {"evidence"},
     {"proxies", "hardware"},
-    {"search", "distill", "evaluate", "export", "store", "engine"},
-    {"choice", "defaults", "verify"},
+    {"search", "distill", "evaluate", "export", "store", "engine", "patience"},
+    {"choice", "defaults", "verify", "ledger", "reconcile"},
     {"story"},
     {"register", "storage"},
     {"jobs", "intake", "arrival", "local", "client", "connection"},
@@ -26,7 +26,9 @@ FLOORS = (
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SQL, HTTP = {"sqlalchemy", "alembic", "dbos", "psycopg"}, {"fastapi", "starlette", "httpx", "uvicorn"}
-MAY_SQL = {"store", "engine", "jobs", "intake", "register", "storage", "arrival", "api"}
+MAY_SQL = {
+    "store", "engine", "ledger", "reconcile", "jobs", "intake", "register", "storage", "arrival", "api",
+}  # fmt: skip
 MAY_HTTP = {"api": HTTP, "client": {"httpx"}, "connection": {"httpx"}, "serve": {"uvicorn"}}
 HEAVY = ("torch", "torchvision", "timm", "optuna", "sklearn", "scipy", "pandas")
 

@@ -110,8 +110,12 @@ def save(path: Path, tensors: Mapping[str, Tensor], course: Course, identity: st
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     meta = {"checkpoint": json.dumps({"course": asdict(course), "identity": identity})}
-    save_file(dict(tensors), partial, metadata=meta)
-    put_in_place(partial, path)
+    try:
+        save_file(dict(tensors), partial, metadata=meta)
+        put_in_place(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)  # on a full disk it would be in its own way
+        raise
 
 
 def load(path: Path, identity: str) -> tuple[dict[str, Tensor], Course] | None:

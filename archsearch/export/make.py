@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -27,6 +28,7 @@ from archsearch.export.format import Answer, Format, Images, Subject, answer_all
 from archsearch.export.formats.onnx import save_onnx
 from archsearch.export.formats.pt2 import save_pt2
 from archsearch.export.from_file import FromFile, measure_from_file
+from archsearch.whole import is_full
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -169,6 +171,8 @@ def make_formats(
             try:
                 written.append(_write(one, subject, expected_NK, folder / one.file))
             except Exception as error:  # exporters and runtimes fail in ways of their own
+                if is_full(error, folder):
+                    raise OSError(errno.ENOSPC, f"{one.file} cannot be written: {os.strerror(errno.ENOSPC)}") from None
                 log.exception("%s cannot be made", one.file)
                 missing[one.name] = _reason(error, subject.folder, folder)
         if names is not None and missing:

@@ -67,6 +67,8 @@ class Job(Row):
     # Attempts since the job last got further: a restart is no fault of the job, dying at one point again and again is.
     strikes: Mapped[int] = mapped_column(default=0)
     worker: Mapped[str | None]
+    # What stops it just now and passes by itself, a full disk for one.
+    waiting: Mapped[str | None]
     heartbeat_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
