@@ -1,8 +1,4 @@
-"""Durable jobs: the one module that knows DBOS. The API enqueues with `EngineClient`, a `Worker` runs.
-
-What it promises: a committed `enqueue` is run; a finished step is never run again; a step that was cut off or
-raised is run again; the workflows of a dead worker are taken over by a living one, and those of a living one never.
-"""
+"""What runs durable jobs: a `Worker` in its process, and what workflows call of it."""
 
 from __future__ import annotations
 
@@ -14,29 +10,20 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
 from pydantic import JsonValue
-from sqlalchemy.orm import Session
 
 from archsearch import locks
+from archsearch.engine.client import AGAIN, APP_VERSION, APPLICATION, QUEUES, EngineClient, number_of
 from archsearch.errors import Conflict, InvalidRequest
 from archsearch.patience import outlast, passing
 
 if TYPE_CHECKING:
-    from dbos import DBOS, DBOSClient, EnqueueOptions
-
-# What may take hours, and what somebody waits for: a worker does one of each at the same time. Work in the light lane
-# must leave this process's random numbers alone, for a training in the other one draws from them.
-Lane = Literal["heavy", "light"]
-QUEUES: Mapping[Lane, str] = {"heavy": "jobs", "light": "checks"}
-APPLICATION = "archsearch"
-# Pinned: DBOS would hash the workflows' source, and every upgrade would strand the jobs of the version before.
-# Raise it only when the steps of a workflow change order, and drain the queue first.
-APP_VERSION = "1"
+    from dbos import DBOS
 
 TAKEOVER_INTERVAL_S = 2.0
 TIDY_INTERVAL_S = 60.0
@@ -44,124 +31,9 @@ TIDY_INTERVAL_S = 60.0
 LET_GO_S = 5.0
 CLOSE_PATIENCE_S = 0.5  # how long `close` waits for a workflow that is between two steps
 
-# Between a workflow's id and the number of another start of it.
-AGAIN = ":"
-
 P = ParamSpec("P")
 R = TypeVar("R")
 log = logging.getLogger(__name__)
-
-
-class Engine(Protocol):
-    """What the API needs of a job engine."""
-
-    def prepare(self) -> None:
-        """Create or migrate the engine's own tables; safe to call from many processes at once."""
-
-    def enqueue(
-        self, session: Session, workflow: str, workflow_id: str, *args: JsonValue, lane: Lane = "heavy"
-    ) -> None:
-        """Start a workflow when, and only if, the caller's transaction commits. A known id is left as it is."""
-
-    def enqueue_again(
-        self, session: Session, workflow: str, workflow_id: str, *args: JsonValue, lane: Lane = "heavy"
-    ) -> str:
-        """Start once more what has ended or was lost; returns the id of this start. Finished steps stay finished."""
-
-    def owners(self, session: Session, workflow_id: str) -> dict[str, str | None]:
-        """The starts of a workflow that are queued or running, each with the worker that has it."""
-
-    def release(self, start_id: str, owner: str) -> None:
-        """Put a start back into its queue, if this worker, known to be dead, still has it."""
-
-    def cancel(self, workflow_id: str) -> None:
-        """Never start it, or start no further step. Call it after the commit, not inside a transaction."""
-
-    def status(self, workflow_id: str) -> str | None:
-        """ENQUEUED, PENDING (running, or waiting for its worker to come back), SUCCESS, ERROR or CANCELLED."""
-
-    def close(self) -> None:
-        """Let go of the engine; the database stays the caller's."""
-
-
-class EngineClient:
-    """The `Engine` on DBOS, inside the caller's database. Runs nothing."""
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._opened: DBOSClient | None = None
-        self._opening = threading.Lock()
-
-    def prepare(self) -> None:
-        # DBOS locks here, on either database; its public `migrate` would open an engine without our hooks.
-        self._client._sys_db.run_migrations()
-
-    def enqueue(
-        self, session: Session, workflow: str, workflow_id: str, *args: JsonValue, lane: Lane = "heavy"
-    ) -> None:
-        options: EnqueueOptions = {
-            "workflow_name": workflow,
-            "workflow_id": workflow_id,
-            "queue_name": QUEUES[lane],
-            "app_version": APP_VERSION,
-        }
-        self._client.enqueue_in_transaction(session, options, *args)
-
-    def enqueue_again(
-        self, session: Session, workflow: str, workflow_id: str, *args: JsonValue, lane: Lane = "heavy"
-    ) -> str:
-        known = [start for start, _, _ in self._starts(session, workflow_id)]
-        # Whoever does the same at this moment comes to the same number, and a known id is left as it is.
-        start_id = f"{workflow_id}{AGAIN}{1 + max((_number(start) for start in known), default=0)}"
-        self.enqueue(session, workflow, start_id, *args, lane=lane)
-        return start_id
-
-    def owners(self, session: Session, workflow_id: str) -> dict[str, str | None]:
-        living = ("ENQUEUED", "DELAYED", "PENDING")
-        return {start: owner for start, status, owner in self._starts(session, workflow_id) if status in living}
-
-    def release(self, start_id: str, owner: str) -> None:
-        self._client._sys_db.reenqueue_for_recovery(start_id, [owner], QUEUES["heavy"])
-
-    def _starts(self, session: Session, workflow_id: str) -> Sequence[tuple[str, str, str | None]]:
-        """Id, status and worker, read inside the caller's transaction."""
-        table = self._client._sys_db.tables.workflow_status
-        columns = (table.c.workflow_uuid, table.c.status, table.c.executor_id)
-        again = table.c.workflow_uuid.startswith(workflow_id + AGAIN, autoescape=True)
-        query = sa.select(*columns).where((table.c.workflow_uuid == workflow_id) | again)
-        # DBOS names its schema when a statement runs: none on SQLite.
-        schema = {"schema_translate_map": {table.schema: self._client._sys_db.schema}}
-        found = session.execute(query, execution_options=schema)
-        return [(str(id), str(status), owner) for id, status, owner in found]
-
-    def cancel(self, workflow_id: str) -> None:
-        self._client.cancel_workflow(workflow_id)
-
-    def status(self, workflow_id: str) -> str | None:
-        found = self._client.list_workflows(workflow_ids=[workflow_id], load_input=False, load_output=False)
-        return str(found[0].status) if found else None
-
-    def close(self) -> None:
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.destroy()
-
-    @property
-    def _client(self) -> DBOSClient:
-        # Imported late: DBOS takes a third of a second, which `archsearch --help` need not pay.
-        from dbos import DBOSClient, DBOSPortableJSONSerializer
-
-        with self._opening:
-            if self._opened is None:
-                self._opened = DBOSClient(
-                    system_database_engine=self._engine,
-                    serializer=DBOSPortableJSONSerializer(),
-                    application_name=APPLICATION,
-                    lazy=True,
-                    # A request would rather fail than hang until the database is back. (A worker waits.)
-                    retry_connection_errors=False,
-                )
-            return self._opened
 
 
 class Worker:
@@ -325,7 +197,7 @@ class Worker:
         assert self._dbos is not None
         if not again:
             return None
-        for number in range(_number(start_id) - 1, -1, -1):
+        for number in range(number_of(start_id) - 1, -1, -1):
             earlier = f"{workflow_id}{AGAIN}{number}" if number else workflow_id
             for done in self._dbos._sys_db.list_workflow_steps(earlier):
                 if done["function_name"] == step_name and done["error"] is None:
@@ -435,12 +307,6 @@ class _Stopping(BaseException):
 
 class _Unfinished(BaseException):
     """Carries a step's error past DBOS, which would keep it and raise a mere copy when started again."""
-
-
-def _number(start_id: str) -> int:
-    """Of a start: 0 for the first."""
-    again = start_id.partition(AGAIN)[2]
-    return int(again) if again.isdecimal() else 0
 
 
 def _passes(error: Exception) -> bool:
