@@ -8,7 +8,18 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from archsearch.errors import InvalidRequest, public, public_data, public_problem
-from archsearch.request import Broken, DatasetData, DigitsData, Fitting, Id, ImageSize, Spec, TeacherSource, TradedCost
+from archsearch.request import (
+    Broken,
+    DatasetData,
+    DigitsData,
+    Duplicates,
+    Fitting,
+    Id,
+    ImageSize,
+    Spec,
+    TeacherSource,
+    TradedCost,
+)
 
 T = TypeVar("T")
 # A line for people: PostgreSQL keeps no NUL, and nobody a name of two lines.
@@ -194,13 +205,17 @@ class DatasetBody(Spec):
     image_size: ImageSize = None
     fit: Fitting = "crop"
     on_broken: Broken = "refuse"
+    duplicates: Duplicates = "refuse"
 
     def options(self) -> dict[str, Any]:
-        """What is said of images in files; raises InvalidRequest where there are none."""
-        given = self.model_dump(mode="json", exclude={"upload", "format", "name"}, exclude_defaults=True)
+        """How its images are read; raises InvalidRequest for what is said of images in files where there are none."""
+        of_files = {"image_size", "fit", "on_broken"}
+        given = self.model_dump(mode="json", include=of_files, exclude_defaults=True)
         if self.format == "npz" and given:
             raise InvalidRequest("only image_folder is resized; leave it out for npz", field=min(given))
-        return {} if self.format == "npz" else self.model_dump(mode="json", exclude={"upload", "format", "name"})
+        # The default is left out: what was read before there was a choice is the same content.
+        chosen = {} if self.duplicates == "refuse" else {"duplicates": self.duplicates}
+        return chosen | ({} if self.format == "npz" else self.model_dump(mode="json", include=of_files))
 
 
 class DatasetAnswer(Answer):

@@ -17,7 +17,7 @@ import httpx
 from archsearch.connection import Away, Connection
 from archsearch.errors import ArchsearchError, InvalidRequest, ServiceError
 from archsearch.hardware.profile import read_profile
-from archsearch.request import Fit, JobRequest, OnBroken
+from archsearch.request import Fit, JobRequest, OnBroken, OnDuplicates
 
 TERMINAL = ("succeeded", "failed", "cancelled")
 # Longer than the server is silent between two pings of a stream.
@@ -100,6 +100,7 @@ class Client:
         image_size: int | Sequence[int] | None = None,
         fit: Fit = "crop",
         on_broken: OnBroken = "refuse",
+        duplicates: OnDuplicates = "refuse",
         wait_s: float = 3600.0,
         listener: Listener | None = None,
     ) -> Json:
@@ -109,10 +110,11 @@ class Client:
 
         Args:
             image_size, fit, on_broken: For zips alone; see POST /v1/datasets.
+            duplicates: What images do that are there twice: refuse, warn or drop.
             wait_s: How long to wait; 0 returns at once.
             listener: Called with the data set while it is checked; its `progress` goes from 0 to 1.
         """
-        body: Json = {"upload": self.upload(path)["id"], "format": format, "name": name}
+        body: Json = {"upload": self.upload(path)["id"], "format": format, "name": name, "duplicates": duplicates}
         if format == "image_folder":
             body |= {"image_size": image_size, "fit": fit, "on_broken": on_broken}
         return self._checked("/v1/datasets", self._object("POST", "/v1/datasets", json=body), wait_s, listener)

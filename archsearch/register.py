@@ -74,7 +74,7 @@ def register_dataset(
     """Keep a data set and queue its reading; content that was read so before is the data set there is.
 
     Args:
-        options: Of `load_image_folder`, by name, as plain JSON; none for npz.
+        options: Of `load_image_folder` or `load_npz`, by name, as plain JSON.
     """
     upload = completed_upload(session, upload_id, "upload")
     row = DatasetRow(

@@ -35,6 +35,7 @@ TradedCost = Literal["params", "macs", "size_bytes", "peak_activation_bytes", "l
 Augment = Literal["none", "crop", "crop_flip", "resized_crop"]
 Fit = Literal["crop", "pad", "stretch"]
 OnBroken = Literal["refuse", "skip"]
+OnDuplicates = Literal["refuse", "warn", "drop"]
 Sampler = Literal["tpe", "nsga2", "gp", "cmaes", "random", "qmc", "evolution"]
 # Which of a teacher's outputs each class of the data is: by name or number, or an order of all of them.
 ClassName = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -189,11 +190,22 @@ class DatasetData(Spec):
     id: Id = Field(description="Data set id from POST /v1/datasets.")
 
 
+Duplicates = Annotated[
+    OnDuplicates,
+    Field(
+        description="What images do that are there twice, pixel for pixel: `refuse` the data where over a tenth of a "
+        "split is also in train or over a twentieth of all have two labels, and warn of fewer; only `warn`; or `drop`: "
+        "each is left once, in test before train, and nowhere where its labels differ."
+    ),
+]
+
+
 class NpzData(Spec):
     """A local .npz with x_train, y_train and, if you have them, x_test, y_test, x_selection, y_selection."""
 
     kind: Literal["npz"] = "npz"
     path: Path
+    duplicates: Duplicates = "refuse"
 
 
 def check_image_size(value: Any) -> Any:
@@ -233,6 +245,7 @@ class ImageFolderData(Spec):
     image_size: ImageSize = None
     fit: Fitting = "crop"
     on_broken: Broken = "refuse"
+    duplicates: Duplicates = "refuse"
 
 
 DataSpec = Annotated[DigitsData | DatasetData | NpzData | ImageFolderData, Field(discriminator="kind")]

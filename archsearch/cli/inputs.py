@@ -13,7 +13,16 @@ import yaml
 
 from archsearch.client import Client
 from archsearch.errors import InvalidRequest
-from archsearch.request import Fit, ImageFolderData, JobRequest, LocalTeacher, NpzData, OnBroken, parse_request
+from archsearch.request import (
+    Fit,
+    ImageFolderData,
+    JobRequest,
+    LocalTeacher,
+    NpzData,
+    OnBroken,
+    OnDuplicates,
+    parse_request,
+)
 
 __all__ = [
     "build_request",
@@ -52,6 +61,8 @@ _IMAGES = (
     click.option("--fit", type=click.Choice(get_args(Fit)), help="How images of another shape become so: the most of "
                  "their centre, all of them with white beside, or out of proportion.  [default: crop]"),
     on_broken_option,
+    click.option("--duplicates", type=click.Choice(get_args(OnDuplicates)), help="What images do that are there twice: "
+                 "refuse the data if many, only warn, or be dropped.  [default: refuse]"),
 )  # fmt: skip
 _OPTIONS = (
     click.option("--request", "-f", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -183,7 +194,9 @@ def teacher_of(text: str) -> dict[str, Any]:
 
 
 def with_images(data: Any, flags: Mapping[str, Any]) -> Any:
-    """The data a request names, with what `--image-size`, `--fit` and `--on-broken` say of its images."""
+    """The data a request names, with what `--image-size` and the other flags say of its images."""
+    if flags.get("duplicates") is not None and isinstance(data, dict):
+        data = {**data, "duplicates": flags["duplicates"]}
     given = {name: flags[name] for name in ("image_size", "fit", "on_broken") if flags.get(name) is not None}
     if given and (not isinstance(data, dict) or data.get("kind") != "image_folder"):
         option = f"--{min(given).replace('_', '-')}"

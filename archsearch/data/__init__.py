@@ -43,10 +43,16 @@ def load(
         case DigitsData():
             return load_digits()
         case NpzData():
-            return load_npz(spec.path, limits)
+            return load_npz(spec.path, limits, duplicates=spec.duplicates)
         case ImageFolderData():
             return load_image_folder(
-                spec.path, spec.image_size, limits, fit=spec.fit, on_broken=spec.on_broken, listener=listener
+                spec.path,
+                spec.image_size,
+                limits,
+                fit=spec.fit,
+                on_broken=spec.on_broken,
+                duplicates=spec.duplicates,
+                listener=listener,
             )
         case DatasetData():
             raise InvalidRequest(

@@ -10,17 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.assemble import assemble
+from archsearch.data.duplicates import look
 from archsearch.data.files import Files, open_files
-from archsearch.data.labels import count_labels
+from archsearch.data.labels import count_classes, count_labels
 from archsearch.data.labels_csv import find_table, plan_table
 from archsearch.data.layout import Layout, plan
 from archsearch.data.limits import Limits
 from archsearch.data.notes import Note
 from archsearch.data.read_images import Broken, read_images
 from archsearch.data.splits import complete
-from archsearch.data.task import Dataset, Split
+from archsearch.data.task import Dataset, Labels, Split
 from archsearch.errors import DataError, InvalidRequest, TooLarge
-from archsearch.request import Fit, OnBroken
+from archsearch.request import Fit, OnBroken, OnDuplicates
 
 # N images, H W space, C channels
 
@@ -36,6 +37,7 @@ def load_image_folder(
     *,
     fit: Fit = "crop",
     on_broken: OnBroken = "refuse",
+    duplicates: OnDuplicates = "refuse",
     listener: Listener | None = None,
 ) -> Dataset:
     """The data set of class folders, or of train/, val/ and test/ holding class folders, in a folder or a zip.
@@ -49,6 +51,7 @@ def load_image_folder(
         image_size: Pixels all images get: a side, or height and width. Without it they have to share one size.
         fit: How an image of another shape gets it; see `photo.fitted`.
         on_broken: Whether images that cannot be read refuse the data or are left out, which a note then says.
+        duplicates: What images do that are there twice; see `duplicates.look`.
         listener: Called with images read and images in all, now and then.
 
     Raises DataError, TooLarge or InvalidRequest whose `field` is the file, the class folder with `/`, `path` or
@@ -66,10 +69,22 @@ def load_image_folder(
     if broken:
         layout = _without(layout, broken, on_broken, len(names), limits)
         notes.append(Note("broken_images", f"left out: {_told(broken, len(names))}"))
-    splits = _stack(layout, images)
-    train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"))
+    looked = look(_stack(layout, images), duplicates, lambda split, row: layout.files[split][row])
+    splits = looked.splits
+    if duplicates == "drop":
+        _check_labels(splits["train"].y_N, layout.class_names, limits)
+    notes += looked.notes
+    train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"), looked.group_N)
     dataset = assemble(train, selection, test, len(layout.class_names), layout.class_names, fit)
     return replace(dataset, notes=(*dataset.notes, *notes))
+
+
+def _check_labels(y_N: Labels, class_names: tuple[str, ...], limits: Limits) -> None:
+    """Raises DataError where too few images of a class are left."""
+    if y_N.ndim == 1:
+        count_classes(y_N, class_names, limits)
+    else:
+        count_labels("duplicates", y_N, class_names, limits)
 
 
 def _plan(files: Files, limits: Limits) -> Layout:

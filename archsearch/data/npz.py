@@ -10,6 +10,7 @@ from pathlib import Path
 
 from archsearch.data.archive import check_ratio, open_zip
 from archsearch.data.assemble import assemble
+from archsearch.data.duplicates import look
 from archsearch.data.labels import (
     check_label_layout,
     check_labels,
@@ -25,6 +26,7 @@ from archsearch.data.pixels import check_layout, to_pixels
 from archsearch.data.splits import complete
 from archsearch.data.task import Dataset, Split
 from archsearch.errors import DataError, TooLarge
+from archsearch.request import OnDuplicates
 
 # N images, H W space, C channels, K classes
 
@@ -34,13 +36,14 @@ MOST_ARRAYS = 1000
 FIX = "write the file with np.savez_compressed(path, x_train=..., y_train=...)"
 
 
-def load_npz(path: Path, limits: Limits | None = None) -> Dataset:
+def load_npz(path: Path, limits: Limits | None = None, *, duplicates: OnDuplicates = "refuse") -> Dataset:
     """The data set of an .npz file: arrays x_train, y_train; optional x_/y_selection, x_/y_test and class_names.
 
     Images are N×H×W or N×H×W×C with 1 to 4 channels, uint8 or floats in 0-1. Labels are whole numbers 0 to K-1, or
     N×K of whole numbers or booleans, 1 where an image has a label, where it may have any number of them.
     A split that is missing is held out of train, stratified and always the same. Other keys are left unread, except
-    that an unknown one starting with x_ or y_ is refused. Raises DataError or TooLarge whose `field` is the key.
+    that an unknown one starting with x_ or y_ is refused. `duplicates` says what images do that are there twice: see
+    `duplicates.look`. Raises DataError or TooLarge whose `field` is the key.
     """
     limits = limits or Limits()
     # A handful of arrays: an archive of a hundred thousand members is something else.
@@ -50,8 +53,11 @@ def load_npz(path: Path, limits: Limits | None = None) -> Dataset:
         names = _read_names(archive, headers, limits)
         splits = {name: _read_split(archive, headers, name) for name in SPLITS if f"x_{name}" in headers}
     classes = _count(splits, names, limits)
-    train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"))
-    return assemble(train, selection, test, classes, names)
+    looked = look(splits, duplicates, lambda split, row: f"image {row} of x_{split}")
+    if duplicates == "drop":
+        splits, classes = looked.splits, _count(looked.splits, names, limits)
+    train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"), looked.group_N)
+    return replace(assemble(train, selection, test, classes, names), notes=looked.notes)
 
 
 def _count(splits: Mapping[str, Split], names: tuple[str, ...], limits: Limits) -> int:

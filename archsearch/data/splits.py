@@ -15,15 +15,23 @@ TEST_SHARE = 0.20
 SELECTION_SHARE = 0.15
 SEED = 20_240
 
+Rows = npt.NDArray[np.intp]
 
-def complete(train: Split, selection: Split | None, test: Split | None) -> tuple[Split, Split, Split]:
-    """Train, selection and test, the missing ones held out of train; raises DataError if a split stays empty."""
+
+def complete(
+    train: Split, selection: Split | None, test: Split | None, group_N: Rows | None = None
+) -> tuple[Split, Split, Split]:
+    """Train, selection and test, the missing ones held out of train; raises DataError if a split stays empty.
+
+    Args:
+        group_N: Groups of training images, by number, that are not to be torn apart: copies of one another.
+    """
     # Both shares are of the images given, so the second is taken of a smaller rest.
     share = SELECTION_SHARE if test is not None else SELECTION_SHARE / (1 - TEST_SHARE)
     if test is None:
-        train, test = _hold_out("test", train, TEST_SHARE)
+        train, test, group_N = _hold_out("test", train, TEST_SHARE, group_N)
     if selection is None:
-        train, selection = _hold_out("selection", train, share)
+        train, selection, group_N = _hold_out("selection", train, share, group_N)
     for name, split in (("selection", selection), ("test", test)):
         if split.y_N.ndim == 2 and not split.y_N.any():
             raise DataError(
@@ -49,12 +57,25 @@ def hold_out(y_N: Labels, share: float, seed: int) -> tuple[npt.NDArray[np.intp]
     return np.flatnonzero(~held_N), np.flatnonzero(held_N)
 
 
-def _hold_out(name: str, train: Split, share: float) -> tuple[Split, Split]:
-    rows_R, rows_M = (hold_out if train.y_N.ndim == 1 else hold_out_labels)(train.y_N, share, SEED)
+def _hold_out(name: str, train: Split, share: float, group_N: Rows | None) -> tuple[Split, Split, Rows | None]:
+    """What is kept, what is held out, and the groups of what is kept."""
+    rows_R, rows_M = _divided(train.y_N, share, group_N)
     if not len(rows_M):
         raise DataError(
             f"no class has a training image to spare for the {name} split; "
             f"give a {name} split of your own, or three or more training images a class",
             field="y_train",
         )
-    return train.take(rows_R), train.take(rows_M)
+    return train.take(rows_R), train.take(rows_M), None if group_N is None else group_N[rows_R]
+
+
+def _divided(y_N: Labels, share: float, group_N: Rows | None) -> tuple[Rows, Rows]:
+    """Rows kept and held out, groups whole unless a class would be left without an image or nothing be held out."""
+    divide = hold_out if y_N.ndim == 1 else hold_out_labels
+    if group_N is not None:
+        # One image stands for each group, and takes the others along.
+        _, first, unit_N = np.unique(group_N, return_index=True, return_inverse=True)
+        held_N = np.isin(unit_N, divide(y_N[first], share, SEED)[1])
+        if held_N.any() and (y_N.ndim == 2 or len(np.unique(y_N[~held_N])) == len(np.unique(y_N))):
+            return np.flatnonzero(~held_N), np.flatnonzero(held_N)
+    return divide(y_N, share, SEED)

@@ -34,7 +34,7 @@ def unpack(
 
     Args:
         tell: Hears the share of the work that is done, 0 to 1, now and then.
-        options: Of `load_image_folder`, by name.
+        options: Of `load_image_folder` or `load_npz`, by name.
         limits: Fields of a `Limits`.
 
     Raises:
@@ -51,7 +51,7 @@ def unpack(
     with listening(read):
         bounds = Limits(**limits)
         if format == "npz":
-            dataset = load_npz(Path(path), bounds)
+            dataset = load_npz(Path(path), bounds, **options)
         else:
             dataset = load_image_folder(Path(path), limits=bounds, **options)
     tell(_READING)

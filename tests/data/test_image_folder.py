@@ -105,16 +105,18 @@ def test_image_size_takes_the_centre_and_leaves_fitting_images_alone(make_zip, p
     wide = Image.new("RGB", (30, 10), "red")
     wide.paste((0, 0, 255), (10, 0, 20, 10))
     members = {f"{name}/{i}.png": saved(wide) for name in "ab" for i in range(3)}
-    dataset = load_image_folder(make_zip(members), image_size=5)
+    dataset = load_image_folder(make_zip(members), image_size=5, duplicates="warn")
     assert dataset.train.x_NHWC.shape[1:] == (5, 5, 3)
     assert (dataset.train.x_NHWC[:, :, 2] == [0, 0, 255]).all()
-    same = {f"{name}/{i}.png": picture(i) for name in "ab" for i in range(3)}
+    same = {f"{name}/{i}.png": picture(10 * k + i) for k, name in enumerate("ab") for i in range(3)}
     assert load_image_folder(make_zip(same), 6).sha256 == load_image_folder(make_zip(same)).sha256
 
 
 def test_resizing_is_antialiased(make_zip) -> None:
     board = Image.fromarray((np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8))
-    dataset = load_image_folder(make_zip({f"{n}/{i}.png": saved(board) for n in "ab" for i in range(3)}), 8)
+    dataset = load_image_folder(
+        make_zip({f"{n}/{i}.png": saved(board) for n in "ab" for i in range(3)}), 8, duplicates="warn"
+    )
     assert np.abs(dataset.train.x_NHWC.astype(int) - 127).max() < 10
 
 
@@ -124,7 +126,7 @@ def test_the_exif_orientation_is_applied(make_zip) -> None:
     photo = Image.new("L", (8, 4), 0)
     photo.paste(255, (0, 0, 4, 4))
     members = {f"{n}/{i}.png": saved(photo, exif=exif) for n in "ab" for i in range(3)}
-    x_NHWC = load_image_folder(make_zip(members)).train.x_NHWC
+    x_NHWC = load_image_folder(make_zip(members), duplicates="warn").train.x_NHWC
     assert x_NHWC.shape[1:] == (8, 4, 1)
     assert (x_NHWC[:, :4] == 255).all()
     assert (x_NHWC[:, 4:] == 0).all()
@@ -132,7 +134,7 @@ def test_the_exif_orientation_is_applied(make_zip) -> None:
 
 def test_transparency_becomes_white(make_zip) -> None:
     clear = saved(Image.new("RGBA", (6, 6), (200, 0, 0, 0)))
-    dataset = load_image_folder(make_zip({f"{n}/{i}.png": clear for n in "ab" for i in range(3)}))
+    dataset = load_image_folder(make_zip({f"{n}/{i}.png": clear for n in "ab" for i in range(3)}), duplicates="warn")
     assert (dataset.train.x_NHWC == 255).all()
 
 
@@ -208,7 +210,7 @@ def test_other_formats_are_not_even_tried(good, make_zip, picture, refused) -> N
 def test_sixteen_bit_pictures_are_scaled_rather_than_clipped(make_zip) -> None:
     """Pillow's own conversion makes 255 of everything above it."""
     deep = saved(Image.fromarray(np.full((6, 6), 40_000, dtype=np.uint16)))
-    dataset = load_image_folder(make_zip({f"{n}/{i}.png": deep for n in "ab" for i in range(3)}))
+    dataset = load_image_folder(make_zip({f"{n}/{i}.png": deep for n in "ab" for i in range(3)}), duplicates="warn")
     assert (dataset.task.in_chans, set(dataset.train.x_NHWC.ravel())) == (1, {round(40_000 / 257)})
 
 
@@ -258,7 +260,8 @@ def test_images_of_other_shapes_are_cropped_padded_or_stretched(make_zip, fit: s
     """A red strip of 40×120 pixels with a blue square in its middle, on 12×12; and the task remembers how."""
     strip = Image.new("RGB", (120, 40), "red")
     strip.paste((0, 0, 255), (40, 0, 80, 40))
-    dataset = load_image_folder(make_zip({f"{n}/{i}.png": saved(strip) for n in "ab" for i in range(3)}), 12, fit=fit)
+    strips = make_zip({f"{n}/{i}.png": saved(strip) for n in "ab" for i in range(3)})
+    dataset = load_image_folder(strips, 12, fit=fit, duplicates="warn")
     colours = {"red": (255, 0, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
     assert dataset.task.fit == fit
     assert tuple(dataset.train.x_NHWC[0, 6, 6]) == colours[middle]

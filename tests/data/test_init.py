@@ -12,8 +12,10 @@ from archsearch.request import DatasetData, DigitsData, ImageFolderData, NpzData
 
 
 def test_each_spec_loads_its_data(tmp_path: Path, make_zip, picture) -> None:
-    np.savez(tmp_path / "a.npz", x_train=np.zeros((12, 4, 4), dtype=np.uint8), y_train=np.arange(12) % 2)
-    path = make_zip({f"{name}/{i}.png": picture(i) for name in ("cat", "dog") for i in range(3)})
+    np.savez(
+        tmp_path / "a.npz", x_train=np.arange(12 * 16, dtype=np.uint8).reshape(12, 4, 4), y_train=np.arange(12) % 2
+    )
+    path = make_zip({f"{name}/{i}.png": picture(10 * k + i) for k, name in enumerate(("cat", "dog")) for i in range(3)})
     assert load(DigitsData()).task.classes == 10
     assert load(NpzData(path=tmp_path / "a.npz")).task.height == 4
     assert load(ImageFolderData(path=path, image_size=8)).task.height == 8

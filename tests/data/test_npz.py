@@ -23,12 +23,15 @@ Load = Callable[..., Dataset]
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    """`load(x_train=..., limits=...)`: what load_npz makes of a good file with these arrays replaced or added."""
+    """`load(x_train=..., limits=...)`: what load_npz makes of a good file with these arrays replaced or added.
 
-    def write_and_load(limits: Limits | None = None, **arrays: Any) -> Dataset:
+    Many tests take the same images for several splits.
+    """
+
+    def write_and_load(limits: Limits | None = None, duplicates: Any = "warn", **arrays: Any) -> Dataset:
         both = {"x_train": X_NHWC, "y_train": Y_N} | arrays
         np.savez_compressed(tmp_path / "a.npz", **{key: array for key, array in both.items() if array is not None})
-        return load_npz(tmp_path / "a.npz", limits)
+        return load_npz(tmp_path / "a.npz", limits, duplicates=duplicates)
 
     return write_and_load
 
