@@ -14,7 +14,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["ArchsearchError", "Client", "JobRequest", "convert_teacher", "load_student", "read_request", "run"]
+__all__ = [
+    "ArchsearchError",
+    "Client",
+    "JobRequest",
+    "convert_teacher",
+    "load_student",
+    "read_request",
+    "run",
+    "train_teacher",
+]
 
 _HOMES = {
     "ArchsearchError": "archsearch.errors",
@@ -24,6 +33,7 @@ _HOMES = {
     "load_student": "archsearch.export",
     "read_request": "archsearch.request",
     "run": "archsearch.local",
+    "train_teacher": "archsearch.local",
 }
 
 if TYPE_CHECKING:
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
     from archsearch.errors import ArchsearchError as ArchsearchError
     from archsearch.export import load_student as load_student
     from archsearch.local import run as run
+    from archsearch.local import train_teacher as train_teacher
     from archsearch.request import JobRequest as JobRequest
     from archsearch.request import read_request as read_request
     from archsearch.teachers.convert import convert_teacher as convert_teacher

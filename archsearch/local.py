@@ -7,16 +7,26 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from archsearch import data, export, story
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile, read_profile
-from archsearch.request import DatasetData, JobRequest, RegisteredTeacher, parse_request
+from archsearch.request import (
+    DatasetData,
+    DataSpec,
+    DistillSpec,
+    JobRequest,
+    RegisteredTeacher,
+    first_error,
+    parse_request,
+)
 from archsearch.search import Trial
 from archsearch.settings import user_cache
 from archsearch.spaces import Cost
@@ -178,8 +188,10 @@ def train_teacher(
     source: Mapping[str, Any],
     out: Path | str,
     *,
-    model: str = "cifar_resnet",
+    model: str | None = None,
     model_args: Mapping[str, Any] | None = None,
+    pretrained: bool | str | Path = False,
+    input_size: int | Sequence[int] | None = None,
     spec: Mapping[str, Any] | None = None,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
@@ -188,45 +200,45 @@ def train_teacher(
     Args:
         source: The data, as a request names it: `{"kind": "digits"}`, `{"kind": "image_folder", "path": …,
             "image_size": 224}`.
-        model: timm model name; it gets the data's classes and channels.
+        model: timm model name; it gets the data's classes and channels. `cifar_resnet` where nothing is said.
         model_args: Further arguments of `timm.create_model`.
-        spec: Fields of a `DistillSpec`; the method is `none`.
+        pretrained: Start from trained weights, with a new head: True takes timm's own of `model` from the hub, a string
+            is a timm model name, `hf-hub:owner/name`, a folder as timm saves it, or a file of weights.
+        input_size: Pixels the network is shown, where they are others than the data's: a side, or height and width.
+        spec: Fields of a `DistillSpec`; the method is `none`. Pretrained weights change its defaults to `FINE_TUNING`.
+        listener: Called with every report of the training.
 
     Returns:
         `selection_acc` and `test_acc` (`_map` with many labels, `_balanced_acc` too with uneven classes) in percent,
         `params`, `sha256` and `seconds`.
     """
     import torch
-    from pydantic import TypeAdapter, ValidationError
 
     from archsearch.data.metrics import Key, answers, scores
     from archsearch.distill.train import logits, train
-    from archsearch.request import DataSpec, DistillSpec, first_error
-    from archsearch.teachers import build, fingerprint
+    from archsearch.teachers import fingerprint
+    from archsearch.teachers.pretrained import resized
 
-    try:
-        recipe = DistillSpec.model_validate({**(spec or {}), "method": "none"})
-        described = TypeAdapter[Any](DataSpec).validate_python(dict(source))
-    except ValidationError as error:
-        field, detail = first_error(error)
-        raise InvalidRequest(detail, field=field or None) from None
+    recipe, described = _teacher_recipe(spec, bool(pretrained)), _described(source)
     tell: Listener = listener or (lambda report: None)
-    if recipe.devices > 1:
-        raise InvalidRequest("a teacher is trained by one process; leave devices out", field="devices")
     dataset = data.load(described, listener=_reading(tell))
     for note in dataset.notes:
         tell({"phase": "training", "warning": asdict(note)})
-    started, out, task = time.monotonic(), Path(out), dataset.task
+    started, out = time.monotonic(), Path(out)
+    input_hw = _sides(input_size) or (dataset.task.height, dataset.task.width)
     torch.manual_seed(recipe.seed)
-    teacher = build(model, {"num_classes": task.classes, "in_chans": task.in_chans, **(model_args or {})})
-    checkpoint = out / ".work" / "checkpoint.safetensors"
-    for progress in train(teacher, dataset, recipe, teacher=None, checkpoint_path=checkpoint):
+    scratch = out / ".work"
+    teacher, task, told = _beginner(dataset.task, model, model_args, pretrained, input_hw, scratch)
+    shown = teacher if input_hw == (task.height, task.width) else resized(teacher, input_hw)
+    dataset = replace(dataset, task=task)
+    checkpoint, optimizer = scratch / "checkpoint.safetensors", _optimizer_of(teacher)
+    for progress in train(shown, dataset, recipe, teacher=None, optimizer=optimizer, checkpoint_path=checkpoint):
         tell({"phase": "training", **asdict(progress), "progress": progress.step / progress.steps})
-    export.save_student(teacher, task, out)
-    shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    export.save_student(teacher, replace(task, height=input_hw[0], width=input_hw[1]), out)
+    shutil.rmtree(scratch, ignore_errors=True)
 
     def worth(split: data.Split) -> Mapping[Key, float]:
-        return scores(answers(partial(logits, teacher, task), split), split.y_N, task)
+        return scores(answers(partial(logits, shown, task), split), split.y_N, task)
 
     return {
         **{f"selection_{key}": value for key, value in worth(dataset.selection).items()},
@@ -234,4 +246,72 @@ def train_teacher(
         "params": sum(weight.numel() for weight in teacher.parameters()),
         "sha256": fingerprint(teacher),
         "seconds": time.monotonic() - started,
+        "told": told,
+        "input_size": list(input_hw),
     }
+
+
+# Defaults that pretrained weights take: a tenth of the rate a fresh network gets, or what they know is gone before the
+# new head has learned anything; and few epochs, for they begin near the end.
+FINE_TUNING: Mapping[str, Any] = {"epochs": 15, "batch_size": 64, "optimizer": "adamw", "lr": 3e-4}
+
+
+def _teacher_recipe(spec: Mapping[str, Any] | None, fine_tuned: bool) -> DistillSpec:
+    given = {name: value for name, value in (spec or {}).items() if value is not None}
+    try:
+        recipe = DistillSpec.model_validate({**(FINE_TUNING if fine_tuned else {}), **given, "method": "none"})
+    except ValidationError as error:
+        field, detail = first_error(error)
+        raise InvalidRequest(detail, field=field or None) from None
+    if recipe.devices > 1:
+        raise InvalidRequest("a teacher is trained by one process; leave devices out", field="devices")
+    return recipe
+
+
+def _described(source: Mapping[str, Any]) -> Any:
+    try:
+        return TypeAdapter[Any](DataSpec).validate_python(dict(source))
+    except ValidationError as error:
+        field, detail = first_error(error)
+        raise InvalidRequest(detail, field=field or None) from None
+
+
+def _beginner(
+    task: data.Task,
+    model: str | None,
+    model_args: Mapping[str, Any] | None,
+    pretrained: bool | str | Path,
+    input_hw: tuple[int, int],
+    scratch: Path,
+) -> tuple[Any, data.Task, str]:
+    """The network a teacher's training begins with, the task as it is shown images, and what it is, in a sentence."""
+    from archsearch.teachers import build
+    from archsearch.teachers.pretrained import load_pretrained
+
+    if not pretrained:
+        name = model or "cifar_resnet"
+        args = {"num_classes": task.classes, "in_chans": task.in_chans, **(model_args or {})}
+        return build(name, args), task, f"{name}, untrained"
+    if pretrained is True and model is None:
+        raise InvalidRequest("of which network? give its name, a folder or a file", field="pretrained")
+    named = str(model if pretrained is True else pretrained)
+    found = load_pretrained(
+        named, task, scratch / "pretrained", input_hw=input_hw, architecture=model, model_args=model_args
+    )
+    return found.model, replace(task, mean=found.mean, std=found.std), found.told
+
+
+def _optimizer_of(model: Any) -> Literal["sgd", "adamw"]:
+    """What a network learns best with: transformers and their kin, which have no batch norm, with AdamW."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    return "sgd" if any(isinstance(module, _BatchNorm) for module in model.modules()) else "adamw"
+
+
+def _sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, int) and 4 <= side <= 1024 for side in sides):
+        raise InvalidRequest("a side of 4 to 1024 pixels, or height and width", field="input_size")
+    return sides[0], sides[1]

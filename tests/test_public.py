@@ -10,7 +10,16 @@ import archsearch
 
 
 def test_public_names_are_these_and_sorted() -> None:
-    promised = ["ArchsearchError", "Client", "JobRequest", "convert_teacher", "load_student", "read_request", "run"]
+    promised = [
+        "ArchsearchError",
+        "Client",
+        "JobRequest",
+        "convert_teacher",
+        "load_student",
+        "read_request",
+        "run",
+        "train_teacher",
+    ]
     assert archsearch.__all__ == sorted(archsearch.__all__) == promised
     assert dir(archsearch) == promised
 

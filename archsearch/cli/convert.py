@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archsearch.cli.display import count
-from archsearch.cli.inputs import json_of
+from archsearch.cli.inputs import json_of, size_of
 from archsearch.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
               help="File with the classes' names in the head's order, one a line.")  # fmt: skip
 @click.option("--mean", help="Pixel means it was trained with, of 0-1: 0.485,0.456,0.406.")
 @click.option("--std", help="Pixel deviations it was trained with.")
-@click.option("--input-size", help="Pixels it was trained at: 32, or 48x64 (height x width).")
+@click.option("--input-size", callback=size_of, help="Pixels it was trained at: 32, or 48x64 (height x width).")
 @click.option("--key", help="Where in the file the network lies, of several.")
 @click.option("--overwrite", is_flag=True, help="Replace the teacher in the folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
@@ -51,7 +51,7 @@ def convert(file: Path, as_json: bool, **flags: Any) -> None:
         classes=_lines(flags["classes"]),
         mean=_numbers(flags["mean"], "--mean"),
         std=_numbers(flags["std"], "--std"),
-        input_size=_size(flags["input_size"]),
+        input_size=flags["input_size"],
         key=flags["key"],
         overwrite=flags["overwrite"],
     )
@@ -97,16 +97,6 @@ def _numbers(text: str | None, option: str) -> list[float] | None:
         return [float(part) for part in text.strip("[]() ").split(",")]
     except ValueError:
         raise InvalidRequest(f"{text!r} is no list of numbers, such as 0.485,0.456,0.406", field=option) from None
-
-
-def _size(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        sides = [int(part) for part in text.lower().replace("×", "x").split("x")]
-    except ValueError:
-        raise InvalidRequest(f"{text!r} is no size, such as 32 or 48x64", field="--input-size") from None
-    return sides * 2 if len(sides) == 1 else sides
 
 
 commands = (convert,)

@@ -33,6 +33,7 @@ __all__ = [
     "request_options",
     "send_local_parts",
     "settings_of",
+    "size_of",
     "teacher_of",
     "with_images",
 ]
@@ -40,7 +41,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | list[int] | None:
+def size_of(ctx: click.Context, param: click.Parameter, value: str | None) -> int | list[int] | None:
     """A side in pixels, or height×width."""
     if value is None:
         return None
@@ -56,8 +57,8 @@ on_broken_option = click.option(
     help="What images that cannot be read do: refuse the data, or be left out.  [default: refuse]",
 )  # fmt: skip
 _IMAGES = (
-    click.option("--image-size", callback=_size, metavar="PIXELS", help="Size all images of a folder or .zip become: a "
-                 "side, or height x width, such as 224x160."),
+    click.option("--image-size", callback=size_of, metavar="PIXELS", help="Size all images of a folder or .zip become: "
+                 "a side, or height x width, such as 224x160."),
     click.option("--fit", type=click.Choice(get_args(Fit)), help="How images of another shape become so: the most of "
                  "their centre, all of them with white beside, or out of proportion.  [default: crop]"),
     on_broken_option,

@@ -16,6 +16,7 @@ from archsearch.cli.inputs import (
     json_of,
     request_options,
     settings_of,
+    size_of,
     with_images,
 )
 
@@ -80,38 +81,56 @@ def distill(out: Path, as_json: bool, **flags: Any) -> None:
 
 @click.command("train-teacher")
 @click.option("--data", "-d", required=True, help="digits, an .npz file, or a folder or .zip of class folders.")
-@click.option("--model", default="cifar_resnet", show_default=True, help="timm model name.")
+@click.option("--model", help="timm model name.  [default: cifar_resnet]")
 @click.option("--model-args", default="{}", help="JSON for timm.create_model, e.g. '{\"depths\": [9, 9, 9]}'.")
+@click.option("--pretrained", is_flag=False, flag_value="", metavar="[NAME|FOLDER|FILE]",
+              help="Fine-tune trained weights instead: timm's own of --model, or those of a timm name, "
+              "hf-hub:owner/name, a folder timm saved, or a file of weights.")  # fmt: skip
+@click.option("--input-size", callback=size_of, help="Pixels the network is shown, if others than the images': "
+              "96, or 96x128 (height x width).")  # fmt: skip
+@click.option("--recipe", help="Published training whose values fields left out take: short, cifar, imagenet.")
 @click.option("--epochs", type=int, help="Passes over the training split.  [default: by the number of images]")
-@click.option(
-    "--set", "settings", multiple=True, metavar="FIELD=VALUE", help="Fields of the recipe, e.g. augment=crop_flip."
-)
+@click.option("--batch-size", type=int, help="Images in a step.")
+@click.option("--lr", type=float, help="Peak learning rate.")
+@click.option("--augment", help="none, crop, crop_flip, resized_crop.")
+@click.option("--seed", type=int, help="Seed of initial weights, order and augmentation.")
+@click.option("--device", help="Where it is trained: auto, cpu, cuda.")
+@click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
+              help="Any other field of the recipe, e.g. --set weight_decay=0.05.")  # fmt: skip
 @image_options
 @out_option
 @json_option
 def train_teacher(
-    data: str,
-    model: str,
-    model_args: str,
-    epochs: int | None,
-    settings: tuple[str, ...],
-    out: Path,
-    as_json: bool,
-    **images: Any,
-) -> None:
-    """Train a teacher on the labels alone and save it as timm does."""
+    data: str, model: str | None, model_args: str, pretrained: str | None, input_size: Any,
+    settings: tuple[str, ...], out: Path, as_json: bool, **flags: Any,
+) -> None:  # fmt: skip
+    """Train a teacher on the labels alone, or fine-tune one, and save it as timm does."""
     from archsearch.local import train_teacher
 
-    spec: dict[str, Any] = {"epochs": epochs, **dict(settings_of(settings))}
-    args = json_of(model_args, "--model-args")
+    spec = {name: flags.pop(name) for name in _RECIPE_FLAGS}
+    spec = {name: value for name, value in spec.items() if value is not None} | dict(settings_of(settings))
     with Display() as display:
-        source = with_images(data_of(data), images)
-        result = train_teacher(source, out, model=model, model_args=args, spec=spec, listener=display.show)
+        result = train_teacher(
+            with_images(data_of(data), flags),
+            out,
+            model=model,
+            model_args=json_of(model_args, "--model-args"),
+            pretrained=(pretrained or True) if pretrained is not None else False,
+            input_size=input_size,
+            spec=spec,
+            listener=display.show,
+        )
     if as_json:
         click.echo(json.dumps(result, indent=2))
-    else:
-        acc, what = _judged(result)
-        click.echo(f"{model}: {acc:.2f} % on the {what}, {count(result['params'])} parameters, in {out}")
+        return
+    acc, what = _judged(result)
+    click.echo(result["told"])
+    click.echo(f"{acc:.2f} % on the {what}, {count(result['params'])} parameters")
+    click.echo(f"in {out}")
+    click.echo(f"next: archsearch distill --teacher {out} --data {data} --params-ratio 0.1 --out student")
+
+
+_RECIPE_FLAGS = ("recipe", "epochs", "batch_size", "lr", "augment", "seed", "device")
 
 
 def _judged(result: dict[str, Any]) -> tuple[float, str]:

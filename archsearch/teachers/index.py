@@ -97,7 +97,7 @@ def digest(shapes: Shapes, ends: Ends) -> tuple[int, str, str]:
 
 def ends_of(config: Any) -> Ends:
     """The ends by a timm configuration."""
-    return Ends(_names(config.first_conv), _names(config.classifier))
+    return Ends(names_of(config.first_conv), names_of(config.classifier))
 
 
 def make(architectures: Iterable[str]) -> dict[str, Any]:
@@ -135,7 +135,8 @@ def _order(shapes: Iterable[Shape]) -> str:
     return _short("\n".join(str(list(shape)) for shape in list(shapes)[1:-2]))
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def names_of(value: Any) -> tuple[str, ...]:
+    """One name or several, as timm's configurations have them."""
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
