@@ -205,7 +205,8 @@ def train_teacher(
         pretrained: Start from trained weights, with a new head: True takes timm's own of `model` from the hub, a string
             is a timm model name, `hf-hub:owner/name`, a folder as timm saves it, or a file of weights.
         input_size: Pixels the network is shown, where they are others than the data's: a side, or height and width.
-        spec: Fields of a `DistillSpec`; the method is `none`. Pretrained weights change its defaults to `FINE_TUNING`.
+        spec: Fields of a `DistillSpec`; the method is `none`. With pretrained weights the rate and the epochs that it
+            leaves open are those of a fine-tuning: AdamW at 3e-4, 1,000 steps in 5 to 30 epochs.
         listener: Called with every report of the training.
 
     Returns:
@@ -224,6 +225,7 @@ def train_teacher(
     dataset = data.load(described, listener=_reading(tell))
     for note in dataset.notes:
         tell({"phase": "training", "warning": asdict(note)})
+    recipe = _tuned(recipe, len(dataset.train)) if pretrained else recipe
     started, out = time.monotonic(), Path(out)
     input_hw = _sides(input_size) or (dataset.task.height, dataset.task.width)
     torch.manual_seed(recipe.seed)
@@ -251,9 +253,21 @@ def train_teacher(
     }
 
 
-# Defaults that pretrained weights take: a tenth of the rate a fresh network gets, or what they know is gone before the
-# new head has learned anything; and few epochs, for they begin near the end.
-FINE_TUNING: Mapping[str, Any] = {"epochs": 15, "batch_size": 64, "optimizer": "adamw", "lr": 3e-4}
+# Defaults that pretrained weights take: a third of the rate a fresh network gets, or what they know is gone before the
+# new head has learned anything; and a quarter of the steps, for they begin near the end.
+FINE_TUNING: Mapping[str, Any] = {"optimizer": "adamw", "lr": 3e-4}
+_TUNING_STEPS, _FEWEST_TUNING_EPOCHS, _MOST_TUNING_EPOCHS = 1000, 5, 30
+
+
+def _tuned(recipe: DistillSpec, images: int) -> DistillSpec:
+    """The recipe with the epochs of a fine-tuning, where it leaves them open."""
+    from archsearch.distill.amount import amount, chosen
+
+    if recipe.epochs is not None:
+        return recipe
+    an_epoch = max(1, images // amount(chosen(recipe, images).spec).batch_size)
+    epochs = min(_MOST_TUNING_EPOCHS, max(_FEWEST_TUNING_EPOCHS, -(-_TUNING_STEPS // an_epoch)))
+    return recipe.model_copy(update={"epochs": epochs})
 
 
 def _teacher_recipe(spec: Mapping[str, Any] | None, fine_tuned: bool) -> DistillSpec:
