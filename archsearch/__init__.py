@@ -20,6 +20,7 @@ __all__ = [
     "JobRequest",
     "convert_teacher",
     "load_student",
+    "predict",
     "read_request",
     "run",
     "train_teacher",
@@ -31,6 +32,7 @@ _HOMES = {
     "JobRequest": "archsearch.request",
     "convert_teacher": "archsearch.teachers.convert",
     "load_student": "archsearch.export",
+    "predict": "archsearch.photos",
     "read_request": "archsearch.request",
     "run": "archsearch.local",
     "train_teacher": "archsearch.local",
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from archsearch.export import load_student as load_student
     from archsearch.local import run as run
     from archsearch.local import train_teacher as train_teacher
+    from archsearch.photos import predict as predict
     from archsearch.request import JobRequest as JobRequest
     from archsearch.request import read_request as read_request
     from archsearch.teachers.convert import convert_teacher as convert_teacher

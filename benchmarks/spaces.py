@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -41,6 +42,7 @@ from archsearch.data.task import Task
 from archsearch.hardware import measure_model, size_bytes
 from archsearch.request import Architecture
 from archsearch.spaces import Space, spaces
+from archsearch.teachers import normalise
 
 # B batch, C channels, H W space, K classes
 
@@ -171,12 +173,14 @@ def _try_row(row: Row, members: int, folder: Path) -> None:
     if row.refused is not None:
         return
     row.stock = space.stock(task)
-    x_BCHW = torch.rand(BATCH, 3, row.side, row.side, generator=torch.Generator().manual_seed(0))
+    shape = (BATCH, row.side, row.side, 3)
+    pixels_BHWC = np.random.RandomState(0).randint(0, 256, shape, dtype=np.uint8)
+    x_BCHW = normalise(torch.from_numpy(pixels_BHWC).permute(0, 3, 1, 2).float() / 255, task.mean, task.std)
     architectures = drawn(space, task, members)
     for architecture in architectures:
         row.members += 1
         row.attempt(f"{architecture}", partial(_try_member, row, space, task, architecture, x_BCHW))
-    row.attempt("files", partial(_save, row, space, task, architectures[-1], x_BCHW, folder / row.name))
+    row.attempt("files", partial(_save, row, space, task, architectures[-1], x_BCHW, pixels_BHWC, folder / row.name))
 
 
 def _try_member(row: Row, space: Space, task: Task, architecture: Architecture, x_BCHW: Tensor) -> None:
@@ -194,20 +198,29 @@ def _try_member(row: Row, space: Space, task: Task, architecture: Architecture, 
     row.ran += 1
 
 
-def _save(row: Row, space: Space, task: Task, architecture: Architecture, x_BCHW: Tensor, folder: Path) -> None:
+def _save(
+    row: Row,
+    space: Space,
+    task: Task,
+    architecture: Architecture,
+    x_BCHW: Tensor,
+    pixels_BHWC: npt.NDArray[np.uint8],
+    folder: Path,
+) -> None:
     """Write the student, what it is asked elsewhere and what it answers; ask ONNX Runtime at once."""
     import onnxruntime
 
     student = _student(space, task, architecture)
     export.save_student(student, task, folder)
     expected_BK = _answers(student, x_BCHW).numpy()
-    np.save(folder / "x.npy", x_BCHW.numpy())
+    # The weights take normalised floats, and programs the pixels they come from.
+    np.save(folder / "x.npy", x_BCHW.numpy() if row.stock else pixels_BHWC)
     np.save(folder / "answers.npy", expected_BK)
     if not row.stock:
         export.save_pt2(student, task, folder / export.PT2)
     export.save_onnx(student, task, folder / export.ONNX)
     session = onnxruntime.InferenceSession(folder / export.ONNX, providers=["CPUExecutionProvider"])
-    (found_BK,) = session.run(None, {"images": x_BCHW.numpy()})
+    (found_BK,) = session.run(None, {"images": pixels_BHWC})
     row.onnx_off = float(np.abs(found_BK - expected_BK).max())
     if row.onnx_off > TOLERANCE:
         row.failures.append(f"onnx: answers differ by {row.onnx_off:.2g}")

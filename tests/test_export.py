@@ -177,7 +177,8 @@ def test_the_portable_forms_need_none_of_our_code(gray_task: Task, tmp_path: Pat
 
 def test_a_task_comes_back_from_the_folder(gray_task: Task, tmp_path: Path) -> None:
     export.save_student(student("vit", gray_task), gray_task, tmp_path / "digits")
-    assert export.load_task(tmp_path / "digits") == gray_task
+    # Shares of the classes are kept where they are uneven.
+    assert export.load_task(tmp_path / "digits") == replace(gray_task, prevalence=())
     many = replace(gray_task, kind="multilabel")
     export.save_student(student("vit", many), many, tmp_path / "many")
     assert export.load_task(tmp_path / "many").kind == "multilabel"

@@ -16,6 +16,7 @@ def test_public_names_are_these_and_sorted() -> None:
         "JobRequest",
         "convert_teacher",
         "load_student",
+        "predict",
         "read_request",
         "run",
         "train_teacher",

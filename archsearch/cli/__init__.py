@@ -7,7 +7,7 @@ import sys
 import click
 
 from archsearch import __version__
-from archsearch.cli import catalogue, convert, evaluate, export, local, profile, remote, service, storage
+from archsearch.cli import catalogue, convert, evaluate, export, local, predict, profile, remote, service, storage
 from archsearch.errors import ArchsearchError, Cancelled, InvalidRequest, NotFound, ServiceError
 
 EPILOG = """\b
@@ -29,7 +29,7 @@ def app() -> None:
 
 for command in (
     *service.commands, *remote.commands, *local.commands, *convert.commands, *export.commands, *evaluate.commands,
-    *catalogue.commands, *profile.commands, *storage.commands,
+    *predict.commands, *catalogue.commands, *profile.commands, *storage.commands,
 ):  # fmt: skip
     app.add_command(command)
 

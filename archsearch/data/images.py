@@ -31,9 +31,17 @@ _large = threading.Lock()
 
 
 def decode(
-    name: str, data: bytes, size: tuple[int, int] | None, limits: Limits, fit: Fit = "crop"
+    name: str,
+    data: bytes,
+    size: tuple[int, int] | None,
+    limits: Limits,
+    fit: Fit = "crop",
+    *,
+    channels: int | None = None,
 ) -> npt.NDArray[np.uint8]:
     """The pixels, H×W×1 for a file stored in grey and H×W×3 otherwise, as photo.py reads them wherever they are used.
+
+    `channels`, 1 or 3, is what they become instead, whatever the file holds.
 
     `size`, height and width in pixels, is what the image becomes in the way `fit` says; without it, it keeps its own.
     Raises DataError or TooLarge whose `field` is `name`, or `image_size` where setting that helps.
@@ -46,9 +54,9 @@ def decode(
             _check_header(name, opened, size, limits)
             if opened.width * opened.height > LARGE_PIXELS:
                 with _large:
-                    pixels = _pixels(opened, size, fit)
+                    pixels = _pixels(opened, size, fit, channels)
             else:
-                pixels = _pixels(opened, size, fit)
+                pixels = _pixels(opened, size, fit, channels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLarge(f"has more than {limits.max_pixels:,} pixels; make it smaller", field=name) from None
     except UnidentifiedImageError:
@@ -71,12 +79,14 @@ def sides(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _pixels(opened: Image.Image, size: tuple[int, int] | None, fit: Fit) -> npt.NDArray[np.uint8]:
+def _pixels(opened: Image.Image, size: tuple[int, int] | None, fit: Fit, channels: int | None) -> npt.NDArray[np.uint8]:
     from archsearch.data import photo
 
     image = photo.flat(opened)
     if size is not None:
         image = photo.fitted(image, *size, fit)
+    if channels is not None:
+        image = image.convert("L" if channels == 1 else "RGB")
     pixels = np.array(image, dtype=np.uint8)
     return pixels.reshape(*pixels.shape[:2], -1)
 

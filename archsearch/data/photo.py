@@ -83,12 +83,14 @@ def probabilities(logits_NK: npt.NDArray[np.floating[Any]], kind: str) -> npt.ND
     return np.asarray(shares_NK / shares_NK.sum(axis=1, keepdims=True))
 
 
-def best(chances_K: npt.NDArray[np.float64], settings: Mapping[str, Any], top: int = 1) -> list[tuple[str, float]]:
-    """The likeliest classes of one image with their probabilities; of many labels, all that are likelier than not."""
+def best(
+    chances_K: npt.NDArray[np.float64], settings: Mapping[str, Any], top: int = 1, threshold: float = 0.5
+) -> list[tuple[str, float]]:
+    """The likeliest classes of one image with their probabilities; of many labels, all at or above a probability."""
     order = np.argsort(-chances_K, kind="stable")
     named = [(name_of(int(k), settings), float(chances_K[k])) for k in order]
     if settings["kind"] == "multilabel":
-        return [(name, chance) for name, chance in named if chance > 0.5]
+        return [(name, chance) for name, chance in named if chance >= threshold]
     return named[:top]
 
 

@@ -1,0 +1,203 @@
+"""Names for new photos: a finished student is asked about image files, which are read as in its training."""
+
+# N images, H W space, C channels, K classes
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from archsearch.data.files import open_files
+from archsearch.data.layout import IMAGES
+from archsearch.data.limits import Limits
+from archsearch.data.preprocessing import Preprocessing, parse_preprocessing
+from archsearch.errors import ArchsearchError, DataError, InvalidRequest, UnknownName
+
+if TYPE_CHECKING:
+    from archsearch.export.format import Answer
+
+Form = Literal["auto", "onnx", "int8", "pt2", "torch"]
+Pixels = npt.NDArray[np.uint8]
+Listener = Callable[[int, int], None]
+
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one image shows.
+
+    Attributes:
+        file: As it was given; of a folder or zip its path with the file's name in it.
+        names: Classes with their probabilities, 0 to 1, likeliest first; with many labels those that it has.
+        error: Why the image could not be read; None where it could.
+    """
+
+    file: str
+    names: tuple[tuple[str, float], ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An image that is read once it is its turn."""
+
+    file: str
+    read: Callable[[], bytes]
+
+
+def predict(
+    student: Path | str,
+    images: Path | str | Sequence[Path | str],
+    *,
+    top: int = 3,
+    threshold: float = 0.5,
+    form: Form = "auto",
+    listener: Listener | None = None,
+) -> list[Prediction]:
+    """What a student sees in image files, in their order; nothing is looked up on a network.
+
+    Args:
+        student: Folder of a student, or of any network timm saved.
+        images: Image files, folders of them, or zips.
+        top: Most classes told of an image that has one.
+        threshold: Least probability of a label, of images that may have many.
+        form: Which of the student's files answers: its weights (`torch`), `onnx`, `int8` or `pt2`; `auto` takes ONNX
+            where it is there, which starts fastest.
+        listener: Called with images done and images in all.
+
+    Raises:
+        InvalidRequest: There is no such student, form or image.
+    """
+    if form not in get_args(Form):
+        raise UnknownName("form", form, get_args(Form), field="form")
+    answer, settings = _open(Path(student), form)
+    if settings.channels not in (1, 3):
+        raise InvalidRequest(
+            f"it takes images of {settings.channels} channels, which no photo has; ask its files with arrays, as "
+            "README.md there shows",
+            field="student",
+        )
+    given = [images] if isinstance(images, Path | str) else images
+    found: list[Prediction] = []
+    with ExitStack() as stack:
+        sources = [source for one in given for source in _sources(Path(one), stack)]
+        for start in range(0, len(sources), _AT_ONCE):
+            found += _named(sources[start : start + _AT_ONCE], answer, settings, top, threshold)
+            if listener:
+                listener(len(found), len(sources))
+    return found
+
+
+def _named(
+    sources: Sequence[_Source], answer: Answer, settings: Preprocessing, top: int, threshold: float
+) -> Iterator[Prediction]:
+    """Predictions of some images, which are asked about together; of those that cannot be read, why."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from archsearch.data import photo
+
+    with ThreadPoolExecutor() as pool:
+        read = list(pool.map(partial(_pixels, settings=settings), sources))
+    good = [pixels for pixels in read if isinstance(pixels, np.ndarray)]
+    chances = iter(photo.probabilities(answer(np.stack(good)), settings.kind) if good else ())
+    fields = settings.fields()
+    for source, pixels in zip(sources, read, strict=True):
+        if isinstance(pixels, ArchsearchError):
+            yield Prediction(source.file, error=pixels.detail)
+        else:
+            yield Prediction(source.file, tuple(photo.best(next(chances), fields, top, threshold)))
+
+
+def _pixels(source: _Source, settings: Preprocessing) -> Pixels | ArchsearchError:
+    from archsearch.data.images import decode
+
+    size = (settings.height, settings.width)
+    try:
+        return decode(source.file, source.read(), size, Limits(), settings.fit, channels=settings.channels)
+    except ArchsearchError as error:
+        return error
+    except OSError as error:
+        return DataError(f"cannot be read ({error.strerror})", field=source.file)
+
+
+def _sources(path: Path, stack: ExitStack) -> list[_Source]:
+    """The images a path names: itself, or those in it."""
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        files = stack.enter_context(open_files(path, Limits()))
+        names = [name for name in sorted(files.names) if PurePosixPath(name).suffix.lower() in IMAGES]
+        if not names:
+            raise InvalidRequest(f"{path} holds no image: {', '.join(sorted(IMAGES))}", field="images")
+        return [_Source(str(path / name), partial(files.read, name)) for name in names]
+    if not path.is_file():
+        raise InvalidRequest(f"there is no file or folder {path}", field="images")
+    return [_Source(str(path), path.read_bytes)]
+
+
+def _open(folder: Path, form: Form) -> tuple[Answer, Preprocessing]:
+    """Something that answers, and how photos are read for it."""
+    from archsearch.export import ONNX, require_student
+
+    if form == "auto":
+        if importlib.util.find_spec("onnxruntime") is not None and (folder / ONNX).is_file():
+            with suppress(InvalidRequest):  # of an earlier version: the weights are there too
+                return _open_onnx(folder / ONNX)
+        form = "torch"
+    if form == "torch":
+        require_student(folder)
+        return _open_weights(folder)
+    return _open_program(folder, form)
+
+
+def _open_weights(folder: Path) -> tuple[Answer, Preprocessing]:
+    from archsearch.export import load_student, load_task
+    from archsearch.export.format import reference
+
+    task = load_task(folder)
+    return reference(load_student(folder), task), Preprocessing.of(task)
+
+
+def _open_program(folder: Path, form: str) -> tuple[Answer, Preprocessing]:
+    from archsearch.export.format import formats
+
+    one = formats.get(form, field="form")
+    path = folder / one.file
+    if not path.is_file():
+        raise InvalidRequest(f"{folder} has no {one.file}; `archsearch export {folder}` makes it", field="form")
+    if form in ("onnx", "int8"):
+        return _open_onnx(path)
+    return one.open(path, 1), _parsed(path, one.settings(path))
+
+
+def _open_onnx(path: Path) -> tuple[Answer, Preprocessing]:
+    """By ONNX Runtime alone: neither torch nor onnx is imported."""
+    from archsearch.data import photo
+
+    try:
+        session, settings = photo.open_student(path)
+    except ImportError:
+        raise InvalidRequest("onnxruntime is not installed: pip install 'archsearch[onnx]'", field="form") from None
+    except ValueError:  # what others keep in a file's metadata need not be JSON
+        session, settings = None, {}
+    except Exception as error:  # the runtime raises kinds of its own
+        raise InvalidRequest(f"{path} cannot be opened ({type(error).__name__})", field="form") from error
+    return lambda pixels_BHWC: session.run(None, {"images": pixels_BHWC})[0], _parsed(path, settings)
+
+
+def _parsed(path: Path, settings: Any) -> Preprocessing:
+    try:
+        return parse_preprocessing(settings)
+    except ValueError:
+        raise InvalidRequest(
+            f"{path} does not say how photos are read, as files of earlier versions; `archsearch export "
+            f"{path.parent}` makes it anew, and --format torch (form='torch') asks the weights",
+            field="form",
+        ) from None
