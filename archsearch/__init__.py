@@ -18,6 +18,7 @@ __all__ = [
     "ArchsearchError",
     "Client",
     "JobRequest",
+    "Result",
     "convert_teacher",
     "load_student",
     "predict",
@@ -30,6 +31,7 @@ _HOMES = {
     "ArchsearchError": "archsearch.errors",
     "Client": "archsearch.client",
     "JobRequest": "archsearch.request",
+    "Result": "archsearch.result",
     "convert_teacher": "archsearch.teachers.convert",
     "load_student": "archsearch.export",
     "predict": "archsearch.photos",
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from archsearch.photos import predict as predict
     from archsearch.request import JobRequest as JobRequest
     from archsearch.request import read_request as read_request
+    from archsearch.result import Result as Result
     from archsearch.teachers.convert import convert_teacher as convert_teacher
 
 

@@ -148,6 +148,18 @@ class Client:
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         return self._object("POST", "/v1/jobs", json=body, headers=headers)
 
+    def jobs(self, *, status: str | None = None, limit: int = 50) -> list[Json]:
+        """Jobs, newest first, without their results."""
+        found: list[Json] = []
+        params: dict[str, Any] = {} if status is None else {"status": status}
+        while len(found) < limit:
+            page = self._object("GET", "/v1/jobs", params={**params, "limit": min(200, limit - len(found))})
+            found += page["data"]
+            if not page["has_more"]:
+                break
+            params["after"] = page["next_after"]
+        return found
+
     def job(self, job_id: str) -> Json:
         return self._object("GET", f"/v1/jobs/{job_id}")
 

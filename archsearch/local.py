@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from archsearch import data, export, story
+from archsearch import data, export, progress, story
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile, read_profile
+from archsearch.outfolder import REQUEST, WORK, claimed
 from archsearch.request import (
     DatasetData,
     DataSpec,
@@ -27,6 +28,7 @@ from archsearch.request import (
     first_error,
     parse_request,
 )
+from archsearch.result import Result
 from archsearch.search import Trial
 from archsearch.settings import user_cache
 from archsearch.spaces import Cost
@@ -37,20 +39,29 @@ log = logging.getLogger(__name__)
 
 Listener = Callable[[dict[str, Any]], None]
 
+# Every candidate of a folder's search, a line of JSON each: any of them may be distilled later, by its number.
+CANDIDATES = "candidates.jsonl"
+
 
 def run(
-    request: JobRequest | Mapping[str, Any], out: Path | str, *, listener: Listener | None = None
-) -> dict[str, Any]:
+    request: JobRequest | Mapping[str, Any],
+    out: Path | str,
+    *,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> Result:
     """Do what a job does, here and now, and leave the student in `out`.
 
     Interrupted, and called again with the same request and folder, it goes on: candidates are not scored twice and
-    training continues from its checkpoint.
+    training continues from its checkpoint. Called once more when all is done, it gives back what was made.
 
     Args:
         request: A `JobRequest`, or the plain data of one. Local paths are welcome, a service's ids are not.
         out: Folder for the student; `.work` inside it keeps what a later run continues from, and goes when it is done.
+            A folder with other files, or with what another request made, is refused.
+        overwrite: Take any folder.
         listener: Called with every report: the phase, and what there is to say of it; where that is a warning, under
-            `warning` its code and detail.
+            `warning` its code and detail. Without one a bar is drawn, on a terminal and in a notebook.
 
     Returns:
         The same result a service's job has: teacher, search, student and data, with `warnings` (code and detail) and
@@ -58,14 +69,28 @@ def run(
     """
     request = request if isinstance(request, JobRequest) else parse_request(request)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    ledger = FolderLedger(out / ".work", request, listener or (lambda report: None))
-    dataset = _data(request, ledger.listener)
-    teller = story.Story(request, _teacher(request, dataset.task), dataset, ledger, _profile(request))
+    with claimed(out, request.model_dump_json(), overwrite=overwrite) as made, progress.shown(listener) as tell:
+        return _run(request, out, tell, made)
+
+
+def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any] | None) -> Result:
+    dataset = _data(request, tell)
+    teacher = _teacher(request, dataset.task)
+    if made is not None:
+        if (made["data"]["sha256"], made["teacher"]["sha256"]) != (dataset.sha256, teacher.sha256):
+            raise InvalidRequest(
+                f"{out} was made by the same request of another teacher or other data, which have changed since; "
+                "choose another folder, or take this one with --overwrite (overwrite=True)",
+                field="out",
+            )
+        return cast(Result, {name: made[name] for name in Result.__annotations__ if name in made})
+    ledger = FolderLedger(out / WORK, request, tell)
+    teller = story.Story(request, teacher, dataset, ledger, _profile(request))
     checked = story.validate(teller)
     checked["settled"] = ledger.once("settled", lambda: checked["settled"])
     teller = story.settled(teller, checked)
-    request, result = teller.request, {"teacher": checked, "chosen": dict(teller.chosen)}
+    asked, request = request, teller.request
+    result: dict[str, Any] = {"teacher": checked, "chosen": dict(teller.chosen)}
     chosen: Mapping[str, Any] = request.student.model_dump() if request.student else {}
     if request.kind != "distill":
         result["search"] = ledger.once("search", lambda: _timed(lambda: story.find(teller)))
@@ -80,9 +105,11 @@ def run(
         result = {**result, "student": last["student"], "teacher": {**result["teacher"], **last["teacher"]}}
     result = {**result, "data": story.describe_data(teller.dataset), **story.doubts(ledger)}
     model = student.space.model(student.architecture, dataset.task)
-    export.write_manifest(out, {"request": request.model_dump(mode="json"), **result}, model)
+    write_whole(out / CANDIDATES, "".join(json.dumps(asdict(trial)) + "\n" for trial in ledger.trials()))
+    bodies = {"request": request.model_dump(mode="json"), "asked": asked.model_dump(mode="json")}
+    export.write_manifest(out, {**bodies, **result}, model)
     shutil.rmtree(ledger.folder, ignore_errors=True)
-    return result
+    return cast(Result, result)
 
 
 class FolderLedger:
@@ -91,7 +118,7 @@ class FolderLedger:
     def __init__(self, folder: Path, request: JobRequest, listener: Listener) -> None:
         self.folder, self.listener, self.cache = folder, listener, user_cache() / "evidence"
         body = request.model_dump_json()
-        kept = folder / "request.json"
+        kept = folder / REQUEST
         if not kept.is_file() or kept.read_bytes() != body.encode():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
@@ -234,8 +261,8 @@ def train_teacher(
     shown = teacher if input_hw == (task.height, task.width) else resized(teacher, input_hw)
     dataset = replace(dataset, task=task)
     checkpoint, optimizer = scratch / "checkpoint.safetensors", _optimizer_of(teacher)
-    for progress in train(shown, dataset, recipe, teacher=None, optimizer=optimizer, checkpoint_path=checkpoint):
-        tell({"phase": "training", **asdict(progress), "progress": progress.step / progress.steps})
+    for course in train(shown, dataset, recipe, teacher=None, optimizer=optimizer, checkpoint_path=checkpoint):
+        tell({"phase": "training", **asdict(course), "progress": course.step / course.steps})
     export.save_student(teacher, replace(task, height=input_hw[0], width=input_hw[1]), out)
     shutil.rmtree(scratch, ignore_errors=True)
 

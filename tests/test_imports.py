@@ -21,7 +21,7 @@ FLOORS = (
     {"choice", "defaults", "verify", "ledger", "reconcile"},
     {"story"},
     {"register", "storage"},
-    {"jobs", "intake", "arrival", "local", "photos", "client", "connection"},
+    {"jobs", "intake", "arrival", "local", "photos", "client", "connection", "progress", "outfolder", "result"},
     {"api", "cli", "serve", "worker"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

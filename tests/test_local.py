@@ -17,6 +17,7 @@ from archsearch.distill.train import logits
 from archsearch.errors import Cancelled, ImpossibleBudget, InvalidRequest, SearchError, TeacherError
 from archsearch.local import run, train_teacher
 from archsearch.request import parse_request
+from archsearch.result import Result, SearchResult, StudentResult
 from archsearch.search import key
 
 Report = dict[str, Any]
@@ -70,6 +71,7 @@ def test_a_run_finds_distils_and_exports_a_student_within_the_budget(done, digit
     assert {path.name for path in out.iterdir()} == {
         "model.safetensors",
         "config.json",
+        "candidates.jsonl",
         "manifest.json",
         "student.pt2",
         "student.onnx",
@@ -168,17 +170,42 @@ def test_a_line_the_crash_cut_short_is_scored_again(done, body: dict[str, Any], 
     assert without_times(result["search"]) == without_times(done[0]["search"])
 
 
-def test_another_request_in_the_same_folder_starts_afresh(body: dict[str, Any], tmp_path: Path) -> None:
+def test_another_request_in_the_same_folder_is_refused_unless_it_may_overwrite(
+    body: dict[str, Any], tmp_path: Path
+) -> None:
     interrupted(body, tmp_path, "searching", scored=2)
+    other = {**body, "kind": "search", "search": {**body["search"], "seed": 1}}
+    with pytest.raises(InvalidRequest, match="not finished"):
+        run(other, tmp_path)
+    assert (tmp_path / ".work" / "trials.jsonl").is_file()
     reports: list[Report] = []
-    run({**body, "kind": "search", "search": {**body["search"], "seed": 1}}, tmp_path, listener=reports.append)
+    run(other, tmp_path, overwrite=True, listener=reports.append)
     assert next(report["scored"] for report in reports if report["phase"] == "searching") == 0
+
+
+def test_what_is_done_is_given_back_and_not_done_again(done) -> None:
+    result, out, _ = done
+    body = json.loads((out / "manifest.json").read_text())["asked"]
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    reports: list[Report] = []
+    again = run(body, out, listener=reports.append)
+    assert json.loads(json.dumps(again)) == json.loads(json.dumps(result))
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    assert [report["phase"] for report in reports if report["phase"] != "reading"] == []
+
+
+def test_a_result_has_the_keys_it_promises(done, thorough) -> None:
+    for result in (done[0], thorough[0]):
+        for promised, found in ((Result, result), (SearchResult, result["search"]), (StudentResult, result["student"])):
+            assert promised.__required_keys__ <= found.keys() <= promised.__annotations__.keys()
 
 
 def test_a_search_alone_trains_nothing(body: dict[str, Any], tmp_path: Path) -> None:
     result = run({**body, "kind": "search"}, tmp_path)
     assert "student" not in result
-    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", "candidates.jsonl"}
+    kept = [json.loads(line) for line in (tmp_path / "candidates.jsonl").read_text().splitlines()]
+    assert [candidate["number"] for candidate in kept] == list(range(6))
     winner = result["search"]["winner"]
     assert winner["score"] == pytest.approx(sum(winner["votes"].values()))
 

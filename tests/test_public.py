@@ -14,6 +14,7 @@ def test_public_names_are_these_and_sorted() -> None:
         "ArchsearchError",
         "Client",
         "JobRequest",
+        "Result",
         "convert_teacher",
         "load_student",
         "predict",

@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from archsearch.cli.display import count
 from archsearch.data.task import Task
 from archsearch.distill.loss import losses as all_losses
+from archsearch.progress import count
 from archsearch.proxies import proxies as all_proxies
 from archsearch.proxies.score import DEFAULT
 from archsearch.spaces import choose

@@ -1,121 +1,21 @@
-"""How a job looks while it runs: one live line on a terminal, plain lines anywhere else."""
+"""Tables for people: the front of a search, and what a brief distillation told of its best."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-_PLAIN_EVERY_S = 5.0
+from archsearch.progress import WORDS, count, duration
+from archsearch.request import Budget
+
 # Columns of a terminal that has room for pictures.
 _WIDE = 110
-_WORDS = {
-    "queued": "waiting", "validating": "checking", "searching": "searching", "verifying": "verifying",
-    "distilling": "distilling", "exporting": "exporting", "reading": "reading",
-}  # fmt: skip
-
-
-class Display:
-    """Draws reports on standard error, so that standard output stays the result's."""
-
-    def __init__(self) -> None:
-        self._console = Console(file=sys.stderr)
-        self._live = self._console.is_terminal
-        self._progress = Progress(
-            TextColumn("{task.fields[phase]:<11}"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[details]}"),
-            TimeElapsedColumn(),
-            console=self._console,
-        )
-        self._task = self._progress.add_task("", total=1.0, phase="waiting", details="")
-        self._phase, self._printed_at = "", 0.0
-        self._selection_acc: float | None = None
-        self._warned: set[str] = set()
-
-    def __enter__(self) -> Display:
-        if self._live:
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._progress.stop()
-
-    def show(self, report: dict[str, Any]) -> None:
-        """One report: the phase, how far it is, and what is worth saying about it; or a warning."""
-        if "warning" in report:
-            self.warn(report["warning"])
-            return
-        phase, done = report["phase"], report.get("progress") or 0.0
-        if report.get("selection_acc") is not None:
-            self._selection_acc = report["selection_acc"]  # it is measured now and then, and shown until the next time
-        text = details({**report, "selection_acc": self._selection_acc})
-        if self._live:
-            if phase != self._phase and self._phase:
-                self._progress.reset(self._task)
-            self._progress.update(self._task, completed=done, phase=_WORDS.get(phase, phase), details=text)
-        elif phase != self._phase or done == 1.0 or time.monotonic() - self._printed_at > _PLAIN_EVERY_S:
-            self._printed_at = time.monotonic()
-            self._console.print(Text(f"{_WORDS.get(phase, phase):<11} {100 * done:3.0f} %  {text}".rstrip()))
-        self._phase = phase
-
-    def warn(self, warning: Mapping[str, str]) -> None:
-        """A warning that stays above the bar; each is shown once."""
-        if warning["code"] not in self._warned:
-            self._warned.add(warning["code"])
-            self._console.print(warning_text(warning))
-
-    def note(self, text: str) -> None:
-        """A line that stays above the bar."""
-        self._console.print(Text(text))
-
-
-def warning_text(warning: Mapping[str, str]) -> Text:
-    """A warning as people see it, in yellow where there are colours."""
-    return Text.assemble(("warning: ", "bold yellow"), (warning["detail"], "yellow"))
-
-
-def details(report: dict[str, Any]) -> str:
-    """What a report has to say beyond its phase."""
-    parts = []
-    if "read" in report:
-        parts.append(f"{report['read']:,}/{report['of']:,} images")
-    if "timing" in report:
-        parts.append(f"timing {report['timing']} on {report['device']}")
-    if "timed" in report:
-        parts.append(f"{report['timed']}/{report['of']} of the front timed")
-    if "scored" in report:
-        parts.append(f"{report['scored']}/{report['candidates']} scored")
-        if report.get("best_score") is not None:
-            parts.append(f"best {report['best_score']:.2f} ({count(report['best_params'])} params)")
-    if "making" in report:
-        parts.append(str(report["making"]))
-    if "round" in report:
-        parts.append(f"round {report['round']}/{report['rounds']}, {report['contenders']} contenders")
-    if report.get("trainings", 1) > 1:
-        parts.append("without teacher" if report["training"] == "baseline" else f"seed {report['seed']}")
-    if "epoch" in report:
-        parts.append(f"epoch {report['epoch']}/{report['epochs']}")
-        parts.append(f"loss {report['loss']:.3f}")
-        if report.get("selection_acc") is not None:
-            balanced = "balanced " if report.get("metric") == "balanced_acc" else ""
-            parts.append(f"selection {balanced}{report['selection_acc']:.1f} %")
-        if report.get("retries"):
-            parts.append(f"taken back {report['retries']}×")
-    if report.get("eta_s"):
-        parts.append(f"ETA {duration(report['eta_s'])}")
-    return "  ".join(parts)
+_COLOURS = {"running": "bold", "succeeded": "green", "failed": "red", "cancelled": "dim"}
 
 
 def show_front(front: Sequence[Mapping[str, Any]], against: str, winner: int | None) -> None:
@@ -182,16 +82,48 @@ def cost_text(member: Mapping[str, Any], name: str) -> str:
     return f"~{member[name]:.3g} ms"
 
 
-def count(number: float) -> str:
-    """1234567 as 1.23M."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= limit:
-            return f"{number / limit:.3g}{unit}"
-    return f"{number:.0f}"
+def show_jobs(jobs: Sequence[Mapping[str, Any]]) -> None:
+    """A table of jobs, a line each."""
+    table = Table(title="Jobs, newest first")
+    for column in ("job", "status", "done", "begun"):
+        table.add_column(column, no_wrap=True, justify="right" if column == "done" else "left")
+    table.add_column("what", overflow="fold", min_width=12)
+    for job in jobs:
+        begun = datetime.fromisoformat(job["created_at"]).astimezone()
+        table.add_row(
+            job["id"],
+            job["status"],
+            f"{100 * job['progress']:.0f} %",
+            f"{begun:%d %b %H:%M}",
+            Text(job["name"] or job["kind"]),
+            style=_COLOURS.get(job["status"]),
+        )
+    Console().print(table)
 
 
-def duration(seconds: float) -> str:
-    """95 as 1:35."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+def show_job(job: Mapping[str, Any]) -> None:
+    """Where a job stands, in lines of a name and a value."""
+    console = Console()
+    request, error = job["request"], job["error"]
+    phase = f", {WORDS.get(job['phase'], job['phase'])}" if job["phase"] and job["status"] == "running" else ""
+    left = f", {duration(job['eta_s'])} to the end of the phase" if job["eta_s"] else ""
+    lines = {
+        "job": f"{job['id']} ({job['kind']})" + (f": {job['name']}" if job["name"] else ""),
+        "status": f"{job['status']}{phase}, {100 * job['progress']:.0f} %{left}",
+        "teacher": _named(request.get("teacher") or {}),
+        "data": _named(request.get("data") or {}),
+        "budget": " and ".join(f"{name} ≤ {limit}" for name, limit in _limits(request).items()),
+        "problem": f"{error['detail']} [{error['code']}]" if error else "",
+    }
+    for name, value in lines.items():
+        if value:
+            console.print(Text(f"{name:<8} {value}", style="red" if name == "problem" else ""))
+
+
+def _named(source: Mapping[str, Any]) -> str:
+    return str(source.get("id") or source.get("name") or source.get("kind") or "")
+
+
+def _limits(request: Mapping[str, Any]) -> dict[str, Any]:
+    known = Budget.model_fields.keys() - {"device", "batch", "size_precision"}
+    return {name: limit for name, limit in request.get("budget", {}).items() if name in known and limit is not None}

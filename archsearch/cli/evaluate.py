@@ -17,11 +17,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from archsearch.cli.display import count
 from archsearch.cli.inputs import data_of, on_broken_option, teacher_of, with_images
 from archsearch.data.task import Dataset, Task
 from archsearch.errors import InvalidRequest
 from archsearch.evaluate import MultiLabelEvaluation, Network, Row
+from archsearch.progress import count
 
 if TYPE_CHECKING:
     from archsearch.teachers import Teacher

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from archsearch.cli.display import count
 from archsearch.cli.evaluate import open_data, progress
 from archsearch.cli.inputs import on_broken_option
 from archsearch.cli.remote import url_option
 from archsearch.errors import ExportError
+from archsearch.progress import count
 
 
 @click.command()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
-from archsearch.cli.display import Display, count, show_front, show_verified
 from archsearch.cli.inputs import (
     build_request,
     data_of,
@@ -19,64 +19,34 @@ from archsearch.cli.inputs import (
     size_of,
     with_images,
 )
+from archsearch.cli.outcome import judged, tell
+from archsearch.progress import Display, count
+from archsearch.result import Result
 
 out_option = click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path), required=True,
                           help="Folder for what is made; the same command again goes on after a crash.")  # fmt: skip
+overwrite_option = click.option("--overwrite", is_flag=True, help="Take a folder that holds something else.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
-_CHOSEN = {"distill": "recipe", "verify": "verification"}
-
-
 @click.command()
 @request_options
 @out_option
+@overwrite_option
 @json_option
-def search(out: Path, as_json: bool, **flags: Any) -> None:
+def search(out: Path, overwrite: bool, as_json: bool, **flags: Any) -> None:
     """Find the best student here, without training anything."""
-    result = _run("search", flags, out)
-    if as_json:
-        click.echo(json.dumps(result, indent=2))
-        return
-    found = result["search"]
-    best = found["winner"]
-    click.echo(f"{found['candidates_scored']} candidates scored in {found['seconds']:.1f} s")
-    click.echo(f"winner: {best['space']} {json.dumps(best['architecture'])}")
-    click.echo(
-        f"        {count(best['params'])} parameters, {count(best['macs'])} MACs, score {best['score']:.3f} nats"
-    )
-    for name, vote in sorted(best["votes"].items(), key=lambda item: -item[1]):
-        click.echo(f"        {vote:+8.3f} from {name}")
-    if found["traded"] != "params" or len(found["front"]) > 1:
-        show_front(found["front"], found["traded"], best["number"])
-    if "verify" in result:
-        show_verified(result["verify"])
+    _tell(_run("search", flags, out, overwrite), out, as_json)
 
 
 @click.command()
 @request_options
 @out_option
+@overwrite_option
 @json_option
-def distill(out: Path, as_json: bool, **flags: Any) -> None:
+def distill(out: Path, overwrite: bool, as_json: bool, **flags: Any) -> None:
     """Find a student and distil it here; with --architecture, distil that one."""
-    result = _run("search_and_distill", flags, out)
-    if as_json:
-        click.echo(json.dumps(result, indent=2))
-        return
-    if "verify" in result:
-        show_verified(result["verify"])
-    student, teacher = result["student"], result["teacher"]
-    (acc, what), (taught, _) = _judged(student), _judged(teacher)
-    click.echo(f"student {acc:.2f} %, teacher {taught:.2f} % on the {what}")
-    if student.get("why"):
-        click.echo(f"method {student['method']}: {student['why']}")
-    for part, why in result["chosen"].items():
-        click.echo(f"{_CHOSEN[part]}: {why}")
-    if len(student["seeds"]) > 1:
-        seeds = ", ".join(f"{acc:.2f}" for acc in student["seeds"].values())
-        click.echo(f"seeds on the selection split: {seeds} %; the best is the student")
-    click.echo(f"{count(student['params'])} parameters, {student['params'] / teacher['params']:.1%} of the teacher's")
-    click.echo(f"in {out}")
+    _tell(_run("search_and_distill", flags, out, overwrite), out, as_json)
 
 
 @click.command("train-teacher")
@@ -123,9 +93,9 @@ def train_teacher(
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
-    acc, what = _judged(result)
+    acc, where = judged(result)
     click.echo(result["told"])
-    click.echo(f"{acc:.2f} % on the {what}, {count(result['params'])} parameters")
+    click.echo(f"{acc:.2f} % {where}, {count(result['params'])} parameters")
     click.echo(f"in {out}")
     click.echo(f"next: archsearch distill --teacher {out} --data {data} --params-ratio 0.1 --out student")
 
@@ -133,23 +103,21 @@ def train_teacher(
 _RECIPE_FLAGS = ("recipe", "epochs", "batch_size", "lr", "augment", "seed", "device")
 
 
-def _judged(result: dict[str, Any]) -> tuple[float, str]:
-    """What a network reached on the test split, and how that is said."""
-    if "test_map" in result:
-        return result["test_map"], "test split (mAP)"
-    if "test_balanced_acc" in result:
-        return result["test_balanced_acc"], "test split (balanced accuracy: the classes are uneven)"
-    return result["test_acc"], "test split"
+def _tell(result: Result, out: Path, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+    else:
+        tell(cast(Mapping[str, Any], result), str(out))
 
 
-def _run(kind: str, flags: dict[str, Any], out: Path) -> dict[str, Any]:
+def _run(kind: str, flags: dict[str, Any], out: Path, overwrite: bool) -> Result:
     from archsearch.local import run
 
     request = build_request(kind, flags)
     with Display() as display:
-        result = run(request, out, listener=display.show)
+        result = run(request, out, overwrite=overwrite, listener=display.show)
         for warning in result["warnings"]:  # an earlier attempt may have been told of some
-            display.warn(warning)
+            display.warn(cast(Mapping[str, str], warning))
     return result
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
-from archsearch.cli.display import Display, show_front
+from archsearch.cli.display import show_front, show_job, show_jobs
 from archsearch.cli.inputs import build_request, request_options, send_local_parts
+from archsearch.cli.outcome import tell
 from archsearch.client import Client
 from archsearch.errors import ArchsearchError, Cancelled
+from archsearch.progress import Display
 from archsearch.story import check_names
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -40,7 +42,7 @@ def submit(url: str | None, kind: str | None, watching: bool, **flags: Any) -> N
         job = client.submit(request)
         click.echo(job["id"])
         if watching:
-            follow(client, job["id"])
+            tell(follow(client, job["id"]), job["id"])
 
 
 @click.command()
@@ -48,14 +50,14 @@ def submit(url: str | None, kind: str | None, watching: bool, **flags: Any) -> N
 @url_option
 @click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON instead.")
 def watch(job_id: str, url: str | None, as_json: bool) -> None:
-    """Follow a job until it ends; prints its result as JSON."""
+    """Follow a job until it ends; says what it came to, and what to do next."""
     with Client(url) as client:
         if as_json:
             for event in client.watch(job_id):
                 click.echo(json.dumps(event))
             raise_outcome(client.job(job_id))
         else:
-            click.echo(json.dumps(follow(client, job_id), indent=2))
+            tell(follow(client, job_id), job_id)
 
 
 @click.command()
@@ -108,6 +110,40 @@ def raise_outcome(job: dict[str, Any]) -> dict[str, Any]:
 
 
 @click.command()
+@click.option("--status", type=click.Choice(["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]),
+              help="Only those.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="At most so many.")
+@url_option
+@json_option
+def jobs(status: str | None, limit: int, url: str | None, as_json: bool) -> None:
+    """List the server's jobs, newest first."""
+    with Client(url) as client:
+        found = client.jobs(status=status, limit=limit)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    elif found:
+        show_jobs(found)
+    else:
+        click.echo("no jobs" if status is None else f"no {status} jobs")
+
+
+@click.command()
+@click.argument("job_id")
+@url_option
+@json_option
+def show(job_id: str, url: str | None, as_json: bool) -> None:
+    """Show one job: where it stands, what it came to, and what to do next."""
+    with Client(url) as client:
+        job = client.job(job_id)
+    if as_json:
+        click.echo(json.dumps(job, indent=2))
+        return
+    show_job(job)
+    if job["status"] == "succeeded":
+        tell(job["result"], job_id)
+
+
+@click.command()
 @click.argument("job_id")
 @click.option("--against", help="Cost to set against the score.  [default: what the search traded or limited]")
 @url_option
@@ -122,4 +158,4 @@ def pareto(job_id: str, against: str | None, url: str | None, as_json: bool) -> 
         show_front(found["front"], found["against"], found["winner"])
 
 
-commands = (submit, watch, download, cancel, pareto)
+commands = (submit, jobs, show, watch, download, cancel, pareto)

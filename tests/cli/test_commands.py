@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -133,8 +134,10 @@ def test_searching_and_distilling_here_prints_the_result(tmp_path: Path, teacher
     common = ("-t", str(teacher_folder), "-d", "digits", "--params-ratio", "0.3", "--candidates", "2")
     common += ("--space", "resnet_cifar", "--set", "search.batch_size=16")
     text = invoke("search", *common, "-o", str(tmp_path / "a"))
-    assert "2 candidates scored" in text
-    assert "winner: resnet_cifar" in text
+    assert "2 candidates of resnet_cifar were scored" in text
+    assert re.search(r"The winner is number \d: resnet_cifar depth1=", text)
+    *_, last = text.strip().splitlines()
+    assert last.startswith("next: archsearch distill --from ")
     result = json.loads(invoke("distill", *common, "--epochs", "1", "-o", str(tmp_path / "b"), "--json"))
     assert result["student"]["params"] <= 0.3 * result["teacher"]["params"]
     assert (tmp_path / "b" / "model.safetensors").is_file()

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from archsearch.cli.display import Display, count, details, duration, show_verified, warning_text
+from archsearch.cli.display import show_verified
+from archsearch.progress import Display, count, details, duration, warning_text
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def test_a_search_report_says_how_far_and_how_good() -> None:
 def test_a_distillation_report_says_loss_and_accuracy_where_measured() -> None:
     report = {"phase": "distilling", "epoch": 2, "epochs": 5, "loss": 0.51, "selection_acc": None, "eta_s": 0}
     assert details(report) == "epoch 2/5  loss 0.510"
-    assert details({**report, "selection_acc": 91.26}) == "epoch 2/5  loss 0.510  selection 91.3 %"
+    assert details({**report, "selection_acc": 91.26}) == "epoch 2/5  loss 0.510  selection 91.26 %"
 
 
 def test_where_there_is_no_terminal_there_are_plain_lines_on_standard_error(

@@ -1,0 +1,107 @@
+"""What a run came to, in four sentences and the next command: where `search`, `distill`, `watch` and `show` end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from archsearch.cli.display import show_front, show_verified
+from archsearch.progress import count, duration
+
+Result = Mapping[str, Any]
+
+# What a request left open, as people call it.
+_CHOSEN = {"distill": "recipe", "verify": "verification"}
+
+
+def tell(result: Result, source: str) -> None:
+    """The tables of a result, what they come to, and what to do next.
+
+    Args:
+        source: The folder the result lies in, or the id of the job it is of.
+    """
+    found = result.get("search")
+    if found is not None and (found["traded"] != "params" or len(found["front"]) > 1):
+        show_front(found["front"], found["traded"], found["winner"]["number"])
+    if "verify" in result:
+        show_verified(result["verify"])
+    for part, why in result.get("chosen", {}).items():
+        click.echo(f"{_CHOSEN[part]}: {why}")
+    for sentence in sentences(result, source):
+        click.echo(sentence)
+    click.echo(f"\nnext: {after(result, source)}")
+
+
+def sentences(result: Result, source: str) -> list[str]:
+    """Four of them."""
+    return _of_student(result, source) if "student" in result else _of_search(result, source)
+
+
+def after(result: Result, source: str) -> str:
+    """The command most people want next."""
+    of_job = source.startswith("job_")
+    if "student" in result:
+        return f"archsearch download {source} --out student" if of_job else f"archsearch predict {source} photo.jpg"
+    number = chosen(result)["number"]
+    command = "submit" if of_job else "distill"
+    return f"archsearch {command} --from {source} --candidate {number}" + ("" if of_job else " --out student")
+
+
+def chosen(result: Result) -> Mapping[str, Any]:
+    """The winner: of the verification, where there was one, else of the search."""
+    found: Mapping[str, Any] = result["verify"]["winner"] if "verify" in result else result["search"]["winner"]
+    return found
+
+
+def judged(scores: Mapping[str, Any]) -> tuple[float, str]:
+    """What a network reached on the test split, and how that is said."""
+    if "test_map" in scores:
+        return scores["test_map"], "mAP on the test split"
+    if "test_balanced_acc" in scores:
+        return scores["test_balanced_acc"], "balanced accuracy on the test split (its classes are uneven)"
+    return scores["test_acc"], "on the test split"
+
+
+def network(space: str, architecture: Mapping[str, int]) -> str:
+    """`resnet_cifar depth1=3 width1=16`."""
+    return " ".join((space, *(f"{name}={value}" for name, value in architecture.items())))
+
+
+def _of_search(result: Result, source: str) -> list[str]:
+    found, best, teacher = result["search"], chosen(result), result["teacher"]
+    failed = f" and {found['candidates_failed']} could not be" if found["candidates_failed"] else ""
+    votes = result["search"]["winner"]["votes"]
+    loudest = ", ".join(f"{name} {votes[name]:+.2f}" for name in sorted(votes, key=lambda name: -abs(votes[name]))[:3])
+    kept = f"archsearch pareto {source}" if source.startswith("job_") else f"{source}/candidates.jsonl"
+    return [
+        f"{found['candidates_scored']} candidates of {', '.join(found['spaces'])} were scored{failed}, "
+        f"in {duration(found['seconds'])}.",
+        f"The winner is number {best['number']}: {network(best['space'], best['architecture'])}.",
+        f"It has {_size(best, teacher)}, and scores {best['score']:.2f} nats ({loudest}).",
+        f"Others can be had by number: {kept} lists them.",
+    ]
+
+
+def _of_student(result: Result, source: str) -> list[str]:
+    student, teacher = result["student"], result["teacher"]
+    (reached, where), (taught, _) = judged(student), judged(teacher)
+    without = judged(student["baseline"])[0] if student.get("baseline") else None
+    alone = "" if without is None else f", and {without:.2f} % without it"
+    seeds = f"the best of {len(student['seeds'])} seeds, " if len(student["seeds"]) > 1 else ""
+    why = f" ({student['why']})" if student.get("why") else ""
+    formats = [name for name, row in student.get("formats", {}).items() if "missing" not in row]
+    lies = f"It waits on the server as {source}" if source.startswith("job_") else f"It lies in {source}"
+    return [
+        f"The student reaches {reached:.2f} % {where}, its teacher {taught:.2f} %{alone}.",
+        f"It is {network(student['space'], student['architecture'])}, with {_size(student, teacher)}.",
+        f"It learned by {student['method']}{why}, {seeds}in {student['epochs']} epochs and "
+        f"{duration(student.get('seconds', 0.0))}.",
+        f"{lies}{', as ' + ', '.join(formats) if formats else ''}.",
+    ]
+
+
+def _size(network: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
+    share = 100 * network["params"] / teacher["params"]
+    return f"{count(network['params'])} parameters ({share:.2f} % of the teacher's) and {count(network['macs'])} MACs"

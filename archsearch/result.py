@@ -1,0 +1,118 @@
+"""What a run gives back, typed: the same for the library, a folder's manifest and a service's job.
+
+Percentages are of the selection or the test split; their keys end in the metric, `acc` for one label an image and `map`
+for many. Sections that a kind of run has no use for are absent: a search has no `student`.
+"""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from archsearch.request import TradedCost
+
+
+class Warned(TypedDict):
+    """Something to look at before the student is used."""
+
+    code: str
+    detail: str
+
+
+class FoundTeacher(TypedDict):
+    """What the teacher turned out to be."""
+
+    name: str
+    sha256: str
+    params: int
+    macs: int
+    selection_acc: NotRequired[float]
+    selection_map: NotRequired[float]
+    selection_balanced_acc: NotRequired[float]
+    test_balanced_acc: NotRequired[float]
+    test_acc: NotRequired[float]
+    test_map: NotRequired[float]
+
+
+class FoundCandidate(TypedDict):
+    """A candidate on the front of score against a cost."""
+
+    number: int
+    space: str
+    architecture: dict[str, int]
+    score: float
+    params: int
+    macs: int
+    size_bytes: int | None
+    peak_activation_bytes: int | None
+    latency_ms: float | None
+    measured: NotRequired[dict[str, Any]]
+
+
+class FoundWinner(FoundCandidate):
+    """The candidate that is to be the student, with each voter's share of its score."""
+
+    votes: dict[str, float]
+    proxies: dict[str, float | None]
+
+
+class SearchResult(TypedDict):
+    """What was looked at, and what came out best."""
+
+    candidates_scored: int
+    candidates_failed: int
+    infeasible_scored: int
+    spaces: list[str]
+    stopped: str
+    exhausted: bool
+    limit: dict[str, float]
+    traded: TradedCost
+    front: list[FoundCandidate]
+    beyond: list[FoundCandidate]
+    winner: FoundWinner
+    seconds: float
+
+
+class StudentResult(TypedDict):
+    """The distilled student."""
+
+    space: str
+    architecture: dict[str, int]
+    params: int
+    macs: int
+    method: str
+    why: str
+    epochs: int
+    seed: int
+    seeds: dict[str, float]
+    failed: dict[str, str]
+    baseline: dict[str, float] | None
+    device: str
+    formats: dict[str, Any]
+    evaluation: dict[str, Any]
+    export: dict[str, float]
+    seconds: float
+    selection_acc: NotRequired[float]
+    selection_map: NotRequired[float]
+    selection_balanced_acc: NotRequired[float]
+    test_balanced_acc: NotRequired[float]
+    test_acc: NotRequired[float]
+    test_map: NotRequired[float]
+
+
+class DataResult(TypedDict):
+    """The identity of what it was all measured on."""
+
+    sha256: str
+    classes: int
+    images: dict[Literal["train", "selection", "test"], int]
+
+
+class Result(TypedDict):
+    """Everything a run has to say, as plain JSON."""
+
+    teacher: FoundTeacher
+    chosen: dict[str, str]
+    search: NotRequired[SearchResult]
+    verify: NotRequired[dict[str, Any]]
+    student: NotRequired[StudentResult]
+    data: DataResult
+    warnings: list[Warned]
+    degraded: bool
