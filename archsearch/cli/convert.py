@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archsearch.cli.display import count
 from archsearch.cli.inputs import json_of, size_of
 from archsearch.errors import InvalidRequest
+from archsearch.progress import count
 
 if TYPE_CHECKING:
     from archsearch.teachers.convert import Conversion
