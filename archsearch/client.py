@@ -180,6 +180,10 @@ class Client:
         """What the server keeps, by kind; what of it may go; and free bytes on its disk."""
         return self._object("GET", "/v1/storage")
 
+    def retry(self, job_id: str) -> Json:
+        """Go on with a job that failed or was cancelled, from its last checkpoint."""
+        return self._object("POST", f"/v1/jobs/{job_id}:retry")
+
     def candidates(self, job_id: str, limit: int = 50) -> list[dict[str, Any]]:
         """Best first."""
         found: list[dict[str, Any]] = self.call("GET", f"/v1/jobs/{job_id}/candidates", params={"limit": limit})

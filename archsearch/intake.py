@@ -105,10 +105,11 @@ def resolve(session: Session, request: JobRequest) -> JobRequest:
     row = queries.candidate(session, named.job, named.candidate, field="student.candidate")
     if row.state != "scored":
         raise InvalidRequest(f"candidate {named.candidate} has no score: {row.reason}", field="student.candidate")
-    body = request.model_dump(mode="json")
+    # Both as requests: what was kept before a field existed says nothing of it.
+    body, before = request.model_dump(mode="json"), parse_request(source.request).model_dump(mode="json")
     for field in ("teacher", "data"):
         # Strides, patches and heads follow the task, and the space `teacher` means eighths of one teacher.
-        if source.request[field] != body[field]:
+        if before[field] != body[field]:
             raise InvalidRequest(
                 f"the candidate was scored for another {field}; name the one of {named.job}: {source.request[field]}",
                 field=field,
@@ -140,6 +141,19 @@ def cancel(session: Session, job_id: str) -> Job:
     job: Job = queries.require(session, Job, job_id)
     if not queries.request_cancel(session, job):
         raise Conflict(f"job {job_id} has already {job.status}")
+    return job
+
+
+def retry(session: Session, engine: Engine, job_id: str) -> Job:
+    """Queue another attempt at a job that failed or was cancelled; raises Conflict for any other.
+
+    It goes on from what the earlier ones kept: finished phases, candidates, checkpoints.
+    """
+    job: Job = queries.require(session, Job, job_id)
+    if not queries.queue_again(session, job):
+        advice = "submit it as a new job" if job.status == "succeeded" else "wait for its end, or cancel it first"
+        raise Conflict(f"job {job_id} is {job.status}; one that failed or was cancelled can be retried: {advice}")
+    engine.enqueue_again(session, "job", job_id, job_id)
     return job
 
 

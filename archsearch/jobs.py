@@ -92,6 +92,8 @@ def run_job(place: Workplace, job_id: str) -> None:
             chosen = result["verify"]["winner"]
         if kind != "search":
             result["student"] = run.step("distill", run.distil, chosen["space"], chosen["architecture"])
+            if not run.has(result["student"]):  # of a job that failed long ago, and made room since
+                result["student"] = run.step("distill anew", run.distil, chosen["space"], chosen["architecture"])
         run.ledger.succeed(run.step("export", run.finish, chosen["space"], chosen["architecture"], result))
 
 
@@ -243,6 +245,10 @@ class _Run:
         shutil.rmtree(folder, ignore_errors=True)
         result = story.distil(self.story, self.story.student(space, architecture), folder)
         return {**result, "seconds": self.ledger.seconds("distilling"), "folder": self.place.files.relative(folder)}
+
+    def has(self, student: dict[str, Any]) -> bool:
+        """Whether the student of an earlier attempt is still there; there is no room in the row for its weights."""
+        return self.place.files.artifact(student["folder"]).is_dir()
 
     def finish(self, space: str, architecture: Architecture, result: dict[str, Any]) -> dict[str, Any]:
         chosen, student = self.story.student(space, architecture), dict(result.get("student", {}))

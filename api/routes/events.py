@@ -47,16 +47,19 @@ def events(
 
 
 async def stream(request: Request, services: Services, job_id: str, after: int) -> AsyncIterator[str]:
-    """Server-sent events: `id` is the number, `event` the type, `data` the JSON."""
+    """Server-sent events: `id` is the number, `event` the type, `data` the JSON.
+
+    A job may end, and be tried again: the stream ends with the last `done` of a job that is over.
+    """
     pinged = time.monotonic()
     while not await request.is_disconnected():
-        found = await run_in_threadpool(_read, services, job_id, after)
+        found, over = await run_in_threadpool(_read, services, job_id, after)
         for event in found:
             after = event.seq
             data = json.dumps({"at": event.at.isoformat(), **event.data})
             yield f"id: {event.seq}\nevent: {event.type}\ndata: {data}\n\n"
-            if event.type == "done":
-                return
+        if over and (not found or found[-1].type == "done"):
+            return
         if time.monotonic() - pinged > _PING_S:
             pinged = time.monotonic()
             yield ": ping\n\n"
@@ -64,6 +67,10 @@ async def stream(request: Request, services: Services, job_id: str, after: int) 
             await asyncio.sleep(_POLL_S)
 
 
-def _read(services: Services, job_id: str, after: int) -> list[EventAnswer]:
+def _read(services: Services, job_id: str, after: int) -> tuple[list[EventAnswer], bool]:
+    """Events after this one, and whether there will be no others."""
     with services.reading() as session:
-        return [EventAnswer.model_validate(row) for row in queries.events_after(session, job_id, after)]
+        # Asked first: what it ended with is then among the events.
+        job = session.get(Job, job_id)
+        over = job is None or queries.is_over(job)
+        return [EventAnswer.model_validate(row) for row in queries.events_after(session, job_id, after)], over

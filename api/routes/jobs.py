@@ -85,6 +85,13 @@ def remove(job_id: str, services: ServicesDep, after: BackgroundTasks) -> None:
     after.add_task(services.sweep)
 
 
+@router.post("/{job_id}:retry", status_code=202)
+def retry(job_id: str, services: ServicesDep) -> JobAnswer:
+    """Go on with a job that failed or was cancelled from its last checkpoint, as another attempt; 409 for any other."""
+    with services.transaction() as session:
+        return answer(session, intake.retry(session, services.engine, job_id).id)
+
+
 @router.get("/{job_id}/candidates")
 def candidates(
     job_id: str,

@@ -82,6 +82,18 @@ def cancel(job_id: str, url: str | None) -> None:
         click.echo(client.cancel(job_id)["status"])
 
 
+@click.command()
+@click.argument("job_id")
+@url_option
+@click.option("--watch/--no-watch", "watching", default=False, help="Follow the job until it ends.")
+def retry(job_id: str, url: str | None, watching: bool) -> None:
+    """Go on with a job that failed or was cancelled from its last checkpoint; prints its status."""
+    with Client(url) as client:
+        click.echo(client.retry(job_id)["status"])
+        if watching:
+            follow(client, job_id)
+
+
 def follow(client: Client, job_id: str) -> dict[str, Any]:
     """Draw a job's progress until it ends; returns its result, or raises what it ended with."""
     with Display() as display:
@@ -93,6 +105,8 @@ def follow(client: Client, job_id: str) -> dict[str, Any]:
                 display.show({"phase": data["phase"]})
             elif event["type"] == "warning":
                 display.warn(data)
+            elif event["type"] == "waiting":
+                display.note(f"waiting: {data['reason']}")
             elif event["type"] == "started" and data["attempt"] > 1:
                 display.note(f"attempt {data['attempt']}: the job goes on where it was")
     return raise_outcome(client.job(job_id))
@@ -158,4 +172,4 @@ def pareto(job_id: str, against: str | None, url: str | None, as_json: bool) -> 
         show_front(found["front"], found["against"], found["winner"])
 
 
-commands = (submit, jobs, show, watch, download, cancel, pareto)
+commands = (submit, jobs, show, watch, download, cancel, retry, pareto)

@@ -153,6 +153,17 @@ def request_cancel(session: Session, job: Job) -> bool:
     return bool(asked)
 
 
+def queue_again(session: Session, job: Job) -> bool:
+    """Let a job that failed or was cancelled go on from where it was. False when it is anything else."""
+    ended = update(Job).where(Job.id == job.id, Job.status.in_(("failed", "cancelled")))
+    fresh = {"finished_at": None, "error": None, "worker": None, "waiting": None, "strikes": 0}
+    again = session.execute(ended.values(status="queued", **fresh)).rowcount  # type: ignore[attr-defined]
+    session.refresh(job)
+    if again:
+        add_event(session, job.id, "retried", {"attempt": job.attempt + 1})
+    return bool(again)
+
+
 def uploads_of(session: Session, sha256: str) -> Sequence[Upload]:
     """Complete uploads with this content, the newest first."""
     query = select(Upload).where(Upload.sha256 == sha256, Upload.status == "complete")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -206,3 +207,36 @@ def test_a_job_that_waits_is_cancelled_at_once_and_only_once(client: TestClient,
     assert [event["type"] for event in client.get(f"/v1/jobs/{job['id']}/events").json()] == ["queued", "done"]
     path, part = f"/v1/jobs/{job['id']}:cancel", "has already cancelled"
     refused("POST", path, status=409, code="conflict", field=None, part=part)
+
+
+def test_a_job_that_ended_badly_is_queued_again_and_its_events_go_on(client: TestClient, refused: Refused) -> None:
+    job = client.post("/v1/jobs", json=request()).json()
+    path = f"/v1/jobs/{job['id']}"
+    expected = {"status": 409, "code": "conflict", "field": None}
+    refused("POST", f"{path}:retry", **expected, part="is queued; one that failed or was cancelled can be retried")
+    refused("POST", f"/v1/jobs/job_{NOWHERE}:retry", status=404, code="not_found", field=None, part="no job")
+    client.post(f"{path}:cancel")
+    # Three times, so that the starts of its workflow are counted and not guessed.
+    for _ in range(3):
+        again = client.post(f"{path}:retry")
+        assert (again.status_code, again.json()["status"]) == (202, "queued")
+        assert (again.json()["error"], again.json()["finished_at"]) == (None, None)
+        client.post(f"{path}:cancel")
+    events = [event["type"] for event in client.get(f"{path}/events").json()]
+    assert events == ["queued", "done", *["retried", "done"] * 3]
+    with client.stream("GET", f"{path}/events", headers={"Accept": "text/event-stream"}) as stream:
+        told = [line for line in stream.iter_lines() if line.startswith("event: ")]
+    assert [line.removeprefix("event: ") for line in told] == events
+
+
+def test_a_stream_goes_on_past_the_end_of_an_earlier_attempt(client: TestClient) -> None:
+    job = client.post("/v1/jobs", json=request()).json()
+    path = f"/v1/jobs/{job['id']}"
+    client.post(f"{path}:cancel")
+    client.post(f"{path}:retry")
+    ended = threading.Timer(1.0, lambda: client.post(f"{path}:cancel"))
+    ended.start()
+    with client.stream("GET", f"{path}/events", headers={"Accept": "text/event-stream"}) as stream:
+        told = [line for line in stream.iter_lines() if line.startswith("event: ")]
+    ended.join()
+    assert told == ["event: queued", "event: done", "event: retried", "event: done"]
