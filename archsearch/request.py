@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -24,6 +23,7 @@ from pydantic import (
 )
 
 from archsearch.errors import InvalidRequest
+from archsearch.plain import StrictNumbers, read_yaml
 from archsearch.precision import Precision
 from archsearch.recipes import RECIPES, RecipeName
 
@@ -52,7 +52,7 @@ CLASSES = (
 Id = Annotated[str, Field(pattern=r"^[a-z]{2,4}_[0-9a-z]{8,32}$", description="An id this service handed out.")]
 
 
-class Spec(BaseModel):
+class Spec(StrictNumbers):
     """Frozen; a field nobody knows is refused with the nearest known name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -350,7 +350,7 @@ class SearchSpec(Spec):
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampler, batch and initial weights.")
 
 
-class LossTerm(BaseModel):
+class LossTerm(StrictNumbers):
     """One loss of a weighted sum: its weight and its own settings, by name; what those are the loss itself knows."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
@@ -583,7 +583,7 @@ def read_request(path: Path) -> JobRequest:
     """A request from a YAML or JSON file."""
     try:
         text = path.read_text(encoding="utf-8")
-        return parse_request(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text))
+        return parse_request(json.loads(text) if path.suffix == ".json" else read_yaml(text))
     except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path.name} is not readable: {error}") from None
 

@@ -13,6 +13,7 @@ import yaml
 
 from archsearch.client import Client
 from archsearch.errors import InvalidRequest
+from archsearch.plain import read_yaml
 from archsearch.request import (
     Fit,
     ImageFolderData,
@@ -259,6 +260,6 @@ def _put(body: dict[str, Any], field: str, value: Any) -> None:
 
 def _yaml(text: str | bytes, source: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return read_yaml(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{source} is not readable: {error}") from None

@@ -12,9 +12,10 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from archsearch.data.task import Task
+from archsearch.plain import StrictNumbers
 from archsearch.registry import Registry
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Read = Literal["logits", "stages", "embedding", "head", "tail"]
 
 
-class Settings(BaseModel):
+class Settings(StrictNumbers):
     """A loss's own settings, with the published values as defaults; a loss without any uses this class itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
