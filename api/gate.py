@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 
-from fastapi import Request
+from fastapi import Request, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,12 +66,13 @@ class Gate:
         check_host(request, self._hosts)
         check_origin(request)
         check_text(request)
-        if scope["method"] == "OPTIONS" and (methods := self._methods(scope["path"])) is not None:
-            await send(
-                {"type": "http.response.start", "status": 204, "headers": [(b"allow", ", ".join(methods).encode())]}
-            )
-            await send({"type": "http.response.body", "body": b""})
-            return
+        if scope["method"] != "GET" or ":" in scope["path"]:
+            methods = self._methods(scope["path"])
+            if methods is not None and scope["method"] not in methods:
+                raise Refusal(405, "method_not_allowed", "Method Not Allowed", "Method Not Allowed")
+            if methods is not None and scope["method"] == "OPTIONS":
+                await Response(status_code=204, headers={"Allow": ", ".join(methods)})(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
 

@@ -85,17 +85,20 @@ def _impatient(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> Non
 
 
 class MethodTable:
-    """The methods each path takes, all routes counted."""
+    """The methods a path takes, all its routes counted: `/jobs/{id}:cancel` is none of `/jobs/{id}`."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
-        self._found: list[tuple[re.Pattern[str], set[str]]] | None = None
+        self._found: list[tuple[str, re.Pattern[str], set[str]]] | None = None
 
     def __call__(self, path: str) -> list[str] | None:
         if self._found is None:
             routes = [route for route in iter_route_contexts(self._app.routes) if route.methods and route.path]
-            self._found = [(compile_path(str(route.path))[0], set(route.methods or ())) for route in routes]
-        methods = set().union(*(methods for pattern, methods in self._found if pattern.match(path)))
+            found = ((*compile_path(str(route.path))[:2], set(route.methods or ())) for route in routes)
+            self._found = [(re.sub(r"\{\w+\}", "", path), pattern, methods) for pattern, path, methods in found]
+        fitting = [(literal, methods) for literal, pattern, methods in self._found if pattern.match(path)]
+        nearest = max((len(literal) for literal, _ in fitting), default=0)
+        methods = set().union(*(methods for literal, methods in fitting if len(literal) == nearest))
         if not methods:
             return None
         return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))

@@ -13,7 +13,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Lowest first; a room may import its own floor and those below.
 FLOORS = (
-    {"request", "settings", "registry", "errors", "plain", "precision", "recipes", "bounded", "memory", "whole", "locks"},
+    {
+        "request",
+        "settings",
+        "registry",
+        "errors",
+        "plain",
+        "precision",
+        "recipes",
+        "bounded",
+        "memory",
+        "whole",
+        "locks",
+    },
     {"spaces", "teachers", "models", "data", "kernels"},
     {"evidence"},
     {"proxies", "hardware"},
