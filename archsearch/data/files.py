@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archsearch.data.archive import check_ratio, open_zip, read_member
+from archsearch.data.labels import is_text
 from archsearch.data.limits import Limits
 from archsearch.errors import DataError, TooLarge
 
@@ -72,6 +73,8 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
         if is_junk(entry.name):
             continue
         name = folder + entry.name
+        if not is_text(name):
+            raise DataError("its name is no UTF-8; rename it", field=ascii(name)[1:-1])
         if entry.is_symlink():
             _check_link(root, name)
         if entry.is_dir():

@@ -121,16 +121,32 @@ def check_names(names: npt.NDArray[Any], limits: Limits) -> tuple[str, ...]:
             f"has type {names.dtype} and shape {names.shape}; save one text for each class: np.array(['cat', 'dog'])",
             field="class_names",
         )
-    return check_distinct("class_names", [str(name) for name in names])
+    try:
+        texts = [str(name) for name in names]
+    except (ValueError, SystemError) as error:  # NumPy keeps numbers that are no character's
+        raise DataError(f"holds what is no text ({error}); save the names again", field="class_names") from None
+    return check_distinct("class_names", texts)
 
 
 def check_distinct(field: str, names: Sequence[str]) -> tuple[str, ...]:
-    """The names; raises DataError for an empty one or one given twice."""
+    """The names; raises DataError for an empty one, one given twice, or one that is no Unicode text."""
+    for i, text in enumerate(names):
+        if not is_text(text):
+            raise DataError(f"name {i}, {text!a}, is no Unicode text; write it anew", field=field)
     counts = Counter(names)
     for i, text in enumerate(names):
         if not text.strip() or counts[text] > 1:
             raise DataError(f"name {i}, {text!r}, is empty or given twice; make them differ", field=field)
     return tuple(names)
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be written anywhere: half of a surrogate pair cannot, in no file, answer or database."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _called(noun: str, number: int, class_names: Sequence[str]) -> str:

@@ -380,3 +380,11 @@ def test_a_path_that_is_nothing_or_no_zip_is_refused(tmp_path: Path, refused) ->
     (tmp_path / "a.zip").write_bytes(b"Rar!")
     with refused(DataError, "path", "no zip at all"):
         load_image_folder(tmp_path / "a.zip")
+
+
+def test_a_name_that_is_no_utf_8_is_refused(good, make_folder, refused) -> None:
+    """It would be a class name that no answer and no database can hold."""
+    root = make_folder(good)
+    os.mkdir(os.fsencode(root) + b"/eel\xff")
+    with refused(DataError, r"eel\udcff", "no UTF-8; rename it"):
+        load_image_folder(root)

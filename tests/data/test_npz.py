@@ -187,6 +187,8 @@ def label(row: int, value: int) -> np.ndarray:
         ("y_train", "class 3 ('d')", {"class_names": np.array(["a", "b", "c", "d"])}),
         ("class_names", "given twice", {"class_names": np.array(["a", "b", "a"])}),
         ("class_names", "one text for each", {"class_names": np.array([1, 2, 3])}),
+        ("class_names", r"name 1, 'b\ud800', is no Unicode text", {"class_names": np.array(["a", "b\ud800", "c"])}),
+        ("class_names", "what is no text", {"class_names": np.array([97, 0x110000, 99], np.uint32).view("<U1")}),
         ("class_names", "unpickled", {"class_names": np.array(["a", None, "c"], dtype=object)}),
     ],
 )
