@@ -1,4 +1,4 @@
-"""What a worker does with data sets and profiles that were handed in: a process of its own reads or fits each."""
+"""What a worker does with teachers, data sets and profiles that were handed in, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from archsearch import bounded, data
 from archsearch.data.unpack import unpack
 from archsearch.engine import patiently
 from archsearch.errors import ArchsearchError, Cancelled, DataError, TooLarge, TooManyAttempts
+from archsearch.examine import examine
 from archsearch.hardware.profile import fit_profile
 from archsearch.memory import machine_bytes
-from archsearch.store.models import DatasetRow, ProfileRow
+from archsearch.store.models import DatasetRow, ProfileRow, TeacherRow
 
 if TYPE_CHECKING:
     from archsearch.jobs import Workplace
 
 log = logging.getLogger(__name__)
 
-Table = type[DatasetRow] | type[ProfileRow]
+Table = type[DatasetRow] | type[ProfileRow] | type[TeacherRow]
 # Of an interpreter with NumPy, and for each byte of a data set: as it came, as pixels, and sorted into splits.
 _OWN_BYTES, _COPIES = 2**30, 4
 
@@ -39,6 +40,32 @@ def read_dataset(place: Workplace, dataset_id: str) -> None:
 def fit(place: Workplace, profile_id: str) -> None:
     """Fit a profile's predictors, once for all jobs that will name it."""
     _settle(place, ProfileRow, profile_id, lambda row: _fit(place, row))
+
+
+def check_teacher(place: Workplace, teacher_id: str) -> None:
+    """Load a teacher strictly and, where it came with data, measure it. A deleted row stops that."""
+    _settle(place, TeacherRow, teacher_id, lambda row: _examine(place, row))
+
+
+def _examine(place: Workplace, row: TeacherRow) -> dict[str, Any]:
+    settings, files = place.settings, place.files
+    of_digits = row.data is not None and row.data["kind"] == "digits"
+    found: dict[str, Any] = bounded.run(
+        examine,
+        {
+            "source": row.source,
+            "weights": str(files.upload(row.source["upload"])) if row.source["kind"] == "upload" else None,
+            "digits": row.data if of_digits else None,
+            "dataset": None if row.data is None or of_digits else str(files.dataset(row.data["id"])),
+        },
+        what="the teacher's check",
+        limit_s=settings.check_time_limit_s,
+        memory_bytes=settings.check_memory_bytes or machine_bytes() // 2,
+        cancelled=lambda: not _wanted(place, TeacherRow, row.id),
+        progress=lambda said: log.debug("teacher %s: %s", row.id, said),
+        advice="give a smaller input_size or network",
+    )
+    return {**found, "error": None}
 
 
 def _read(place: Workplace, row: DatasetRow) -> dict[str, Any]:

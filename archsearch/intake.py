@@ -15,7 +15,7 @@ from archsearch.errors import Conflict, InvalidRequest, TeacherError
 from archsearch.hardware import limits
 from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile
-from archsearch.register import check_channels, check_classes, ready_dataset, ready_profile, task_of
+from archsearch.register import check_channels, check_classes, ready_dataset, ready_profile, recheck_teacher, task_of
 from archsearch.request import (
     Budget,
     DatasetData,
@@ -76,6 +76,10 @@ def submit(
     queries.add_event(session, job.id, "queued", {"kind": request.kind})
     engine.enqueue(session, "job", job.id, job.id)
     kept: Job = session.get_one(Job, job.id)
+    if isinstance(request.teacher, RegisteredTeacher):
+        teacher = queries.require(session, TeacherRow, request.teacher.id)
+        if teacher.status == "refused":  # for now: the job looks for itself
+            recheck_teacher(session, engine, teacher.id)
     return kept
 
 
@@ -200,7 +204,7 @@ def _known_data(session: Session, spec: DigitsData | DatasetData) -> _KnownData:
 
 def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task) -> Cost | None:
     row: TeacherRow = queries.require(session, TeacherRow, spec.id, field="teacher.id", lock="shared")
-    if row.status == "refused":
+    if row.status == "refused" and not (row.error or {}).get("retryable"):
         raise TeacherError(f"{spec.id} was refused: {(row.error or {}).get('detail')}", field="teacher.id")
     # An upload says itself what its head is, before any worker has looked at it.
     num_classes, in_chans = (row.source.get(name, getattr(row, name)) for name in ("num_classes", "in_chans"))

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from pydantic import TypeAdapter
 from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
-from archsearch import arrival, data, export, intake, story
+from archsearch import arrival, bounded, data, export, intake, story
 from archsearch.data.task import Dataset, Task
-from archsearch.engine import patiently, step
+from archsearch.engine import patiently, pause, step
 from archsearch.errors import (
-    ArchsearchError,
     Cancelled,
     TooManyAttempts,
+    Unavailable,
 )
-from archsearch.hardware import measure_teacher
-from archsearch.ledger import RowLedger, unforeseen
+from archsearch.examine import fetch
+from archsearch.ledger import RowLedger
 from archsearch.request import (
     Architecture,
     DatasetData,
-    DigitsData,
     JobRequest,
     RegisteredTeacher,
     TimmTeacher,
@@ -44,12 +43,14 @@ from archsearch.store.models import (
     TeacherRow,
     now,
 )
-from archsearch.teachers import Teacher, check_teacher, load_teacher
+from archsearch.teachers import Teacher, at_hand, load_teacher
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# How long a job waits before it asks again for what is away, such as the hub.
+_AWAY_S = (2.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def workflows(place: Workplace) -> Mapping[str, Callable[..., None]]:
     """What a worker runs, by the names `intake` enqueues."""
     return {
         "job": lambda job_id: run_job(place, job_id),
-        "teacher": lambda id: run_teacher_check(place, id),
+        "teacher": lambda id: arrival.check_teacher(place, id),
         "dataset": lambda id: arrival.read_dataset(place, id),
         "profile": lambda id: arrival.fit(place, id),
     }
@@ -95,58 +96,6 @@ def run_job(place: Workplace, job_id: str) -> None:
             if not run.has(result["student"]):  # of a job that failed long ago, and made room since
                 result["student"] = run.step("distill anew", run.distil, chosen["space"], chosen["architecture"])
         run.ledger.succeed(run.step("export", run.finish, chosen["space"], chosen["architecture"], result))
-
-
-def run_teacher_check(place: Workplace, teacher_id: str) -> None:
-    """Load a teacher strictly and, where it came with data, measure it."""
-    what = f"teacher {teacher_id}"
-    row = patiently(lambda: _begin_check(place, teacher_id), what)
-    if row is None or row.status != "checking":
-        return
-    try:
-        if row.attempt > place.settings.max_attempts:
-            raise TooManyAttempts(f"checked {row.attempt - 1} times: the worker died each time; see its log")
-        found = {"status": "ready", **patiently(lambda: _check(place.files, row), what)}
-    except ArchsearchError as error:
-        found = {"status": "refused", "error": error.problem()}
-    except Exception as error:  # nothing a teacher does may stop the worker; the row carries what happened
-        log.exception("checking teacher %s", teacher_id)
-        found = {"status": "refused", "error": unforeseen(error)}
-    patiently(lambda: _end_check(place, teacher_id, found), what)
-    log.info("%s is %s", what, found["status"])
-
-
-def _begin_check(place: Workplace, teacher_id: str) -> TeacherRow | None:
-    with place.sessions.begin() as session:
-        unchecked = (TeacherRow.id == teacher_id, TeacherRow.status == "checking")
-        session.execute(update(TeacherRow).where(*unchecked).values(attempt=TeacherRow.attempt + 1))
-        return session.get(TeacherRow, teacher_id)
-
-
-def _end_check(place: Workplace, teacher_id: str, found: dict[str, Any]) -> None:
-    with place.sessions.begin() as session:
-        session.execute(update(TeacherRow).where(TeacherRow.id == teacher_id).values(**found))
-
-
-def _check(files: Files, row: TeacherRow) -> dict[str, Any]:
-    """What a worker finds out about a teacher."""
-    dataset = None
-    if row.data is not None:
-        spec: DigitsData | DatasetData = TypeAdapter(DigitsData | DatasetData).validate_python(row.data)
-        dataset = open_data(files, spec)
-    teacher = load_teacher(*source_of(files, row), task=dataset.task if dataset else None)
-    known: dict[str, Any] = {
-        "num_classes": teacher.num_classes,
-        "in_chans": teacher.in_chans,
-        "sha256": teacher.sha256,
-        "class_names": list(teacher.namings[0]) if teacher.namings else None,
-    }
-    if dataset is None:
-        return known
-    checked, cost = check_teacher(teacher, dataset), measure_teacher(teacher, dataset.task)
-    notes = [asdict(note) for note in (*teacher.notes, *checked.notes)]
-    measured = {"params": cost.params, "macs": cost.macs, "selection_acc": checked.measured}
-    return {**known, **measured, "notes": notes or None}
 
 
 def open_data(files: Files, spec: Any) -> Dataset:
@@ -214,9 +163,28 @@ class _Run:
     def _teacher(self, task: Task) -> Teacher:
         spec = self.request.teacher
         if not isinstance(spec, RegisteredTeacher):
+            if isinstance(spec, TimmTeacher) and not at_hand(spec.name):
+                self._fetch(spec.name)
             return load_teacher(spec, task=task)
         row = self.ledger.read(lambda session: queries.require(session, TeacherRow, spec.id, field="teacher.id"))
         return load_teacher(*source_of(self.place.files, row), task=task, classes=spec.classes)
+
+    def _fetch(self, name: str) -> None:
+        """Download a teacher in a process that ends when the job is cancelled, whatever the hub does."""
+        settings = self.place.settings
+        bounded.run(
+            fetch,
+            {"name": name},
+            what=f"fetching {name}",
+            limit_s=settings.check_time_limit_s,
+            cancelled=self._heartbeat,
+            advice="set ARCHSEARCH_CHECK_TIME_LIMIT_S higher where the network is slow",
+        )
+
+    def _heartbeat(self) -> bool:
+        """Say that the job lives; raises Cancelled, and so answers the question whether it was cancelled."""
+        self.ledger.report({"phase": "validating"})
+        return False
 
     def step(self, name: str, phase: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """A phase as a step of the workflow: its result is kept, and it is not run again once it has one."""
@@ -225,8 +193,22 @@ class _Run:
     # The phases.
 
     def validate(self) -> dict[str, Any]:
-        self.ledger.report({"phase": "validating"})
+        """Validation, tried again for a while where the hub is away."""
+        for wait_s in _AWAY_S:
+            self._heartbeat()
+            try:
+                return story.validate(self.story)
+            except Unavailable as error:
+                log.warning("job %s: %s; asking again in %g s", self.job_id, error, wait_s)
+            self._wait(wait_s)
         return story.validate(self.story)
+
+    def _wait(self, seconds: float) -> None:
+        """Do nothing for a while; raises Cancelled meanwhile."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            pause(min(1.0, left))
+            self._heartbeat()
 
     def settle(self, checked: dict[str, Any]) -> dict[str, str]:
         """Take over what validation settled of the request; returns what it had left open, and why that is as it is."""

@@ -21,7 +21,7 @@ from archsearch.request import ClassMap, DatasetData, DigitsData, TimmTeacher, U
 from archsearch.store import queries
 from archsearch.store.files import Files
 from archsearch.store.models import DatasetRow, ProfileRow, TeacherRow, Upload
-from archsearch.teachers import check_source, check_weights_file
+from archsearch.teachers import check_counts, check_source, check_weights_file, count_tensors
 from archsearch.teachers.classes import order_of
 
 Format = Literal["npz", "image_folder"]
@@ -51,7 +51,9 @@ def register_teacher(
     check_source(source)
     if isinstance(source, UploadedTeacher):
         upload = completed_upload(session, source.upload, "source.upload")
-        check_weights_file(files.upload(upload.id), field="source.upload")
+        weights = files.upload(upload.id)
+        check_weights_file(weights, field="source.upload")
+        check_counts(source.model_args, "source.model_args", tensors=count_tensors(weights))
     if isinstance(data, DatasetData):
         known = ready_dataset(session, data.id, field="data.id")
         if isinstance(source, UploadedTeacher):
@@ -59,6 +61,18 @@ def register_teacher(
             check_classes(source.class_names, source.num_classes, task, source.classes, "source")
             check_channels(source.in_chans, task, "source")
     return _keep(session, engine, "teacher", row, "name", "source", "data")
+
+
+def recheck_teacher(session: Session, engine: Engine, teacher_id: str) -> TeacherRow:
+    """Check a refused teacher again; one that is being checked is left to that, and a ready one is a Conflict."""
+    row: TeacherRow = queries.require(session, TeacherRow, teacher_id)
+    if row.status == "ready":
+        raise Conflict(f"{teacher_id} is ready")
+    if row.status == "refused":
+        row.status, row.error, row.attempt = "checking", None, 0
+        session.flush()
+        engine.enqueue_again(session, "teacher", row.id, row.id, lane="light")
+    return row
 
 
 def register_dataset(

@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     keep_cache_bytes: int = Field(20 * 2**30, ge=0, description="Most bytes of caches; the least recently used go.")
     keep_jobs_days: float | None = Field(None, ge=0, description="Days a job that ended is kept; default: for ever.")
     prune_every_h: float = Field(1.0, ge=0, description="Hours between two prunings by a worker; 0 never prunes.")
+    check_time_limit_s: float = Field(600.0, gt=0, description="Longest check of a teacher, its download included.")
+    check_memory_bytes: int | None = Field(
+        None, ge=2**28, description="Most memory a teacher's check may take; default: half of the machine's."
+    )
     poll_interval_s: float = Field(0.1, gt=0, description="How often a worker looks for a new job.")
 
     @property

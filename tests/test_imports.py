@@ -30,7 +30,7 @@ FLOORS = (
     {"evidence"},
     {"proxies", "hardware"},
     {"search", "distill", "evaluate", "export", "store", "engine", "patience"},
-    {"choice", "defaults", "verify", "ledger", "reconcile"},
+    {"choice", "defaults", "verify", "ledger", "reconcile", "examine"},
     {"story"},
     {"register", "storage"},
     {"jobs", "intake", "arrival", "local", "photos", "client", "connection", "progress", "outfolder", "result"},

@@ -57,3 +57,13 @@ def remove(teacher_id: str, services: ServicesDep, after: BackgroundTasks) -> No
     with services.transaction() as session:
         delete.delete_teacher(session, teacher_id)
     after.add_task(services.sweep)
+
+
+@router.post("/{teacher_id}:check", status_code=202)
+def check(teacher_id: str, response: Response, services: ServicesDep) -> TeacherAnswer:
+    """Check a refused teacher again, for example when the hub was away. Its status is `checking` once more."""
+    with services.transaction() as session:
+        row = register.recheck_teacher(session, services.engine, teacher_id)
+    response.headers["Location"] = f"/v1/teachers/{teacher_id}"
+    response.headers["Retry-After"] = "1"
+    return TeacherAnswer.model_validate(row)

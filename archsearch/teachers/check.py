@@ -8,11 +8,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from archsearch.data.metrics import Key, answers, average_precisions, macro, metric, scores
+from archsearch.data.metrics import Key, Report, answers, average_precisions, macro, metric, scores
 from archsearch.data.notes import Note
 from archsearch.data.task import Dataset, Task
 from archsearch.errors import TeacherError
 from archsearch.teachers.mixed_up import Better, better_order
+from archsearch.teachers.size import require_images_fit
 from archsearch.teachers.teacher import Teacher
 
 # Orders of the labels in which a multi-label teacher's answers are read besides the right one.
@@ -48,15 +49,21 @@ class _Knowledge:
     better: Better | None = None
 
 
-def check_teacher(teacher: Teacher, dataset: Dataset) -> Checked:
+def check_teacher(teacher: Teacher, dataset: Dataset, *, report: Report | None = None) -> Checked:
     """What the teacher is worth on the selection split, by what the task is judged by.
 
-    Raises TeacherError when it does not fit the data, knows nothing of it, or would know it in another order.
+    Args:
+        report: Told how many images are done, of how many; it may raise.
+
+    Raises:
+        TeacherError: It does not fit the data, knows nothing of it, or would know it in another order.
+        TooMuchMemory: A single image of its size takes more than there is.
     """
     task, look = dataset.task, _label_knowledge if dataset.task.kind == "multilabel" else _class_knowledge
     check_head(teacher.name, teacher.num_classes, teacher.in_chans, task)
+    require_images_fit(teacher, task)
     try:
-        found = look(teacher, dataset)
+        found = look(teacher, dataset, report)
     except (RuntimeError, AssertionError) as error:  # timm asserts the input size
         size = f"{task.height}×{task.width}"
         raise TeacherError(f"{teacher.name} fails on {size} images: {error}; set input_size", field="teacher") from None
@@ -93,7 +100,7 @@ def check_head(name: str, num_classes: int, in_chans: int, task: Task) -> None:
         raise TeacherError(f"{name} expects {in_chans} channels, the data has {task.in_chans}", field="teacher")
 
 
-def _class_knowledge(teacher: Teacher, dataset: Dataset) -> _Knowledge:
+def _class_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) -> _Knowledge:
     """Accuracy, balanced over uneven classes, and what it has to beat.
 
     A teacher has to beat the best guess by more than luck: three standard errors above the largest class, or above an
@@ -103,7 +110,7 @@ def _class_knowledge(teacher: Teacher, dataset: Dataset) -> _Knowledge:
     import numpy as np
 
     split, task = dataset.selection, dataset.task
-    logits_NK = answers(teacher.logits, split)
+    logits_NK = answers(teacher.logits, split, report=report)
     found, judged = scores(logits_NK, split.y_N, task), metric(task)
     counts_K = np.bincount(split.y_N)
     if task.uneven:
@@ -120,7 +127,7 @@ def _class_knowledge(teacher: Teacher, dataset: Dataset) -> _Knowledge:
     return _Knowledge(found, found[judged.key], bound, told, better)
 
 
-def _label_knowledge(teacher: Teacher, dataset: Dataset) -> _Knowledge:
+def _label_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) -> _Knowledge:
     """Mean average precision and what it has to beat.
 
     The best guess is the labels' mean prevalence, or what the same answers reach read in wrong orders of the labels. A
@@ -134,7 +141,7 @@ def _label_knowledge(teacher: Teacher, dataset: Dataset) -> _Knowledge:
 
     split = dataset.selection
     y_NK = split.y_N
-    scores_NK = answers(teacher.logits, split)
+    scores_NK = answers(teacher.logits, split, report=report)
     measured = macro(average_precisions(scores_NK, y_NK))
     chance = 100 * float(y_NK[:, y_NK.any(axis=0)].mean())
     turns = np.unique(np.linspace(1, y_NK.shape[1] - 1, _WRONG_ORDERS).astype(int))

@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from archsearch.data.task import Task
-from archsearch.errors import TeacherError, UnknownName
+from archsearch.errors import TeacherError, Unavailable, UnknownName
 from archsearch.teachers.check import check_head
 
+_TRANSPORTS = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "h2"}
+_ASK_AGAIN_S = 60
 
-def check_stock(name: str, task: Task | None, *, field: str = "teacher.name") -> None:
-    """What timm knows of its own network without a download: that it exists, has safetensors, and for which classes."""
+
+def check_stock(name: str, task: Task | None, *, field: str = "teacher.name") -> Path:
+    """What timm knows of its own network without a download: that it exists, has safetensors, and for which classes.
+
+    Returns the weights, fetched.
+    """
     import timm
 
     import archsearch.models  # noqa: F401  (registers with timm)
@@ -27,34 +33,96 @@ def check_stock(name: str, task: Task | None, *, field: str = "teacher.name") ->
         raise TeacherError(f"timm has no safetensors weights for {name}; upload a teacher of your own", field=field)
     if task is not None:
         check_head(name, config.num_classes, int(config.input_size[0]), task)
-    require_safetensors(name, config.hf_hub_id, field=field)
+    return require_safetensors(name, config.hf_hub_id, field=field)
 
 
-def require_safetensors(name: str, repo: str, *, field: str = "teacher.name") -> None:
-    """Refuse a hub repository that would have to be unpickled; the file lands in the cache timm reads from."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+def require_safetensors(name: str, repo: str, *, field: str = "teacher.name") -> Path:
+    """A hub repository's weights, on this machine; refused where there are only such as would have to be unpickled.
+
+    Raises:
+        Unavailable: The hub does not answer, and the file was not fetched before.
+    """
+    return _fetch(name, repo, "model.safetensors", field)
+
+
+def require_plain_config(name: str, *, field: str = "teacher.name") -> tuple[Path, dict[str, Any]]:
+    """A hub repository's config.json, and what it holds; refused where it leads timm past the safetensors.
+
+    Raises Unavailable as above.
+    """
+    path = _fetch(name, name.partition(":")[2], "config.json", field)
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+        pretrained = config.get("pretrained_cfg", config)
+        detours = [key for key in ("hf_hub_filename", "custom_load") if pretrained.get(key)]
+    except (OSError, ValueError, AttributeError) as error:
+        raise TeacherError(f"{name}: its config.json cannot be read ({error})", field=field) from None
+    if detours:
+        raise TeacherError(f"{name}: its config.json sets {detours[0]}; only model.safetensors is read", field=field)
+    return path, config
+
+
+def at_hand(name: str) -> bool:
+    """Whether a stock network or hub repository was fetched before, so that loading it waits for no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repo, revision = _repository(name)
+    return bool(repo) and isinstance(try_to_load_from_cache(repo, "model.safetensors", revision=revision), str)
+
+
+def _fetch(name: str, repo: str, file: str, field: str) -> Path:
+    """A file of a repository, from the cache or the hub."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     repo, _, revision = repo.partition("@")
     try:
-        hf_hub_download(repo, "model.safetensors", revision=revision or None)
-    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
-        raise TeacherError(f"{name}: no model.safetensors to be had ({error})", field=field) from None
+        # Asked once and briefly first: the download itself would try again for minutes.
+        get_hf_file_metadata(hf_hub_url(repo, file, revision=revision or None), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        return Path(hf_hub_download(repo, file, revision=revision or None))
+    except Exception as error:  # the hub's, the file system's, and those of whatever library speaks HTTP
+        kept = try_to_load_from_cache(repo, file, revision=revision or None) if _is_away(error, offline=True) else None
+        if isinstance(kept, str):
+            return Path(kept)
+        if _is_away(error):
+            raise Unavailable(
+                f"{name}: the hub does not answer, and {file} was not fetched before",
+                field=field,
+                retry_after_s=_ASK_AGAIN_S,
+            ) from error
+        reason = next(iter(str(error).splitlines()), "")
+        raise TeacherError(f"{name}: no {file} to be had ({type(error).__name__}: {reason})", field=field) from None
 
 
-def require_plain_config(name: str, *, field: str = "teacher.name") -> dict[str, Any]:
-    """A hub repository's config.json; refused where it leads timm past its safetensors, to what would be unpickled."""
-    from huggingface_hub import hf_hub_download
+def _is_away(error: BaseException, *, offline: bool = False) -> bool:
+    """Whether the hub itself does not answer, or answers that it cannot: nothing is known of the repository then.
 
-    repo, _, revision = name.partition(":")[2].partition("@")
-    try:
-        config: dict[str, Any] = json.loads(
-            Path(hf_hub_download(repo, "config.json", revision=revision or None)).read_text()
-        )
-        pretrained = config.get("pretrained_cfg", config)
-        detours = [key for key in ("hf_hub_filename", "custom_load") if pretrained.get(key)]
-    except (OSError, ValueError, AttributeError) as error:  # the hub's errors are OSErrors
-        raise TeacherError(f"{name}: no config.json to be had ({error})", field=field) from None
-    if detours:
-        raise TeacherError(f"{name}: its config.json sets {detours[0]}; only model.safetensors is read", field=field)
-    return config
+    Args:
+        offline: Whether a hub that is not to be asked (HF_HUB_OFFLINE) counts.
+    """
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    each: BaseException | None = error
+    while each is not None:
+        if isinstance(each, OfflineModeIsEnabled):
+            return offline
+        status = getattr(getattr(each, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status == 429 or status >= 500
+        # No answer at all: the errors of the libraries that huggingface_hub has spoken HTTP through.
+        if isinstance(each, ConnectionError | TimeoutError) or type(each).__module__.partition(".")[0] in _TRANSPORTS:
+            return True
+        each = each.__cause__ or each.__context__
+    return False
+
+
+def _repository(name: str) -> tuple[str, str | None]:
+    """The hub's repository and revision that a teacher's name stands for."""
+    if ":" in name:
+        repo = name.partition(":")[2]
+    else:
+        import timm
+
+        config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+        repo = (config.hf_hub_id or "") if config else ""
+    repo, _, revision = repo.partition("@")
+    return repo, revision or None

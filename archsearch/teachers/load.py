@@ -13,6 +13,7 @@ from archsearch.teachers.foreign import check_folder
 from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
 from archsearch.teachers.network import build
 from archsearch.teachers.order import in_order_of
+from archsearch.teachers.size import check_counts, count_tensors, require_weights_fit
 from archsearch.teachers.source import check_source, check_weights_file
 from archsearch.teachers.teacher import Teacher, fingerprint
 
@@ -52,9 +53,11 @@ def _load(source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | 
     check_source(source, field="teacher")
     if ":" in source.name:
         require_safetensors(source.name, source.name.partition(":")[2])
-        return _load_pretrained(source.name, "teacher.name", require_plain_config(source.name))
-    check_stock(source.name, counted)
-    return _load_pretrained(source.name, "teacher.name", {})
+        path, config = require_plain_config(source.name)
+        # From the folder it was fetched into: timm would ask the hub once more.
+        return _load_pretrained(f"local-dir:{path.parent}", "teacher.name", config, name=source.name)
+    weights = check_stock(source.name, counted)
+    return _load_pretrained(source.name, "teacher.name", {}, weights=weights)
 
 
 def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
@@ -63,9 +66,12 @@ def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
 
     check_source(source)
     check_weights_file(weights)
+    check_counts(source.model_args, "model_args", tensors=count_tensors(weights))
     kwargs = {"num_classes": source.num_classes, "in_chans": source.in_chans, **source.model_args}
     with torch.device("meta"):  # a wrong file is refused before it costs memory
-        _require_same_tensors(build(source.architecture, kwargs), weights, source.architecture)
+        sketch = build(source.architecture, kwargs)
+    _require_same_tensors(sketch, weights, source.architecture)
+    require_weights_fit(sketch, source.architecture)
     model = build(source.architecture, kwargs)
     model.load_state_dict(load_file(weights), strict=True)
     return _freeze(
@@ -78,14 +84,25 @@ def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
     )
 
 
-def _load_pretrained(name: str, field: str, file: Any) -> Teacher:
-    """A network timm loads by itself; `file` is its config.json, for the names timm leaves unread."""
+def _load_pretrained(
+    where: str, field: str, file: Any, *, name: str | None = None, weights: Path | None = None
+) -> Teacher:
+    """A network timm loads by itself.
+
+    Args:
+        where: What timm calls it.
+        file: Its config.json, for the names timm leaves unread.
+        name: What we call it, where that is something else.
+        weights: Of a stock network, as they were fetched; else timm knows where they are.
+    """
     import timm
 
     import archsearch.models  # noqa: F401  (registers with timm)
 
+    name = name or where
+    overlay: Any = {} if weights is None else {"pretrained_cfg_overlay": {"file": str(weights)}}
     try:
-        model = timm.create_model(name, pretrained=True)
+        model = timm.create_model(where, pretrained=True, **overlay)
     except Exception as error:  # timm, the hub and safetensors each raise their own kinds
         raise TeacherError(f"timm cannot load {name}: {type(error).__name__}: {error}", field=field) from error
     config: Any = model.pretrained_cfg

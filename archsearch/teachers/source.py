@@ -9,6 +9,7 @@ from typing import Any
 from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.request import FORBIDDEN_ARGS, TimmTeacher, UploadedTeacher, teacher_fields
 from archsearch.teachers.foreign import check_folder, describe_bytes, kind_of, refuse_file_name
+from archsearch.teachers.size import check_counts
 
 _LARGEST_ARG = 65_536
 
@@ -45,6 +46,7 @@ def check_source(source: TimmTeacher | UploadedTeacher, *, field: str = "source"
     refuse_file_name(name, field=f"{field}.{where}")
     if isinstance(source, UploadedTeacher):
         _check_args(source.model_args, f"{field}.model_args")
+        check_counts(source.model_args, f"{field}.model_args")
 
 
 def describe_folder(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from safetensors.numpy import save
 
+from archsearch.store.models import TeacherRow
 from tests.api.conftest import Json, Refused, Send, finish, npz, request, small_arrays
 
 WEIGHTS = save({"head.weight": np.zeros((4, 8), dtype=np.float32)})
@@ -161,3 +162,41 @@ def test_a_teacher_waits_for_its_check(client: TestClient, send: Send) -> None:
     assert answer.headers["location"] == f"/v1/teachers/{found['id']}"
     assert client.get(f"/v1/teachers/{found['id']}").json() == found
     assert client.get("/v1/teachers", params={"limit": 1}).json()["data"] == [found]
+
+
+def test_more_blocks_than_tensors_are_refused_at_once(refused: Refused, send: Send) -> None:
+    for depths, part in (([65536, 1, 1], "more than any network has"), ([200, 2, 2], "weights of 1 tensors")):
+        body = source(send(WEIGHTS), model_args={"depths": depths})
+        field = "source.model_args.depths"
+        refused("POST", "/v1/teachers", status=422, code="invalid_request", field=field, part=part, json=body)
+
+
+def test_a_teacher_refused_for_now_is_checked_again_when_asked_and_when_used(
+    client: TestClient, refused: Refused, send: Send
+) -> None:
+    id = client.post("/v1/teachers", json=source(send(WEIGHTS), num_classes=10)).json()["id"]
+
+    def settle(status: str, **error: Any) -> None:
+        services = client.app.state.services  # type: ignore[attr-defined]
+        with services.sessions.begin() as session:
+            row = session.get_one(TeacherRow, id)
+            row.status, row.error = status, error or None
+
+    def status() -> str:
+        return str(client.get(f"/v1/teachers/{id}").json()["status"])
+
+    job = request(teacher={"kind": "teacher", "id": id})
+    settle("refused", detail="the hub does not answer", retryable=True)
+    again = client.post(f"/v1/teachers/{id}:check")
+    assert (again.status_code, again.json()["status"], again.json()["error"]) == (202, "checking", None)
+    assert client.post(f"/v1/teachers/{id}:check").status_code == 202  # it is being checked already
+    settle("refused", detail="the hub does not answer", retryable=True)
+    assert client.post("/v1/jobs", json=job).status_code == 202
+    assert status() == "checking"
+    settle("refused", detail="it only guesses", retryable=False)
+    expected = {"code": "invalid_teacher", "field": "teacher.id"}
+    refused("POST", "/v1/jobs", status=422, **expected, part="it only guesses", json=job)
+    settle("ready")
+    refused("POST", f"/v1/teachers/{id}:check", status=409, code="conflict", field=None, part="is ready")
+    path = "/v1/teachers/tch_00000000:check"
+    refused("POST", path, status=404, code="not_found", field=None, part="tch_00000000")

@@ -1,0 +1,98 @@
+"""What a teacher takes, estimated before it is built or asked."""
+
+# B batch, C channels, H W space
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsearch.data.batches import require_room
+from archsearch.data.task import Task
+from archsearch.errors import InvalidRequest
+from archsearch.memory import peak_bytes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from archsearch.teachers.teacher import Teacher
+
+# Arguments that say how many modules there are, by parts of their names.
+_COUNTS = ("depth", "layers", "blocks", "repeats", "num_stages")
+# Beyond every network of timm, whose deepest have some hundreds of blocks.
+_MOST_MODULES = 2048
+# So many are built in no time, and which tensors are missing says more than how many.
+_FEW_MODULES = 128
+# What kernels hold for themselves comes on top of what tensors do.
+_KERNELS = 1.5
+
+
+def check_counts(args: Mapping[str, Any], field: str, *, tensors: int | None = None) -> None:
+    """Raise InvalidRequest for arguments that ask for more modules than a network has; needs no torch.
+
+    Args:
+        tensors: How many the weights' file holds: every module has one at least.
+    """
+    for name, value in args.items():
+        if not any(part in name for part in _COUNTS):
+            continue
+        asked = _total(value)
+        if asked > _MOST_MODULES:
+            raise InvalidRequest(
+                f"{asked:,} blocks are more than any network has ({_MOST_MODULES:,})", field=f"{field}.{name}"
+            )
+        if tensors is not None and asked > max(tensors, _FEW_MODULES):
+            raise InvalidRequest(
+                f"{asked:,} blocks do not go with weights of {tensors:,} tensors; every block has one at least",
+                field=f"{field}.{name}",
+            )
+
+
+def _total(value: Any) -> float:
+    """The sum of the whole numbers in an argument, however deep its lists are."""
+    if isinstance(value, list | tuple):
+        return sum(_total(each) for each in value)
+    return abs(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+
+
+def count_tensors(weights: Path) -> int:
+    """How many tensors a safetensors file holds; reads its header alone."""
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="np") as file:
+        return len(list(file.keys()))
+
+
+def require_weights_fit(sketch: nn.Module, name: str) -> None:
+    """Raise TooMuchMemory unless there is room for a network built on the meta device, tables it derives included."""
+    held = sum(value.nbytes for value in (*sketch.parameters(), *sketch.buffers()))
+    # Once as the network and once as it is read from the file.
+    require_room(2 * held, f"{name} with these arguments", field="model_args", fix="give smaller sizes")
+
+
+def require_images_fit(teacher: Teacher, task: Task) -> None:
+    """Raise TooMuchMemory where the teacher cannot look at a single image of its size; nothing is computed."""
+    height, width = teacher.input_hw or (task.height, task.width)
+    one = image_bytes(teacher.model, (teacher.in_chans, height, width))
+    if one is not None:
+        require_room(
+            _KERNELS * one,
+            f"one image of {height}×{width} pixels",
+            field="input_size",
+            fix="give a smaller input_size",
+        )
+
+
+def image_bytes(model: nn.Module, input_chw: tuple[int, int, int]) -> int | None:
+    """Bytes of activations of one image, counted on the meta device; None for a network that does not run there."""
+    import torch
+    from torch.func import functional_call
+
+    state = {name: value.to("meta") for name, value in (*model.named_parameters(), *model.named_buffers())}
+    x_1CHW = torch.empty(1, *input_chw, device="meta")
+    try:
+        with torch.no_grad():
+            return x_1CHW.nbytes + peak_bytes(lambda: functional_call(model, state, (x_1CHW,)))
+    except (RuntimeError, AssertionError, NotImplementedError):  # it looks at values, or does not take this size
+        return None

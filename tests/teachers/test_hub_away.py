@@ -1,0 +1,75 @@
+"""A hub that is away says nothing of a teacher: it is not refused for good."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import pytest
+from huggingface_hub.utils import close_session
+
+from archsearch.errors import TeacherError, Unavailable
+from archsearch.request import TimmTeacher
+from archsearch.teachers import Teacher, at_hand, load_teacher
+from tests.hub import HubOfFiles
+
+GOOD = TimmTeacher(name="hf-hub:me/good")
+
+
+@pytest.fixture
+def hub(teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubOfFiles]:
+    files = {f"me/good/{name}": (teacher_folder / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    hub = HubOfFiles(files)
+    for name, value in {
+        "ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_DISABLE_XET": True, "HF_HUB_ETAG_TIMEOUT": 1,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    close_session()
+    yield hub
+    close_session()
+    hub.close()
+
+
+@pytest.mark.parametrize("mood", ["silent", "503"])
+def test_a_hub_that_does_not_answer_is_away_and_the_teacher_loads_once_it_is_back(
+    hub: HubOfFiles, teacher: Teacher, mood: Any
+) -> None:
+    hub.mood = mood
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="the hub does not answer") as caught:
+        load_teacher(GOOD)
+    assert time.monotonic() - started < 5
+    assert (caught.value.retryable, caught.value.field) == (True, "teacher.name")
+    assert not at_hand(GOOD.name)
+    hub.mood = "serve"
+    assert load_teacher(GOOD).sha256 == teacher.sha256
+
+
+def test_a_hub_that_nobody_reaches_is_away(hub: HubOfFiles) -> None:
+    hub.close()
+    with pytest.raises(Unavailable):
+        load_teacher(GOOD)
+
+
+def test_what_was_fetched_before_needs_no_hub(hub: HubOfFiles, teacher: Teacher) -> None:
+    load_teacher(GOOD)
+    assert at_hand(GOOD.name)
+    hub.mood = "silent"
+    started = time.monotonic()
+    again = load_teacher(GOOD)
+    assert (again.sha256, again.name) == (teacher.sha256, GOOD.name)
+    assert time.monotonic() - started < 5
+
+
+def test_what_a_hub_does_not_have_is_refused_for_good(hub: HubOfFiles) -> None:
+    with pytest.raises(TeacherError, match=r"no model\.safetensors to be had") as caught:
+        load_teacher(TimmTeacher(name="hf-hub:me/none"))
+    assert not caught.value.retryable
