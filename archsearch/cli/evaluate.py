@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from archsearch.cli.inputs import data_of, on_broken_option, teacher_of, with_images
-from archsearch.data.task import Dataset, Task
+from archsearch.data.measured import Measured, Part, load_measured
+from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
 from archsearch.evaluate import MultiLabelEvaluation, Network, Row
 from archsearch.progress import count
@@ -40,6 +41,14 @@ _WORST = 5
               help="Folder of another student, such as the same network trained without a teacher.")  # fmt: skip
 @click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path),
               help="Folder for evaluation.json, confusion.png and calibration.png.")  # fmt: skip
+@click.option(
+    "--split",
+    "part",
+    type=click.Choice(get_args(Part)),
+    default="auto",
+    show_default=True,
+    help="Images that are measured; auto takes the test split, and all where the data has none.",
+)
 @on_broken_option
 @click.option("--json", "as_json", is_flag=True, help="Print what evaluation.json holds.")
 def evaluate(
@@ -48,10 +57,11 @@ def evaluate(
     teacher: str | None,
     baseline: Path | None,
     out: Path | None,
+    part: Part,
     on_broken: str | None,
     as_json: bool,
 ) -> None:
-    """Measure a student on the test split: accuracy, likeness to its teacher, calibration, and every class.
+    """Measure a student on images held out: accuracy, likeness to its teacher, calibration, and every class.
 
     FOLDER holds model.safetensors and config.json, as archsearch or timm saved them.
     """
@@ -60,40 +70,52 @@ def evaluate(
 
     task = load_task(folder)
     with progress() as tell:
-        dataset, task = open_data(data, task, {"on_broken": on_broken}, tell=tell)
+        measured, task = open_data(data, task, {"on_broken": on_broken}, part=part, folder=folder, tell=tell)
+    dataset, notes = measured.dataset, list(measured.notes)
     networks: dict[str, Network] = {room.STUDENT: room.network(load_student(folder), task)}
     if baseline is not None:
         other = load_task(baseline)
         require_fit(baseline.name, other.classes, other.in_chans, dataset.task, field="--baseline")
         require_size(baseline.name, other, dataset.task, field="--baseline")
-        networks[room.NO_TEACHER] = room.network(load_student(baseline), other)
+        networks[room.NO_TEACHER] = _in_order(room.network(load_student(baseline), other), baseline.name, other, task)
     if teacher is not None:
-        networks[room.TEACHER] = _teacher(teacher, dataset.task).logits
+        asked = _teacher(teacher, replace(dataset.task, class_names=task.class_names))
+        networks[room.TEACHER], notes = asked.logits, [*notes, *asked.notes]
+    for note in notes:
+        click.echo(f"note: {note.detail}", err=True)
     with progress() as tell:
-        logits = room.answers(networks, dataset.test, report=lambda done, of: tell("test split", done, of))
+        logits = room.answers(networks, dataset.test, report=lambda done, of: tell("measuring", done, of))
     rows = room.compare(logits, dataset.test, task)
     if out is not None:
-        room.write_evaluation(out, rows, task, data_sha256=dataset.sha256)
+        room.write_evaluation(out, rows, task, data_sha256=dataset.sha256, split=measured.part)
         if out.resolve() == folder.resolve():
             refresh(folder)
     if as_json:
-        click.echo(json.dumps(room.as_json(rows, data_sha256=dataset.sha256), indent=2))
+        click.echo(json.dumps(room.as_json(rows, data_sha256=dataset.sha256, split=measured.part), indent=2))
         return
-    show(rows)
+    show(rows, "given" if measured.part == "all" else measured.part)
     if out is not None:
         click.echo(f"in {out}")
 
 
 def open_data(
-    text: str, task: Task, images: Mapping[str, Any] | None = None, *, tell: Tell | None = None
-) -> tuple[Dataset, Task]:
+    text: str,
+    task: Task,
+    images: Mapping[str, Any] | None = None,
+    *,
+    part: Part = "auto",
+    folder: Path | None = None,
+    tell: Tell | None = None,
+) -> tuple[Measured, Task]:
     """The data `--data` names, images made as the student wants them; and the student's task on them.
 
     Args:
         images: What flags say of image files beyond that.
+        part: Which images are measured.
+        folder: Of the student, which may tell what data it learned from.
         tell: Told how far reading is.
     """
-    from archsearch.data import load
+    from archsearch.export.manifest import read_manifest
     from archsearch.request import DataSpec
 
     spec = data_of(text)
@@ -109,15 +131,19 @@ def open_data(
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
             field="--data",
         ) from None
-    dataset = load(described, listener=tell and (lambda done, of: tell("reading", done, of)))
-    found = dataset.task
+    measured = load_measured(
+        described,
+        task,
+        part,
+        learned_from=(read_manifest(folder).get("data") or {}).get("sha256") if folder is not None else None,
+        listener=tell and (lambda done, of: tell("reading", done, of)),
+    )
+    found = measured.dataset.task
     require_fit("the student", task.classes, task.in_chans, found, field="--data")
     require_size("the student", task, found, field="--data")
-    require_names(task, found)
     # What timm saved says neither what kind of labels there are nor, always, their names.
-    return dataset, replace(
-        task, kind=found.kind, prevalence=found.prevalence, class_names=task.class_names or found.class_names
-    )
+    shares, names = found.prevalence, task.class_names or found.class_names
+    return measured, replace(task, kind=found.kind, prevalence=shares, class_names=names)
 
 
 def require_fit(name: str, classes: int, in_chans: int, task: Task, *, field: str) -> None:
@@ -139,20 +165,13 @@ def require_size(name: str, own: Task, task: Task, *, field: str) -> None:
         )
 
 
-def require_names(student: Task, task: Task) -> None:
-    """Raise InvalidRequest if student and data both name their classes, and differently: answers would be mixed up."""
-    if not student.class_names or not task.class_names or student.class_names == task.class_names:
-        return
-    number, own, other = next(
-        (k, *pair)
-        for k, pair in enumerate(zip(student.class_names, task.class_names, strict=True))
-        if pair[0] != pair[1]
-    )
-    raise InvalidRequest(
-        f"class {number} is called {other!r}, the student calls it {own!r}; name and order the classes as the "
-        "student's config.json does",
-        field="--data",
-    )
+def _in_order(network: Network, name: str, own: Task, task: Task) -> Network:
+    """A network whose answers stand in the order of a task's classes; refused where it names them otherwise."""
+    from archsearch.teachers.classes import order_of
+
+    namings = (own.class_names,) if own.class_names else ()
+    order, _ = order_of(name, namings, own.classes, task, field="--baseline")
+    return network if order is None else (lambda x_BCHW: network(x_BCHW)[:, list(order)])
 
 
 @contextmanager
@@ -174,10 +193,10 @@ def progress() -> Iterator[Tell]:
         yield tell
 
 
-def show(rows: Mapping[str, Row]) -> None:
+def show(rows: Mapping[str, Row], part: str = "test") -> None:
     """The networks side by side, and the classes the student is worst at."""
     console, student = Console(), rows["student"].evaluation
-    table = Table(title=f"{student.images:,} test images")
+    table = Table(title=f"{student.images:,} {part} images")
     for title in ("", *(_CALLED[name] for name in rows)):
         table.add_column(title, overflow="fold")
     figures = {name: _figures(row) for name, row in rows.items()}

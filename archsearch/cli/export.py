@@ -107,11 +107,14 @@ def _make(folder: Path, names: str | None, data: str | None, on_broken: str | No
     )
 
     wanted = [name.strip() for name in names.split(",")] if names is not None else None
-    task, dataset = load_task(folder), None
+    task, measured = load_task(folder), None
     choose_formats(wanted, calibrated=data is not None)  # a wrong name is told before the data are read
     with progress() as tell:
         if data is not None:
-            dataset, task = open_data(data, task, {"on_broken": on_broken}, tell=tell)
+            measured, task = open_data(data, task, {"on_broken": on_broken}, folder=folder, tell=tell)
+        dataset = None if measured is None else measured.dataset
+        for note in measured.notes if measured else ():
+            click.echo(f"note: {note.detail}", err=True)
         try:
             made = make_formats(folder, task, dataset.selection if dataset else None, names=wanted, listener=tell)
         except ExportError:

@@ -58,6 +58,33 @@ def load_image_folder(
     `image_size`.
     """
     limits = limits or Limits()
+    layout, splits, notes = _read(path, image_size, limits, fit, on_broken, listener)
+    looked = look(splits, duplicates, lambda split, row: layout.files[split][row])
+    splits = looked.splits
+    if duplicates == "drop":
+        _check_labels(splits["train"].y_N, layout.class_names, limits)
+    train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"), looked.group_N)
+    dataset = assemble(train, selection, test, len(layout.class_names), layout.class_names, fit)
+    return replace(dataset, notes=(*notes, *looked.notes))
+
+
+def read_image_folder(
+    path: Path,
+    image_size: Size | None,
+    limits: Limits,
+    *,
+    fit: Fit,
+    on_broken: OnBroken,
+    listener: Listener | None = None,
+) -> tuple[Mapping[str, Split], tuple[str, ...], tuple[Note, ...]]:
+    """The splits a folder or zip has, the names of its classes, and what reading found; see `load_image_folder`."""
+    layout, splits, notes = _read(path, image_size, limits, fit, on_broken, listener)
+    return splits, layout.class_names, notes
+
+
+def _read(
+    path: Path, image_size: Size | None, limits: Limits, fit: Fit, on_broken: OnBroken, listener: Listener | None
+) -> tuple[Layout, Mapping[str, Split], tuple[Note, ...]]:
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if size is not None and not all(limits.min_side <= side <= limits.max_side for side in size):
         raise InvalidRequest(f"{image_size} is not within {limits.min_side}-{limits.max_side}", field="image_size")
@@ -69,14 +96,7 @@ def load_image_folder(
     if broken:
         layout = _without(layout, broken, on_broken, len(names), limits)
         notes.append(Note("broken_images", f"left out: {_told(broken, len(names))}"))
-    looked = look(_stack(layout, images), duplicates, lambda split, row: layout.files[split][row])
-    splits = looked.splits
-    if duplicates == "drop":
-        _check_labels(splits["train"].y_N, layout.class_names, limits)
-    notes += looked.notes
-    train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"), looked.group_N)
-    dataset = assemble(train, selection, test, len(layout.class_names), layout.class_names, fit)
-    return replace(dataset, notes=(*dataset.notes, *notes))
+    return layout, _stack(layout, images), tuple(notes)
 
 
 def _check_labels(y_N: Labels, class_names: tuple[str, ...], limits: Limits) -> None:
@@ -114,6 +134,8 @@ def _check_left(layout: Layout, limits: Limits) -> None:
     for split, names in layout.files.items():
         if not names:
             raise DataError(f"no image of the {split} split can be read; replace them", field="path")
+    if not limits.to_learn_from:
+        return
     y_train = layout.labels["train"]
     if y_train.ndim == 2:
         count_labels("path", y_train, layout.class_names, limits)

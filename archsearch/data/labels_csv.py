@@ -60,10 +60,14 @@ def plan_table(table: str, data: bytes, names: Iterable[str], limits: Limits) ->
     _check_images(table, rows, images)
     splits = {split: [row for row in rows if row.split == split] for split in ("train", "selection", "test")}
     splits = {split: sorted(found, key=lambda row: row.name) for split, found in splits.items() if found}
-    if "train" not in splits:
+    if limits.to_learn_from and "train" not in splits:
         raise DataError("no row is of the split train; name it in some", field=table)
     files = {split: [row.name for row in found] for split, found in splits.items()}
     labels: dict[str, Labels] = {split: _stack(found, len(class_names)) for split, found in splits.items()}
+    if not limits.to_learn_from:
+        if not splits:
+            raise DataError("names no image", field=table)
+        return Layout(class_names, files, labels)
     refuse_one_hot(table, labels.values(), f"put each image into a folder of its class and remove {table}")
     count_labels(table, labels["train"], class_names, limits)
     return Layout(class_names, files, labels)

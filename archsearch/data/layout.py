@@ -88,7 +88,7 @@ def plan(names: Iterable[str], limits: Limits) -> Layout:
     if _splits_within(folders, short.values()):
         folders = {_outwards(parts) for parts in folders if len(parts) > 1}
         short = {name: _outwards(parts) for name, parts in short.items()}
-    roots = _split_roots({parts for parts in folders if len(parts) == 2}, {parts[0] for parts in folders})
+    roots = _split_roots({parts for parts in folders if len(parts) == 2}, {parts[0] for parts in folders}, limits)
     if roots:
         folders, short = _unwrapped(folders, short)
     found: dict[str, dict[str, list[str]]] = {}
@@ -106,7 +106,7 @@ def plan(names: Iterable[str], limits: Limits) -> Layout:
 
 
 def _layout(found: Mapping[str, Mapping[str, list[str]]], notes: tuple[Note, ...]) -> Layout:
-    class_names = tuple(sorted(found["train"]))
+    class_names = tuple(sorted(found["train"] if "train" in found else set().union(*found.values())))
     label = {class_name: i for i, class_name in enumerate(class_names)}
     files = {split: [name for names in by_class.values() for name in names] for split, by_class in found.items()}
     labels: dict[str, Labels] = {
@@ -182,7 +182,7 @@ def _unwrapped(folders: set[Parts], images: Mapping[str, Parts]) -> tuple[set[Pa
     return {(parts[0], *parts[2:]) for parts in folders}, short
 
 
-def _split_roots(nested: set[tuple[str, ...]], tops: set[str]) -> dict[str, str]:
+def _split_roots(nested: set[tuple[str, ...]], tops: set[str], limits: Limits) -> dict[str, str]:
     """The split of each top folder, or nothing where the top folders are the classes.
 
     A class may be called `train` (beside car and bus): only folders within it make it a split.
@@ -196,7 +196,7 @@ def _split_roots(nested: set[tuple[str, ...]], tops: set[str]) -> dict[str, str]
         raise DataError(
             f"lies beside {', '.join(sorted(roots))}; only train/, val/ and test/ may", field=f"{strangers[0]}/"
         )
-    if "train" not in roots.values():
+    if limits.to_learn_from and "train" not in roots.values():
         raise DataError(f"there is {', '.join(sorted(roots))} but no train folder; add train/", field="train/")
     if len(set(roots.values())) < len(roots):
         raise DataError(f"two of {', '.join(sorted(roots))} are the same split; merge them", field=f"{max(roots)}/")
@@ -222,6 +222,9 @@ def check_image_name(name: str) -> None:
 
 
 def _check(found: dict[str, dict[str, list[str]]], limits: Limits) -> None:
+    if not limits.to_learn_from:
+        _check_count(found, limits)
+        return
     classes = found.get("train", {})
     if len(classes) < 2:
         held = f"only one class folder, {min(classes)}/" if classes else "no class folder"
@@ -237,9 +240,15 @@ def _check(found: dict[str, dict[str, list[str]]], limits: Limits) -> None:
             )
     for split in found.keys() - {"train"}:
         _check_held_out(split, found[split], classes.keys())
+    _check_count(found, limits)
+
+
+def _check_count(found: Mapping[str, Mapping[str, list[str]]], limits: Limits) -> None:
     images = sum(len(files) for by_class in found.values() for files in by_class.values())
     if images > limits.max_images:
         raise TooLarge(f"{images:,} images, at most {limits.max_images:,} are taken", field="path")
+    if not images:
+        raise DataError(f"there is no image in a class folder; {FIX}", field="path")
 
 
 def _check_held_out(split: str, by_class: dict[str, list[str]], classes: Iterable[str]) -> None:

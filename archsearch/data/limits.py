@@ -13,6 +13,7 @@ class Limits:
     max_images: int = 1_000_000  # all splits together
     max_classes: int = 10_000
     min_per_class: int = 2  # training images as given, before anything is held out
+    to_learn_from: bool = True  # whether there has to be a training split
     min_side: int = 4  # pixels
     max_side: int = 512  # pixels
     max_members: int = 2_000_000  # entries of an archive or folder, junk and folders included

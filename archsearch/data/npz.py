@@ -46,18 +46,23 @@ def load_npz(path: Path, limits: Limits | None = None, *, duplicates: OnDuplicat
     `duplicates.look`. Raises DataError or TooLarge whose `field` is the key.
     """
     limits = limits or Limits()
-    # A handful of arrays: an archive of a hundred thousand members is something else.
-    with open_zip(path, replace(limits, max_members=min(limits.max_members, MOST_ARRAYS)), FIX) as archive:
-        headers = _read_headers(archive, path.name)
-        _check_headers(headers, limits)
-        names = _read_names(archive, headers, limits)
-        splits = {name: _read_split(archive, headers, name) for name in SPLITS if f"x_{name}" in headers}
+    splits, names = read_npz(path, limits)
     classes = _count(splits, names, limits)
     looked = look(splits, duplicates, lambda split, row: f"image {row} of x_{split}")
     if duplicates == "drop":
         splits, classes = looked.splits, _count(looked.splits, names, limits)
     train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"), looked.group_N)
     return replace(assemble(train, selection, test, classes, names), notes=looked.notes)
+
+
+def read_npz(path: Path, limits: Limits) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The splits an .npz file has, and the names of its classes; see `load_npz`."""
+    # A handful of arrays: an archive of a hundred thousand members is something else.
+    with open_zip(path, replace(limits, max_members=min(limits.max_members, MOST_ARRAYS)), FIX) as archive:
+        headers = _read_headers(archive, path.name, limits)
+        _check_headers(headers, limits)
+        names = _read_names(archive, headers, limits)
+        return {name: _read_split(archive, headers, name) for name in SPLITS if f"x_{name}" in headers}, names
 
 
 def _count(splits: Mapping[str, Split], names: tuple[str, ...], limits: Limits) -> int:
@@ -75,18 +80,23 @@ def _count(splits: Mapping[str, Split], names: tuple[str, ...], limits: Limits) 
     return count_labels("y_train", y_train, names, limits)
 
 
-def _read_headers(archive: zipfile.ZipFile, file: str) -> dict[str, Header]:
+def _read_headers(archive: zipfile.ZipFile, file: str, limits: Limits) -> dict[str, Header]:
     members = {i.filename.removesuffix(".npy"): i for i in archive.infolist() if i.filename.endswith(".npy")}
     for key in members:
         if key[:2] in ("x_", "y_") and key not in KEYS and {"x_train", "y_train"} <= members.keys():
             # Silently leaving out somebody's validation images would be worse than asking.
             near = difflib.get_close_matches(key.replace("val", "selection"), KEYS, n=1, cutoff=0.5)
             raise DataError(f"would not be read; rename it {near[0] if near else KEYS[2]} or remove it", field=key)
+    needed = () if not limits.to_learn_from and _held_out_alone(members) else ("train",)
     for name in SPLITS:
         for key, other in ((f"x_{name}", f"y_{name}"), (f"y_{name}", f"x_{name}")):
-            if key not in members and (name == "train" or other in members):
+            if key not in members and (name in needed or other in members):
                 raise DataError(f"{file} has no such array, only {_listing(members)}; {FIX}", field=key)
     return {key: read_header(archive, info) for key, info in members.items() if key in KEYS}
+
+
+def _held_out_alone(members: Mapping[str, object]) -> bool:
+    return any({f"x_{name}", f"y_{name}"} <= members.keys() for name in SPLITS)
 
 
 def _listing(members: Mapping[str, object]) -> str:
@@ -98,19 +108,20 @@ def _check_headers(headers: dict[str, Header], limits: Limits) -> None:
     images = sum(header.shape[0] for key, header in headers.items() if key.startswith("x_") and header.shape)
     if images > limits.max_images:
         raise TooLarge(f"{images:,} images in all splits, at most {limits.max_images:,} are taken", field="x_train")
+    first = next(name for name in SPLITS if f"x_{name}" in headers)
     for name in SPLITS:
         if header := headers.get(f"x_{name}"):
             labels = headers[f"y_{name}"]
             check_ratio(header.info, limits)
             check_layout(header.key, header.shape, header.dtype, limits)
             check_label_layout(labels.key, labels.shape, labels.dtype, header.shape[0])
-            own, train = header.shape[1:], headers["x_train"].shape[1:]
-            if own != train:
-                raise DataError(f"has images of shape {own}, x_train of {train}; make them equal", field=header.key)
-            own, train = labels.shape[1:], headers["y_train"].shape[1:]
-            if own != train:
-                held = [f"{shape[0]} columns of labels" if shape else "one label an image" for shape in (own, train)]
-                raise DataError(f"has {held[0]}, y_train {held[1]}; make them equal", field=labels.key)
+            own, others = header.shape[1:], headers[f"x_{first}"].shape[1:]
+            if own != others:
+                raise DataError(f"has images of shape {own}, x_{first} of {others}; make them equal", field=header.key)
+            own, others = labels.shape[1:], headers[f"y_{first}"].shape[1:]
+            if own != others:
+                held = [f"{shape[0]} columns of labels" if shape else "one label an image" for shape in (own, others)]
+                raise DataError(f"has {held[0]}, y_{first} {held[1]}; make them equal", field=labels.key)
 
 
 def _read_names(archive: zipfile.ZipFile, headers: dict[str, Header], limits: Limits) -> tuple[str, ...]:

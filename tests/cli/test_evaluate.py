@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from archsearch import evaluate, export
 from archsearch.cli import app
-from archsearch.data import Dataset
+from archsearch.data import Dataset, load_npz
 from archsearch.data.metrics import accuracy
 from archsearch.distill.train import logits
 from archsearch.errors import InvalidRequest
@@ -97,14 +100,97 @@ def test_networks_of_another_task_are_refused(teacher_folder: Path, gray_task, t
     assert caught.value.field == "--baseline"
 
 
+def renamed(folder: Path, to: Path, names: list[str]) -> Path:
+    """A copy of a student whose classes are called otherwise."""
+    copy = Path(shutil.copytree(folder, to))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "label_names": names}))
+    return copy
+
+
 def test_classes_called_otherwise_are_refused(teacher_folder: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(teacher_folder, tmp_path / "student"))
-    config = json.loads((folder / "config.json").read_text())
-    names = [str(k) for k in range(10)]
-    (folder / "config.json").write_text(json.dumps({**config, "label_names": [*names[:8], "9", "8"]}))
-    with pytest.raises(InvalidRequest, match="class 8 is called '8', the student calls it '9'") as caught:
+    folder = renamed(teacher_folder, tmp_path / "student", [*map(str, range(8)), "eight", "9"])
+    with pytest.raises(InvalidRequest, match="the student knows no class '8', and has 'eight' instead") as caught:
         invoke("evaluate", str(folder), "-d", "digits")
     assert caught.value.field == "--data"
+
+
+def test_the_same_classes_in_another_order_are_matched_by_name(teacher_folder: Path, tmp_path: Path) -> None:
+    """The student was trained on classes 0 to 9; called 9 to 0, all its right answers are wrong ones of known names."""
+    folder = renamed(teacher_folder, tmp_path / "student", [str(9 - k) for k in range(10)])
+    own = json.loads(invoke("evaluate", str(teacher_folder), "-d", "digits", "--json"))["networks"]["student"]
+    result = CliRunner().invoke(
+        app, ["evaluate", str(folder), "-d", "digits", "-b", str(teacher_folder), "--json"], standalone_mode=False
+    )
+    rows = json.loads(result.stdout)["networks"]
+    assert rows["student"]["top1_acc"] < 20
+    assert rows["no_teacher"]["top1_acc"] == own["top1_acc"], "its names are the data's, in the data's order"
+    assert "another order; its labels were matched by name" in result.stderr
+
+
+@pytest.fixture
+def held_out(digits: Dataset, tmp_path: Path) -> Path:
+    """The digits' test split alone."""
+    np.savez(tmp_path / "held_out.npz", x_test=digits.test.x_NHWC, y_test=digits.test.y_N)
+    return tmp_path / "held_out.npz"
+
+
+def measured(*args: str) -> tuple[dict[str, Any], str]:
+    result = CliRunner().invoke(app, ["evaluate", *args, "--json"], catch_exceptions=False, standalone_mode=False)
+    found = json.loads(result.stdout)
+    return {**found["networks"]["student"], "split": found["split"]}, result.stderr
+
+
+def test_data_that_is_all_test_is_measured_whole(teacher_folder: Path, held_out: Path, digits: Dataset) -> None:
+    found, said = measured(str(teacher_folder), "-d", str(held_out))
+    assert (found["images"], found["split"]) == (359, "test")
+    assert "note" not in said
+    assert found["top1_acc"] == measured(str(teacher_folder), "-d", "digits")[0]["top1_acc"]
+
+
+def test_data_given_as_a_whole_is_measured_whole_and_it_is_said(
+    teacher_folder: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    """A thousand held-out images used to be split again, and two hundred of them measured."""
+    np.savez(tmp_path / "all.npz", x_train=digits.train.x_NHWC[:1000], y_train=digits.train.y_N[:1000])
+    found, said = measured(str(teacher_folder), "-d", str(tmp_path / "all.npz"))
+    assert (found["images"], found["split"]) == (1000, "all")
+    assert "all 1,000 images are measured; none are held out: --split test takes the 199" in said
+    found, _ = measured(str(teacher_folder), "-d", str(tmp_path / "all.npz"), "--split", "test")
+    assert (found["images"], found["split"]) == (199, "test")
+    digits_, said = measured(str(teacher_folder), "-d", "digits", "--split", "all")
+    assert (digits_["images"], digits_["split"]) == (1797, "all")
+
+
+def test_of_the_data_a_student_learned_from_its_held_out_images_are_measured(
+    teacher_folder: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    folder, path = Path(shutil.copytree(teacher_folder, tmp_path / "student")), tmp_path / "all.npz"
+    np.savez(path, x_train=digits.train.x_NHWC, y_train=digits.train.y_N, class_names=list("0123456789"))
+    (folder / "manifest.json").write_text(json.dumps({"data": {"sha256": load_npz(path).sha256}}))
+    found, said = measured(str(folder), "-d", str(path))
+    assert (found["images"], found["split"]) == (len(load_npz(path).test), "test")
+    assert "the network learned from this data" in said
+
+
+def test_a_split_nobody_gave_is_refused(teacher_folder: Path, held_out: Path) -> None:
+    with pytest.raises(InvalidRequest, match="has no selection split"):
+        invoke("evaluate", str(teacher_folder), "-d", str(held_out), "--split", "selection")
+
+
+def test_a_folder_of_some_classes_is_measured_by_their_names(
+    teacher_folder: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    """Only sevens and threes: numbered by folder they would be classes 0 and 1."""
+    rows = np.flatnonzero(np.isin(digits.test.y_N, (3, 7)))
+    for row in rows:
+        folder = tmp_path / "images" / str(digits.test.y_N[row])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.test.x_NHWC[row, :, :, 0]).save(folder / f"{row}.png")
+    found, said = measured(str(teacher_folder), "-d", str(tmp_path / "images"))
+    assert (found["images"], found["split"]) == (len(rows), "all")
+    assert found["top1_acc"] > 80
+    assert "2 of the network's 10 classes" in said
 
 
 def test_a_size_no_folder_of_images_can_be_read_in_is_told(gray_task, tmp_path: Path) -> None:

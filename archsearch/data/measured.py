@@ -1,0 +1,210 @@
+"""Images to measure a network on: taken as they are given, and whole where nobody put some aside."""
+
+# N images, K classes
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from archsearch.data.assemble import assemble, fingerprint, prevalence
+from archsearch.data.digits import load_digits
+from archsearch.data.duplicates import look
+from archsearch.data.image_folder import read_image_folder
+from archsearch.data.labels import check_range
+from archsearch.data.limits import Limits
+from archsearch.data.notes import Note
+from archsearch.data.npz import read_npz
+from archsearch.data.splits import complete
+from archsearch.data.task import Dataset, Kind, Labels, Split, Task
+from archsearch.errors import DataError, InvalidRequest
+from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderData, NpzData
+
+Part = Literal["auto", "test", "selection", "train", "all"]
+Given = Mapping[str, Split]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured, and on which images.
+
+    Attributes:
+        dataset: Its `test` is what is measured, its `selection` what may be looked at before.
+        part: Which images those are: a split, or `all`.
+        notes: What whoever asked should hear.
+    """
+
+    dataset: Dataset
+    part: str
+    notes: tuple[Note, ...]
+
+
+def load_measured(
+    spec: DataSpec,
+    known: Task,
+    part: Part = "auto",
+    *,
+    learned_from: str | None = None,
+    limits: Limits | None = None,
+    listener: Callable[[int, int], None] | None = None,
+) -> Measured:
+    """The images of a request's data to measure a network of a known task on, labelled in the network's order.
+
+    `auto` is the test split where the data has one. Where it has none all images are taken, for whoever gives data as
+    a whole means it; but of the very data the network learned from, those that were held out then.
+
+    Args:
+        known: The network's task: its number of classes and, if it has any, their names.
+        learned_from: The sha256 of the data the network learned from, where that is known.
+
+    Raises DataError or InvalidRequest where the data is not the network's.
+    """
+    given, names, notes = _read(spec, limits or Limits(), listener)
+    given, renamed = _renumbered(given, names, known)
+    notes = (*notes, *renamed)
+    whole = _whole(given, known)
+    if part == "auto":
+        if "test" in given:
+            part = "test"
+        elif whole is not None and whole.sha256 == learned_from:
+            part = "test"
+            detail = (
+                f"the network learned from this data: only the {len(whole.test):,} images held out of it are measured"
+            )
+            notes = (*notes, Note("held_out_measured", detail))
+        else:
+            part = "all"
+    if part == "all":
+        return _all(given, known, whole, notes)
+    source: Mapping[str, Split] = given
+    if part not in given:
+        if whole is None:
+            raise InvalidRequest(f"the data has no {part} split, and none can be held out of it", field="--split")
+        source = {"train": whole.train, "selection": whole.selection, "test": whole.test}
+    return Measured(_measuring(source[part], given, known, whole), part, notes)
+
+
+def _all(given: Given, known: Task, whole: Dataset | None, notes: tuple[Note, ...]) -> Measured:
+    splits = list(given.values())
+    together = Split(
+        np.concatenate([split.x_NHWC for split in splits]) if len(splits) > 1 else splits[0].x_NHWC,
+        np.concatenate([split.y_N for split in splits]) if len(splits) > 1 else splits[0].y_N,
+    )
+    detail = f"all {len(together):,} images are measured; none are held out"
+    if whole is not None:
+        detail += f": --split test takes the {len(whole.test):,} that a training would not see"
+    found = replace(
+        _measuring(together, given, known, whole), sha256=fingerprint(_none(together), _none(together), together)
+    )
+    return Measured(found, "all", (*notes, Note("all_measured", detail)))
+
+
+def _measuring(measured: Split, given: Given, known: Task, whole: Dataset | None) -> Dataset:
+    """A data set whose test split is what is measured; what is looked at before is as separate as can be."""
+    if whole is not None:
+        return replace(whole, test=measured)
+    empty = _none(measured)
+    _, height, width, in_chans = measured.x_NHWC.shape
+    kind: Kind = "multilabel" if measured.y_N.ndim == 2 else "classification"
+    task = replace(known, height=height, width=width, in_chans=in_chans, kind=kind)
+    if not task.prevalence:
+        task = replace(task, prevalence=prevalence(measured.y_N, known.classes))
+    name = fingerprint(given.get("train", empty), given.get("selection", empty), given.get("test", measured))
+    return Dataset(task, empty, given.get("selection", measured), measured, name)
+
+
+def _whole(given: Given, known: Task) -> Dataset | None:
+    """The data set a training would make of it; None where there is too little to train on."""
+    if "train" not in given:
+        return None
+    y_train = given["train"].y_N
+    if y_train.ndim == 1 and np.bincount(y_train, minlength=known.classes).min() == 0:
+        return None
+    try:
+        group_N = look(given, "warn", lambda split, row: f"image {row} of {split}").group_N
+        splits = complete(given["train"], given.get("selection"), given.get("test"), group_N)
+    except DataError:
+        return None
+    return assemble(*splits, known.classes, known.class_names, known.fit)
+
+
+def _read(
+    spec: DataSpec, limits: Limits, listener: Callable[[int, int], None] | None
+) -> tuple[Given, tuple[str, ...], tuple[Note, ...]]:
+    """The splits the data has, the names of its classes, and what reading it found."""
+    limits = replace(limits, min_per_class=0, to_learn_from=False)
+    match spec:
+        case DigitsData():
+            digits = load_digits()
+            splits = {"train": digits.train, "selection": digits.selection, "test": digits.test}
+            return splits, digits.task.class_names, ()
+        case NpzData():
+            return (*read_npz(spec.path, limits), ())
+        case ImageFolderData():
+            return read_image_folder(
+                spec.path, spec.image_size, limits, fit=spec.fit, on_broken=spec.on_broken, listener=listener
+            )
+        case DatasetData():
+            raise InvalidRequest(
+                f"data set {spec.id} lives in a service; give a local npz or image_folder", field="data"
+            )
+
+
+def _renumbered(given: Given, names: tuple[str, ...], known: Task) -> tuple[Given, tuple[Note, ...]]:
+    """The splits with labels as the network numbers its classes, told by names where both sides have them."""
+    many = next(iter(given.values())).y_N.ndim == 2
+    if not names or not known.class_names or names == known.class_names:
+        classes = _classes(given, names, many)
+        if classes > known.classes or (classes != known.classes and (many or names or "train" in given)):
+            told = f"the student tells {known.classes} classes apart, the data has {classes}"
+            raise InvalidRequest(told, field="--data")
+        return given, ()
+    strangers = [name for name in names if name not in known.class_names]
+    if strangers or (many and len(names) != known.classes):
+        raise InvalidRequest(_different(names, known.class_names, strangers), field="--data")
+    number = np.array([known.class_names.index(name) for name in names])
+    detail = (
+        f"the data has {len(names)} of the network's {known.classes} classes"
+        if len(names) < known.classes
+        else "the data has the network's classes in another order"
+    )
+    note = Note("classes_reordered", f"{detail}; its labels were matched by name")
+    return {split: Split(one.x_NHWC, _as_numbered(one.y_N, number)) for split, one in given.items()}, (note,)
+
+
+def _as_numbered(y_N: Labels, number: npt.NDArray[np.int64]) -> Labels:
+    """Labels of the data's classes, whose numbers the network has otherwise."""
+    if y_N.ndim == 1:
+        return np.asarray(number[y_N], dtype=np.int64)
+    return np.ascontiguousarray(y_N[:, np.argsort(number)], dtype=np.uint8)
+
+
+def _classes(given: Given, names: tuple[str, ...], many: bool) -> int:
+    """How many classes the data tells of."""
+    if many:
+        return int(next(iter(given.values())).y_N.shape[1])
+    if names:
+        for split, one in given.items():
+            check_range(f"y_{split}", one.y_N, len(names))
+        return len(names)
+    return 1 + max(int(one.y_N.max()) for one in given.values())
+
+
+def _different(names: tuple[str, ...], own: tuple[str, ...], strangers: list[str]) -> str:
+    if not strangers:
+        return f"has {len(names)} labels, the student {len(own)}"
+    missing = [name for name in own if name not in names]
+    few = ", ".join(map(repr, strangers[:3])) + (f" and {len(strangers) - 3} more" if len(strangers) > 3 else "")
+    knows = ", ".join(map(repr, missing[:3])) + (" …" if len(missing) > 3 else "")
+    return (
+        f"the student knows no class {few}" + (f", and has {knows} instead" if missing else "")
+        + "; name the classes as the student's config.json does"
+    )  # fmt: skip
+
+
+def _none(like: Split) -> Split:
+    return like.take(slice(0, 0))
