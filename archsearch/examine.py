@@ -42,7 +42,13 @@ def examine(
     checked = check_teacher(teacher, held, report=lambda done, of: tell({"doing": "measuring", "done": done, "of": of}))
     cost = measure_teacher(teacher, held.task)
     notes = [asdict(note) for note in (*teacher.notes, *checked.notes)]
-    measured = {"params": cost.params, "macs": cost.macs, "selection_acc": checked.measured}
+    task = held.task
+    measured = {
+        "params": cost.params,
+        "macs": cost.macs,
+        "measured_on": {"in_chans": task.in_chans, "height": task.height, "width": task.width},
+        "selection_acc": checked.measured,
+    }
     return {**known, **measured, "notes": notes or None}
 
 

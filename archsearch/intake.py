@@ -12,7 +12,8 @@ from archsearch.data.task import Task
 from archsearch.defaults import as_before
 from archsearch.engine import Engine
 from archsearch.errors import Conflict, InvalidRequest, TeacherError
-from archsearch.hardware import limits
+from archsearch.followup import fill, resolve
+from archsearch.hardware import Limits, limits
 from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile
 from archsearch.register import check_channels, check_classes, ready_dataset, ready_profile, recheck_teacher, task_of
@@ -22,19 +23,21 @@ from archsearch.request import (
     DigitsData,
     JobRequest,
     RegisteredTeacher,
-    StudentSpec,
     TimmTeacher,
     parse_request,
 )
 from archsearch.spaces import Cost, choose
 from archsearch.store import queries, scored
-from archsearch.store.models import Job, TeacherRow
+from archsearch.store.models import DatasetRow, Job, ProfileRow, TeacherRow
 from archsearch.store.trials import trial_of
 from archsearch.teachers import check_source
+
+__all__ = ["cancel", "check", "pareto", "profile_of", "resolve", "retry", "submit"]
 
 
 def check(session: Session, request: JobRequest, *, idempotency_key: str | None = None) -> None:
     """Check a request as far as that goes without torch; raises what `submit` raises. Writes nothing."""
+    request = fill(session, request)
     if _earlier(session, idempotency_key, request.model_dump(mode="json")) is None:
         _check_remote(session, resolve(session, request))
 
@@ -56,10 +59,13 @@ def submit(
         InvalidRequest: A field is wrong, or the key was used for another request; nothing was queued.
         NotReady: The data or the profile is still being checked.
     """
+    request = fill(session, request)
     body = request.model_dump(mode="json")
     if (earlier := _earlier(session, idempotency_key, body)) is not None:
         return earlier
-    if not checked:
+    if checked:
+        _require_named(session, request)
+    else:
         _check_remote(session, resolve(session, request))
     job = Job(
         id=queries.new_id("job"),
@@ -100,28 +106,6 @@ def profile_of(session: Session, budget: Budget) -> Profile | None:
     return None
 
 
-def resolve(session: Session, request: JobRequest) -> JobRequest:
-    """The request with the student another job's candidate is, in its own words."""
-    named = request.student
-    if named is None or named.job is None or named.candidate is None:
-        return request
-    source: Job = queries.require(session, Job, named.job, field="student.job", lock="shared")
-    row = queries.candidate(session, named.job, named.candidate, field="student.candidate")
-    if row.state != "scored":
-        raise InvalidRequest(f"candidate {named.candidate} has no score: {row.reason}", field="student.candidate")
-    # Both as requests: what was kept before a field existed says nothing of it.
-    body, before = request.model_dump(mode="json"), parse_request(source.request).model_dump(mode="json")
-    for field in ("teacher", "data"):
-        # Strides, patches and heads follow the task, and the space `teacher` means eighths of one teacher.
-        if before[field] != body[field]:
-            raise InvalidRequest(
-                f"the candidate was scored for another {field}; name the one of {named.job}: {source.request[field]}",
-                field=field,
-            )
-    student = StudentSpec(space=row.space, architecture={name: int(v) for name, v in row.architecture.items()})
-    return request.model_copy(update={"student": student})
-
-
 def pareto(session: Session, job: Job, against: str | None) -> dict[str, Any]:
     """The front of a job's candidates: as the search settled it, or from the candidates there are so far.
 
@@ -151,14 +135,28 @@ def cancel(session: Session, job_id: str) -> Job:
 def retry(session: Session, engine: Engine, job_id: str) -> Job:
     """Queue another attempt at a job that failed or was cancelled; raises Conflict for any other.
 
-    It goes on from what the earlier ones kept: finished phases, candidates, checkpoints.
+    It goes on from what the earlier ones kept: finished phases, candidates, checkpoints. Raises NotFound where what it
+    names was deleted.
     """
     job: Job = queries.require(session, Job, job_id)
+    _require_named(session, parse_request(job.request))
     if not queries.queue_again(session, job):
         advice = "submit it as a new job" if job.status == "succeeded" else "wait for its end, or cancel it first"
         raise Conflict(f"job {job_id} is {job.status}; one that failed or was cancelled can be retried: {advice}")
     engine.enqueue_again(session, "job", job_id, job_id)
     return job
+
+
+def _require_named(session: Session, request: JobRequest) -> None:
+    """Raise NotFound for what was deleted since the request was checked; what is there stays until the job names it."""
+    for table, id, field in (
+        (TeacherRow, request.teacher.id if isinstance(request.teacher, RegisteredTeacher) else None, "teacher.id"),
+        (DatasetRow, request.data.id if isinstance(request.data, DatasetData) else None, "data.id"),
+        (ProfileRow, request.budget.device if request.budget.device.startswith("prf_") else None, "budget.device"),
+        (Job, request.student.job if request.student else None, "student.job"),
+    ):
+        if id is not None:
+            queries.require(session, table, id, field=field, lock="shared")
 
 
 def _check_remote(session: Session, request: JobRequest) -> None:
@@ -171,11 +169,11 @@ def _check_remote(session: Session, request: JobRequest) -> None:
         )
     known = _known_data(session, request.data)
     story.check_request(request, known)
-    teacher_cost = None
+    most = limits(request.budget, None)
     if isinstance(request.teacher, TimmTeacher):
         check_source(request.teacher, field="teacher")
     else:
-        teacher_cost = _check_known_teacher(session, request.teacher, known.task)
+        most = _check_known_teacher(session, request.teacher, known.task, request.budget)
     profile = profile_of(session, request.budget)
     if request.kind == "distill":
         return
@@ -184,7 +182,7 @@ def _check_remote(session: Session, request: JobRequest) -> None:
     searched = choose(request.search.space, known.task, None, len(known.train))
     if choice.wants_latency(request):
         searched = choice.timed_spaces(request, searched, known.task, profile)
-    story.check_possible(request, searched, known.task, limits(request.budget, teacher_cost))
+    story.check_possible(request, searched, known.task, most)
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,8 @@ def _known_data(session: Session, spec: DigitsData | DatasetData) -> _KnownData:
     return _KnownData(data.DIGITS, range(data.DIGITS_TRAIN))
 
 
-def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task) -> Cost | None:
+def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task, budget: Budget) -> Limits:
+    """Hold a registered teacher against the data; returns the budget in absolute numbers, as far as they are known."""
     row: TeacherRow = queries.require(session, TeacherRow, spec.id, field="teacher.id", lock="shared")
     if row.status == "refused" and not (row.error or {}).get("retryable"):
         raise TeacherError(f"{spec.id} was refused: {(row.error or {}).get('detail')}", field="teacher.id")
@@ -212,4 +211,10 @@ def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task) 
         given = row.source.get("classes") if spec.classes is None else spec.classes
         check_classes(row.source.get("class_names", row.class_names), num_classes, task, given, "teacher")
         check_channels(in_chans, task, "teacher.id")
-    return None if row.params is None or row.macs is None else Cost(row.params, row.macs)
+    if row.params is None or row.macs is None:
+        return limits(budget, None)
+    if row.measured_on == {"in_chans": task.in_chans, "height": task.height, "width": task.width}:
+        return limits(budget, Cost(row.params, row.macs))
+    # Counted on images of another size, or who knows which: a worker counts its multiply-accumulates on these.
+    known = Cost(row.params, row.macs) if budget.params_ratio is not None else None
+    return limits(budget.model_copy(update={"macs_ratio": None}), known)

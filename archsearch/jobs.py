@@ -28,6 +28,7 @@ from archsearch.request import (
     Architecture,
     DatasetData,
     JobRequest,
+    OfJob,
     RegisteredTeacher,
     TimmTeacher,
     UploadedTeacher,
@@ -163,6 +164,7 @@ class _Run:
     def _teacher(self, task: Task) -> Teacher:
         spec = self.request.teacher
         if not isinstance(spec, RegisteredTeacher):
+            assert not isinstance(spec, OfJob)  # filled in when the job was queued
             if isinstance(spec, TimmTeacher) and not at_hand(spec.name):
                 self._fetch(spec.name)
             return load_teacher(spec, task=task)

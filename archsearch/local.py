@@ -24,6 +24,7 @@ from archsearch.request import (
     DataSpec,
     DistillSpec,
     JobRequest,
+    OfJob,
     RegisteredTeacher,
     first_error,
     parse_request,
@@ -186,6 +187,7 @@ def _data(request: JobRequest, listener: Listener) -> data.Dataset:
         raise InvalidRequest(f"{request.student.job} lives in a service; give space and architecture", field="student")
     if isinstance(request.data, DatasetData):
         raise InvalidRequest(f"{request.data.id} lives in a service; name a local npz or image_folder", field="data")
+    assert not isinstance(request.data, OfJob)  # only a student of a service's job goes with it
     return data.load(request.data, listener=_reading(listener))
 
 
@@ -208,6 +210,7 @@ def _profile(request: JobRequest) -> Profile | None:
 def _teacher(request: JobRequest, task: data.Task) -> Teacher:
     if isinstance(request.teacher, RegisteredTeacher):
         raise InvalidRequest(f"{request.teacher.id} lives in a service; give a timm name or a folder", field="teacher")
+    assert not isinstance(request.teacher, OfJob)
     return load_teacher(request.teacher, task=task)
 
 

@@ -173,6 +173,12 @@ class RegisteredTeacher(Spec):
     classes: ClassMap | None = Field(None, description=CLASSES)
 
 
+class OfJob(Spec):
+    """That of the job whose candidate is distilled; what such a request leaves out."""
+
+    kind: Literal["job"] = "job"
+
+
 TeacherSource = Annotated[TimmTeacher | UploadedTeacher, Field(discriminator="kind")]
 TeacherSpec = Annotated[TimmTeacher | LocalTeacher | RegisteredTeacher, Field(discriminator="kind")]
 
@@ -539,8 +545,8 @@ class JobRequest(Spec):
 
     kind: Kind = "search_and_distill"
     name: str | None = Field(None, max_length=200, description="For people.")
-    teacher: TeacherSpec
-    data: DataSpec
+    teacher: Annotated[TimmTeacher | LocalTeacher | RegisteredTeacher | OfJob, Field(discriminator="kind")]
+    data: Annotated[DigitsData | DatasetData | NpzData | ImageFolderData | OfJob, Field(discriminator="kind")]
     budget: Budget = Budget()
     search: SearchSpec = SearchSpec()
     verify: Verification | None = Field(
@@ -550,12 +556,26 @@ class JobRequest(Spec):
         "candidates then take at most a tenth of the training. Null is never.",
     )
     distill: DistillSpec = DistillSpec()
-    student: StudentSpec | None = Field(None, description="The student to distil; only for kind `distill`.")
+    student: StudentSpec | None = Field(
+        None,
+        description="The student to distil; only for kind `distill`. With a job's candidate, teacher and data may be "
+        "left out: they are that job's.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_from_job(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(student := value.get("student"), dict) and student.get("job"):
+            return {"teacher": {"kind": "job"}, "data": {"kind": "job"}, **value}
+        return value
 
     @model_validator(mode="after")
     def _check_kind(self) -> JobRequest:
         if (self.kind == "distill") != (self.student is not None):
             raise ValueError("kind 'distill' needs a student, and only it takes one")
+        for name in ("teacher", "data"):
+            if isinstance(getattr(self, name), OfJob) and (self.student is None or self.student.job is None):
+                raise ValueError(f"{name}: kind 'job' is for a student that names a job and its candidate")
         if self.search.choose == "knee" and self.search.trade is None:
             raise ValueError("search.choose: a knee needs a cost to trade; set search.trade, for example 'macs'")
         if self.kind == "distill" and self.verification is not None:
@@ -605,5 +625,5 @@ def errors_by_field(errors: Any) -> list[tuple[str, str]]:
     return found
 
 
-_SOURCES = frozenset({"timm", "local", "upload", "teacher", "digits", "dataset", "npz", "image_folder"})
+_SOURCES = frozenset({"job", "timm", "local", "upload", "teacher", "digits", "dataset", "npz", "image_folder"})
 _KINDS = {"teacher": _SOURCES, "data": _SOURCES, "source": _SOURCES, "verify": frozenset({"spec", "auto"})}

@@ -32,14 +32,14 @@ FLOORS = (
     {"search", "distill", "evaluate", "export", "store", "engine", "patience"},
     {"choice", "defaults", "verify", "ledger", "reconcile", "examine"},
     {"story"},
-    {"register", "storage"},
+    {"register", "storage", "followup"},
     {"jobs", "intake", "arrival", "local", "photos", "client", "connection", "progress", "outfolder", "result"},
     {"api", "cli", "serve", "worker"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SQL, HTTP = {"sqlalchemy", "alembic", "dbos", "psycopg"}, {"fastapi", "starlette", "httpx", "uvicorn"}
 MAY_SQL = {
-    "store", "engine", "ledger", "reconcile", "jobs", "intake", "register", "storage", "arrival", "api",
+    "store", "engine", "ledger", "reconcile", "jobs", "intake", "register", "storage", "followup", "arrival", "api",
 }  # fmt: skip
 MAY_HTTP = {"api": HTTP, "client": {"httpx"}, "connection": {"httpx"}, "serve": {"uvicorn"}}
 HEAVY = ("torch", "torchvision", "timm", "optuna", "sklearn", "scipy", "pandas")

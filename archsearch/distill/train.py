@@ -149,6 +149,8 @@ def check_distill(spec: DistillSpec, dataset: Dataset | Any) -> None:
     """
     task = dataset.task
     check_method(spec, task)
+    if spec.precision == "fp16" and spec.device == "cpu":
+        raise InvalidRequest("fp16 needs a GPU; on the CPU take bf16, fp32 or auto", field="distill.precision")
     chosen(spec, len(dataset.train))
     if spec.augment == "resized_crop" and task.in_chans not in (1, 3):
         raise InvalidRequest(

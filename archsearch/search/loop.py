@@ -24,6 +24,10 @@ from archsearch.spaces import Space
 def check_search(spec: SearchSpec) -> None:
     """Raise InvalidRequest for voters nobody registered, or a sampler that cannot do what is asked of it."""
     check_weights(spec.score)
+    if spec.precision == "fp16":
+        raise InvalidRequest(
+            "fp16 needs a GPU, and candidates are scored on the CPU; take bf16, fp32 or auto", field="search.precision"
+        )
     if spec.trade is not None and spec.halving is not None:
         raise InvalidRequest(
             "halving looks closely at the best scores only and would leave a front of the dearest; leave out "
