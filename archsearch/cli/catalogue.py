@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import TypeAdapter
-from rich.console import Console
-from rich.table import Table
 
+from archsearch.cli.display import show_listing
 from archsearch.data.task import Task
 from archsearch.distill.loss import losses as all_losses
 from archsearch.progress import count
@@ -60,17 +61,35 @@ def spaces(image_size: int, classes: int, in_chans: int, teacher: str | None, as
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    table = Table(title=f"Spaces at {image_size}×{image_size}, {classes} classes")
-    for column in ("space", "members", "parameters from … to", "MACs from … to", "searched"):
-        table.add_column(column)
-    for row in rows:
-        if row["refuses"]:
-            table.add_row(row["name"], "0", "", "", row["refuses"])
-            continue
-        searched = ", ".join(f"{p['name']} {p['low']}–{p['high']}" for p in row["parameters"])
-        sizes = [f"{count(row['smallest'][what])} … {count(row['largest'][what])}" for what in ("params", "macs")]
-        table.add_row(row["name"], f"{row['cardinality']:,}", *sizes, searched)
-    Console().print(table)
+    show_listing(
+        f"Spaces at {image_size}×{image_size}, {classes} classes", ((row["name"], _space(row)) for row in rows)
+    )
+
+
+def _space(row: dict[str, Any]) -> list[str]:
+    if row["refuses"]:
+        return [row["doc"], f"not here: {row['refuses']}"]
+    sizes = (f"{count(row['smallest'][what])} … {count(row['largest'][what])}" for what in ("params", "macs"))
+    params, macs = sizes
+    return [
+        row["doc"],
+        f"{row['cardinality']:,} members, {params} parameters, {macs} MACs",
+        f"searched: {_searched(row['parameters'])}",
+    ]
+
+
+def _searched(parameters: Sequence[Mapping[str, Any]]) -> str:
+    """`depth1-4 1–3, width 8–64`: numbered parameters of the same bounds are told together."""
+    groups: list[tuple[str, list[str], str]] = []
+    for parameter in parameters:
+        stem, number = re.fullmatch(r"(.*?)(\d*)", parameter["name"]).groups()  # type: ignore[union-attr]
+        bounds = f"{parameter['low']}–{parameter['high']}"
+        if number and groups and (groups[-1][0], groups[-1][2]) == (stem, bounds):
+            groups[-1][1].append(number)
+        else:
+            groups.append((stem, [number], bounds))
+    named = (stem + numbers[0] + (f"-{numbers[-1]}" if len(numbers) > 1 else "") for stem, numbers, _ in groups)
+    return ", ".join(f"{name} {bounds}" for name, (_, _, bounds) in zip(named, groups, strict=True))
 
 
 def load(teacher: str) -> Teacher:
@@ -100,14 +119,12 @@ def proxies(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    table = Table(title="Proxies")
-    for column in ("proxy", "weight", "what it says", "needs", "source"):
-        table.add_column(column)
-    for row in rows:
-        table.add_row(
-            row["name"], f"{row['default_weight']:g}", row["doc"], ", ".join(row["needs"]) or "nothing", row["source"]
-        )
-    Console().print(table)
+    show_listing("Proxies, and their weights in the default score", ((row["name"], _proxy(row)) for row in rows))
+
+
+def _proxy(row: dict[str, Any]) -> list[str]:
+    weight = f"weight {row['default_weight']:g}; " if row["default_weight"] else ""
+    return [row["doc"], f"{weight}needs {', '.join(row['needs']) or 'nothing'}; {row['source']}"]
 
 
 @click.command()
@@ -130,14 +147,16 @@ def losses(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    table = Table(title="Distillation losses")
-    for column in ("loss", "weight + labels", "what it says", "reads", "settings", "source"):
-        table.add_column(column)
-    for row in rows:
-        settings = ", ".join(f"{name}={_short(value)}" for name, value in row["settings"].items())
-        weights = f"{row['weight']:g} + {row['labels']:g}"
-        table.add_row(row["name"], weights, row["doc"], ", ".join(row["reads"]) or "nothing", settings, row["source"])
-    Console().print(table)
+    show_listing("Distillation losses", ((row["name"], _loss(row)) for row in rows))
+
+
+def _loss(row: dict[str, Any]) -> list[str]:
+    settings = ", ".join(f"{name} {_short(value)}" for name, value in row["settings"].items())
+    return [
+        row["doc"],
+        f"weight {row['weight']:g}, labels {row['labels']:g}" + (f"; {settings}" if settings else ""),
+        f"reads {', '.join(row['reads']) or 'nothing'}; {row['source']}",
+    ]
 
 
 def _short(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -127,3 +127,13 @@ def _named(source: Mapping[str, Any]) -> str:
 def _limits(request: Mapping[str, Any]) -> dict[str, Any]:
     known = Budget.model_fields.keys() - {"device", "batch", "size_precision"}
     return {name: limit for name, limit in request.get("budget", {}).items() if name in known and limit is not None}
+
+
+def show_listing(title: str, entries: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """Names with what there is to say of each, whatever the width: the first line of it, and the rest dimmed."""
+    grid = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for name, (first, *rest) in entries:
+        grid.add_row(name, Text("\n").join([Text(first), *(Text(line, style="dim") for line in rest)]))
+    Console().print(grid)

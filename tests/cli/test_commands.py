@@ -55,6 +55,16 @@ def test_every_command_explains_itself() -> None:
     assert "Exit codes: 0 done" in invoke("--help")
 
 
+def test_help_and_listings_fit_eighty_columns_and_cut_nothing() -> None:
+    narrow = {"COLUMNS": "80"}
+    for args in (("--help",), ("spaces",), ("proxies",), ("losses",), ("devices",), ("distill", "--help")):
+        text = CliRunner(env=narrow).invoke(app, args, standalone_mode=False, max_content_width=80).stdout
+        assert max(map(len, text.splitlines())) <= 80, args
+        assert "..." not in text.replace("[ARGS]...", "")
+    for command in app.commands.values():
+        assert command.get_short_help_str(1000).endswith("."), command.name
+
+
 def test_the_version_is_the_packages() -> None:
     assert invoke("--version").strip() == f"archsearch, version {archsearch.__version__}"
 
