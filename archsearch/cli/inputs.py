@@ -30,6 +30,7 @@ __all__ = [
     "build_request",
     "data_of",
     "image_options",
+    "images_again",
     "json_of",
     "on_broken_option",
     "request_options",
@@ -145,7 +146,7 @@ def build_request(kind: str | None, flags: dict[str, Any], ask: Ask | None = Non
     if flags["teacher"]:
         body["teacher"] = teacher_of(flags["teacher"])
     if flags["data"]:
-        body["data"] = data_of(flags["data"])
+        body["data"] = _instead(body.get("data"), data_of(flags["data"]))
     if "data" in body:
         body["data"] = with_images(body["data"], flags)
     if flags["architecture"]:
@@ -200,6 +201,20 @@ def teacher_of(text: str) -> dict[str, Any]:
     if text.startswith("local-dir:") or path.exists():  # of a file, loading says what it is and what to do
         return {"kind": "local", "path": str(path)}
     return {"kind": "timm", "name": text}
+
+
+def _instead(before: Any, data: dict[str, Any]) -> dict[str, Any]:
+    """Other data than a file names; images elsewhere are read as those were, or the student would be another."""
+    both = isinstance(before, dict) and before.get("kind") == data["kind"] == "image_folder"
+    return {**before, **data} if both else data
+
+
+def images_again(flags: Mapping[str, Any]) -> str:
+    """The flags that read images from files once more as they were read now, for a command that comes next."""
+    size, fit, broken = (flags.get(name) for name in ("image_size", "fit", "on_broken"))
+    sides = size if isinstance(size, list | tuple) else [size]
+    given = {"image-size": "x".join(map(str, sides)) if size else None, "fit": fit, "on-broken": broken}
+    return "".join(f" --{option} {value}" for option, value in given.items() if value is not None)
 
 
 def with_images(data: Any, flags: Mapping[str, Any]) -> Any:

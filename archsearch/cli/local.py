@@ -13,6 +13,7 @@ from archsearch.cli.inputs import (
     build_request,
     data_of,
     image_options,
+    images_again,
     json_of,
     request_options,
     settings_of,
@@ -97,7 +98,8 @@ def train_teacher(
     click.echo(result["told"])
     click.echo(f"{acc:.2f} % {where}, {count(result['params'])} parameters")
     click.echo(f"in {out}")
-    click.echo(f"next: archsearch distill --teacher {out} --data {data} --params-ratio 0.1 --out student")
+    source = f"{data}{images_again(flags)}"
+    click.echo(f"next: archsearch distill --teacher {out} --data {source} --params-ratio 0.1 --out student")
 
 
 _RECIPE_FLAGS = ("recipe", "epochs", "batch_size", "lr", "augment", "seed", "device")

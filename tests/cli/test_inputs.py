@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from archsearch.cli.inputs import build_request, data_of, request_options, teacher_of
+from archsearch.cli.inputs import build_request, data_of, images_again, request_options, teacher_of
 from archsearch.errors import InvalidRequest
 from archsearch.request import JobRequest, VerifySpec, parse_request
 
@@ -213,3 +213,21 @@ def build_one(*args: str) -> None:
     def command(**flags: Any) -> None: ...
 
     command.main(args, standalone_mode=False)
+
+
+def test_images_elsewhere_are_read_as_the_file_says(tmp_path: Path) -> None:
+    """A manifest's data lie elsewhere for whoever makes its student again."""
+    file = tmp_path / "manifest.yaml"
+    data = {"kind": "image_folder", "path": "gone", "image_size": [24, 32], "fit": "pad", "on_broken": "skip"}
+    body = {"teacher": {"kind": "timm", "name": "resnet18"}, "budget": {"params": 9}, "data": data}
+    file.write_text(yaml.safe_dump({"request": body}))
+    found: Any = request_of("--request", str(file), "--data", str(tmp_path)).data
+    assert found.path == tmp_path
+    assert (found.image_size, found.fit, found.on_broken) == ((24, 32), "pad", "skip")
+
+
+def test_the_next_command_reads_images_as_this_one_did() -> None:
+    flags = {"image_size": [24, 32], "fit": "pad", "on_broken": None}
+    assert images_again(flags) == " --image-size 24x32 --fit pad"
+    assert images_again({"image_size": 64, "on_broken": "skip"}) == " --image-size 64 --on-broken skip"
+    assert images_again({}) == ""
