@@ -15,7 +15,7 @@ from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 
 from archsearch import evaluate
 from archsearch.data import Dataset, Split, Task
-from archsearch.evaluate.metrics import calibration_error, log_softmax, per_class, reliability
+from archsearch.evaluate.metrics import calibration_error, confusion, log_softmax, per_class, reliability
 
 # N images, B batch, C channels, H W space, K classes
 
@@ -105,7 +105,7 @@ def test_figures_are_those_scikit_learn_finds(some: tuple[np.ndarray, np.ndarray
 
 
 def test_a_class_without_images_has_no_accuracy() -> None:
-    rows = per_class(np.array([[3, 1, 0], [0, 0, 0], [0, 2, 2]]), ["a", "b", "c"])
+    rows = per_class(np.array([[0, 0, 3], [0, 1, 1], [2, 1, 2], [2, 2, 2]]), ["a", "b", "c"])
     assert rows[1] == evaluate.ClassRow("b", 0, None, None, 0)
     assert rows[2].confused_with == "b"
 
@@ -246,7 +246,42 @@ def test_very_many_classes_are_told_by_the_cells_that_hold_images(gray_task: Tas
     assert not (tmp_path / "confusion.png").exists()
     student = json.loads(paths[0].read_text())["networks"]["student"]
     assert "confusion" not in student
-    assert student[evaluate.CELLS] == [[0, 0, 1], [1000, 5, 1], [1000, 1000, 1]]
+    assert student[evaluate.CELLS] == [[1000, 5, 1]]
+    assert [(row["name"], row["accuracy"]) for row in student["per_class"]] == [("1000", 50.0), ("0", 100.0)]
+    assert (student["classes"], student["per_class_left_out"]) == (1001, 999)
+
+
+def test_a_thousand_classes_stay_below_a_megabyte(gray_task: Task, tmp_path: Path) -> None:
+    """With three networks, long names and as many different mistakes as there can be, it was many megabytes."""
+    draw, classes = np.random.default_rng(0), 1000
+    split = Split(np.zeros((2000, 1, 1, 1), np.uint8), draw.integers(0, classes, 2000))
+    names = tuple(f"{number:04}: the name of a class as ImageNet has them, with commas" for number in range(classes))
+    task = replace(gray_task, classes=classes, class_names=names)
+    networks = ("student", "teacher", "no_teacher")
+    logits = {name: draw.standard_normal((2000, classes), np.float32) for name in networks}
+    rows = evaluate.compare(logits, split, task)
+    (path, *_) = evaluate.write_evaluation(tmp_path, rows, task, data_sha256="f" * 64)
+    assert path.stat().st_size < 1_000_000
+    student = json.loads(path.read_text())["networks"]["student"]
+    assert [len(student[key]) for key in ("per_class", evaluate.CELLS)] == [1000, 1000]
+    images = [images for _, _, images in student[evaluate.CELLS]]
+    assert images == sorted(images, reverse=True)
+    assert all(len(str(row["accuracy"]).partition(".")[2]) <= 2 for row in student["per_class"])
+
+
+def test_very_many_classes_take_little_memory() -> None:
+    """A matrix of fifty thousand classes would be 20 GB."""
+    answer_N, y_N = np.array([0, 49_999, 7]), np.array([0, 49_999, 9])
+    assert confusion(answer_N, y_N, 50_000).tolist() == [[0, 0, 1], [9, 7, 1], [49_999, 49_999, 1]]
+
+
+def test_uneven_classes_have_a_balanced_accuracy_beside(gray_task: Task) -> None:
+    logits_NK, y_N = np.tile(np.float32([1, 0]), (20, 1)), np.array([0] * 19 + [1])
+    split, task = Split(np.zeros((20, 1, 1, 1), np.uint8), y_N), replace(gray_task, classes=2, class_names=("a", "b"))
+    row = evaluate.compare({"student": logits_NK}, split, task)["student"]
+    assert (evaluate.summary(row)["top1_acc"], evaluate.summary(row)["balanced_acc"]) == (95, 50)
+    even = evaluate.compare({"student": logits_NK[:2]}, split.take(np.array([0, 19])), task)["student"]
+    assert evaluate.summary(even)["balanced_acc"] is None
 
 
 def test_a_network_that_takes_much_memory_is_asked_about_a_few_images_at_a_time() -> None:

@@ -18,13 +18,14 @@ from archsearch.evaluate.compare import (
 from archsearch.evaluate.metrics import Bin, ClassRow, Evaluation, Likeness, Logits, Share, evaluate, likeness, wilson
 from archsearch.evaluate.multilabel import LabelRow, MultiLabelEvaluation, evaluate_labels
 from archsearch.evaluate.pictures import draw_calibration, draw_confusion
-from archsearch.evaluate.write import CALIBRATION, CELLS, CONFUSION, EVALUATION, as_json, write_evaluation
+from archsearch.evaluate.write import CALIBRATION, CELLS, CONFUSION, EVALUATION, MOST_DRAWN, as_json, write_evaluation
 
 __all__ = [
     "CALIBRATION",
     "CELLS",
     "CONFUSION",
     "EVALUATION",
+    "MOST_DRAWN",
     "NO_TEACHER",
     "STUDENT",
     "TEACHER",

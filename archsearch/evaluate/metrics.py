@@ -79,7 +79,8 @@ class Evaluation:
         ece: Expected calibration error, in percent.
         bins: What `ece` sums over, by confidence.
         per_class: One row a class, in the order of the labels.
-        confusion_KK: Images (count) by label (row) and answer (column).
+        cells_M3: Label, answer and images (count) of every pair that occurs, by label; of a thousand classes a million
+            pairs are possible and few occur.
     """
 
     images: int
@@ -90,7 +91,14 @@ class Evaluation:
     ece: float
     bins: tuple[Bin, ...]
     per_class: tuple[ClassRow, ...]
-    confusion_KK: npt.NDArray[np.int64]
+    cells_M3: npt.NDArray[np.int64]
+
+    @property
+    def confusion_KK(self) -> npt.NDArray[np.int64]:
+        """Images (count) by label (row) and answer (column)."""
+        found_KK = np.zeros((len(self.per_class), len(self.per_class)), np.int64)
+        found_KK[self.cells_M3[:, 0], self.cells_M3[:, 1]] = self.cells_M3[:, 2]
+        return found_KK
 
     @property
     def uneven(self) -> bool:
@@ -123,7 +131,7 @@ def evaluate(logits_NK: Logits, y_N: npt.NDArray[np.integer[Any]], names: Sequen
     log_p_NK = log_softmax(logits_NK)
     answer_N = log_p_NK.argmax(1)
     right_N = answer_N == y_N
-    confusion_KK = confusion(answer_N, y_N, classes)
+    cells_M3 = confusion(answer_N, y_N, classes)
     bins = reliability(np.exp(log_p_NK.max(1)), right_N)
     return Evaluation(
         images=len(y_N),
@@ -133,8 +141,8 @@ def evaluate(logits_NK: Logits, y_N: npt.NDArray[np.integer[Any]], names: Sequen
         nll=float(-log_p_NK[np.arange(len(y_N)), y_N].mean()),
         ece=calibration_error(bins),
         bins=bins,
-        per_class=per_class(confusion_KK, list(names) or [str(k) for k in range(classes)]),
-        confusion_KK=confusion_KK,
+        per_class=per_class(cells_M3, list(names) or [str(k) for k in range(classes)]),
+        cells_M3=cells_M3,
     )
 
 
@@ -171,26 +179,25 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 def confusion(
     answer_N: npt.NDArray[np.integer[Any]], y_N: npt.NDArray[np.integer[Any]], classes: int
 ) -> npt.NDArray[np.int64]:
-    """Images by label (row) and answer (column)."""
-    cells = np.bincount(y_N.astype(np.int64) * classes + answer_N, minlength=classes * classes)
-    return cells.reshape(classes, classes).astype(np.int64)
+    """Label, answer and images (count) of every pair that occurs, by label and then by answer."""
+    cells, images = np.unique(y_N.astype(np.int64) * classes + answer_N, return_counts=True)
+    return np.stack([cells // classes, cells % classes, images], axis=1).astype(np.int64)
 
 
-def per_class(confusion_KK: npt.NDArray[np.int64], names: Sequence[str]) -> tuple[ClassRow, ...]:
+def per_class(cells_M3: npt.NDArray[np.int64], names: Sequence[str]) -> tuple[ClassRow, ...]:
     """A row for each class: how many images, how many right, and the most frequent wrong answer."""
+    starts = np.searchsorted(cells_M3[:, 0], np.arange(len(names) + 1))
     rows = []
     for label, name in enumerate(names):
-        wrong_K = confusion_KK[label].copy()
-        images, right = int(wrong_K.sum()), int(wrong_K[label])
-        wrong_K[label] = 0
-        worst = int(wrong_K.argmax())
-        confused = int(wrong_K[worst])
+        answer_M, images_M = cells_M3[starts[label] : starts[label + 1], 1:].T
+        wrong_M = np.where(answer_M == label, 0, images_M)
+        images, confused = int(images_M.sum()), int(wrong_M.max(initial=0))
         rows.append(
             ClassRow(
                 name=name,
                 images=images,
-                accuracy=100 * right / images if images else None,
-                confused_with=names[worst] if confused else None,
+                accuracy=100 * int((images_M - wrong_M).sum()) / images if images else None,
+                confused_with=names[int(answer_M[wrong_M.argmax()])] if confused else None,
                 confused=confused,
             )
         )

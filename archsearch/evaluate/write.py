@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ import numpy as np
 
 from archsearch.data.task import Task
 from archsearch.evaluate.compare import STUDENT, Row, summary
-from archsearch.evaluate.metrics import Evaluation
-from archsearch.evaluate.multilabel import MultiLabelEvaluation
+from archsearch.evaluate.metrics import ClassRow, Evaluation
+from archsearch.evaluate.multilabel import LabelRow, MultiLabelEvaluation
 from archsearch.evaluate.pictures import draw_calibration, draw_confusion
 from archsearch.whole import write_whole
 
 EVALUATION, CONFUSION, CALIBRATION = "evaluation.json", "confusion.png", "calibration.png"
-# Of more classes than this the confusion matrix is told by its cells that are not zero, and not drawn.
-_MOST_DRAWN = 1_000
+# Of more classes than this the confusion matrix is not written out, but its most frequent mistakes; nor drawn.
+_MOST_WRITTEN, MOST_DRAWN = 100, 1_000
+# Mistakes that are written then, and classes that get a row: the worst. So the file stays below a megabyte.
+_MISTAKES, _ROWS = 1_000, 1_000
 CELLS = "confusion_cells"
 
 
@@ -37,7 +39,7 @@ def write_evaluation(
     one_label = isinstance(student, Evaluation)
     draw_calibration(student.bins, student.ece, found[1], unit="images" if one_label else "answers")
     (folder / CONFUSION).unlink(missing_ok=True)  # an earlier evaluation's
-    if isinstance(student, Evaluation) and task.classes <= _MOST_DRAWN:
+    if isinstance(student, Evaluation) and task.classes <= MOST_DRAWN:
         names = task.class_names or tuple(map(str, range(task.classes)))
         found.append(folder / CONFUSION)
         draw_confusion(student.confusion_KK, names, found[-1])
@@ -56,19 +58,39 @@ def as_json(rows: Mapping[str, Row], *, data_sha256: str, split: str = "test") -
 
 def _text(evaluation: Mapping[str, Any]) -> str:
     """Its JSON, one network a line: a confusion matrix would take thousands of lines otherwise."""
-    networks = ",\n".join(f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in evaluation["networks"].items())
+    networks = ",\n".join(
+        f"  {json.dumps(name)}: {json.dumps(row, separators=(',', ':'))}"
+        for name, row in evaluation["networks"].items()
+    )
     head = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in evaluation.items() if key != "networks"]
     return "{" + ",\n".join([*head, f'"networks": {{\n{networks}\n}}']) + "}\n"
 
 
 def _tables(found: Evaluation | MultiLabelEvaluation) -> dict[str, Any]:
-    bins = [asdict(bin) for bin in found.bins]
+    bins = [_rounded(asdict(bin)) for bin in found.bins]
     if isinstance(found, MultiLabelEvaluation):
-        return {"bins": bins, "per_label": [asdict(row) for row in found.per_label]}
-    per_class = [asdict(row) for row in found.per_class]
-    if len(found.confusion_KK) > _MOST_DRAWN:
-        rows, columns = np.nonzero(found.confusion_KK)
-        # Label, answer, images.
-        cells = np.stack([rows, columns, found.confusion_KK[rows, columns]], axis=1)
-        return {"bins": bins, "per_class": per_class, CELLS: cells.tolist()}
-    return {"bins": bins, "per_class": per_class, "confusion": found.confusion_KK.tolist()}
+        return {"bins": bins, **_listed("per_label", found.per_label, "average_precision")}
+    known = {"bins": bins, "classes": len(found.per_class), **_listed("per_class", found.per_class, "accuracy")}
+    if len(found.per_class) <= _MOST_WRITTEN:
+        return {**known, "confusion": found.confusion_KK.tolist()}
+    wrong_M3 = found.cells_M3[found.cells_M3[:, 0] != found.cells_M3[:, 1]]
+    worst = np.argsort(-wrong_M3[:, 2], kind="stable")[:_MISTAKES]
+    # Label, answer, images; the most frequent first.
+    return {**known, CELLS: wrong_M3[worst].tolist(), f"{CELLS}_left_out": len(wrong_M3) - len(worst)}
+
+
+def _listed(key: str, rows: Sequence[ClassRow] | Sequence[LabelRow], judged: str) -> dict[str, Any]:
+    """The rows of all classes or labels, or of the worst where there are very many."""
+    described = [_rounded(asdict(row)) for row in rows]
+    if len(described) <= _ROWS:
+        return {key: described}
+    worst = sorted((row for row in described if row[judged] is not None), key=lambda row: row[judged])[:_ROWS]
+    return {key: worst, f"{key}_left_out": len(described) - len(worst)}
+
+
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Percentages with two decimals; the ends of bins, which are shares, with four."""
+    return {
+        name: round(value, 4 if name in ("low", "high") else 2) if isinstance(value, float) else value
+        for name, value in row.items()
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from archsearch.evaluate import CALIBRATION, CELLS, CONFUSION
+from archsearch.evaluate import CALIBRATION, CELLS, CONFUSION, MOST_DRAWN
 from archsearch.export.card_text import Json, count, joined, milliseconds, shown, table
 
 _CALLED = {"student": "**this student**", "teacher": "teacher", "no_teacher": "the same network without a teacher"}
@@ -40,7 +40,10 @@ def evaluation_section(manifest: Json, evaluation: Json) -> str:
 def _has_confusion(networks: Json) -> bool:
     """Whether the matrix was drawn: not of labels that are questions of their own, nor of very many classes."""
     student = networks.get("student", {})
-    return "per_label" not in student and "map" not in student and CELLS not in student
+    if "per_label" in student or "map" in student:
+        return False
+    # Files of before said no number of classes, and wrote cells exactly where nothing was drawn.
+    return bool(student["classes"] <= MOST_DRAWN) if "classes" in student else CELLS not in student
 
 
 def _interval(row: Json, name: str) -> str:
