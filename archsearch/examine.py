@@ -12,7 +12,7 @@ from archsearch import data
 from archsearch.bounded import Tell
 from archsearch.hardware import measure_teacher
 from archsearch.request import DigitsData, TimmTeacher, UploadedTeacher
-from archsearch.teachers import check_teacher, load_teacher
+from archsearch.teachers import at_best_size, check_teacher, load_teacher
 
 _SOURCES: TypeAdapter[TimmTeacher | UploadedTeacher] = TypeAdapter(TimmTeacher | UploadedTeacher)
 
@@ -39,6 +39,7 @@ def examine(
     }
     if held is None:
         return known
+    teacher = at_best_size(teacher, held)
     checked = check_teacher(teacher, held, report=lambda done, of: tell({"doing": "measuring", "done": done, "of": of}))
     cost = measure_teacher(teacher, held.task)
     notes = [asdict(note) for note in (*teacher.notes, *checked.notes)]

@@ -44,7 +44,7 @@ from archsearch.store.models import (
     TeacherRow,
     now,
 )
-from archsearch.teachers import Teacher, at_hand, load_teacher
+from archsearch.teachers import Teacher, at_best_size, at_hand, load_teacher
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +159,8 @@ class _Run:
     def story(self) -> story.Story:
         dataset = open_data(self.place.files, self.request.data)
         profile = self.ledger.read(lambda session: intake.profile_of(session, self.request.budget))
-        return story.Story(self.request, self._teacher(dataset.task), dataset, self.ledger, profile)
+        teacher = at_best_size(self._teacher(dataset.task), dataset)
+        return story.Story(self.request, teacher, dataset, self.ledger, profile)
 
     def _teacher(self, task: Task) -> Teacher:
         spec = self.request.teacher
@@ -169,7 +170,8 @@ class _Run:
                 self._fetch(spec.name)
             return load_teacher(spec, task=task)
         row = self.ledger.read(lambda session: queries.require(session, TeacherRow, spec.id, field="teacher.id"))
-        return load_teacher(*source_of(self.place.files, row), task=task, classes=spec.classes)
+        source, weights = source_of(self.place.files, row)
+        return load_teacher(source, weights, task=task, classes=spec.classes, input_size=spec.input_size)
 
     def _fetch(self, name: str) -> None:
         """Download a teacher in a process that ends when the job is cancelled, whatever the hub does."""

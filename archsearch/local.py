@@ -33,7 +33,7 @@ from archsearch.result import Result
 from archsearch.search import Trial
 from archsearch.settings import user_cache
 from archsearch.spaces import Cost
-from archsearch.teachers import Teacher, load_teacher
+from archsearch.teachers import Teacher, at_best_size, load_teacher
 from archsearch.whole import read_kept, write_whole
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any]
             )
         return cast(Result, {name: made[name] for name in Result.__annotations__ if name in made})
     ledger = FolderLedger(out / WORK, request, tell)
+    teacher = at_best_size(teacher, dataset)
     teller = story.Story(request, teacher, dataset, ledger, _profile(request))
     checked = story.validate(teller)
     checked["settled"] = ledger.once("settled", lambda: checked["settled"])

@@ -26,6 +26,15 @@ from archsearch.errors import InvalidRequest
 from archsearch.plain import StrictNumbers, read_yaml
 from archsearch.precision import Precision
 from archsearch.recipes import RECIPES, RecipeName
+from archsearch.teacher_config import (
+    LARGEST_SIDE,
+    MOST_CHANNELS,
+    MOST_CLASSES,
+    check_input_size,
+    check_normalisation,
+    check_plain,
+    teacher_fields,
+)
 
 Kind = Literal["search", "distill", "search_and_distill"]
 # An architecture is plain JSON: the space's parameter names with whole numbers.
@@ -69,12 +78,24 @@ class Spec(StrictNumbers):
         return value
 
 
+Pixels = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+InputSize = Annotated[
+    Pixels | tuple[Pixels, Pixels] | None,
+    BeforeValidator(check_input_size),
+    Field(
+        description="Pixels the weights expect: a side, or [height, width]; null is what the teacher's config says, or "
+        "where that is but the architecture's default and the data much smaller, the better of both."
+    ),
+]
+
+
 class TimmTeacher(Spec):
     """A network timm can create and load by itself: a model name, or `hf-hub:owner/name`."""
 
     kind: Literal["timm"] = "timm"
     name: str = Field(min_length=1, max_length=200, description="timm model name with tag, or hf-hub:owner/name.")
     classes: ClassMap | None = Field(None, description=CLASSES)
+    input_size: InputSize = None
 
 
 class LocalTeacher(Spec):
@@ -83,6 +104,7 @@ class LocalTeacher(Spec):
     kind: Literal["local"] = "local"
     path: Path = Field(description="Folder with config.json and model.safetensors, as timm saves it.")
     classes: ClassMap | None = Field(None, description=CLASSES)
+    input_size: InputSize = None
 
 
 class UploadedTeacher(Spec):
@@ -95,13 +117,17 @@ class UploadedTeacher(Spec):
     )
     architecture: str = Field(min_length=1, max_length=200, description="timm model name, e.g. resnet18.")
     model_args: dict[str, Any] = Field({}, description="Keyword arguments for timm.create_model.")
-    num_classes: int = Field(ge=2, description="Classes the head tells apart.")
-    in_chans: int = Field(3, ge=1, le=16, description="Input channels.")
-    mean: list[float] | None = Field(None, description="Channel means the weights were trained with, of pixels in 0-1.")
-    std: list[float] | None = Field(
-        None, description="Channel deviations the weights were trained with, of pixels in 0-1."
+    num_classes: int = Field(ge=2, le=MOST_CLASSES, description="Classes the head tells apart.")
+    in_chans: int = Field(3, ge=1, le=MOST_CHANNELS, description="Input channels.")
+    mean: list[float] | None = Field(
+        None, max_length=MOST_CHANNELS, description="Channel means the weights were trained with, of pixels in 0-1."
     )
-    input_size: int | None = Field(None, ge=1, le=1024, description="Height and width in pixels the weights expect.")
+    std: list[float] | None = Field(
+        None,
+        max_length=MOST_CHANNELS,
+        description="Channel deviations the weights were trained with, of pixels in 0-1.",
+    )
+    input_size: InputSize = None
     class_names: list[ClassName] | None = Field(
         None, max_length=100_000, description="What the outputs are called, first to last; held against the data's."
     )
@@ -110,6 +136,8 @@ class UploadedTeacher(Spec):
     @model_validator(mode="before")
     @classmethod
     def _read_config(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            check_plain(value.get("model_args"), "model_args")
         if isinstance(value, dict) and value.get("config") is not None:
             given = {name: field for name, field in value.items() if name != "config"}
             return {**teacher_fields(value["config"]), **given}
@@ -118,51 +146,11 @@ class UploadedTeacher(Spec):
     @model_validator(mode="after")
     def _check_normalisation(self) -> UploadedTeacher:
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and len(values) != self.in_chans:
-                raise ValueError(f"{name} has {len(values)} values for {self.in_chans} channels")
-        if self.std is not None and min(self.std) <= 0:
-            raise ValueError("std must be positive")
+            if values is not None:
+                check_normalisation(name, values, self.in_chans, name)
         if self.class_names is not None and not len(self.class_names) == len(set(self.class_names)) == self.num_classes:
             raise ValueError(f"class_names: give {self.num_classes} names, one for each output and no two alike")
         return self
-
-
-# Arguments of timm.create_model that read files, reach for the network or change what is returned.
-FORBIDDEN_ARGS = frozenset(
-    {
-        "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "features_only",
-        "num_classes", "in_chans", "scriptable", "exportable", "no_jit", "pruned", "device", "dtype",
-    }
-)  # fmt: skip
-
-
-def teacher_fields(config: Any) -> dict[str, Any]:
-    """The fields of an `UploadedTeacher` that a timm config.json holds; raises ValueError when it is not timm's."""
-    try:
-        pretrained = config["pretrained_cfg"]
-        in_chans, height, _ = pretrained["input_size"]
-        args = config.get("model_args", {})
-        return {
-            "architecture": config["architecture"],
-            "model_args": {name: value for name, value in args.items() if name not in FORBIDDEN_ARGS},
-            "num_classes": config["num_classes"],
-            "in_chans": in_chans,
-            "mean": pretrained["mean"],
-            "std": pretrained["std"],
-            "input_size": height,
-            **_class_names(config, config["num_classes"]),
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"config is not a config.json of timm's: {error!r}") from None
-
-
-def _class_names(config: dict[str, Any], count: int) -> dict[str, list[str]]:
-    """The names timm keeps beside the weights, a list or a mapping from their numbers, where there is one an output."""
-    names = config.get("label_names") or config["pretrained_cfg"].get("label_names") or ()
-    if isinstance(names, dict):
-        names = [names[number] for number in sorted(names, key=int)]
-    texts = [str(name) for name in names]
-    return {"class_names": texts} if len(texts) == len(set(texts)) == count and all(texts) else {}
 
 
 class RegisteredTeacher(Spec):
@@ -171,6 +159,7 @@ class RegisteredTeacher(Spec):
     kind: Literal["teacher"] = "teacher"
     id: Id = Field(description="Teacher id from POST /v1/teachers.")
     classes: ClassMap | None = Field(None, description=CLASSES)
+    input_size: InputSize = None
 
 
 class OfJob(Spec):

@@ -21,6 +21,7 @@ FLOORS = (
         "plain",
         "precision",
         "recipes",
+        "teacher_config",
         "bounded",
         "memory",
         "whole",

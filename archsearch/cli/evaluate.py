@@ -19,7 +19,7 @@ from rich.text import Text
 
 from archsearch.cli.inputs import data_of, on_broken_option, teacher_of, with_images
 from archsearch.data.measured import Measured, Part, load_measured
-from archsearch.data.task import Task
+from archsearch.data.task import Dataset, Task
 from archsearch.errors import InvalidRequest
 from archsearch.evaluate import MultiLabelEvaluation, Network, Row
 from archsearch.progress import count
@@ -79,7 +79,7 @@ def evaluate(
         require_size(baseline.name, other, dataset.task, field="--baseline")
         networks[room.NO_TEACHER] = _in_order(room.network(load_student(baseline), other), baseline.name, other, task)
     if teacher is not None:
-        asked = _teacher(teacher, replace(dataset.task, class_names=task.class_names))
+        asked = _teacher(teacher, replace(dataset, task=replace(dataset.task, class_names=task.class_names)))
         networks[room.TEACHER], notes = asked.logits, [*notes, *asked.notes]
     for note in notes:
         click.echo(f"note: {note.detail}", err=True)
@@ -252,16 +252,16 @@ def _worst(row: Row) -> tuple[Sequence[str], list[tuple[str, ...]]]:
     ]
 
 
-def _teacher(text: str, task: Task) -> Teacher:
+def _teacher(text: str, dataset: Dataset) -> Teacher:
     from archsearch.request import TeacherSpec
-    from archsearch.teachers import load_teacher
+    from archsearch.teachers import at_best_size, load_teacher
 
-    named = teacher_of(text)
+    named, task = teacher_of(text), dataset.task
     if named["kind"] == "teacher":
         raise InvalidRequest(f"{text} lives in a service; give a timm name or a folder", field="--teacher")
     found = load_teacher(TypeAdapter[Any](TeacherSpec).validate_python(named), task=task)
     require_fit(text, found.num_classes, found.in_chans, task, field="--teacher")
-    return found
+    return at_best_size(found, dataset)
 
 
 commands = (evaluate,)

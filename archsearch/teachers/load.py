@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch.data.task import Task
 from archsearch.errors import TeacherError
 from archsearch.request import ClassMap, LocalTeacher, TimmTeacher, UploadedTeacher
+from archsearch.teacher_config import check_normalisation, sides, teacher_fields
 from archsearch.teachers.classes import namings_of
 from archsearch.teachers.foreign import check_folder
 from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
+from archsearch.teachers.index import names_of
 from archsearch.teachers.network import build
 from archsearch.teachers.order import in_order_of
 from archsearch.teachers.size import check_counts, count_tensors, require_weights_fit
@@ -26,6 +30,7 @@ def load_teacher(
     weights: Path | None = None,
     task: Task | None = None,
     classes: ClassMap | None = None,
+    input_size: int | Sequence[int] | None = None,
 ) -> Teacher:
     """Load a teacher strictly; raises TeacherError or UnknownName saying what is wrong with it.
 
@@ -35,9 +40,12 @@ def load_teacher(
         task: What it will be asked about: its outputs are put in the order of the task's classes, by name. Where timm
             knows how many classes a network has, that is compared before a download.
         classes: Which output is which class, where the source does not say itself.
+        input_size: Pixels it is asked at, where the source does not say itself.
     """
     given = source.classes if classes is None else classes
-    teacher = _load(source, weights, task if given is None else None)
+    # An upload's own size is its config's, which may be no more than a default.
+    asked = input_size if input_size is not None or isinstance(source, UploadedTeacher) else source.input_size
+    teacher = _at(_load(source, weights, task if given is None else None), asked)
     return teacher if task is None else in_order_of(task, teacher, given)
 
 
@@ -49,6 +57,7 @@ def _load(source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | 
         return _load_uploaded(source, weights)
     if isinstance(source, LocalTeacher):
         config = check_folder(source.path, field="teacher.path")
+        _check_config(config, source.path)
         return _load_pretrained(f"local-dir:{source.path}", "teacher.path", config)
     check_source(source, field="teacher")
     if ":" in source.name:
@@ -57,7 +66,44 @@ def _load(source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | 
         # From the folder it was fetched into: timm would ask the hub once more.
         return _load_pretrained(f"local-dir:{path.parent}", "teacher.name", config, name=source.name)
     weights = check_stock(source.name, counted)
-    return _load_pretrained(source.name, "teacher.name", {}, weights=weights)
+    return replace(_load_pretrained(source.name, "teacher.name", {}, weights=weights), size_known=True)
+
+
+def _at(teacher: Teacher, input_size: int | Sequence[int] | None) -> Teacher:
+    """The teacher at the resolution somebody asks for."""
+    if input_size is None:
+        return teacher
+    height, width = sides(input_size)
+    config: Any = getattr(teacher.model, "pretrained_cfg", None) or {}
+    if config.get("fixed_input_size") and teacher.input_hw not in (None, (height, width)):
+        built = "×".join(map(str, teacher.input_hw or ()))
+        raise TeacherError(f"{teacher.name} is built for {built} pixels alone", field="teacher.input_size")
+    return replace(teacher, input_hw=(height, width), size_known=True)
+
+
+def _check_config(config: Any, folder: Path) -> None:
+    """Raise TeacherError where a folder's config is not whole, or of another head than its weights: timm would give
+    such a network a head of noise without a word."""
+    from safetensors import SafetensorError, safe_open
+
+    if "pretrained_cfg" not in config:  # an old flat one of timm's, which has its own defaults for all of this
+        return
+    try:
+        classes = teacher_fields(config)["num_classes"]
+    except ValueError as error:
+        raise TeacherError(f"{folder}/config.json: {error}", field="teacher.path") from None
+    try:
+        with safe_open(folder / "model.safetensors", framework="np") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise TeacherError(f"{folder}/model.safetensors is not whole ({error})", field="teacher.path") from None
+    for name in names_of(config["pretrained_cfg"].get("classifier")):
+        rows = shapes.get(f"{name}.weight", (classes,))[0]
+        if rows != classes:
+            raise TeacherError(
+                f"{folder}/config.json: num_classes is {classes}, but the weights' {name} tells {rows} classes apart",
+                field="teacher.path",
+            )
 
 
 def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
@@ -79,7 +125,7 @@ def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
         model,
         mean=source.mean,
         std=source.std,
-        input_hw=None if source.input_size is None else (source.input_size, source.input_size),
+        input_hw=None if source.input_size is None else sides(source.input_size),
         config={"label_names": source.class_names, "config": source.config},
     )
 
@@ -116,17 +162,28 @@ def _freeze(name: str, model: nn.Module, mean: Any, std: Any, input_hw: tuple[in
     bad = [key for key, value in model.state_dict().items() if value.is_floating_point() and not value.isfinite().all()]
     if bad:
         raise TeacherError(f"{name}: weights are not finite in {', '.join(bad[:3])}", field="upload")
+    mean, std = mean or (0.5,) * in_chans, std or (0.5,) * in_chans
+    try:
+        for key, values in (("mean", mean), ("std", std)):
+            check_normalisation(key, values, in_chans, f"config.pretrained_cfg.{key}")
+    except ValueError as error:
+        raise TeacherError(f"{name}: {error}", field="teacher") from None
     return Teacher(
         name=name,
         model=model,
         num_classes=int(model.num_classes),  # type: ignore[arg-type]
         in_chans=in_chans,
-        mean=tuple(mean or (0.5,) * in_chans),
-        std=tuple(std or (0.5,) * in_chans),
+        mean=tuple(mean),
+        std=tuple(std),
         input_hw=input_hw,
         sha256=fingerprint(model),
         namings=namings_of(config, int(model.num_classes)),  # type: ignore[arg-type]
     )
+
+
+def _classifier(model: nn.Module) -> Any:
+    """The name of the layer that answers, by timm's configuration."""
+    return (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
 
 
 def _first_convolution(model: nn.Module) -> int:
@@ -146,6 +203,13 @@ def _require_same_tensors(model: nn.Module, weights: Path, name: str) -> None:
     wrong += [
         f"{key} is {found[key]} instead of {wanted[key]}" for key in wanted.keys() & found if found[key] != wanted[key]
     ]
+    heads = {f"{name}.{part}" for name in names_of(_classifier(model)) for part in ("weight", "bias")}
+    sizes = {key for key in wanted.keys() & found if found[key] != wanted[key]}
+    if sizes and sizes <= heads and len(wrong) == len(sizes):
+        rows = found[min(sizes)][0]
+        raise TeacherError(
+            f"the weights tell {rows} classes apart, num_classes says {wanted[min(sizes)][0]}", field="num_classes"
+        )
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise TeacherError(f"the weights do not fit {name}: {'; '.join(sorted(wrong)[:3])}{more}", field="upload")

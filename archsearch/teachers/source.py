@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from archsearch.errors import InvalidRequest, TeacherError
-from archsearch.request import FORBIDDEN_ARGS, TimmTeacher, UploadedTeacher, teacher_fields
+from archsearch.request import TimmTeacher, UploadedTeacher
+from archsearch.teacher_config import FORBIDDEN_ARGS, teacher_fields
 from archsearch.teachers.foreign import check_folder, describe_bytes, kind_of, refuse_file_name
 from archsearch.teachers.size import check_counts
 

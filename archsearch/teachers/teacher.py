@@ -27,6 +27,7 @@ class Teacher:
         namings: What its outputs are called, as the weights came: a list of names for each way of naming them.
         order: Which of its outputs each of the data's classes is, where they had to be moved; the model has them moved.
         classes_given: Whether the request itself said which output is which class.
+        size_known: The resolution was asked for, or is the one that timm's own weights were trained at.
         notes: What whoever asked for it should hear.
     """
 
@@ -42,6 +43,7 @@ class Teacher:
     order: tuple[int, ...] | None = None
     classes_given: bool = False
     notes: tuple[Note, ...] = ()
+    size_known: bool = False
 
     @property
     def identity(self) -> str:
