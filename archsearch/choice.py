@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from archsearch.data.task import Task
-from archsearch.errors import ImpossibleBudget, InvalidRequest, SearchError
+from archsearch.errors import ArchsearchError, ImpossibleBudget, InvalidRequest, SearchError
+from archsearch.failures import reason_of
 from archsearch.hardware import Limits, Ruler, excess, fits, nearest
 from archsearch.hardware.devices import devices
 from archsearch.hardware.latency import Latency, measure_latency
@@ -24,6 +25,7 @@ from archsearch.whole import read_kept, write_whole
 log = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, Any]], None]
+log = logging.getLogger(__name__)
 
 # Members measured on the device before latencies of the others are predicted.
 _CALIBRATED_ON = 20
@@ -240,19 +242,31 @@ def _time_front(
     """Latencies of the front's members by number, and, where none holds the limit, of the best others that should."""
     by_name, task = {space.name: space for space in spaces}, ruler.task
 
-    def time_it(trial: Trial) -> Latency:
-        model = by_name[trial.space].build(trial.architecture, task)
-        chw = (task.in_chans, task.height, task.width)
-        return measure_latency(model, chw, request.budget.device, batch=request.budget.batch)
-
     timed: dict[int, Latency] = {}
-    members = front(trials, traded(request))
-    for member in members:
-        timed[member.number] = time_it(member)
-        report({"phase": "searching", "progress": 1.0, "timed": len(timed), "of": len(members)})
+    failed: dict[int, str] = {}
+
+    def time_them(members: Sequence[Trial]) -> None:
+        chw = (task.in_chans, task.height, task.width)
+        for member in members:
+            try:
+                model = by_name[member.space].build(member.architecture, task)
+                timed[member.number] = measure_latency(model, chw, request.budget.device, batch=request.budget.batch)
+            except ArchsearchError:
+                raise
+            except Exception as error:  # exporters and runtimes fail in ways of their own, on one network of many
+                log.warning("candidate %s cannot be timed: %s", member.number, error, exc_info=True)
+                failed[member.number] = reason_of(error)
+            report({"phase": "searching", "progress": 1.0, "timed": len(timed), "of": len(members)})
+
+    time_them(front(trials, traded(request)))
+    if not timed:  # the best of the others, as if none of these had been there
+        time_them(front([trial for trial in trials if trial.number not in failed], traded(request)))
+    if not timed:
+        reasons = "; ".join(sorted(set(failed.values())))
+        raise SearchError(f"none of {len(failed)} candidates could be timed on {request.budget.device}: {reasons}")
     tried = _as_timed(trials, timed)
     if not any(fits(trial.cost, ruler.limits) for trial in tried):
-        timed |= {trial.number: time_it(trial) for trial in _next_best(trials, tried, ruler.limits)}
+        time_them([trial for trial in _next_best(trials, tried, ruler.limits) if trial.number not in failed])
     return timed
 
 

@@ -275,7 +275,9 @@ class RowLedger:
 
     def _note(self, session: Session, job: Job, report: dict[str, Any], new_phase: bool, event: bool) -> None:
         phase, progress = report["phase"], report.get("progress")
-        job.phase, job.eta_s = phase, report.get("eta_s")
+        if "eta_s" in report or phase != job.phase:  # a mere sign of life leaves it as it is
+            job.eta_s = report.get("eta_s")
+        job.phase = phase
         overall = self._overall(phase, progress or 0.0)
         if overall > job.progress:
             job.progress, job.strikes = overall, 0

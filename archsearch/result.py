@@ -67,6 +67,8 @@ class SearchResult(TypedDict):
     front: list[FoundCandidate]
     beyond: list[FoundCandidate]
     winner: FoundWinner
+    budget_check: NotRequired[dict[str, Any]]
+    unusable: NotRequired[dict[str, str]]
     seconds: float
 
 

@@ -8,13 +8,13 @@ Every phase returns plain JSON. A `Ledger` keeps trials and progress: SQL rows f
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from archsearch import choice, defaults, evaluate, export, verify
+from archsearch import choice, defaults, evaluate, export, usable, verify
 from archsearch.data.metrics import Key, answers, metric, scores
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.method import check_method, settle
@@ -26,7 +26,6 @@ from archsearch.hardware import (
     Limits,
     Ruler,
     excess,
-    fits,
     limits,
     measure,
     measure_teacher,
@@ -35,7 +34,7 @@ from archsearch.hardware import (
 )
 from archsearch.hardware.profile import Profile
 from archsearch.request import Architecture, DistillSpec, JobRequest
-from archsearch.search import Trial, check_search, prepare, search, winner
+from archsearch.search import Trial, check_search, prepare, require_room_for, search, winner
 from archsearch.spaces import Cost, Space, check_name, choose, spaces
 from archsearch.teachers import Teacher, check_teacher
 
@@ -50,6 +49,7 @@ WITHOUT_TEACHER = {"method": "none", "losses": None, "labels": None, "temperatur
 # Members of a space whose costs are asked before a budget that nothing holds so far is refused in a request, and how
 # far beyond it (as log cost / limit) the nearest of them has to be.
 _STEPS, _CLEARLY = 15, 0.7
+_ASK_EVERY_S = 1.0
 # Members of a space counted on the meta device before a limit on activations is called impossible.
 _COUNTED = 60
 
@@ -124,6 +124,22 @@ class Story:
         return Student(found, dict(architecture))
 
 
+def alive(ledger: Ledger, phase: str) -> Callable[..., None]:
+    """What long work calls while it goes on, with whatever: about once a second it asks whether it is still wanted.
+
+    It reports the phase and nothing else, and raises what the ledger raises: Cancelled.
+    """
+    told = time.monotonic()
+
+    def tell(*at: object) -> None:
+        nonlocal told
+        if time.monotonic() - told > _ASK_EVERY_S:
+            told = time.monotonic()
+            ledger.report({"phase": phase})
+
+    return tell
+
+
 def settled(story: Story, checked: Report) -> Story:
     """The story with its request as `validate` settled it, which is taken out of what that returned.
 
@@ -151,7 +167,10 @@ def validate(story: Story) -> Report:
     check_request(story.request, story.dataset)
     if defaults.trains(story.request):
         check_machine(story.request.distill)
-    checked = check_teacher(story.teacher, story.dataset)
+    checked = check_teacher(story.teacher, story.dataset, report=alive(story.ledger, "validating"))
+    if story.request.kind != "distill":
+        images = defaults.scored_on(story.request, len(story.dataset.train))
+        require_room_for(images, story.teacher, story.dataset.task)
     for note in (*story.dataset.notes, *story.teacher.notes, *checked.notes):
         story.ledger.warn(note.code, note.detail)
     if story.request.kind == "distill":
@@ -280,12 +299,14 @@ def find(story: Story) -> Report:
             f"none of {len(trials)} candidates could be scored: {'; '.join(map(str, sorted(reasons, key=str)))}"
         )
     measurable = choice.wants_latency(story.request) and story.profile is None
-    found = choice.settle(story.request, ruler, searched, trials, measurable=measurable, report=ledger.report)
+    found = usable.settle(
+        story.request, ruler, searched, trials, measurable=measurable, report=ledger.report, warn=ledger.warn
+    )
     return {
         "candidates_scored": sum(trial.state == "scored" for trial in trials),
         "candidates_failed": sum(trial.state == "failed" for trial in trials),
-        # Counted, not promised: the budget is checked against what was really scored.
-        "infeasible_scored": sum(trial.state == "scored" and not fits(trial.cost, ruler.limits) for trial in trials),
+        # Of the winner and the front, whose costs are counted on the networks themselves.
+        "infeasible_scored": len(found["budget_check"]["beyond"]),
         "spaces": [space.name for space in searched],
         "stopped": stop,
         "exhausted": stop == "exhausted",
@@ -344,7 +365,8 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
             continue
         # The last epoch's, as it is; picking the best epoch would flatter it.
         selection = story.dataset.selection
-        found[name] = scores(answers(partial(logits, model, task), selection), selection.y_N, task)
+        asked = answers(partial(logits, model, task), selection, report=alive(story.ledger, "distilling"))
+        found[name] = scores(asked, selection.y_N, task)
         acc = found[name][metric(task).key]
         if role == "baseline":
             export.save_student(model, task, story.ledger.folder / "baseline")

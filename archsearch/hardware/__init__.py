@@ -1,7 +1,7 @@
 """What networks cost: counted, weighed, timed, and held against a budget."""
 
 from archsearch.hardware.budget import UNLIMITED, Limits, excess, fits, limits, nearest, require_possible
-from archsearch.hardware.meta import measure, measure_model, measure_teacher, peak_activation_bytes
+from archsearch.hardware.meta import measure, measure_exactly, measure_model, measure_teacher, peak_activation_bytes
 from archsearch.hardware.ruler import Predictor, Ruler, size_bytes
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "fits",
     "limits",
     "measure",
+    "measure_exactly",
     "measure_model",
     "measure_teacher",
     "nearest",

@@ -1,6 +1,6 @@
 """The search: what is proposed, how it is made to fit the budget, what it is looked at with, and who wins."""
 
-from archsearch.search.bench import Bench, Look, Rung, evaluate, fidelities, prepare
+from archsearch.search.bench import Bench, Look, Rung, evaluate, fidelities, prepare, require_room_for
 from archsearch.search.loop import check_search, search
 from archsearch.search.pareto import front, knee, winner
 from archsearch.search.trial import Stop, Trial, key
@@ -18,6 +18,7 @@ __all__ = [
     "key",
     "knee",
     "prepare",
+    "require_room_for",
     "search",
     "winner",
 ]

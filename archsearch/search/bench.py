@@ -4,21 +4,25 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from archsearch.data.batches import free_bytes, free_memory, require_room
 from archsearch.data.task import Dataset, Labels, Task
-from archsearch.evidence import NetworkEvidence, draw_weights, keep, observe_student, observe_teacher
+from archsearch.evidence import NetworkEvidence, NotMeasured, draw_weights, keep, observe_student, observe_teacher
+from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.hardware import Ruler, fits
+from archsearch.memory import gigabytes
 from archsearch.proxies import Undefined
 from archsearch.proxies.score import Score, mean, reads, score
 from archsearch.request import Architecture, SearchSpec
 from archsearch.search.trial import Trial
 from archsearch.spaces import Space
-from archsearch.teachers import Teacher, normalise
+from archsearch.teachers import Teacher, image_bytes, normalise
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +34,11 @@ if TYPE_CHECKING:
 BATCH = 64
 # Fewer images say too little: at 16 the ranking loses a hundredth.
 _FEWEST_IMAGES = 16
+# Before a candidate is built: what kernels hold beside tensors, copies of the weights (theirs, gradients, a spare), and
+# how many maps of the largest size a graph keeps at most, about.
+_KERNELS, _COPIES, _OFTEN = 1.5, 3, 64
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -137,23 +146,39 @@ def evaluate(
             its rung stops there (asynchronous successive halving, Li et al. 2020, algorithm 2).
     """
     started = time.monotonic()
-    cost = ruler.measure(space, architecture)
+    unbuilt: str | None = None
+    try:
+        cost = ruler.measure(space, architecture)
+    except NETWORK_FAILURES as error:
+        cost, unbuilt = ruler.estimate(space, architecture), reason_of(error)
 
     def failed(reason: str) -> Trial:
         seconds = time.monotonic() - started
         return Trial(number, space.name, architecture, cost, "failed", None, {}, {}, reason, seconds)
 
+    if unbuilt is not None:
+        return failed(unbuilt)
     if not fits(cost, ruler.limits):
         return failed("beyond the budget")
     reached: list[Score] = []
+    reason = _beyond_memory(space, bench, architecture)
     try:
-        for i, rung in enumerate(bench.rungs):
+        for i, rung in enumerate(bench.rungs if reason is None else ()):
             scores = [_score(spec, space, bench, rung, architecture, spec.seed + j) for j in range(rung.seeds)]
             reached.append(mean(scores))
             if spec.halving and seen and not _promoted(reached[-1].value, seen[i], spec.halving):
                 break
-    except (Undefined, RuntimeError) as error:  # torch's out-of-memory is a RuntimeError
-        return failed(str(error))
+    except Undefined as error:
+        reason = str(error)
+    except NotMeasured:  # a proxy's mistake and not the network's
+        raise
+    except NETWORK_FAILURES as error:
+        log.info("%s %s: %s", space.name, dict(architecture), reason_of(error), exc_info=True)
+        reason = reason_of(error)
+    if reason is not None:
+        # Out here, where the error no longer holds the network that failed, and all that was made of it.
+        free_memory()
+        return failed(_beyond_memory(space, bench, architecture, exactly=True) or reason)
     last, values = reached[-1], tuple(result.value for result in reached)
     return Trial(
         number=number,
@@ -168,6 +193,45 @@ def evaluate(
         seconds=time.monotonic() - started,
         rungs=values,
     )
+
+
+def require_room_for(images: int, teacher: Teacher, task: Task) -> None:
+    """Raise TooMuchMemory where the teacher cannot look at the batch all candidates are scored on."""
+    height, width = teacher.input_hw or (task.height, task.width)
+    one = image_bytes(teacher.model, (teacher.in_chans, height, width))
+    if one is not None:
+        require_room(
+            _KERNELS * one * images,
+            f"the teacher's look at {images} images of {height}×{width} pixels",
+            field="search.batch_size",
+            fix="give a smaller search.batch_size",
+        )
+
+
+def _beyond_memory(space: Space, bench: Bench, architecture: Architecture, *, exactly: bool = False) -> str | None:
+    """Why a candidate is not to be looked at on all images at once; None where there is room, or nothing can be told.
+
+    Args:
+        exactly: Count also where the closed form sees nothing to worry about.
+    """
+    import torch
+
+    task, images = bench.task, len(bench.rungs[-1].x_BCHW)
+    try:
+        count = space.count(architecture, task)
+        free = free_bytes(bench.device)
+        if not exactly and _OFTEN * 4 * images * count.peak + _COPIES * 4 * count.params < free:
+            return None
+        with torch.device("meta"):
+            model = space.build(architecture, task)
+        weights = sum(value.nbytes for value in (*model.parameters(), *model.buffers()))
+        pair = image_bytes(model.train(), (task.in_chans, task.height, task.width), images=2, graph=True)
+        needed = _COPIES * weights + _KERNELS * images * (0 if pair is None else pair / 2)
+    except NETWORK_FAILURES:  # what it fails with is told once it is really built
+        return None
+    if needed <= free:
+        return None
+    return f"it takes about {gigabytes(needed)} of memory for {images} images, and {gigabytes(free)} are free"
 
 
 def _promoted(value: float, others: Sequence[float], factor: int) -> bool:

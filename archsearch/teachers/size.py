@@ -84,15 +84,25 @@ def require_images_fit(teacher: Teacher, task: Task) -> None:
         )
 
 
-def image_bytes(model: nn.Module, input_chw: tuple[int, int, int]) -> int | None:
-    """Bytes of activations of one image, counted on the meta device; None for a network that does not run there."""
+def image_bytes(
+    model: nn.Module, input_chw: tuple[int, int, int], *, images: int = 1, graph: bool = False
+) -> int | None:
+    """Bytes of activations, counted on the meta device; None for a network that does not run there.
+
+    Args:
+        images: Looked at together.
+        graph: Whether what a backward pass would need is kept.
+    """
     import torch
     from torch.func import functional_call
 
-    state = {name: value.to("meta") for name, value in (*model.named_parameters(), *model.named_buffers())}
-    x_1CHW = torch.empty(1, *input_chw, device="meta")
+    state = {
+        name: value.detach().to("meta").requires_grad_(graph and value.requires_grad)
+        for name, value in (*model.named_parameters(), *model.named_buffers())
+    }
+    x_BCHW = torch.empty(images, *input_chw, device="meta")
     try:
-        with torch.no_grad():
-            return x_1CHW.nbytes + peak_bytes(lambda: functional_call(model, state, (x_1CHW,)))
+        with torch.set_grad_enabled(graph):
+            return x_BCHW.nbytes + peak_bytes(lambda: functional_call(model, state, (x_BCHW,)))
     except (RuntimeError, AssertionError, NotImplementedError):  # it looks at values, or does not take this size
         return None

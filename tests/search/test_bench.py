@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import random
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,11 @@ from scipy.stats import kendalltau
 from torch import nn
 
 from archsearch.data import Dataset
+from archsearch.errors import TooMuchMemory
 from archsearch.hardware import Limits, Ruler
 from archsearch.request import SearchSpec
 from archsearch.search import Bench, Trial, evaluate, fidelities, prepare, search, winner
-from archsearch.search.bench import _balanced_rows
+from archsearch.search.bench import _balanced_rows, require_room_for
 from archsearch.spaces import TimmModel, spaces
 from archsearch.teachers import Teacher, build
 
@@ -40,6 +43,54 @@ def test_a_candidate_that_does_not_fit_the_machine_fails_alone(bench: Bench, spe
     trial = evaluate(spec(), huge, bench, RESNETS.smallest(bench.task), Ruler(bench.task))
     assert trial.state == "failed"
     assert "memory" in trial.reason
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [({"colour": "red"}, "it fails with a TypeError"), ({"widths": [8]}, "it fails with a ")],
+)
+def test_a_candidate_that_cannot_be_built_fails_alone(bench: Bench, spec, args: dict, reason: str) -> None:
+    odd = replace(RESNETS, model=lambda a, task: TimmModel("cifar_resnet", args))
+    for ruler in (Ruler(bench.task), Ruler(bench.task, trade="peak_activation_bytes")):
+        trial = evaluate(spec(), odd, bench, RESNETS.smallest(bench.task), ruler)
+        assert (trial.state, trial.score) == ("failed", None)
+        assert reason in trial.reason
+
+
+def test_what_filled_the_memory_is_let_go_before_the_next_candidate(bench: Bench, spec, monkeypatch) -> None:
+    alive: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+    before: list[int] = []
+
+    def full(model: torch.nn.Module, *rest: object) -> None:
+        gc.disable()  # a cycle, as autograd's hooks make them, is let go by nobody but the collector
+        model.itself = [model]
+        before.append(len(alive))
+        alive.add(model)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB at 0x7f00")
+
+    monkeypatch.setattr("archsearch.search.bench.observe_student", full)
+    try:
+        for _ in range(3):
+            trial = evaluate(spec(), RESNETS, bench, RESNETS.smallest(bench.task), Ruler(bench.task))
+            assert (trial.state, trial.reason) == ("failed", "out of memory")
+    finally:
+        gc.enable()
+    assert before == [0, 0, 0]
+
+
+def test_a_candidate_is_not_looked_at_on_more_images_than_there_is_memory_for(bench: Bench, spec, monkeypatch) -> None:
+    monkeypatch.setattr("archsearch.search.bench.free_bytes", lambda device: 2_000_000)
+    monkeypatch.setattr("archsearch.search.bench.observe_student", lambda *args: pytest.fail("it was looked at"))
+    trial = evaluate(spec(), RESNETS, bench, RESNETS.largest(bench.task), Ruler(bench.task))
+    assert trial.state == "failed"
+    assert "of memory for 16 images, and 0.002 GB are free" in trial.reason
+
+
+def test_a_teacher_too_large_for_the_batch_is_told_before_the_search(bench: Bench, teacher: Teacher) -> None:
+    require_room_for(16, teacher, bench.task)
+    wide = replace(teacher, input_hw=(8192, 8192))
+    with pytest.raises(TooMuchMemory, match=r"1024 images of 8192×8192 pixels would take .* smaller search.batch_size"):
+        require_room_for(1024, wide, bench.task)
 
 
 def test_the_batch_takes_every_class_in_turn(teacher: Teacher, digits: Dataset, spec) -> None:

@@ -1,0 +1,130 @@
+"""Who would have won and is no network, or a larger one than was counted, leaves the place to the next best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from torch import nn
+
+from archsearch import choice
+from archsearch.data import Task
+from archsearch.errors import SearchError
+from archsearch.hardware import Limits, Ruler, measure, measure_exactly
+from archsearch.hardware.latency import Latency
+from archsearch.request import JobRequest
+from archsearch.search import Trial
+from archsearch.spaces import Space, TimmModel, spaces
+from archsearch.usable import settle
+
+RESNETS = spaces.get("resnet_cifar")
+ODD = replace(RESNETS, name="odd", model=lambda a, task: TimmModel("cifar_resnet", {"colour": "red"}))
+REQUEST = JobRequest.model_validate(
+    {"teacher": {"kind": "timm", "name": "resnet18"}, "data": {"kind": "digits"}, "budget": {"params": 10**6}}
+)
+
+
+@pytest.fixture
+def ruler(gray_task: Task) -> Ruler:
+    return Ruler(gray_task, Limits(params=10**6))
+
+
+def trial(number: int, space: Space, ruler: Ruler, score: float) -> Trial:
+    architecture = RESNETS.smallest(ruler.task)
+    cost = ruler.estimate(space, architecture)
+    return Trial(number, space.name, architecture, cost, "scored", score, {}, {}, None, 0.1, (score,))
+
+
+def settled(ruler: Ruler, *trials: tuple[Space, float], request: JobRequest = REQUEST, **kwargs: Any) -> Any:
+    warned: list[tuple[str, str]] = []
+    told = [trial(i, space, ruler, score) for i, (space, score) in enumerate(trials)]
+    known = list({space.name: space for space, _ in trials}.values())
+    given: dict[str, Any] = {"measurable": False, "report": lambda report: None, **kwargs}
+    found = settle(request, ruler, known, told, warn=lambda *each: warned.append(each), **given)
+    return found, warned
+
+
+def test_a_winner_that_is_fine_wins_without_a_word_and_is_counted(ruler: Ruler) -> None:
+    found, warned = settled(ruler, (RESNETS, 1.0), (RESNETS, 2.0))
+    assert (found["winner"]["number"], warned, found["unusable"]) == (1, [], {})
+    exact = measure(RESNETS, RESNETS.smallest(ruler.task), ruler.task)
+    checked = found["budget_check"]
+    assert (checked["winner"]["params"], checked["winner"]["macs"]) == (exact.params, exact.macs)
+    assert checked["beyond"] == []
+    assert checked["counted"] >= 1
+
+
+def test_a_winner_that_cannot_be_built_leaves_the_place_to_the_next_best(ruler: Ruler) -> None:
+    found, warned = settled(ruler, (ODD, 3.0), (RESNETS, 1.0), (RESNETS, 2.0))
+    assert found["winner"]["number"] == 2
+    ((code, detail),) = warned
+    assert code == "winner_unusable"
+    assert detail == (
+        "candidate 0 (odd) would have won, but it cannot be built, saved and loaded: it fails with a TypeError; "
+        "the next best takes its place"
+    )
+    assert list(found["unusable"]) == ["0"]
+
+
+def test_a_winner_beyond_the_budget_as_torch_counts_it_does_not_win(ruler: Ruler, gray_task: Task) -> None:
+    """The closed form of this space says half of the truth."""
+
+    def half(architecture: Any, task: Task) -> Any:
+        count = RESNETS.count(architecture, task)
+        return replace(count, params=count.params // 2)
+
+    liar = replace(RESNETS, name="liar", count=half)
+    truth = RESNETS.cost(RESNETS.smallest(gray_task), gray_task).params
+    tight = replace(ruler, limits=Limits(params=truth - 1))
+    with pytest.raises(SearchError, match=rf"it has params {truth:,} of {truth - 1:,}, and there is no other one"):
+        settled(tight, (liar, 3.0))
+    found, warned = settled(replace(ruler, limits=Limits(params=truth)), (liar, 3.0))
+    assert (found["budget_check"]["beyond"], warned) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["resnet_cifar", "vit", "mobilenet"])
+def test_exact_costs_are_those_of_the_closed_form(name: str, gray_task: Task) -> None:
+    space = spaces.get(name)
+    for precision in ("fp32", "fp16", "int8"):
+        ruler = Ruler(gray_task, size_precision=precision, batch=2, trade="peak_activation_bytes")
+        architecture = space.smallest(gray_task)
+        assert measure_exactly(space, architecture, ruler) == ruler.measure(space, architecture)
+
+
+def test_one_candidate_that_cannot_be_timed_does_not_end_the_search(
+    ruler: Ruler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timed(model: nn.Module, *args: Any, **kwargs: Any) -> Latency:
+        if getattr(model, "odd", False):
+            raise RuntimeError("the exporter does not know this layer")
+        return Latency(1.0, 0.9, 1.1, 20, "cpu-torch", 1, 1)
+
+    def marked(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        def run(self: Space, architecture: Any, task: Task) -> nn.Module:
+            model = build(self, architecture, task)
+            model.odd = self.name == "odd"  # type: ignore[assignment]
+            return model
+
+        return run
+
+    monkeypatch.setattr(choice, "measure_latency", timed)
+    monkeypatch.setattr(Space, "build", marked(Space.build))
+    odd = replace(RESNETS, name="odd")
+    request = REQUEST.model_copy(update={"search": REQUEST.search.model_copy(update={"trade": "latency_ms"})})
+    predicted = replace(ruler, trade="latency_ms", predictors={"odd": Constant(0.5), "resnet_cifar": Constant(1.0)})
+    found, _ = settled(predicted, (odd, 3.0), (RESNETS, 2.0), request=request, measurable=True)
+    assert found["winner"]["number"] == 1
+    with pytest.raises(SearchError, match="none of 1 candidates could be timed on cpu-torch: it fails with a Runtime"):
+        settled(predicted, (odd, 3.0), request=request, measurable=True)
+
+
+class Constant:
+    """A device on which everything takes as long."""
+
+    def __init__(self, ms: float) -> None:
+        self.ms = ms
+
+    def predict(self, count: Any) -> float:
+        return self.ms
