@@ -4,7 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: help demo demo-cifar test test-all check format bench clean
+LOWEST := .venv-lowest
+
+.PHONY: help demo demo-cifar test test-all smoke-lowest check format bench clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +22,9 @@ test: $(VENV)/.ready-dev ## The fast tests (under 5 minutes)
 
 test-all: $(VENV)/.ready-dev ## All tests
 	$(BIN)/python -m pytest
+
+smoke-lowest: $(LOWEST)/.ready ## The main job on the lowest versions pyproject.toml allows
+	$(LOWEST)/bin/python -m pytest -m "smoke and not slow" -o filterwarnings=default -p no:cacheprovider
 
 check: $(VENV)/.ready-dev ## Format, lint, types
 	$(BIN)/ruff format --check .
@@ -52,4 +57,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(PIP) -e '.[dev]'
+	touch $@
+
+# uv, for pip knows no lowest version.
+$(LOWEST)/.ready: pyproject.toml
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --disable-pip-version-check --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e '.[postgres,onnx]' 'pytest>=9'
 	touch $@
