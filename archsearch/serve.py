@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import ipaddress
 import logging
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
+from archsearch import locks
+from archsearch.engine import EngineClient
+from archsearch.errors import Conflict, InvalidRequest
 from archsearch.settings import Settings
+from archsearch.store.database import connect, telling
+from archsearch.store.files import Files
+from archsearch.store.migrate import upgrade
 
 log = logging.getLogger(__name__)
 
@@ -22,30 +34,99 @@ _HEALTHY_S, _LONGEST_WAIT_S = 30.0, 30.0
 
 
 def serve(settings: Settings, *, with_worker: bool = True) -> None:
-    """Serve until interrupted."""
-    import uvicorn
-
+    """Serve until interrupted. Whatever keeps it from starting is raised as an error of ours, a sentence each."""
     log_to_stderr("serve")
     # uvicorn raises a signal once more when it has stopped; by default that would end this process on the spot,
     # and the worker with it, instead of letting it finish its step's transaction.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    supervisor = Supervisor(settings) if with_worker else None
-    if supervisor:
-        supervisor.start()
-    try:
-        config = uvicorn.Config(
-            api_module().create_app(settings),
-            host=settings.host,
-            port=settings.port,
-            log_level="warning",
-            # An open event stream must not keep the server from stopping.
-            timeout_graceful_shutdown=2,
-        )
-        log.info("listening on http://%s:%s, data in %s", settings.host, settings.port, settings.data_dir.resolve())
-        uvicorn.Server(config).run()
-    finally:
+    claim_folder(settings.data_dir)
+    if with_worker:
+        _only_server(settings.data_dir)
+    with _listen(settings.host, settings.port) as listener:
+        prepare(settings)
+        supervisor = Supervisor(settings) if with_worker else None
         if supervisor:
-            supervisor.stop()
+            supervisor.start()
+        try:
+            _answer(settings, listener)
+        finally:
+            if supervisor:
+                supervisor.stop()
+
+
+def claim_folder(folder: Path) -> None:
+    """Make the data folder, and keep what is in it from other users of the machine: images, weights, the database."""
+    os.umask(0o077)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.geteuid() and stat.S_IMODE(folder.stat().st_mode) & 0o077:
+            folder.chmod(0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        detail = f"{folder} cannot be used: {error.strerror}; choose another with --data-dir"
+        raise InvalidRequest(detail, field="data_dir") from None
+
+
+def prepare(settings: Settings) -> None:
+    """Bring the database up to date, or say what is wrong with it, before anything else is started."""
+    files = Files(settings.data_dir)
+    database = connect(settings.url)
+    client = EngineClient(database)
+    try:
+        with telling(database):
+            upgrade(database, files.root / "migrate.lock")
+            client.prepare()
+    finally:
+        client.close()
+        database.dispose()
+
+
+def _only_server(folder: Path) -> None:
+    """Until this process ends: the kernel drops the lock."""
+    locks.take_for_good(
+        folder / "serve.lock", f"a server runs on {folder} already: {{}}; stop it, or use another with --data-dir"
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket of this address, ours before anything is started for it."""
+    listener = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        detail = f"{host} port {port} cannot be listened on: {error.strerror}; choose others with --host and --port"
+        raise Conflict(detail) from None
+    if not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        log.warning("there are no keys: whoever reaches %s from another machine may use, and cancel, everything", host)
+    return listener
+
+
+def _answer(settings: Settings, listener: socket.socket) -> None:
+    import uvicorn
+
+    app = api_module().create_app(settings)
+
+    # uvicorn tells of neither moment in another way.
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                host, port = listener.getsockname()[:2]
+                log.info("listening on http://%s:%s, data in %s", host, port, settings.data_dir.resolve())
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.leaving = True  # event streams end by themselves, instead of being torn off
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+    Server(config).run(sockets=[listener])
 
 
 def log_to_stderr(process: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -49,7 +50,10 @@ class Settings(BaseSettings):
     @property
     def url(self) -> str:
         """The database's URL, with the SQLite default filled in."""
-        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'archsearch.db'}"
+        if self.database_url:
+            return self.database_url
+        # Quoted: in a URL a question mark would end the path.
+        return f"sqlite:///{quote(str(self.data_dir.resolve() / 'archsearch.db'))}"
 
 
 def user_cache() -> Path:

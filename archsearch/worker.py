@@ -12,7 +12,7 @@ from archsearch.engine import EngineClient, Worker
 from archsearch.jobs import Workplace, workflows
 from archsearch.patience import outlast
 from archsearch.reconcile import Reconciler
-from archsearch.serve import log_to_stderr
+from archsearch.serve import claim_folder, log_to_stderr
 from archsearch.settings import Settings
 from archsearch.storage import Retention, Store, prune_now_and_then
 from archsearch.store.database import connect, session_factory
@@ -32,6 +32,7 @@ def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
     if supervised:
         threading.Thread(target=_die_with_parent, name="parent-watch", daemon=True).start()
     log_to_stderr(name)
+    claim_folder(settings.data_dir)
     files = Files(settings.data_dir)
     database = connect(settings.url)
     client = EngineClient(database)

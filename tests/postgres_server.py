@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,28 +37,56 @@ def _identity() -> dict[str, Any]:
     pytest.skip("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
 
 
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """The URL of an empty database on a server of its own, reached through a socket; skips without PostgreSQL."""
+class PostgresServer:
+    """A server of its own in a folder, reached through a socket, that can be stopped and started again."""
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._identity = _identity()
+        if self._identity:
+            os.chown(folder, self._identity["user"], self._identity["group"])
+        self.folder, self.url = folder, f"postgresql://tests@/postgres?host={folder}"
+        self._control = [programs / "pg_ctl", "-D", folder / "data", "-w"]
+        initdb = [programs / "initdb", "-D", folder / "data", "-U", "tests", "-A", "trust", "-N", "-E", "UTF8"]
+        self._run(*initdb)
+        self.start()
+
+    def start(self) -> None:
+        options = f"-k {self.folder} -c listen_addresses= -c fsync=off"
+        self._run(*self._control, "-l", self.folder / "log", "-o", options, "start")
+
+    def stop(self, mode: str) -> None:
+        """As `pg_ctl stop -m` does: smart waits for all clients to leave, and here they never do."""
+        if mode == "smart":
+            self._run(*self._control, "-m", "smart", "-t", "3", "stop", check=False)
+            mode = "fast"
+        self._run(*self._control, "-m", mode, "stop")
+
+    def _run(self, *command: Path | str, check: bool = True) -> None:
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(command, check=check, cwd=self.folder, **quiet, **self._identity)
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running server; skips the test without PostgreSQL."""
     programs = find_postgres()
     if programs is None:
         pytest.skip("no PostgreSQL: initdb is neither on PATH nor in /usr/lib/postgresql")
     pytest.importorskip("psycopg")
-    identity = _identity()
     # Not under tmp_path: pytest closes that folder to other users, and a socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     try:
-        if identity:
-            os.chown(folder, identity["user"], identity["group"])
-        data = folder / "data"
-        quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **identity}
-        subprocess.run([programs / "initdb", "-D", data, "-U", "tests", "-A", "trust", "-N", "-E", "UTF8"], **quiet)
-        options = f"-k {folder} -c listen_addresses= -c fsync=off"
-        control = [programs / "pg_ctl", "-D", data, "-w"]
-        subprocess.run([*control, "-l", folder / "log", "-o", options, "start"], **quiet)
+        server = PostgresServer(programs, folder)
         try:
-            yield f"postgresql://tests@/postgres?host={folder}"
+            yield server
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], **quiet)
+            server.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of an empty database on a server of its own, reached through a socket; skips without PostgreSQL."""
+    with postgres_server() as server:
+        yield server.url

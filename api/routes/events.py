@@ -52,7 +52,8 @@ async def stream(request: Request, services: Services, job_id: str, after: int) 
     A job may end, and be tried again: the stream ends with the last `done` of a job that is over.
     """
     pinged = time.monotonic()
-    while not await request.is_disconnected():
+    # A server that stops ends its streams, and clients go on at the next one.
+    while not getattr(request.app.state, "leaving", False) and not await request.is_disconnected():
         found, over = await run_in_threadpool(_read, services, job_id, after)
         for event in found:
             after = event.seq

@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
+from archsearch.errors import InvalidRequest
+from archsearch.request import first_error
 from archsearch.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,7 +54,14 @@ def worker(name: str, supervised: bool, **settings: Any) -> None:
 
 def settings_of(flags: dict[str, Any]) -> Settings:
     """Settings from the environment, with the flags that were given over them."""
-    return Settings(**{name: value for name, value in flags.items() if value is not None})
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        field, detail = first_error(error)
+        name = f"ARCHSEARCH_{field.upper()}"
+        raise InvalidRequest(detail, field=name) from None
+    except SettingsError as error:
+        raise InvalidRequest(f"{error}; lists are written as JSON") from None
 
 
 commands = (serve, worker)

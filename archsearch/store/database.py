@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,7 +14,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from archsearch.errors import InvalidRequest
+from archsearch.errors import InvalidRequest, Unavailable
 
 BUSY_TIMEOUT_MS = 30_000
 
@@ -36,6 +38,17 @@ def connect(url: str) -> sa.Engine:
         # What the user wrote into the URL wins.
         connect_args={key: value for key, value in connect_args.items() if key not in target.query},
     )
+
+
+@contextmanager
+def telling(engine: sa.Engine) -> Iterator[None]:
+    """A database that cannot be used is told in a sentence, for whoever starts a process on it."""
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[-1]
+        where = engine.url.render_as_string(hide_password=True)
+        raise Unavailable(f"the database {where} cannot be used: {reason}") from None
 
 
 def session_factory(engine: sa.Engine) -> sessionmaker[Session]:
