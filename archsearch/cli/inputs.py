@@ -211,10 +211,10 @@ def _instead(before: Any, data: dict[str, Any]) -> dict[str, Any]:
 
 def images_again(flags: Mapping[str, Any]) -> str:
     """The flags that read images from files once more as they were read now, for a command that comes next."""
-    size, fit, broken = (flags.get(name) for name in ("image_size", "fit", "on_broken"))
-    sides = size if isinstance(size, list | tuple) else [size]
-    given = {"image-size": "x".join(map(str, sides)) if size else None, "fit": fit, "on-broken": broken}
-    return "".join(f" --{option} {value}" for option, value in given.items() if value is not None)
+    given = {name: flags.get(name) for name in ("image_size", "fit", "on_broken", "duplicates")}
+    if isinstance(sides := given["image_size"], list | tuple):
+        given["image_size"] = "x".join(map(str, sides))
+    return "".join(f" --{name.replace('_', '-')} {value}" for name, value in given.items() if value is not None)
 
 
 def with_images(data: Any, flags: Mapping[str, Any]) -> Any:

@@ -229,5 +229,6 @@ def test_images_elsewhere_are_read_as_the_file_says(tmp_path: Path) -> None:
 def test_the_next_command_reads_images_as_this_one_did() -> None:
     flags = {"image_size": [24, 32], "fit": "pad", "on_broken": None}
     assert images_again(flags) == " --image-size 24x32 --fit pad"
-    assert images_again({"image_size": 64, "on_broken": "skip"}) == " --image-size 64 --on-broken skip"
+    again = images_again({"image_size": 64, "on_broken": "skip", "duplicates": "drop"})
+    assert again == " --image-size 64 --on-broken skip --duplicates drop"
     assert images_again({}) == ""
