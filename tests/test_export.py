@@ -262,3 +262,37 @@ def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(InvalidRequest, match="is damaged"):
         export.read_manifest(tmp_path)
+
+
+def test_a_folder_of_an_earlier_version_learns_how_photos_are_read(gray_task: Task, tmp_path: Path) -> None:
+    """It had neither statement nor program; its photos were cropped, as `crop_mode` says."""
+    export.save_student(student("vit", gray_task), gray_task, tmp_path)
+    for name in (export.PREPROCESSING, export.PROGRAM):
+        (tmp_path / name).unlink()
+    assert export.load_task(tmp_path).fit == "crop"
+    export.refresh(tmp_path)
+    settings = json.loads((tmp_path / export.PREPROCESSING).read_text())
+    assert (settings["fit"], settings["labels"], settings["channels"]) == ("crop", list("0123456789"), 1)
+    assert (tmp_path / export.PROGRAM).is_file()
+
+
+@pytest.mark.parametrize(("fit", "mode"), [("crop", "center"), ("pad", "border"), ("stretch", "squash")])
+def test_timm_s_own_transform_sizes_photos_as_the_student_s(
+    gray_task: Task, tmp_path: Path, fit: Any, mode: str
+) -> None:
+    """As nearly as its words allow: of a photo in three colours without EXIF or transparency, within a few levels."""
+    from PIL import Image
+    from timm.data import create_transform, resolve_model_data_config
+
+    from archsearch.data import photo
+
+    task = replace(gray_task, in_chans=3, height=16, width=16, mean=(1.0,) * 3, std=(0.5,) * 3, fit=fit)
+    export.save_student(student("vit", task), task, tmp_path)
+    assert export.load_task(tmp_path).fit == fit
+    assert export.load_config(tmp_path)["pretrained_cfg"]["crop_mode"] == mode
+    ramp = np.linspace(0, 255, 96).astype(np.uint8)
+    image = Image.fromarray(np.stack([np.tile(ramp, (48, 1))] * 3, axis=2))
+    transform = create_transform(**resolve_model_data_config(export.load_student(tmp_path)))
+    theirs = (np.asarray(transform(image)).transpose(1, 2, 0) * 0.5 + 1) * 255
+    ours = np.asarray(photo.fitted(image, 16, 16, fit)).astype(float)
+    assert np.abs(theirs - ours).max() < 12

@@ -71,6 +71,8 @@ def test_a_run_finds_distils_and_exports_a_student_within_the_budget(done, digit
     assert {path.name for path in out.iterdir()} == {
         "model.safetensors",
         "config.json",
+        "preprocessing.json",
+        "predict.py",
         "candidates.jsonl",
         "manifest.json",
         "student.pt2",

@@ -55,7 +55,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def refresh(folder: Path) -> None:
     """Bring the card, and the manifest if there is one, up to date with the folder's files."""
     manifest = read_manifest(folder)
-    if "student" in manifest:
+    if manifest and not _of_search(manifest):
         _write(folder, manifest)
     else:
         write_card(folder, {})
@@ -65,13 +65,18 @@ def _write(folder: Path, manifest: Mapping[str, Any]) -> Path:
     # As it will be read again, so that a card written from it later is the same card.
     manifest = json.loads(json.dumps(manifest, sort_keys=True, default=str))
     # A search makes no student: one that lies there is an earlier one's, whose card is not this manifest's to write.
-    ours = "student" in manifest
+    ours = not _of_search(manifest)
     if ours and (folder / WEIGHTS).is_file():
         write_card(folder, manifest)
     files = {name: _describe(folder / name) for name in FILES if ours and (folder / name).is_file()}
     path = folder / MANIFEST
     write_whole(path, json.dumps({**manifest, "files": files}, indent=2, sort_keys=True) + "\n")
     return path
+
+
+def _of_search(manifest: Mapping[str, Any]) -> bool:
+    """Whether it tells of a search alone."""
+    return "search" in manifest and "student" not in manifest
 
 
 def _describe(path: Path) -> dict[str, Any]:

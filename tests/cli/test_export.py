@@ -68,7 +68,10 @@ def test_a_manifest_beside_a_student_keeps_up_with_its_files(folder: Path) -> No
     invoke("export", str(folder), "--format", "pt2")
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["note"] == "kept"
-    assert set(manifest["files"]) == {"model.safetensors", "config.json", "student.pt2", "report.json", "README.md"}
+    assert set(manifest["files"]) == {
+        "model.safetensors", "config.json", "preprocessing.json", "predict.py", "student.pt2", "report.json",
+        "README.md",
+    }  # fmt: skip
     assert manifest["files"]["student.pt2"]["bytes"] == (folder / "student.pt2").stat().st_size
 
 

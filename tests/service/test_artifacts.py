@@ -37,24 +37,26 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import numpy
 folder, images, answers = sys.argv[2:]
-x = numpy.load(images)
+pixels = numpy.load(images)
 """
 TIMM = """
 import timm, torch
 model = timm.create_model("local-dir:" + folder, pretrained=True).eval()
+mean, std = (torch.tensor(model.pretrained_cfg[name]).view(1, -1, 1, 1) for name in ("mean", "std"))
+x = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
 with torch.inference_mode():
-    numpy.save(answers, model(torch.from_numpy(x)).numpy())
+    numpy.save(answers, model((x - mean) / std).numpy())
 """
 TORCH = """
 import torch
 model = torch.export.load(folder + "/student.pt2").module()
 with torch.inference_mode():
-    numpy.save(answers, model(torch.from_numpy(x)).numpy())
+    numpy.save(answers, model(torch.from_numpy(pixels)).numpy())
 """
 RUNTIME = """
 import onnxruntime
 session = onnxruntime.InferenceSession(folder + "/NAME", providers=["CPUExecutionProvider"])
-numpy.save(answers, session.run(None, {"images": x})[0])
+numpy.save(answers, session.run(None, {"images": pixels})[0])
 """
 
 
@@ -91,11 +93,9 @@ def shipped(house: House, tmp_path_factory: pytest.TempPathFactory) -> Shipped:
 
 @pytest.fixture(scope="module")
 def images(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Test images as the student wants them."""
-    task = digits.task
-    x_BCHW = digits.test.x_NHWC[:50].transpose(0, 3, 1, 2).astype(np.float32) / 255
+    """Pixels of test images."""
     path = tmp_path_factory.mktemp("images") / "x.npy"
-    np.save(path, (x_BCHW - np.float32(task.mean[0])) / np.float32(task.std[0]))
+    np.save(path, digits.test.x_NHWC[:50])
     return path
 
 
