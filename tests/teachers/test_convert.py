@@ -77,6 +77,7 @@ def test_torchvisions_networks_are_found_and_compute_the_same(name: str, tmp_pat
     torch.testing.assert_close(archsearch.load_student(tmp_path / "teacher")(x_BCHW), network(x_BCHW))
 
 
+@pytest.mark.slow
 def test_a_resnet_with_the_usual_stem_for_small_images_is_found(tmp_path: Path, x_BCHW: torch.Tensor) -> None:
     torch.manual_seed(0)
     network = torchvision.models.resnet18(num_classes=5).eval()
@@ -106,6 +107,7 @@ def test_other_words_for_the_same_layers_are_understood(weights: dict[str, Any],
     assert convert_teacher(saved(words, tmp_path), tmp_path / "teacher").num_classes == 7
 
 
+@pytest.mark.slow
 def test_a_transformers_image_size_is_in_its_positions(tmp_path: Path) -> None:
     args = {"img_size": 64, "patch_size": 16, "num_classes": 3}
     network = timm.create_model("vit_tiny_patch16_224", **args).eval()

@@ -116,6 +116,7 @@ def test_a_network_built_for_one_size_is_not_asked_at_another(tmp_path: Path) ->
     assert caught.value.field == "teacher.input_size"
 
 
+@pytest.mark.slow
 def test_a_job_tells_at_which_size_it_asks(stock_folder: Path, tmp_path: Path) -> None:
     request = {
         "kind": "search",
