@@ -8,17 +8,20 @@ Every phase returns plain JSON. A `Ledger` keeps trials and progress: SQL rows f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from archsearch import choice, defaults, evaluate, export, usable, verify
+from archsearch.data.batches import Alive, now_and_then
 from archsearch.data.metrics import Key, answers, metric, scores
 from archsearch.data.task import Dataset, Task
+from archsearch.distill.amount import chosen
 from archsearch.distill.method import check_method, settle
 from archsearch.distill.objective import objective
+from archsearch.distill.room import require_room_for_batch
 from archsearch.distill.together import check_machine, train_together
 from archsearch.distill.train import check_distill, device_of, logits, train
 from archsearch.errors import SearchError, TrainingError
@@ -49,7 +52,6 @@ WITHOUT_TEACHER = {"method": "none", "losses": None, "labels": None, "temperatur
 # Members of a space whose costs are asked before a budget that nothing holds so far is refused in a request, and how
 # far beyond it (as log cost / limit) the nearest of them has to be.
 _STEPS, _CLEARLY = 15, 0.7
-_ASK_EVERY_S = 1.0
 # Members of a space counted on the meta device before a limit on activations is called impossible.
 _COUNTED = 60
 
@@ -124,20 +126,10 @@ class Story:
         return Student(found, dict(architecture))
 
 
-def alive(ledger: Ledger, phase: str) -> Callable[..., None]:
-    """What long work calls while it goes on, with whatever: about once a second it asks whether it is still wanted.
-
-    It reports the phase and nothing else, and raises what the ledger raises: Cancelled.
-    """
-    told = time.monotonic()
-
-    def tell(*at: object) -> None:
-        nonlocal told
-        if time.monotonic() - told > _ASK_EVERY_S:
-            told = time.monotonic()
-            ledger.report({"phase": phase})
-
-    return tell
+def alive(ledger: Ledger, phase: str) -> Alive:
+    """What long work calls while it goes on: a sign of life in the ledger, which raises Cancelled where it is not
+    wanted any more."""
+    return now_and_then(lambda: ledger.report({"phase": phase}))
 
 
 def settled(story: Story, checked: Report) -> Story:
@@ -171,6 +163,9 @@ def validate(story: Story) -> Report:
     if story.request.kind != "distill":
         images = defaults.scored_on(story.request, len(story.dataset.train))
         require_room_for(images, story.teacher, story.dataset.task)
+    if defaults.trains(story.request):
+        size = chosen(story.request.distill, len(story.dataset.train)).spec.batch_size
+        require_room_for_batch(size or 0, story.dataset.task)
     for note in (*story.dataset.notes, *story.teacher.notes, *checked.notes):
         story.ledger.warn(note.code, note.detail)
     if story.request.kind == "distill":
@@ -401,11 +396,19 @@ def _train(story: Story, student: Student, spec: DistillSpec, role: str, number:
         optimizer=student.space.optimizer,
         checkpoint_path=story.ledger.folder / "checkpoints" / f"{role}-{spec.seed}.safetensors",
         cache=story.ledger.cache,
+        **({"alive": alive(story.ledger, "distilling")} if spec.devices == 1 else {}),
     ):
         share = last.step / last.steps
         eta_s = last.eta_s + (count - number - 1) * (time.monotonic() - started + last.eta_s)
         report = {"phase": "distilling", **asdict(last), "eta_s": eta_s, "progress": (number + share) / count}
         story.ledger.report({**report, "training": role, "trainings": count, "seed": spec.seed})
+    asked = spec.micro_batch or (chosen(spec, len(story.dataset.train)).spec.batch_size or 0) // spec.devices
+    if last.micro_batch < asked:
+        story.ledger.warn(
+            "fewer_at_a_time",
+            f"for want of memory {last.micro_batch} images were computed at a time instead of {asked}: batch norm and "
+            "what compares images saw those alone; set distill.micro_batch or distill.batch_size to choose yourself",
+        )
     return model
 
 
@@ -420,7 +423,7 @@ def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Repo
         share = done / of if what == "test" else (done / of) - 1
         story.ledger.report({"phase": "exporting", "making": what, "progress": 0.5 + 0.49 * share})
 
-    made = export.make_formats(folder, task, dataset.selection, listener=tell)
+    made = export.make_formats(folder, task, dataset.selection, listener=tell, alive=alive(story.ledger, "exporting"))
     others: dict[str, evaluate.Network] = {evaluate.TEACHER: story.teacher.logits}
     baseline = so_far.get("baseline")
     if baseline is not None:

@@ -9,17 +9,20 @@ and later rounds find the answers of earlier ones.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsearch.data.batches import free_memory, now_and_then
 from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset
 from archsearch.distill.amount import amount, chosen
 from archsearch.distill.train import logits, train
-from archsearch.errors import InvalidRequest, SearchError, TrainingError
+from archsearch.errors import InvalidRequest, SearchError, TooMuchMemory, TrainingError
+from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.request import DistillSpec, VerifySpec
 from archsearch.search import Trial
 from archsearch.search.trial import key
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Report = dict[str, Any]
+log = logging.getLogger(__name__)
 
 # What a short training of many has no use for.
 _BRIEF = {"seeds": 1, "baseline": False, "ema": None, "devices": 1}
@@ -157,17 +161,25 @@ def _distil(
     """One brief training: its accuracy on the selection split, and what it took."""
     import torch
 
-    task, started = dataset.task, time.monotonic()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
-        model = space.build(trial.architecture, task)
-    kept: dict[str, Any] = {"checkpoint_path": path, "cache": cache}
+    task, started, share, failed = dataset.task, time.monotonic(), 0.0, ""
+    alive = now_and_then(lambda: seen(share))
+    kept: dict[str, Any] = {"checkpoint_path": path, "cache": cache, "alive": alive}
     try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(spec.seed)
+            model = space.build(trial.architecture, task)
         for progress in train(model, dataset, spec, teacher=teacher, optimizer=space.optimizer, **kept):
-            seen(progress.step / progress.steps)
-    except (TrainingError, InvalidRequest) as error:  # it diverges, or the method does not fit its kind of network
-        return {"acc": None, "reason": str(error), "seconds": time.monotonic() - started}
-    acc = metric(task).measure(lambda x: logits(model, task, x), dataset.selection)
+            share = progress.step / progress.steps
+            seen(share)
+        acc = metric(task).measure(lambda x: logits(model, task, x), dataset.selection, report=alive)
+    except (TrainingError, InvalidRequest, TooMuchMemory) as error:  # it diverges, or the method does not fit its kind
+        failed = str(error)
+    except NETWORK_FAILURES as error:
+        log.warning("candidate %s cannot be trained", trial.number, exc_info=True)
+        failed = reason_of(error)
+    if failed:
+        free_memory()
+        return {"acc": None, "reason": failed, "seconds": time.monotonic() - started}
     return {"acc": acc, "seconds": time.monotonic() - started}
 
 

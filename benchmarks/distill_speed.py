@@ -69,8 +69,9 @@ import archsearch.models  # noqa: F401  (registers with timm)
 from archsearch.data.task import Dataset, Split, Task
 from archsearch.distill.feed import feed
 from archsearch.distill.group import Group
+from archsearch.distill.progress import Progress
 from archsearch.distill.schedule import make_optimizer
-from archsearch.distill.train import Progress, train
+from archsearch.distill.train import train
 from archsearch.precision import Precision, autocast, resolve
 from archsearch.request import DistillSpec
 from archsearch.teachers import Teacher, fingerprint, normalise

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+# Called again and again by work that takes long, with whatever; it may raise, which ends the work.
+Alive = Callable[..., None]
 
 MOST = 256
 # What one call may take: bytes, and multiply-accumulates, after which whoever waits is asked whether he still does.
@@ -25,6 +28,26 @@ _BYTES = {"cpu": 2**30, "cuda": 2**33}
 _MACS = {"cpu": 2**34, "cuda": 2**42}
 # Of what is free, a call may take so much; and what kernels hold for themselves comes on top of what tensors do.
 _SHARE, _KERNELS = 0.25, 2.0
+
+
+_ASK_EVERY_S = 1.0
+
+
+def unasked(*at: object) -> None:
+    """Nobody asks whether the work is still wanted."""
+
+
+def now_and_then(ask: Callable[[], None]) -> Alive:
+    """Asks about once a second, however often it is called."""
+    asked_at = time.monotonic()
+
+    def alive(*at: object) -> None:
+        nonlocal asked_at
+        if time.monotonic() - asked_at > _ASK_EVERY_S:
+            asked_at = time.monotonic()
+            ask()
+
+    return alive
 
 
 @dataclass(frozen=True)
@@ -45,10 +68,14 @@ def effort(run: Callable[[], object]) -> Effort:
     return Effort(live.peak, counter.get_total_flops() // 2)
 
 
-def fitting(one: Effort, most: int = MOST, *, device: str = "cpu") -> int:
-    """Images a call may take: `most` or, where one takes more than usual, a half, a quarter and so on of it."""
+def fitting(one: Effort, most: int = MOST, *, device: str = "cpu", steady: bool = False) -> int:
+    """Images a call may take: `most` or, where one takes more than usual, a half, a quarter and so on of it.
+
+    Args:
+        steady: The same whatever is free: for what has to be the same to the bit.
+    """
     kind = "cpu" if device not in _BYTES else device
-    room = min(_BYTES[kind], _SHARE * free_bytes(kind))
+    room = _BYTES[kind] if steady else min(_BYTES[kind], _SHARE * free_bytes(kind))
     size = most
     while size > 1 and (_KERNELS * one.bytes * size > room or one.macs * size > _MACS[kind]):
         size = -(-size // 2)

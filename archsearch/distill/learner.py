@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from archsearch.data.batches import Alive, unasked
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.feed import Shown
 from archsearch.distill.loss import Batch, Read, Seen, Sizes
@@ -72,11 +73,13 @@ def prepare(
     device: str,
     cache: Path | None,
     stack: ExitStack,
+    alive: Alive = unasked,
 ) -> Side:
     """Student and teacher on the device, in sight of each other, with the adapters their losses need.
 
     Args:
         stack: Takes hooks off and the teacher back to the CPU when it closes.
+        alive: Called while a slow teacher answers.
     """
     wanted = objective(spec, dataset.task)
     student.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -96,7 +99,7 @@ def prepare(
     theirs = _watch(teacher.model, stages[1], wanted.reads, stack)
     adapters = _adapters(wanted, ours, theirs, teacher, dataset, spec, device)
     run = _compile(teacher.model, device) if _compiles(spec, device, wanted) else None
-    online = Online(teacher, theirs, spec, device, run)
+    online = Online(teacher, theirs, spec, device, run, alive)
     learner = Learner(ours, wanted, adapters, dataset.task, online).to(device)
     teaching = cached(online, teacher, dataset, spec, cache, device)
     return Side(_compiled(learner, spec, device), teaching, teacher)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from archsearch.data.batches import Alive, fitting, unasked
 from archsearch.data.task import Dataset
 from archsearch.distill.augment import views
 from archsearch.distill.feed import Shown
@@ -17,7 +18,7 @@ from archsearch.distill.view_cache import ViewCache, half, in_range, open_cache
 from archsearch.distill.watched import Watched
 from archsearch.precision import autocast, resolve
 from archsearch.request import DistillSpec
-from archsearch.teachers import Teacher
+from archsearch.teachers import Teacher, image_effort
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +41,17 @@ class Teaching(Protocol):
 class Online:
     """A teacher that looks at every batch."""
 
-    def __init__(self, teacher: Teacher, watched: Watched, spec: DistillSpec, device: str, run: Any = None) -> None:
-        self.teacher, self.watched, self.spec, self.device = teacher, watched, spec, device
+    def __init__(
+        self,
+        teacher: Teacher,
+        watched: Watched,
+        spec: DistillSpec,
+        device: str,
+        run: Any = None,
+        alive: Alive = unasked,
+    ) -> None:
+        self.teacher, self.watched, self.spec, self.device, self.alive = teacher, watched, spec, device, alive
+        self._at_once: int | None = None
         self.run = watched.model if run is None else run  # a compiled module has no truth value
         # Where answers could be kept they are rounded as if they were, so that a cache saves time and changes nothing.
         self.rounded = False
@@ -50,11 +60,29 @@ class Online:
         import torch
 
         with torch.no_grad(), autocast(self.spec.precision, self.device):
-            logits_BK = self.run(self.teacher.prepare(shown.x_BCHW))
+            logits_BK = self._answers(shown.x_BCHW)
             return self.watched.seen(in_range(logits_BK).half().float() if self.rounded else logits_BK)
 
     def flush(self) -> None:
         """Nothing is kept."""
+
+    def _answers(self, x_BCHW: Tensor) -> Tensor:
+        """Its logits; on a processor those of a large teacher come a few at a time, where nothing else is read."""
+        import torch
+
+        if self.device != "cpu" or self.watched.reads - {"logits"}:
+            whole_BK: Tensor = self.run(self.teacher.prepare(x_BCHW))
+            return whole_BK
+        if self._at_once is None:
+            height, width = self.teacher.input_hw or (x_BCHW.shape[2], x_BCHW.shape[3])
+            one = image_effort(self.teacher.model, (x_BCHW.shape[1], height, width))
+            self._at_once = len(x_BCHW) if one is None else fitting(one, steady=True)
+        found: list[Tensor] = []
+        for part_BCHW in torch.split(x_BCHW, self._at_once):
+            if found:
+                self.alive()
+            found.append(self.run(self.teacher.prepare(part_BCHW)))
+        return torch.cat(found)
 
 
 class Cached:

@@ -8,12 +8,13 @@ import math
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsearch.data.batches import Alive, free_memory, unasked
 from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset, Task
 from archsearch.distill import checkpoint
@@ -22,6 +23,8 @@ from archsearch.distill.checkpoint import Course, Parts
 from archsearch.distill.feed import Feed, Shown, feed
 from archsearch.distill.group import Group, current
 from archsearch.distill.method import check_method, settle
+from archsearch.distill.progress import Progress
+from archsearch.distill.room import affordable
 from archsearch.distill.schedule import OptimizerName, make_optimizer, scaled_lr, share
 from archsearch.errors import InvalidRequest, TrainingError
 from archsearch.precision import autocast, resolve
@@ -51,41 +54,6 @@ _GENTLER = 0.3
 _GENTLE_NORM = 1.0
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands.
-
-    Attributes:
-        epoch: Epochs finished, counting those before a resume.
-        step: Steps finished, likewise.
-        loss: Mean training loss of the epoch so far.
-        selection_acc: What the task is judged by, in percent on the selection split, where this report measured it.
-        metric: The key of what that is: `acc`, `balanced_acc` with uneven classes, `map` with many labels.
-        eta_s: Estimated seconds to the end.
-        images_per_s: Training images a second, since the start or the resume.
-        resumed_at: The step a checkpoint let this training continue from, 0 for a fresh start.
-        retries: Times the training was taken back after diverging.
-        cached: Share of the teacher's answers that were found in the view cache; None without one.
-        micro_batch: Images computed at a time; fewer than asked for where memory ran out.
-        lr: Peak learning rate, after what taking back made of it.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    selection_acc: float | None
-    eta_s: float
-    images_per_s: float
-    resumed_at: int
-    retries: int
-    cached: float | None
-    micro_batch: int
-    lr: float
-    metric: str = "acc"
-
-
 def train(
     student: nn.Module,
     dataset: Dataset,
@@ -96,6 +64,7 @@ def train(
     checkpoint_path: Path | None = None,
     checkpoint_every_s: float = _CHECKPOINT_EVERY_S,
     cache: Path | None = None,
+    alive: Alive = unasked,
 ) -> Iterator[Progress]:
     """Train `student` in place; when the generator ends the student is trained, in eval mode and on the CPU.
 
@@ -113,6 +82,7 @@ def train(
         checkpoint_path: Where to keep checkpoints, and to resume from if there is one of the same training.
         checkpoint_every_s: Seconds between checkpoints; 0 writes one after every step. The last step has one always.
         cache: Folder of what outlives a training: the teacher's answers to views.
+        alive: Called within a step and while the selection split is looked at, where either takes long.
 
     Yields:
         About one report a second and one at the end of every epoch.
@@ -127,8 +97,8 @@ def train(
     spec = settle(chosen(spec, len(dataset.train)).spec, dataset.task).spec
     group, device = current(spec), device_of(spec)
     with ExitStack() as stack:
-        side = prepare(student, dataset, spec, teacher, device=device, cache=cache, stack=stack)
-        run = _Run(student, side, dataset, spec, optimizer, device, group)
+        side = prepare(student, dataset, spec, teacher, device=device, cache=cache, stack=stack, alive=alive)
+        run = _Run(student, side, dataset, spec, optimizer, device, group, alive)
         identity = _identity(student, dataset, spec, side, run.optimizer_name)
         yield from run.all(checkpoint_path, identity, checkpoint_every_s)
     student.eval().cpu()
@@ -180,9 +150,11 @@ class _Run:
         optimizer: OptimizerName,
         device: str,
         group: Group,
+        alive: Alive,
     ) -> None:
         import torch
 
+        self.alive = alive
         self.student, self.side, self.dataset, self.spec = student, side, dataset, spec
         self.device, self.group = device, group
         self.optimizer_name: OptimizerName = optimizer if spec.optimizer == "auto" else spec.optimizer
@@ -196,7 +168,9 @@ class _Run:
         self.parts = Parts(student, side.learner.adapters, optim, average, scaler)
         self.per_epoch = len(dataset.train) // self.batch_size
         self.steps = self.per_epoch * self.epochs
-        self.course = Course(micro_batch=spec.micro_batch or self.batch_size // group.size)
+        self.course = Course(
+            micro_batch=affordable(spec, self.batch_size // group.size, student, side, dataset.task, device)
+        )
         self.resumed_at, self.started = 0, time.monotonic()
         self.unseen: list[Tensor] = []
 
@@ -250,11 +224,11 @@ class _Run:
         _seed(zlib.crc32(f"{self.spec.seed}/{step}/{self.group.rank}".encode()), self.device)
         for group in self.parts.optimizer.param_groups:
             group["lr"] = self.peak_lr * self.course.gentle * share(self.spec, step / self.steps)
-        while True:
-            try:
+        loss = None
+        while loss is None:
+            with suppress(torch.OutOfMemoryError):
                 loss = self._gradients(shown)
-                break
-            except torch.OutOfMemoryError:
+            if loss is None:  # out here, where the error no longer holds the graph that filled the memory
                 self._compute_less(len(shown.row_B))
         self._update()
         self.course = replace(self.course, step=step + 1)
@@ -279,6 +253,8 @@ class _Run:
                 share_ = loss * (len(part.row_B) / len(shown.row_B))
                 torch.autograd.backward(self.parts.scaler.scale(share_))
             total += share_.detach()
+            if not last:
+                self.alive()
         return total
 
     def _unsynchronised(self) -> Any:
@@ -370,18 +346,16 @@ class _Run:
 
     def _compute_less(self, images: int) -> None:
         """Halve what is computed at a time; raises TrainingError where that does not go."""
-        import torch
-
         size = min(self.course.micro_batch, images) // 2
         if size < 1 or self.group.size > 1:
             raise TrainingError(
                 f"out of memory with {self.course.micro_batch} images at a time; set distill.micro_batch lower, "
                 "or take a smaller batch_size",
                 field="distill.micro_batch",
-            ) from None
+            )
         self.course = replace(self.course, micro_batch=size)
-        if self.device == "cuda":
-            torch.cuda.empty_cache()
+        self.parts.optimizer.zero_grad(set_to_none=True)
+        free_memory()
 
     def _report(self, *, measure: bool) -> Progress:
         selection_acc, step = None, self.course.step
@@ -389,7 +363,7 @@ class _Run:
             judged = self.student if self.parts.average is None else self.parts.average.module
             judged.eval()  # type: ignore[union-attr]
             answers = partial(logits, judged, self.dataset.task)  # type: ignore[arg-type]
-            selection_acc = metric(self.dataset.task).measure(answers, self.dataset.selection)
+            selection_acc = metric(self.dataset.task).measure(answers, self.dataset.selection, report=self.alive)
         done, elapsed_s = max(0, step - self.resumed_at), time.monotonic() - self.started
         return Progress(
             epoch=step // self.per_epoch,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.batches import effort, fitting
+from archsearch.data.batches import Alive, effort, fitting, unasked
 from archsearch.data.task import Task
 from archsearch.registry import Registry
 
@@ -40,12 +40,14 @@ class Subject:
         student: In eval mode, fp32, on the CPU.
         images_NHWC: Images it did not learn from.
         folder: For what is only needed on the way; the formats are written there too, until they are known to agree.
+        alive: Called between two batches; it may raise.
     """
 
     student: nn.Module
     task: Task
     images_NHWC: Images
     folder: Path
+    alive: Alive = unasked
 
     @cached_property
     def batch(self) -> int:
@@ -106,9 +108,15 @@ class Format:
 formats: Registry[Format] = Registry("format", "archsearch.export.formats")
 
 
-def answer_all(answer: Answer, images_NHWC: Images, batch: int) -> npt.NDArray[np.floating[Any]]:
-    """Logits N×K of many images, `batch` at a time."""
-    return np.concatenate([answer(images_NHWC[i : i + batch]) for i in range(0, len(images_NHWC), batch)])
+def answer_all(
+    answer: Answer, images_NHWC: Images, batch: int, alive: Alive = unasked
+) -> npt.NDArray[np.floating[Any]]:
+    """Logits N×K of many images, `batch` at a time; `alive` is called between two batches."""
+    found = []
+    for start in range(0, len(images_NHWC), batch):
+        found.append(answer(images_NHWC[start : start + batch]))
+        alive()
+    return np.concatenate(found)
 
 
 def reference(student: nn.Module, task: Task) -> Answer:

@@ -8,7 +8,8 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from archsearch.data.batches import Alive, unasked
 from archsearch.data.metrics import metric
 from archsearch.data.task import Split, Task
 from archsearch.errors import ExportError, InvalidRequest
@@ -129,6 +131,7 @@ def make_formats(
     *,
     names: Iterable[str] | None = None,
     listener: Listener | None = None,
+    alive: Alive = unasked,
 ) -> Formats:
     """Write a folder's student in other formats beside it, and measure what each of them is worth.
 
@@ -140,6 +143,7 @@ def make_formats(
             takes its scales from them. Without them parity is measured on noise, and int8 cannot be made.
         names: Formats to make; by default all that can be.
         listener: Called with what is being done, how many steps are done, and how many there are.
+        alive: Called between two batches; what it raises ends the making, and is raised.
 
     Raises:
         ExportError: A format that was named cannot be written, opened, or does not agree. Of those nobody named, the
@@ -155,10 +159,10 @@ def make_formats(
     written: list[_Written] = []
     missing: dict[str, str] = {}
     # In the folder itself, so that what agrees is moved into place and never copied half.
-    with TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
-        subject = Subject(student, task, images_NHWC, Path(scratch))
+    with _heeding(), TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
+        subject = Subject(student, task, images_NHWC, Path(scratch), _insisting(alive))
         own = reference(student, task)
-        expected_NK = answer_all(own, images_NHWC, subject.batch)
+        expected_NK = answer_all(own, images_NHWC, subject.batch, subject.alive)
         write_reading(folder, task)
         settings = read_json(folder / PREPROCESSING)
         first = measure_from_file(WEIGHTS, own, settings, expected_NK, subject, _tolerance(0))
@@ -186,6 +190,31 @@ def make_formats(
     made = _timed(itself, own, written, images_NHWC[:1])
     tell("formats", len(wanted) + 1, len(wanted) + 1)
     return Formats(made, missing, "noise" if held_out is None else "selection", len(images_NHWC), metric(task).key)
+
+
+class _Ended(BaseException):
+    """Carries what ended the making past whoever takes every error for a format's own."""
+
+
+def _insisting(alive: Alive) -> Alive:
+    def ask(*at: object) -> None:
+        try:
+            alive(*at)
+        except Exception as error:
+            raise _Ended(error) from error
+
+    return ask
+
+
+@contextmanager
+def _heeding() -> Iterator[None]:
+    try:
+        yield
+    except _Ended as ended:
+        (error,) = ended.args
+    else:
+        return
+    raise error
 
 
 def save_portable(student: nn.Module, task: Task, folder: Path) -> None:
@@ -216,7 +245,7 @@ def require_parity(one: Format, answer: Answer, expected_NK: Logits, subject: Su
     images_NHWC = subject.images_NHWC
     # One image alone and many at once: a batch that was traced as a constant shows. A single image is asked twice more.
     others_NHWC = images_NHWC[1:] if len(images_NHWC) > 1 else np.repeat(images_NHWC, 2, axis=0)
-    found_NK = np.concatenate([answer(images_NHWC[:1]), answer_all(answer, others_NHWC, subject.batch)])
+    found_NK = np.concatenate([answer(images_NHWC[:1]), answer_all(answer, others_NHWC, subject.batch, subject.alive)])
     found_NK = found_NK[: len(images_NHWC)]
     largest, off = float(np.abs(expected_NK).max()), float(np.abs(found_NK - expected_NK).max())
     if one.exact and not off <= _tolerance(largest):

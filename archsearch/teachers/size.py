@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsearch.data.batches import require_room
+from archsearch.data.batches import Effort, effort, require_room
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
-from archsearch.memory import peak_bytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,6 +92,14 @@ def image_bytes(
         images: Looked at together.
         graph: Whether what a backward pass would need is kept.
     """
+    found = image_effort(model, input_chw, images=images, graph=graph)
+    return None if found is None else found.bytes
+
+
+def image_effort(
+    model: nn.Module, input_chw: tuple[int, int, int], *, images: int = 1, graph: bool = False
+) -> Effort | None:
+    """Bytes and multiply-accumulates; as above."""
     import torch
     from torch.func import functional_call
 
@@ -103,6 +110,7 @@ def image_bytes(
     x_BCHW = torch.empty(images, *input_chw, device="meta")
     try:
         with torch.set_grad_enabled(graph):
-            return x_BCHW.nbytes + peak_bytes(lambda: functional_call(model, state, (x_BCHW,)))
+            found = effort(lambda: functional_call(model, state, (x_BCHW,)))
     except (RuntimeError, AssertionError, NotImplementedError):  # it looks at values, or does not take this size
         return None
+    return Effort(found.bytes + x_BCHW.nbytes, found.macs)

@@ -13,7 +13,8 @@ import torch
 
 from archsearch.data import Dataset
 from archsearch.data.metrics import accuracy
-from archsearch.distill.train import Progress, logits, train
+from archsearch.distill.progress import Progress
+from archsearch.distill.train import logits, train
 from archsearch.errors import InvalidRequest, TrainingError, UnknownName
 from archsearch.request import DistillSpec
 from archsearch.spaces import spaces
@@ -343,7 +344,7 @@ def test_a_second_student_finds_every_answer_in_the_view_cache(
 
     def count(_module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
         nonlocal asked
-        asked += len(inputs[0])
+        asked += len(inputs[0]) if inputs[0].device.type != "meta" else 0  # there it is measured, not asked
 
     hook = teacher.model.register_forward_pre_hook(count)
     online, cold, warm = (student(few_digits) for _ in range(3))

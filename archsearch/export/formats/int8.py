@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from archsearch.data.batches import Alive, unasked
 from archsearch.data.task import Task
 from archsearch.errors import ExportError
 from archsearch.evaluate import likeness
@@ -45,7 +46,9 @@ class Attempt:
     agreement: float
 
 
-def save_int8(onnx: Path, task: Task, images_NHWC: Images, path: Path, *, batch: int = _BATCH) -> dict[str, Any]:
+def save_int8(
+    onnx: Path, task: Task, images_NHWC: Images, path: Path, *, batch: int = _BATCH, alive: Alive = unasked
+) -> dict[str, Any]:
     """Quantise an ONNX file to int8 in the way that changes its answers least.
 
     Every calibration is tried: which one is best depends on the network, and a try takes seconds. The divergence of
@@ -58,6 +61,7 @@ def save_int8(onnx: Path, task: Task, images_NHWC: Images, path: Path, *, batch:
         images_NHWC: Images held out of the training; never test images.
         path: File to write.
         batch: Images the network is asked about at once.
+        alive: Called between two batches, and before each attempt.
 
     Returns:
         Which way was taken, and every one that was tried; the KL of one whose answers are no numbers is None.
@@ -72,14 +76,15 @@ def save_int8(onnx: Path, task: Task, images_NHWC: Images, path: Path, *, batch:
     with TemporaryDirectory(prefix=".archsearch-", dir=path.parent) as folder:
         prepared = Path(folder) / "prepared.onnx"
         prepare(onnx, prepared)
-        expected_NK = answer_all(open_onnx(onnx, 1), judging, batch)
+        expected_NK = answer_all(open_onnx(onnx, 1), judging, batch, alive)
         tried: dict[Path, Attempt] = {}
         normalising = before_products(prepared)
 
         def attempt(calibration: Any, keep: tuple[str, ...]) -> None:
+            alive()
             small = Path(folder) / f"{len(tried)}.onnx"
             quantise(prepared, small, batches, calibration=calibration, keep=(*normalising, *keep))
-            like = likeness(expected_NK, answer_all(open_onnx(small, 1), judging, batch), task.kind)
+            like = likeness(expected_NK, answer_all(open_onnx(small, 1), judging, batch, alive), task.kind)
             tried[small] = Attempt(calibration, keep, like.kl, like.agreement)
 
         for calibration in get_args(Calibration):
@@ -126,7 +131,9 @@ def _spread(images_NHWC: Images, most: int) -> Images:
 
 
 def _write(subject: Subject, path: Path) -> Mapping[str, Any]:
-    return save_int8(subject.onnx, subject.task, subject.images_NHWC, path, batch=min(_BATCH, subject.batch))
+    return save_int8(
+        subject.onnx, subject.task, subject.images_NHWC, path, batch=min(_BATCH, subject.batch), alive=subject.alive
+    )
 
 
 formats.add(

@@ -1,0 +1,40 @@
+"""What a training says of itself while it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        epoch: Epochs finished, counting those before a resume.
+        step: Steps finished, likewise.
+        loss: Mean training loss of the epoch so far.
+        selection_acc: What the task is judged by, in percent on the selection split, where this report measured it.
+        metric: The key of what that is: `acc`, `balanced_acc` with uneven classes, `map` with many labels.
+        eta_s: Estimated seconds to the end.
+        images_per_s: Training images a second, since the start or the resume.
+        resumed_at: The step a checkpoint let this training continue from, 0 for a fresh start.
+        retries: Times the training was taken back after diverging.
+        cached: Share of the teacher's answers that were found in the view cache; None without one.
+        micro_batch: Images computed at a time; fewer than asked for where memory ran out.
+        lr: Peak learning rate, after what taking back made of it.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    selection_acc: float | None
+    eta_s: float
+    images_per_s: float
+    resumed_at: int
+    retries: int
+    cached: float | None
+    micro_batch: int
+    lr: float
+    metric: str = "acc"
