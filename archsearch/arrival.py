@@ -164,7 +164,7 @@ def _tell(place: Workplace, dataset_id: str, share: float) -> None:
 
 def _memory(place: Workplace) -> int:
     most = _OWN_BYTES + _COPIES * place.settings.max_dataset_bytes
-    return min(most, place.settings.intake_memory_bytes or machine_bytes() // 2)
+    return min(most, place.settings.check_memory_bytes or machine_bytes() // 2)
 
 
 def _tidy(place: Workplace, dataset_id: str) -> None:

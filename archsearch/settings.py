@@ -29,9 +29,6 @@ class Settings(BaseSettings):
     max_dataset_bytes: int = Field(8 * 2**30, ge=1, description="Largest data set once unpacked.")
     max_images: int = Field(1_000_000, ge=1, description="Most images in a data set.")
     intake_limit_s: float = Field(3600.0, gt=0, description="Longest that reading a data set or a profile may take.")
-    intake_memory_bytes: int | None = Field(
-        None, ge=2**28, description="Most memory that may take; default: half of this machine's."
-    )
     max_attempts: int = Field(5, ge=1, description="How often a job may be started before it is given up.")
     keep_open_uploads_h: float = Field(24, ge=0, description="Hours an upload that is not completed is kept.")
     keep_unused_uploads_days: float = Field(7, ge=0, description="Days a complete upload that nothing names is kept.")
@@ -43,7 +40,9 @@ class Settings(BaseSettings):
     prune_every_h: float = Field(1.0, ge=0, description="Hours between two prunings by a worker; 0 never prunes.")
     check_time_limit_s: float = Field(600.0, gt=0, description="Longest check of a teacher, its download included.")
     check_memory_bytes: int | None = Field(
-        None, ge=2**28, description="Most memory a teacher's check may take; default: half of the machine's."
+        None,
+        ge=2**28,
+        description="Most memory a check of a teacher, data set or profile may take; default: half of the machine's.",
     )
     poll_interval_s: float = Field(0.1, gt=0, description="How often a worker looks for a new job.")
 

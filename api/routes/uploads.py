@@ -71,7 +71,7 @@ async def put_part(
 def complete(upload_id: str, body: CompleteBody, services: ServicesDep) -> UploadAnswer:
     """Join the parts and check the sha256, if one is given. Asked again, the answer is the same."""
     most = services.settings.max_upload_bytes
-    upload = uploads.complete(services.sessions, services.files, upload_id, body.sha256, most=most)
+    upload = uploads.complete(services.transaction, services.files, upload_id, body.sha256, most=most)
     return _answer(upload, services)
 
 

@@ -64,12 +64,13 @@ class _Heard(io.FileIO):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._listener, self._size = _listener.get(), max(1, path.stat().st_size)
+        self._listener, self._size, self._read = _listener.get(), max(1, path.stat().st_size), 0
 
     def readinto(self, buffer: Any) -> int | None:
         count = super().readinto(buffer)
-        if self._listener is not None:
-            self._listener(self.tell() / self._size)
+        self._read += count or 0
+        if self._listener is not None:  # of where the file is read nothing follows: its directory lies at the end
+            self._listener(min(1.0, self._read / self._size))
         return count
 
 

@@ -18,7 +18,7 @@ from archsearch.errors import Conflict
 from archsearch.store import queries
 from archsearch.store.files import Files
 from archsearch.store.models import TERMINAL, DatasetRow, Job, Leftover, ProfileRow, TeacherRow, Upload
-from archsearch.store.uploads import held
+from archsearch.store.uploads import Transaction, held
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def uploads_in_use(session: Session) -> dict[str, str]:
 
 
 def remove_upload(
-    transaction: Callable[[], Any], files: Files, upload_id: str, *, unless: Callable[[Upload], bool] | None = None
+    transaction: Transaction, files: Files, upload_id: str, *, unless: Callable[[Upload], bool] | None = None
 ) -> bool:
     """Delete an upload in a transaction of its own, with nobody sending parts meanwhile.
 

@@ -12,8 +12,8 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from sqlalchemy.orm import Session, sessionmaker
@@ -22,6 +22,8 @@ from archsearch.errors import Conflict, InvalidRequest, TooLarge
 from archsearch.store import queries
 from archsearch.store.files import Files, chunks
 from archsearch.store.models import Upload, now
+
+Transaction = Callable[[], AbstractContextManager[Session]]
 
 # Moving a part takes milliseconds; joining the parts of gigabytes takes seconds, and another request comes back.
 PATIENCE_S = 2.0
@@ -85,11 +87,12 @@ def keep_part(
 
 
 def complete(
-    sessions: sessionmaker[Session], files: Files, upload_id: str, expected_sha256: str | None, *, most: int
+    transaction: Transaction, files: Files, upload_id: str, expected_sha256: str | None, *, most: int
 ) -> Upload:
     """Join an upload's parts in order; asked again, the answer is the same.
 
     Args:
+        transaction: Begins one; there are several, for joining takes long and a transaction must not.
         expected_sha256: Of the whole content, in hex, if the client says.
         most: Bytes an upload may have.
 
@@ -98,14 +101,14 @@ def complete(
         InvalidRequest: The content is not the one expected.
         TooLarge: The parts are more than `most` bytes.
     """
-    with sessions() as session:  # no lock, and no folder for it, for an upload nobody opened
+    with transaction() as session:  # no lock, and no folder for it, for an upload nobody opened
         queries.require(session, Upload, upload_id)
     with held(files, upload_id, alone=True):
-        with sessions() as session:
+        with transaction() as session:
             upload: Upload = queries.require(session, Upload, upload_id)
         if upload.status != "complete":
             sha256, size = _join(files, upload, expected_sha256, most)
-            upload = _record(sessions, upload_id, sha256, size)
+            upload = _record(transaction, upload_id, sha256, size)
         elif expected_sha256 is not None and expected_sha256.lower() != upload.sha256:
             raise _other_content(str(upload.sha256))
         # Parts of an earlier attempt too, whose commit arrived and whose process ended before this line.
@@ -121,8 +124,8 @@ def _take(lock: int, how: int) -> bool:
     return True
 
 
-def _record(sessions: sessionmaker[Session], upload_id: str, sha256: str, size: int) -> Upload:
-    with sessions.begin() as session:
+def _record(transaction: Transaction, upload_id: str, sha256: str, size: int) -> Upload:
+    with transaction() as session:
         upload: Upload = queries.require(session, Upload, upload_id)
         upload.status, upload.sha256, upload.size_bytes, upload.used_at = "complete", sha256, size, now()
     return upload

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from archsearch.data import Limits, load_image_folder, load_npz
-from archsearch.data.archive import open_zip, read_member
+from archsearch.data.archive import listening, open_zip, read_member
 from archsearch.errors import DataError, TooLarge
 
 LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
@@ -116,3 +116,20 @@ def test_a_member_damaged_inside_is_refused(make_zip, refused) -> None:
     path = patched(make_zip({"cat/a.png": bytes(range(256)) * 9}), LOCAL, 45, b"\xff\xff\xff\xff")
     with open_zip(path, Limits(), "") as archive, refused(DataError, "cat/a.png", "damaged"):
         read_member(archive, archive.infolist()[0])
+
+
+def test_reading_tells_how_far_it_is(tmp_path: Path) -> None:
+    """Though the directory, which is read first, lies at the end."""
+    path, told = tmp_path / "a.zip", list[float]()
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(200):
+            archive.writestr(f"{i}.bin", bytes([i]) * 5000)
+    with listening(told.append), open_zip(path, Limits(), "") as opened:
+        for info in opened.infolist()[:100]:
+            read_member(opened, info)
+        half = told[-1]
+        for info in opened.infolist()[100:]:
+            read_member(opened, info)
+    assert told == sorted(told)
+    assert 0.4 < half < 0.6
+    assert told[-1] > 0.9

@@ -45,7 +45,7 @@ def counted(function):
 os.replace, shutil.rmtree, os.fsync = counted(os.replace), counted(shutil.rmtree), counted(os.fsync)
 uploads._record = counted(uploads._record)
 sessions = session_factory(connect(sys.argv[1]))
-uploads.complete(sessions, Files(Path(sys.argv[2])), "up_1", None, most=10_000)
+uploads.complete(sessions.begin, Files(Path(sys.argv[2])), "up_1", None, most=10_000)
 """
 
 
@@ -72,7 +72,7 @@ class Place:
             arriving.unlink(missing_ok=True)
 
     def complete(self, id: str, sha256: str | None = None, most: int = MOST) -> Upload:
-        return uploads.complete(self.sessions, self.files, id, sha256, most=most)
+        return uploads.complete(self.sessions.begin, self.files, id, sha256, most=most)
 
 
 @pytest.fixture
