@@ -60,9 +60,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Turnstile, free=lambda scope: _is_free(scope) or _is_part(scope))
     app.add_middleware(StrictBodies, free=_is_part)
     app.add_middleware(Gate, allowed_hosts=settings.allowed_hosts, methods=MethodTable(app))
+    # Those asked for most come first, as routes are tried one after the other.
+    app.include_router(health.router)
     for room in (jobs, events, artifacts, teachers, datasets, profiles, catalogue, uploads, storage):
         app.include_router(room.router, prefix="/v1")
-    app.include_router(health.router)
     return app
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archsearch.errors import Unavailable
 
-READING, WRITING = 8, 4
+# More of either would only wait for one another: for Python's lock, and for the one writer SQLite lets in.
+READING, WRITING = 6, 3
 # At a few hundred requests a second those at the end of the line have waited a second or two.
 WAITING, PATIENCE_S = 512, 5.0
 
@@ -53,7 +55,8 @@ class Turnstile:
 
     async def _enter(self, turns: asyncio.Semaphore) -> None:
         if self._waiting >= WAITING:
-            raise Unavailable("more requests wait than this server takes", retry_after_s=1)
+            # Not all at the same moment again.
+            raise Unavailable("more requests wait than this server takes", retry_after_s=1 + secrets.randbelow(4))
         self._waiting += 1
         try:
             async with asyncio.timeout(PATIENCE_S):

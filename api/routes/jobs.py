@@ -15,7 +15,7 @@ from archsearch.store import delete, queries, scored
 from archsearch.store.models import Job
 
 from ..deps import Key, ServicesDep, not_modified
-from ..room import Room
+from ..room import Room, written
 from ..schemas import ArtifactAnswer, CandidateAnswer, FrontAnswer, JobAnswer, JobStatus, Page
 
 router = Room(prefix="/jobs", tags=["jobs"])
@@ -52,21 +52,21 @@ def list_jobs(
 ) -> Page[JobAnswer]:
     """Newest first, without their results: those may be long, and GET of one job has its own."""
     with services.reading() as session:
-        what = scored.overview(with_result=False)
-        rows, next_after = queries.page(session, Job, after=after, limit=limit, what=what, status=status, kind=kind)
+        rows, next_after = queries.page(
+            session, Job, after=after, limit=limit, what=scored.OVERVIEWS, status=status, kind=kind
+        )
     data = [JobAnswer.model_validate(row) for row in rows]
     return Page(data=data, has_more=next_after is not None, next_after=next_after)
 
 
 @router.get("/{job_id}", response_model=JobAnswer)
-def get(job_id: str, request: Request, response: Response, services: ServicesDep) -> Any:
+def get(job_id: str, request: Request, services: ServicesDep) -> Any:
     """One job. Poll with `If-None-Match` and be told 304 while nothing has changed."""
     with services.reading() as session:
-        found = answer(session, job_id)
-    etag = f'"{hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:32]}"'
-    if not_modified(request, etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    response.headers["ETag"] = etag
+        found = written(answer(session, job_id))
+    found.headers["ETag"] = f'"{hashlib.sha256(found.body).hexdigest()[:32]}"'
+    if not_modified(request, found.headers["ETag"]):
+        return Response(status_code=304, headers={"ETag": found.headers["ETag"]})
     return found
 
 
@@ -128,7 +128,4 @@ def artifacts(job_id: str, services: ServicesDep) -> list[ArtifactAnswer]:
 
 
 def answer(session: Session, job_id: str) -> JobAnswer:
-    row = session.execute(scored.overview(with_result=True).where(Job.id == job_id)).first()
-    if row is None:
-        queries.require(session, Job, job_id)
-    return JobAnswer.model_validate(row)
+    return JobAnswer.model_validate(scored.overview(session, job_id))

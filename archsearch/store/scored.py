@@ -8,25 +8,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Select, bindparam, func, select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from archsearch.store.models import Candidate, Job
-from archsearch.store.queries import candidate
-
-# What a job looks like from outside, without its result, which may be long.
-OVERVIEW = tuple(column for column in Job.__table__.columns if column.name not in ("result", "idempotency_key"))
+from archsearch.store.queries import candidate, require
 
 
-def overview(*, with_result: bool) -> Select[Any]:
+def _overview(*, without: tuple[str, ...]) -> Select[Any]:
     """Columns of jobs, and how many of their candidates were scored and failed, all in one statement."""
-    mine = Candidate.job_id == Job.id
-    total = select(func.coalesce(func.max(Candidate.number) + 1, 0)).where(mine).correlate(Job).scalar_subquery()
-    failed = (
-        select(func.count()).select_from(Candidate).where(mine, Candidate.rung == 0).correlate(Job).scalar_subquery()
-    )
-    counts = ((total - failed).label("candidates_scored"), failed.label("candidates_failed"))
-    return select(*OVERVIEW, *((Job.__table__.c.result,) if with_result else ()), *counts)
+    jobs, candidates = Job.__table__, Candidate.__table__.c
+    columns = [column for column in jobs.columns if column.name not in without]
+    mine = candidates.job_id == jobs.c.id
+    total = select(func.coalesce(func.max(candidates.number) + 1, 0)).where(mine).correlate(jobs).scalar_subquery()
+    failed = select(func.count()).where(mine, candidates.rung == 0).correlate(jobs).scalar_subquery()
+    return select(*columns, (total - failed).label("candidates_scored"), failed.label("candidates_failed"))
+
+
+# Made once, as making a statement takes longer than SQLite takes to answer it. Results may be long: lists have none.
+OVERVIEWS = _overview(without=("result", "idempotency_key"))
+_OVERVIEW = _overview(without=("idempotency_key",)).where(Job.__table__.c.id == bindparam("job_id"))
+
+
+def overview(session: Session, job_id: str) -> Any:
+    """A job's row with its counts; raises NotFound."""
+    row = session.execute(_OVERVIEW, {"job_id": job_id}).first()
+    return row if row is not None else require(session, Job, job_id)
 
 
 def best(

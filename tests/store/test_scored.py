@@ -72,12 +72,12 @@ def test_the_front_asked_of_the_index_is_the_front_of_all_trials(many: Session, 
 
 
 def test_failures_are_no_scores(many: Session) -> None:
-    found = many.execute(scored.overview(with_result=True)).one()
+    found = scored.overview(many, "job_1")
     states = [candidate.state for candidate in queries.candidates(many, "job_1")]
     assert (found.candidates_scored, found.candidates_failed) == (states.count("scored"), states.count("failed"))
     many.add(Job(id="job_2", kind="search", request={}, status="queued"))
     many.flush()
-    found = many.execute(scored.overview(with_result=False).where(Job.id == "job_2")).one()
+    found = many.execute(scored.OVERVIEWS.where(Job.id == "job_2")).one()
     assert (found.candidates_scored, found.candidates_failed) == (0, 0)
     assert "result" not in found._fields
 
@@ -89,7 +89,7 @@ def test_no_page_is_cut_from_a_sorted_whole(many: Session) -> None:
     sa.event.listen(many.connection(), "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
     scored.best(many, "job_1", 10, after=5)
     scored.best(many, "job_1", 10, offset=100)
-    many.execute(scored.overview(with_result=True).where(Job.id == "job_1"))
+    scored.overview(many, "job_1")
     plans = [
         [step[3] for step in many.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)]
         for statement, values in asked.copy()
