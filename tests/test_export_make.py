@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from archsearch import evaluate, export
 from archsearch.data import Dataset, Limits, Split, Task
@@ -511,18 +511,21 @@ def told(code: str, folder: Path, *blocked: str) -> str:
 def shown(examined, made: tuple[Path, Formats], digits: Dataset) -> tuple[Path, str, str]:
     """The folder with its card and a photo of a digit in it, the card's text, and what the student calls the photo.
 
-    The photo lies on its side, on transparent ground, in another size: read otherwise than in training, its name is
-    another.
+    The photo lies on its side, on transparent ground, in another size: as the card's code once read it, its pixels are
+    others.
     """
     folder = made[0]
     export.refresh(folder)
     upright = Image.fromarray(digits.test.x_NHWC[3, :, :, 0]).resize((24, 32), Image.Resampling.BICUBIC)
-    photo = Image.new("LA", upright.size, (0, 255))
-    photo.paste(upright, (0, 0))
+    photo = upright.convert("LA")
+    photo.putalpha(upright.point(lambda level: 255 if level > 32 else 0))
     exif = Image.Exif()
     exif[0x0112] = 6
     photo.transpose(Image.Transpose.ROTATE_90).save(folder / "photo.jpg", "PNG", exif=exif)
     pixels = decode("photo.jpg", (folder / "photo.jpg").read_bytes(), (8, 8), Limits())
+    with Image.open(folder / "photo.jpg") as opened:
+        once = np.asarray(ImageOps.fit(opened.convert("L"), (8, 8), Image.Resampling.BICUBIC))
+    assert np.abs(once.astype(int) - pixels[..., 0]).mean() > 70
     with torch.inference_mode():
         x_BCHW = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
         answer = logits(export.load_student(folder), digits.task, x_BCHW)
