@@ -166,20 +166,22 @@ class _Run:
         spec = self.request.teacher
         if not isinstance(spec, RegisteredTeacher):
             assert not isinstance(spec, OfJob)  # filled in when the job was queued
-            if isinstance(spec, TimmTeacher) and not at_hand(spec.name):
-                self._fetch(spec.name)
+            self._fetch(spec)
             return load_teacher(spec, task=task)
         row = self.ledger.read(lambda session: queries.require(session, TeacherRow, spec.id, field="teacher.id"))
         source, weights = source_of(self.place.files, row)
+        self._fetch(source)
         return load_teacher(source, weights, task=task, classes=spec.classes, input_size=spec.input_size)
 
-    def _fetch(self, name: str) -> None:
-        """Download a teacher in a process that ends when the job is cancelled, whatever the hub does."""
+    def _fetch(self, source: object) -> None:
+        """Download what has to be, in a process that ends when the job is cancelled, whatever the hub does."""
+        if not isinstance(source, TimmTeacher) or at_hand(source.name):
+            return
         settings = self.place.settings
         bounded.run(
             fetch,
-            {"name": name},
-            what=f"fetching {name}",
+            {"name": source.name},
+            what=f"fetching {source.name}",
             limit_s=settings.check_time_limit_s,
             cancelled=self._heartbeat,
             advice="set ARCHSEARCH_CHECK_TIME_LIMIT_S higher where the network is slow",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,11 @@ def require_plain_config(name: str, *, field: str = "teacher.name") -> tuple[Pat
 
 
 def at_hand(name: str) -> bool:
-    """Whether a stock network or hub repository was fetched before, so that loading it waits for no network."""
+    """Whether loading a stock network or hub repository waits for no network: it was fetched before, or is none."""
     from huggingface_hub import try_to_load_from_cache
 
     repo, revision = _repository(name)
-    return bool(repo) and isinstance(try_to_load_from_cache(repo, "model.safetensors", revision=revision), str)
+    return not repo or isinstance(try_to_load_from_cache(repo, "model.safetensors", revision=revision), str)
 
 
 def _fetch(name: str, repo: str, file: str, field: str) -> Path:
@@ -122,7 +123,9 @@ def _repository(name: str) -> tuple[str, str | None]:
     else:
         import timm
 
-        config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
-        repo = (config.hf_hub_id or "") if config else ""
+        repo = ""
+        with suppress(RuntimeError):  # a tag nobody published
+            config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+            repo = (config.hf_hub_id or "") if config else ""
     repo, _, revision = repo.partition("@")
     return repo, revision or None
