@@ -82,6 +82,8 @@ class StudentResult(TypedDict):
     method: str
     why: str
     epochs: int
+    recipe: dict[str, float]
+    judged: dict[str, Any]
     seed: int
     seeds: dict[str, float]
     failed: dict[str, str]

@@ -14,14 +14,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from archsearch import choice, defaults, evaluate, export, usable, verify
+from archsearch import choice, defaults, doubt, evaluate, export, usable, verify
 from archsearch.data.batches import Alive, now_and_then
 from archsearch.data.metrics import Key, answers, metric, scores
 from archsearch.data.task import Dataset, Task
-from archsearch.distill.amount import chosen
+from archsearch.distill.amount import amount, chosen
 from archsearch.distill.method import check_method, settle
 from archsearch.distill.objective import objective
 from archsearch.distill.room import require_room_for_batch
+from archsearch.distill.schedule import usual_lr
 from archsearch.distill.together import check_machine, train_together
 from archsearch.distill.train import check_distill, device_of, logits, train
 from archsearch.errors import SearchError, TrainingError
@@ -42,7 +43,7 @@ from archsearch.spaces import Cost, Space, check_name, choose, spaces
 from archsearch.teachers import Teacher, check_teacher
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Report = dict[str, Any]
 
@@ -349,19 +350,20 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
     found: dict[str, Mapping[Key, float]] = {}
     accs: dict[str, float] = {}
     failed: dict[str, str] = {}
+    recipes: dict[str, Report] = {}
     for i, (role, one) in enumerate(runs):
         name = str(one.seed) if role == "student" else role
         try:
-            model = _train(story, student, one, role, i, len(runs))
+            model, recipes[name] = _train(story, student, one, role, i, len(runs))
+            # The last epoch's, as it is; picking the best epoch would flatter it.
+            selection = story.dataset.selection
+            asked = answers(partial(_sound, model, task), selection, report=alive(story.ledger, "distilling"))
+            found[name] = scores(asked, selection.y_N, task)
         except TrainingError as error:  # one of several does not take the others along
             failed[name] = str(error)
             if len(runs) == 1 or (role == "student" and i + 1 == spec.seeds and not accs):
                 raise
             continue
-        # The last epoch's, as it is; picking the best epoch would flatter it.
-        selection = story.dataset.selection
-        asked = answers(partial(logits, model, task), selection, report=alive(story.ledger, "distilling"))
-        found[name] = scores(asked, selection.y_N, task)
         acc = found[name][metric(task).key]
         if role == "baseline":
             export.save_student(model, task, story.ledger.folder / "baseline")
@@ -375,6 +377,7 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
         "why": method.why,
         **objective(method.spec, task).describe(),
         "epochs": spec.epochs,
+        "recipe": recipes[best],
         "seed": int(best),
         **{f"selection_{key}": value for key, value in found[best].items()},
         "seeds": accs,
@@ -383,10 +386,12 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
     }
 
 
-def _train(story: Story, student: Student, spec: DistillSpec, role: str, number: int, count: int) -> nn.Module:
-    """One of a job's trainings, gone on with where an earlier attempt left it."""
-    model = _fresh(story, student, spec.seed)
-    started = time.monotonic()
+def _train(
+    story: Story, student: Student, spec: DistillSpec, role: str, number: int, count: int
+) -> tuple[nn.Module, Report]:
+    """One of a job's trainings, gone on with where an earlier attempt left it; returns what it took, too."""
+    model, images = _fresh(story, student, spec.seed), len(story.dataset.train)
+    started, last = time.monotonic(), None
     trained = train if spec.devices == 1 else train_together
     for last in trained(
         model,
@@ -402,14 +407,30 @@ def _train(story: Story, student: Student, spec: DistillSpec, role: str, number:
         eta_s = last.eta_s + (count - number - 1) * (time.monotonic() - started + last.eta_s)
         report = {"phase": "distilling", **asdict(last), "eta_s": eta_s, "progress": (number + share) / count}
         story.ledger.report({**report, "training": role, "trainings": count, "seed": spec.seed})
-    asked = spec.micro_batch or (chosen(spec, len(story.dataset.train)).spec.batch_size or 0) // spec.devices
-    if last.micro_batch < asked:
+    whole, usual = amount(spec), usual_lr(spec, student.space.optimizer)
+    asked = spec.micro_batch or whole.batch_size // spec.devices
+    if last is not None and last.micro_batch < asked:
         story.ledger.warn(
             "fewer_at_a_time",
             f"for want of memory {last.micro_batch} images were computed at a time instead of {asked}: batch norm and "
             "what compares images saw those alone; set distill.micro_batch or distill.batch_size to choose yourself",
         )
-    return model
+    return model, {
+        **asdict(whole),
+        "steps": images // whole.batch_size * whole.epochs,
+        # An earlier attempt may have ended the training without saying so; what it took back is not known then.
+        "lr": last.lr if last else spec.lr or usual,
+        "usual_lr": usual,
+        "retries": last.retries if last else 0,
+    }
+
+
+def _sound(model: nn.Module, task: Task, x_BCHW: Tensor) -> Tensor:
+    """A student's answers; raises TrainingError where they are no numbers, whatever its weights are."""
+    answers_BK = logits(model, task, x_BCHW)
+    if not answers_BK.isfinite().all():
+        raise TrainingError("the trained network's answers are no numbers; lower distill.lr", field="distill.lr")
+    return answers_BK
 
 
 def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Report:
@@ -433,6 +454,7 @@ def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Repo
     if baseline is not None:
         baseline = {**baseline, **_tested(seen.rows[evaluate.NO_TEACHER], task)}
     cost = measure(student.space, student.architecture, task)
+    judgement = _judge(story, student, so_far, seen.rows)
     measured = {
         **so_far,
         **_tested(seen.rows[evaluate.STUDENT], task),
@@ -444,6 +466,7 @@ def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Repo
         "device": device_of(spec),
         "formats": export.brief(seen.report),
         "evaluation": {name: evaluate.summary(row) for name, row in seen.rows.items()},
+        "judged": judgement.summary(),
         "export": {"seconds": time.monotonic() - started},
     }
     teacher = {
@@ -462,12 +485,23 @@ def _tested(row: evaluate.Row, task: Task) -> Report:
     return {"test_balanced_acc": row.evaluation.balanced_acc, **plain} if task.uneven else plain
 
 
+def _judge(story: Story, student: Student, trained: Report, rows: Mapping[str, evaluate.Row]) -> doubt.Judgement:
+    """Hold the student against the others, and warn where it is not a success."""
+    dataset, space = story.dataset, student.space
+    how = doubt.Training(**trained["recipe"], space=space.name, learns_from=space.learns_from)
+    found = doubt.judge({name: row.evaluation for name, row in rows.items()}, dataset, how)
+    if found.degraded:
+        story.ledger.warn(doubt.DEGRADED, found.describe())
+    return found
+
+
 def doubts(ledger: Ledger) -> Report:
     """What a result says of its own worth.
 
     `degraded` is True where the student is hardly one; `warnings` are all the user was told.
     """
-    return {"degraded": False, "warnings": [dict(warning) for warning in ledger.warnings()]}
+    told = [dict(warning) for warning in ledger.warnings()]
+    return {"degraded": any(warning["code"] == doubt.DEGRADED for warning in told), "warnings": told}
 
 
 def describe_data(dataset: Dataset) -> Report:

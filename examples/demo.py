@@ -105,7 +105,7 @@ def demonstrate(recipe: Recipe, name: str, out: Path) -> dict[str, Any]:
             spec=recipe.teacher_spec,
             listener=display.show,
         )
-    say(f"     {count(trained['params'])} parameters, {trained['selection_acc']:.1f} % on the selection split")
+    say(f"     {count(trained['params'])} parameters, {trained['selection_acc']:.2f} % on the selection split")
 
     say("2/5  start the server, upload data and teacher")
     with server(out / "server") as client:
@@ -113,7 +113,7 @@ def demonstrate(recipe: Recipe, name: str, out: Path) -> dict[str, Any]:
         named = {"kind": "dataset", "id": dataset["id"]}
         source = describe_folder(out / "teacher")
         teacher = client.add_teacher(source, weights=out / "teacher" / "model.safetensors", name="demo", data=named)
-        say(f"     {dataset['id']}, {teacher['id']}: checked, {teacher['selection_acc']:.1f} % on the selection split")
+        say(f"     {dataset['id']}, {teacher['id']}: checked, {teacher['selection_acc']:.2f} % on the selection split")
 
         say("3/5  ask for a student")
         request = {

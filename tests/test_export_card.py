@@ -107,7 +107,7 @@ def test_data_with_a_name_no_hub_takes_are_named_in_the_results_alone() -> None:
     "told",
     [
         "87.67 % (83.50–90.90)", "92.50 %", "91.11 %", "0.10", "6.50 %", "0.43",  # the evaluation
-        "9,876", "100,000", "7,654,321", "9.9% of its size",  # sizes
+        "9,876", "100,000", "7,654,321", "9.88% of its size",  # sizes
         "1,000 for train, 200 for selection, 300 for test", "d4d4d4", "a1a1a1", "93.25 %",  # data and teacher
         "`student.int8.onnx` | 123,456 | 2.5e-06 of 12.50 | 98.50 % | 87.34 % | 0.78 ms (0.70–0.80)", "Abacus 9000",
         "pt2`: the exporter failed", "loses 0.33 points", "Of 32 images read from files",

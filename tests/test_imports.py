@@ -32,7 +32,7 @@ FLOORS = (
     {"evidence"},
     {"proxies", "hardware"},
     {"search", "distill", "evaluate", "export", "store", "engine", "patience"},
-    {"choice", "defaults", "verify", "ledger", "reconcile", "examine", "usable"},
+    {"choice", "defaults", "doubt", "verify", "ledger", "reconcile", "examine", "usable"},
     {"story"},
     {"register", "storage", "followup"},
     {"jobs", "intake", "arrival", "local", "photos", "client", "connection", "progress", "outfolder", "result"},

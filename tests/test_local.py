@@ -92,7 +92,8 @@ def test_a_run_finds_distils_and_exports_a_student_within_the_budget(done, digit
     assert sum(p.numel() for p in model.parameters()) == student["params"]
     assert accuracy(lambda x: logits(model, digits.task, x), digits.test) == pytest.approx(student["test_acc"])
     assert student["test_acc"] > 15
-    assert (result["degraded"], result["warnings"]) == (False, [])
+    # Two epochs are too few, and that is said.
+    assert (result["degraded"], [warning["code"] for warning in result["warnings"]]) == (True, ["degraded"])
     assert result["data"] == {
         "sha256": digits.sha256,
         "classes": 10,
@@ -421,3 +422,30 @@ def test_families_are_compared_unasked_and_what_was_left_open_is_told(body: dict
     assert "batches of 32" in (out / "README.md").read_text()
     without = run({**open_, "verify": None, "kind": "search"}, tmp_path / "other")
     assert "verify" not in without
+
+
+def test_a_student_that_learned_nothing_ends_well_and_is_warned_of_everywhere(
+    body: dict[str, Any], tmp_path: Path
+) -> None:
+    """Two steps at a rate that is far too high."""
+    smallest = {"depth1": 1, "depth2": 1, "depth3": 1, "width1": 8, "width2": 8, "width3": 8}
+    lost = {
+        **{part: body[part] for part in ("teacher", "data")},
+        "kind": "distill",
+        "student": {"space": "resnet_cifar", "architecture": smallest},
+        "distill": {"epochs": 1, "batch_size": 512, "lr": 5.0},
+    }
+    out, reports = tmp_path / "student", []
+    result = run(lost, out, listener=reports.append)
+    assert result["degraded"]
+    (warning,) = result["warnings"]
+    assert warning["code"] == "degraded"
+    assert "below a linear model of the pixels" in warning["detail"]
+    assert "(1) too few steps: 2 (epochs: 1, each of 2 batches of 512)" in warning["detail"]
+    assert "(2) too high a rate: 5, where 0.4 is usual" in warning["detail"]
+    assert [report["warning"] for report in reports if "warning" in report] == [warning]
+    assert result["student"]["judged"]["linear_model"] > 85
+    assert result["student"]["recipe"]["steps"] == 2
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["degraded"], manifest["warnings"]) == (True, [warning])
+    assert "> **Warning**" in (out / "README.md").read_text()

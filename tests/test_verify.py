@@ -157,6 +157,16 @@ def test_a_method_that_does_not_fit_one_kind_of_network_costs_that_contender_alo
     assert found["candidates"][1]["selection_acc"] == [None]
 
 
+def test_a_network_that_cannot_be_built_costs_itself_alone(
+    few_digits: Dataset, teacher: Teacher, tmp_path: Path
+) -> None:
+    broken = trial(1, 9.5)
+    broken = replace(broken, architecture={**broken.architecture, "width1": 0})
+    found = run(teacher, few_digits, [broken, trial(0, 9.0)], tmp_path, [])
+    assert found["winner"]["number"] == 0
+    assert found["candidates"][1]["selection_acc"] == [None]
+
+
 def test_contenders_of_the_same_round_share_the_teachers_answers(
     few_digits: Dataset, teacher: Teacher, tmp_path: Path
 ) -> None:

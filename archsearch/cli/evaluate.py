@@ -223,7 +223,7 @@ def _figures(row: Row) -> dict[str, str]:
         same = "same answer as the teacher"
         top1, top5 = found.top1_acc, found.top5_acc
         quality = {
-            "top-1, with its 95 % interval": f"{top1.percent:.2f} % ({top1.low:.1f}–{top1.high:.1f})",
+            "top-1, with its 95 % interval": f"{top1.percent:.2f} % ({top1.low:.2f}–{top1.high:.2f})",
             "balanced accuracy": f"{found.balanced_acc:.2f} %" if found.uneven else "",
             "top-5": "" if top5 is None else f"{top5.percent:.2f} %",
         }
@@ -242,12 +242,12 @@ def _worst(row: Row) -> tuple[Sequence[str], list[tuple[str, ...]]]:
         known = [each for each in found.per_label if each.average_precision is not None]
         known = sorted(known, key=lambda each: each.average_precision or 0.0)[:_WORST]
         return ("label", "images", "average precision"), [
-            (each.name, count(each.images), f"{each.average_precision:.1f} %") for each in known
+            (each.name, count(each.images), f"{each.average_precision:.2f} %") for each in known
         ]
     wrong = [each for each in found.per_class if each.accuracy is not None and each.accuracy < 100]
     wrong = sorted(wrong, key=lambda each: each.accuracy or 0.0)[:_WORST]
     return ("class", "images", "accuracy", "most often taken for"), [
-        (each.name, count(each.images), f"{each.accuracy:.1f} %", f"{each.confused_with} ({each.confused})")
+        (each.name, count(each.images), f"{each.accuracy:.2f} %", f"{each.confused_with} ({each.confused})")
         for each in wrong
     ]
 

@@ -31,6 +31,8 @@ def tell(result: Result, source: str) -> None:
         click.echo(f"{_CHOSEN[part]}: {why}")
     for sentence in sentences(result, source):
         click.echo(sentence)
+    if result.get("degraded"):
+        click.secho("degraded: this student is not a success; see the warning above", err=True, fg="red", bold=True)
     click.echo(f"\nnext: {after(result, source)}")
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
+from archsearch.distill.amount import amount
 from archsearch.request import DistillSpec
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ def scaled_lr(optimizer: OptimizerName, batch_size: int) -> float:
     """The peak learning rate for a batch size."""
     relative = batch_size / 128
     return _PEAK_LR[optimizer] * (relative if optimizer == "sgd" else math.sqrt(relative))
+
+
+def usual_lr(spec: DistillSpec, family: OptimizerName) -> float:
+    """The peak learning rate where nobody says otherwise.
+
+    Args:
+        family: What `spec.optimizer="auto"` means.
+    """
+    name: OptimizerName = family if spec.optimizer == "auto" else spec.optimizer
+    return scaled_lr(name, amount(spec).batch_size)
 
 
 def make_optimizer(parameters: Iterable[Parameter], spec: DistillSpec, name: OptimizerName) -> Optimizer:

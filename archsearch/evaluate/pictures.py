@@ -69,7 +69,7 @@ def draw_calibration(bins: Sequence[Bin], ece: float, path: Path, *, unit: str =
     draw = ImageDraw.Draw(image)
     font, floor = _font(12), top + side
     counted = sum(bin.images for bin in bins)
-    draw.text((left, 12), f"expected calibration error {ece:.1f} %, {counted:,} {unit}", _INK, _font(14))
+    draw.text((left, 12), f"expected calibration error {ece:.2f} %, {counted:,} {unit}", _INK, _font(14))
     for percent in range(0, 101, 20):
         y = floor - side * percent // 100
         draw.line((left, y, left + side, y), _PALE)

@@ -103,7 +103,7 @@ def _opening(config: Json, manifest: Json, multilabel: bool) -> str:
     student, teacher = manifest.get("student", {}), manifest.get("teacher", {})
     size = f" with {student['params']:,} parameters and {student['macs']:,} MACs" if "params" in student else ""
     taught = f", distilled from `{_teacher_name(manifest)}`" if student.get("method", "none") != "none" else ""
-    share = f" ({student['params'] / teacher['params']:.1%} of its size)" if taught and "params" in teacher else ""
+    share = f" ({student['params'] / teacher['params']:.2%} of its size)" if taught and "params" in teacher else ""
     channels, height, width = config["pretrained_cfg"]["input_size"]
     classes = config["num_classes"]
     does = f"knows {classes} labels" if multilabel else f"tells {classes} classes apart"

@@ -89,8 +89,8 @@ def test_a_verification_is_a_table_of_ranks_before_and_after(capsys: pytest.Capt
     assert "3 for 2 epochs, 2 for 4 epochs, 1:15 in all" in " ".join(line.strip() for line in lines[:2])
     rows = [[word.strip() for word in line.strip("│").split("│")] for line in lines if line.startswith("│")]
     assert rows == [
-        ["1", "3", "11", "vit depth=1", "41.0", "62.5"],
-        ["2", "1", "12", "vit depth=2", "45.5", "61.0"],
+        ["1", "3", "11", "vit depth=1", "41.00", "62.50"],
+        ["2", "1", "12", "vit depth=2", "45.50", "61.00"],
         ["3", "2", "13", "vit depth=3", "failed", ""],
     ]
 
