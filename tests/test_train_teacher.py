@@ -54,6 +54,7 @@ def test_all_but_the_head_is_taken_from_a_folder(five: dict[str, Any], teacher_f
     theirs = json.loads((teacher_folder / "config.json").read_text())["pretrained_cfg"]
     assert config["mean"] == pytest.approx(theirs["mean"] * 3)
     assert config["num_classes"] == 5
+    assert "label_names" not in config, "the folder's classes are not the data's"
 
 
 def test_a_head_of_as_many_classes_is_replaced_all_the_same(teacher_folder: Path, tmp_path: Path) -> None:

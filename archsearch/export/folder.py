@@ -185,4 +185,6 @@ def _names(labels: Any) -> tuple[str, ...]:
 _NO_ORIGIN = {
     "url": "", "file": None, "hf_hub_id": None, "hf_hub_filename": None, "paper_ids": None, "paper_name": None,
     "origin_url": None, "notes": None, "description": None, "test_input_size": None, "min_input_size": None,
+    # What another head's outputs were called: these are the data's, or nothing is known of them.
+    "label_names": None, "label_descriptions": None, "label_offset": None,
 }  # fmt: skip
