@@ -81,6 +81,9 @@ class StudentResult(TypedDict):
     macs: int
     method: str
     why: str
+    labels: float
+    losses: dict[str, dict[str, Any]]
+    class_weights: NotRequired[list[float]]
     epochs: int
     recipe: dict[str, float]
     judged: dict[str, Any]
