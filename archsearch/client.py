@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import httpx
 
 from archsearch.connection import Away, Connection
+from archsearch.data.pack import pack
 from archsearch.errors import ArchsearchError, InvalidRequest, ServiceError
 from archsearch.hardware.profile import read_profile
 from archsearch.request import Fit, JobRequest, OnBroken, OnDuplicates
@@ -104,7 +106,7 @@ class Client:
         wait_s: float = 3600.0,
         listener: Listener | None = None,
     ) -> Json:
-        """Upload an npz or a zip of class folders and wait until a worker has read it.
+        """Upload an npz, or a folder or zip of class folders, and wait until a worker has read it.
 
         Raises ServiceError when it is refused. Content the server has read so before is the data set there is.
 
@@ -114,7 +116,9 @@ class Client:
             wait_s: How long to wait; 0 returns at once.
             listener: Called with the data set while it is checked; its `progress` goes from 0 to 1.
         """
-        body: Json = {"upload": self.upload(path)["id"], "format": format, "name": name, "duplicates": duplicates}
+        with _as_file(Path(path)) as file:
+            upload = self.upload(file)
+        body: Json = {"upload": upload["id"], "format": format, "name": name, "duplicates": duplicates}
         if format == "image_folder":
             body |= {"image_size": image_size, "fit": fit, "on_broken": on_broken}
         return self._checked("/v1/datasets", self._object("POST", "/v1/datasets", json=body), wait_s, listener)
@@ -335,6 +339,16 @@ def _append(server: Connection, artifact: Mapping[str, Any], partial: Path) -> I
 def _sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _as_file(path: Path) -> Iterator[Path]:
+    """A file as it is, a folder as a zip of it."""
+    if not path.is_dir():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield pack(path, Path(scratch) / f"{path.name or 'images'}.zip")
 
 
 def _label(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 import click
 import yaml
 
+from archsearch.cli.followup import Ask, follow_up
 from archsearch.client import Client
 from archsearch.errors import InvalidRequest
 from archsearch.plain import read_yaml
@@ -95,6 +96,9 @@ _OPTIONS = (
                  "is none.  [default: 4 where several families are left and a student is distilled]"),
     click.option("--seed", type=int, help="Seed of search and distillation."),
     click.option("--name", help="A name for people."),
+    click.option("--from", "source", metavar="FOLDER_OR_JOB", help="Go on from a search: distil its winner, or its "
+                 "--candidate, with its teacher and data."),
+    click.option("--candidate", metavar="NUMBER", help="Distil this candidate of --from."),
     click.option("--architecture", help="JSON of one architecture: distil it instead of searching (needs --space)."),
     click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
                  help="Any other field, e.g. --set distill.temperature=2 --set search.sampler=random."),
@@ -123,11 +127,12 @@ def image_options(command: F) -> F:
     return command
 
 
-def build_request(kind: str | None, flags: dict[str, Any]) -> JobRequest:
+def build_request(kind: str | None, flags: dict[str, Any], ask: Ask | None = None) -> JobRequest:
     """One request from a file and flags; raises InvalidRequest naming the field.
 
     Args:
         kind: What the command does, whatever the file says; None leaves it to the file.
+        ask: Tells a job of the server, for a request that goes on from one.
     """
     file: Path | None = flags["file"]
     body: Any = {} if file is None else _yaml(file.read_bytes(), str(file))  # YAML reads JSON too
@@ -135,6 +140,8 @@ def build_request(kind: str | None, flags: dict[str, Any]) -> JobRequest:
         raise InvalidRequest(f"{file} holds no mapping of fields")
     if isinstance(body.get("request"), dict):
         body = body["request"]  # a student's manifest: the request that made it, to be made again
+    if flags["source"] or flags["candidate"]:
+        body = {**body, **follow_up(flags["source"], flags["candidate"], ask)}
     body["kind"] = kind or body.get("kind", "search_and_distill")
     if flags["teacher"]:
         body["teacher"] = teacher_of(flags["teacher"])
@@ -239,11 +246,10 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
     data = request.data
     if isinstance(data, NpzData | ImageFolderData):
         say(f"uploading {data.path}")
-        if data.path.is_dir():
-            raise InvalidRequest(f"{data.path} is a folder; zip it and submit the zip", field="data.path")
         images = data.model_dump(mode="json", exclude={"kind", "path"})
         dataset = client.add_dataset(data.path, data.kind, name=data.path.name, **images)
-        say(f"data set {dataset['id']}: {dataset['splits']}")
+        splits = ", ".join(f"{count:,} {name}" for name, count in dataset["splits"].items())
+        say(f"data set {dataset['id']}: {splits} images")
         body["data"] = {"kind": "dataset", "id": dataset["id"]}
     if request.budget.device.endswith(".json"):
         profile = client.add_profile(request.budget.device)
@@ -257,7 +263,7 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
         source = {**describe_folder(folder), **classes}
         say(f"uploading {folder}")
         teacher = client.add_teacher(source, weights=folder / "model.safetensors", name=folder.name, data=body["data"])
-        say(f"teacher {teacher['id']}: {teacher['selection_acc']} % on the selection split")
+        say(f"teacher {teacher['id']}: {teacher['selection_acc']:.2f} % on the selection split")
         body["teacher"] = {"kind": "teacher", "id": teacher["id"], **classes}
     return parse_request(body)
 

@@ -35,9 +35,9 @@ class JobFailed(ArchsearchError):
 @click.option("--watch/--no-watch", "watching", default=False, help="Follow the job until it ends.")
 def submit(url: str | None, kind: str | None, watching: bool, **flags: Any) -> None:
     """Send a job to the server; prints its id. Local data and teachers are uploaded first."""
-    request = build_request(kind, flags)
-    check_names(request)  # before anything large is uploaded
     with Client(url) as client:
+        request = build_request(kind, flags, client.job)
+        check_names(request)  # before anything large is uploaded
         request = send_local_parts(client, request, lambda text: click.echo(text, err=True))
         job = client.submit(request)
         click.echo(job["id"])

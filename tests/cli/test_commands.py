@@ -148,6 +148,14 @@ def test_searching_and_distilling_here_prints_the_result(tmp_path: Path, teacher
     assert re.search(r"The winner is number \d: resnet_cifar depth1=", text)
     *_, last = text.strip().splitlines()
     assert last.startswith("next: archsearch distill --from ")
+    other = 1 - int(re.search(r"number (\d)", text)[1])
+    follow = ("distill", "--from", str(tmp_path / "a"), "--candidate", str(other), "--epochs", "1", "--json")
+    followed = json.loads(invoke(*follow, "-o", str(tmp_path / "c")))
+    kept = [json.loads(line) for line in (tmp_path / "a" / "candidates.jsonl").read_text().splitlines()]
+    assert followed["student"]["architecture"] == kept[other]["architecture"]
+    assert (
+        followed["teacher"]["sha256"] == json.loads((tmp_path / "a" / "manifest.json").read_text())["teacher"]["sha256"]
+    )
     result = json.loads(invoke("distill", *common, "--epochs", "1", "-o", str(tmp_path / "b"), "--json"))
     assert result["student"]["params"] <= 0.3 * result["teacher"]["params"]
     assert (tmp_path / "b" / "model.safetensors").is_file()
