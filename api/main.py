@@ -22,7 +22,7 @@ from archsearch.store.database import connect, is_sqlite, session_factory
 from archsearch.store.files import Files
 from archsearch.store.migrate import upgrade
 
-from . import problems
+from . import problems, reference
 from .deps import LOCK_PATIENCE_S, Services
 from .gate import Gate
 from .room import THREADS
@@ -53,8 +53,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="POST a teacher and a budget, download a distilled student.",
         lifespan=lifespan,
         responses=problems.RESPONSES,
+        # Its own pages load their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
     )
     problems.install(app)
+    reference.install(app)
 
     # The last is the outermost.
     app.add_middleware(Turnstile, free=lambda scope: _is_free(scope) or _is_part(scope))
