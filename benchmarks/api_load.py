@@ -70,9 +70,8 @@ def main() -> None:
         ]
         print(f"{'what':12} {'clients':>7} {'req/s':>7} {'p50 ms':>8} {'p99 ms':>8} {'cpu ms':>7}  statuses")
         for row in rows:
-            print(
-                f"{row.what:12} {row.clients:7} {row.rps:7.0f} {row.p50:8.1f} {row.p99:8.1f} {row.cpu_ms:7.2f}  {row.statuses}"
-            )
+            times = f"{row.p50:8.1f} {row.p99:8.1f} {row.cpu_ms:7.2f}"
+            print(f"{row.what:12} {row.clients:7} {row.rps:7.0f} {times}  {row.statuses}")
         alone = many_rows(url, port, arguments.rows) if arguments.rows else {}
         for what, milliseconds in alone.items():
             print(f"{what:44} {milliseconds:8.1f} ms")
@@ -101,8 +100,8 @@ def serving(folder: Path, database: str | None) -> Iterator[tuple[int, int, str]
                 time.sleep(0.05)
         yield port, process.pid, url
     finally:
-        process.terminate()
-        process.wait(30)
+        process.kill()  # one that hangs would not end otherwise
+        process.wait()
 
 
 def raw(method: str, path: str, body: Any) -> bytes:
@@ -199,9 +198,9 @@ def candidate(number: int, rng: random.Random) -> dict[str, Any]:
         "job_id": "job_many", "number": number, "space": "resnet", "architecture": {"depth": number},
         "architecture_key": str(number), "params": params, "macs": 100 * params + rng.randrange(10**6),
         "size_bytes": 4 * params, "peak_activation_bytes": None, "latency_ms": None,
-        "state": "failed" if score is None else "scored", "score": score, "proxies": {"zen": 1.0}, "votes": {"zen": 0.5},
-        "reason": None, "seconds": 0.1, "rung": 0 if score is None else 1, "rungs": [] if score is None else [score],
-        "attempt": 1,
+        "state": "failed" if score is None else "scored", "score": score, "proxies": {"zen": 1.0},
+        "votes": {"zen": 0.5}, "reason": None, "seconds": 0.1, "rung": 0 if score is None else 1,
+        "rungs": [] if score is None else [score], "attempt": 1,
     }  # fmt: skip
 
 
