@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from archsearch.jobs import Workplace, _Run
+from archsearch.ledger import RowLedger
 from archsearch.local import FolderLedger
 from archsearch.request import JobRequest, parse_request
-from archsearch.settings import Settings
 from archsearch.store import queries
 from archsearch.store.database import connect, session_factory
 from archsearch.store.files import Files
@@ -48,17 +47,16 @@ def test_rows_tell_a_warning_once_over_all_attempts(request_: JobRequest, tmp_pa
     engine = connect(f"sqlite:///{tmp_path / 'a.db'}")
     upgrade(engine, tmp_path / "lock")
     sessions = session_factory(engine)
-    place = Workplace(sessions, Files(tmp_path), Settings(data_dir=tmp_path), "me")
     with sessions.begin() as session:
         session.add(Job(id="job_1", kind="search", request=json.loads(request_.model_dump_json()), status="running"))
     for attempt in (1, 2):
         with sessions.begin() as session:
             session.get_one(Job, "job_1").attempt = attempt
-        run = _Run(place, "job_1", attempt, request_)
-        run.warn("odd_data", f"attempt {attempt}")
-        run.warn("another", "of another kind")
+        ledger = RowLedger(sessions, Files(tmp_path), "job_1", attempt, lambda phase, progress: progress)
+        ledger.warn("odd_data", f"attempt {attempt}")
+        ledger.warn("another", "of another kind")
     told = [{"code": "odd_data", "detail": "attempt 1"}, {"code": "another", "detail": "of another kind"}]
-    assert run.warnings() == told
+    assert ledger.warnings() == told
     with sessions() as session:
         events = queries.events_after(session, "job_1", 0)
         assert [(event.type, event.data) for event in events] == [("warning", warning) for warning in told]

@@ -60,7 +60,7 @@ def show_verified(verified: Mapping[str, Any]) -> None:
         table.add_column(f"% after {one['epochs']}", justify="right")
     for candidate in verified["candidates"]:
         (accs,) = (value for name, value in candidate.items() if name.startswith("selection_"))
-        shown = [*("failed" if acc is None else f"{acc:.1f}" for acc in accs), *[""] * (len(plan) - len(accs))]
+        shown = [*("failed" if acc is None else f"{acc:.2f}" for acc in accs), *[""] * (len(plan) - len(accs))]
         architecture = " ".join(f"{name}={value}" for name, value in candidate["architecture"].items())
         table.add_row(
             str(candidate["rank"]),
