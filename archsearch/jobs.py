@@ -84,7 +84,7 @@ def run_job(place: Workplace, job_id: str) -> None:
     with run.ledger.beating(), run.ledger.outcome():
         kind = run.request.kind
         checked = run.step("validate", run.validate)
-        result: dict[str, Any] = {"teacher": checked, "chosen": run.settle(checked)}
+        result: dict[str, Any] = {"teacher": checked, "chosen": run.ledger.lasting(lambda: run.settle(checked))}
         chosen: dict[str, Any] = run.request.student.model_dump() if run.request.student else {}
         if kind != "distill":
             result["search"] = run.step("search", run.find)
