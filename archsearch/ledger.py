@@ -166,7 +166,8 @@ class RowLedger:
         except Exception as error:
             reason = passing(error)
             if reason is not None:
-                raise StartAgain(f"job {self.job_id}: {reason}") from None
+                log.warning("job %s starts again in a moment: %s (%s)", self.job_id, reason, type(error).__name__)
+                raise StartAgain(reason) from None
             log.exception("job %s failed", self.job_id)
             ended = "failed", unforeseen(error)
         if ended is not None:

@@ -137,8 +137,10 @@ class Worker:
 
         # Whatever serializer we give, DBOS would unpickle a row that is marked as a pickle.
         DefaultSerializer.deserialize = _refuse_pickle  # type: ignore[assignment, method-assign]
-        # A workflow would end if its step could not be recorded: DBOS waits out locks of SQLite, but no full disk.
-        setattr(dbos._sys_db, "retriable_sqlite_exception", _passes)  # noqa: B010 (mypy knows it is not ours to set)
+        # A workflow would end if its step could not be recorded. DBOS waits out SQLite's locks, but no full disk; and
+        # PostgreSQL's answers, but not that there is no server to give one.
+        for name in ("retriable_sqlite_exception", "retriable_postgres_exception"):
+            setattr(dbos._sys_db, name, _passes)
         client = EngineClient(self._engine)
         client.prepare()
         # Before the launch, as DBOS looks for new queues once a second. A dead worker would fill a global limit.
@@ -310,7 +312,9 @@ class _Unfinished(BaseException):
 
 
 def _passes(error: Exception) -> bool:
-    return passing(error) is not None
+    # A statement that was cancelled took too long, or was not wanted: it would be cancelled once more.
+    cancelled = getattr(getattr(error, "orig", None), "sqlstate", None) == "57014"
+    return not cancelled and passing(error) is not None
 
 
 def _refuse_pickle(_: object, serialized_data: str) -> object:

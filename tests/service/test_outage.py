@@ -73,7 +73,7 @@ def disturbed(server: Server, job_id: str, disturb: Callable[[str], None]) -> No
     assert job["status"] == "succeeded", f"{job}\n{server.log.read_text()[-4000:]}"
     assert reached == list(PHASES)
     # One attempt, which is to say that it waited where it was.
-    assert job["attempt"] == 1
+    assert job["attempt"] == 1, server.log.read_text()
     assert job["waiting"] is None
     rows = server.client.candidates(job_id, limit=100)
     assert sorted(row["number"] for row in rows) == list(range(12))
