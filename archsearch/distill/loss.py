@@ -60,8 +60,8 @@ class Batch:
         row_B: Numbers of the images in the training split.
         done: Share of the training that is over, 0 to 1: what warm-ups look at.
         adapter: The loss's own trained module, as its `adapter` built it.
-        weight_B: What each image counts for in the labels' loss, where the classes are weighed.
         tail: The teacher's logits B×K if its stage number i (as in `maps`) had shown this map; gradients flow to it.
+        weight_B: What each image counts for in the labels' loss, where the classes are weighed.
     """
 
     student: Seen
@@ -70,8 +70,8 @@ class Batch:
     row_B: Tensor
     done: float = 1.0
     adapter: nn.Module | None = None
-    weight_B: Tensor | None = None
     tail: Callable[[int, Tensor], Tensor] | None = None
+    weight_B: Tensor | None = None
 
 
 @dataclass(frozen=True)
