@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from archsearch.cli.display import Display, count
+from archsearch.progress import Display, count
 from archsearch.cli.remote import follow
 from archsearch.client import Client
 from archsearch.local import train_teacher

@@ -1,6 +1,6 @@
 """data sets and profiles are checked by a worker, idempotency keys everywhere, and files whose row was deleted
 
-Revision: 0005
+Revision: 0004
 Revises: 0003
 """
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0005"
+revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None

@@ -1,15 +1,15 @@
 """jobs say what they wait for
 
-Revision: 0004
-Revises: 0011, which was there first
+Revision: 0007
+Revises: 0006
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0004"
-down_revision = "0011"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

@@ -1,13 +1,13 @@
 """the front of score against any cost, from one index alone
 
-Revision: 0011
-Revises: 0006
+Revision: 0006
+Revises: 0005
 """
 
 from alembic import op
 
-revision = "0011"
-down_revision = "0006"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 

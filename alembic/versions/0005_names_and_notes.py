@@ -1,15 +1,15 @@
 """what a teacher's outputs are called, and what was noted of teachers and data sets
 
-Revision: 0006
-Revises: 0005
+Revision: 0005
+Revises: 0004
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
