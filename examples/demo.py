@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from archsearch.progress import Display, count
 from archsearch.cli.remote import follow
 from archsearch.client import Client
 from archsearch.local import train_teacher
+from archsearch.progress import Display, count
 from archsearch.teachers import describe_folder
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -20,6 +20,8 @@ from archsearch.request import parse_request
 from archsearch.result import Result, SearchResult, StudentResult
 from archsearch.search import key
 
+pytestmark = pytest.mark.smoke
+
 Report = dict[str, Any]
 
 

@@ -17,6 +17,8 @@ from archsearch.spaces import Cost, spaces
 from archsearch.teachers import Teacher
 from archsearch.verify import affordable, contenders, rounds, verify
 
+pytestmark = pytest.mark.smoke
+
 DISTILL = DistillSpec(method="kd", epochs=40, batch_size=64, lr=0.2, seeds=3, ema=0.99)
 
 

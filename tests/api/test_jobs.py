@@ -9,6 +9,8 @@ from fastapi.testclient import TestClient
 
 from tests.api.conftest import Refused, request
 
+pytestmark = pytest.mark.smoke
+
 NOWHERE = "0" * 20
 SMALL = {"data": "small", "search": {"batch_size": 1024}, "distill": {"batch_size": 32}}
 

@@ -17,6 +17,8 @@ from archsearch.search.repair import Members
 from archsearch.search.samplers import Evolution
 from archsearch.spaces import Cost, spaces
 
+pytestmark = pytest.mark.smoke
+
 LIMITS = Limits(params=60_000, macs=2_000_000)
 # Of the ViTs at 8×8 only those with one head, one block and an MLP of one to three times the width fit.
 THREE_FIT = Limits(params=13_500)

@@ -24,6 +24,8 @@ from examples.demo import evaluate
 from tests.service.conftest import House
 from tests.service.server import ROOT, wait
 
+pytestmark = pytest.mark.smoke
+
 
 @dataclass(frozen=True)
 class Finished:

@@ -25,6 +25,8 @@ from pathlib import Path
 from archsearch.engine import EngineClient
 from archsearch.store.database import connect
 from archsearch.store.migrate import upgrade
+
+pytestmark = pytest.mark.smoke
 engine = connect(sys.argv[1])
 time.sleep(max(0, float(sys.argv[3]) - time.time()))
 upgrade(engine, Path(sys.argv[2]))
