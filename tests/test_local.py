@@ -409,10 +409,10 @@ def test_many_labels_an_image_go_all_the_way(many_labels, pairs: Dataset) -> Non
 @pytest.mark.slow
 def test_families_are_compared_unasked_and_what_was_left_open_is_told(body: dict[str, Any], tmp_path: Path) -> None:
     """Two families within the budget, and no number of epochs, batch or verification."""
-    search = {"space": "auto", "candidates": 12}
+    search = {"space": "auto", "candidates": 6, "batch_size": 16}
     open_ = {**body, "search": search, "budget": {"params": 120_000}, "distill": {"epochs": 20}}
-    out, reports = tmp_path / "student", []
-    result = run(open_, out, listener=reports.append)
+    out = tmp_path / "student"
+    result = run(open_, out)
     assert len(result["search"]["spaces"]) > 1
     assert len({one["space"] for one in result["verify"]["candidates"]}) == 2, "the best of two families"
     assert result["verify"]["rounds"] == [{"contenders": 2, "epochs": 1}]
