@@ -72,6 +72,8 @@ class Display:
             self.warn(report["warning"])
             return
         phase, done = report["phase"], report.get("progress") or 0.0
+        if phase == self._phase and report.keys() == {"phase"}:
+            return  # a sign of life, with nothing to show
         if report.get("selection_acc") is not None:
             self._selection_acc = report["selection_acc"]  # it is measured now and then, and shown until the next time
         text = details({**report, "selection_acc": self._selection_acc})

@@ -47,7 +47,7 @@ def settle(
     while True:
         found = choice.settle(request, ruler, spaces, left, measurable=measurable, report=report)
         won = found["winner"]
-        report({"phase": "searching", "progress": 1.0})
+        report({"phase": "searching"})
         reason = why_not(by_name[won["space"]], won["architecture"], ruler)
         if reason is None:
             break

@@ -157,7 +157,8 @@ def test_interrupted_in_the_distillation_it_goes_on_from_its_checkpoint(
     interrupted(body, out, "distilling", epoch=1)
     result = run(body, out, listener=reports.append)
     distilling = [report for report in reports if report["phase"] == "distilling"]
-    assert {report["resumed_at"] for report in distilling} == {distilling[0]["steps"] // 2}, "after the first of two"
+    steps = [report for report in distilling if "resumed_at" in report]  # others only ask whether to go on
+    assert {report["resumed_at"] for report in steps} == {steps[0]["steps"] // 2}, "after the first of two"
     assert not [report for report in reports if report["phase"] == "searching"]
     assert without_times(result) == without_times(done[0])
     weights = "model.safetensors"

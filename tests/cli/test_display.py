@@ -110,3 +110,12 @@ def test_a_warning_is_yellow_where_there_are_colours() -> None:
         "bold yellow",
         "yellow",
     }
+
+
+def test_a_sign_of_life_does_not_throw_the_bar_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    with Display() as display:
+        display.show({"phase": "distilling", "progress": 0.5})
+        display.show({"phase": "distilling"})
+        (bar,) = display._progress.tasks
+        assert bar.completed == 0.5
