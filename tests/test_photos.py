@@ -167,7 +167,7 @@ def test_a_photo_is_read_alike_in_training_and_afterwards(tmp_path: Path) -> Non
             (tmp_path / name).mkdir(exist_ok=True)
             noise.convert(mode).save(tmp_path / name / f"{i}.png", exif=exif)
     for fit in ("crop", "pad", "stretch"):
-        dataset = load_image_folder(tmp_path, (16, 24), fit=fit)
+        dataset = load_image_folder(tmp_path, (16, 24), fit=fit, duplicates="warn")
         settings = Preprocessing.of(dataset.task).fields()
         files = sorted(tmp_path.rglob("*.png"))
         trained = {x.tobytes() for s in (dataset.train, dataset.selection, dataset.test) for x in s.x_NHWC}

@@ -97,7 +97,7 @@ def test_a_teacher_for_other_classes_is_ready_but_for_no_job_on_this_data(house:
     body = house.request(teacher={"kind": "teacher", "id": teacher["id"]})
     answer = house.server.http.post("/v1/jobs", json=body)
     problem = answer.json()
-    assert (answer.status_code, problem["code"], problem["field"]) == (422, "invalid_teacher", "teacher.id")
+    assert (answer.status_code, problem["code"], problem["field"]) == (422, "invalid_teacher", "teacher")
     assert "knows 7 classes, the data has 10" in problem["detail"]
 
 
