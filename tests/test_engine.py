@@ -103,7 +103,7 @@ class House:
         log = self.folder / "log"
         return log.read_text().splitlines() if log.exists() else []
 
-    def wait_for(self, *lines: str, within_s: float = 15) -> None:
+    def wait_for(self, *lines: str, within_s: float = 60) -> None:
         wait(lambda: set(lines) <= set(self.log()), within_s, lambda: f"{lines} not in {self.log()}")
 
     def wait_for_status(self, job: str, status: str) -> None:

@@ -28,7 +28,8 @@ def request(named: Mapping[str, Any]) -> dict[str, Any]:
         "budget": {"params_ratio": 0.5},
         "search": {"space": "resnet_cifar", "candidates": 12, "batch_size": 64},
         "verify": {"candidates": 2, "epochs": 1},
-        "distill": {"epochs": 4, "batch_size": 32},
+        # Long enough not to be over before anybody has looked.
+        "distill": {"epochs": 24, "batch_size": 32},
     }
 
 
