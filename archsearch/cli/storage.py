@@ -18,16 +18,14 @@ from archsearch.settings import Settings, user_cache
 _UNITS = {"h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 
 
-class Age(click.ParamType[float]):
+def _age(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """A duration such as 12h, 30d or 2w, in seconds."""
-
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([hdw])", str(value))
-        if found is None:
-            self.fail(f"{value!r} is no age; give hours, days or weeks: 12h, 30d, 2w", param, ctx)
-        return float(found[1]) * _UNITS[found[2]]
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([hdw])", value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no age; give hours, days or weeks: 12h, 30d, 2w")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 @click.command()
@@ -67,7 +65,7 @@ def storage(url: str | None, as_json: bool) -> None:
 @click.command()
 @storage_options
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@click.option("--older-than", type=Age(), metavar="AGE", help="Whatever has been unused for so long (12h, 30d, 2w), "
+@click.option("--older-than", callback=_age, metavar="AGE", help="Whatever has been unused for so long (12h, 30d, 2w), "
               "instead of the ages in the settings. Never finished jobs.")  # fmt: skip
 @json_option
 def prune(dry_run: bool, older_than: float | None, as_json: bool, **flags: Any) -> None:
