@@ -17,6 +17,8 @@ from archsearch.store.database import connect
 from archsearch.store.migrate import VERSION_TABLE, upgrade
 from archsearch.store.models import Row
 
+pytestmark = pytest.mark.smoke
+
 ROOT = Path(__file__).parents[2]
 
 UPGRADE = """
@@ -25,8 +27,6 @@ from pathlib import Path
 from archsearch.engine import EngineClient
 from archsearch.store.database import connect
 from archsearch.store.migrate import upgrade
-
-pytestmark = pytest.mark.smoke
 engine = connect(sys.argv[1])
 time.sleep(max(0, float(sys.argv[3]) - time.time()))
 upgrade(engine, Path(sys.argv[2]))
