@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
@@ -17,8 +17,6 @@ DEFAULT_URL = "http://127.0.0.1:8321"
 # What a proxy says in front of a server that is down, and a server that has too much to do; both pass.
 _PASSING = (502, 503, 504)
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 10.0
-
-T = TypeVar("T")
 
 
 class Connection:
@@ -51,7 +49,12 @@ class Connection:
         if method == "POST":
             # So that one whose answer was lost can be asked again: it is not done twice.
             kwargs["headers"] = {"Idempotency-Key": secrets.token_hex(16), **kwargs.get("headers", {})}
-        return self.patiently(once)
+        waiting = self.patience()
+        while True:
+            try:
+                return once()
+            except Away as away:
+                waiting.wait(away)
 
     @contextmanager
     def stream(self, method: str, path: str, **kwargs: Any) -> Iterator[httpx.Response]:
@@ -72,15 +75,6 @@ class Connection:
             raise Away(self._silence(error)) from None
         except ValueError as error:  # no JSON, or no text
             raise ServiceError(f"{self.url} does not answer as archsearch does: {error}", status=0) from None
-
-    def patiently(self, once: Callable[[], T], waiting: Patience | None = None) -> T:
-        """What `once` returns, asked again while the server is away."""
-        waiting = waiting or self.patience()
-        while True:
-            try:
-                return once()
-            except Away as away:
-                waiting.wait(away)
 
     def patience(self) -> Patience:
         """Patience for one thing that is asked for."""
