@@ -13,7 +13,7 @@ SPREAD := -n auto --maxprocesses 4 --dist loadfile
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(VENV)/.ready ## The main job on handwritten digits, from teacher to downloaded student (about 3 minutes with installation)
+demo: $(VENV)/.ready ## The main job on handwritten digits, from teacher to downloaded student (about 5 minutes with installation)
 	$(BIN)/python examples/demo.py
 
 demo-cifar: $(VENV)/.ready ## The same on 12,000 CIFAR-100 images with a ResNet-56 teacher (about 25 minutes)
