@@ -1,9 +1,10 @@
-"""A real PostgreSQL for tests: `from tests.postgres_server import postgres_url` and ask for the fixture."""
+"""A real PostgreSQL for tests: ask for `postgres_url`."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -13,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+
+from archsearch.store.database import connect
 
 
 def find_postgres() -> Path | None:
@@ -61,6 +65,14 @@ class PostgresServer:
             mode = "fast"
         self._run(*self._control, "-m", mode, "stop")
 
+    def database(self, name: str) -> str:
+        """The URL of a new database."""
+        engine = connect(self.url)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return self.url.replace("/postgres?", f"/{name}?")
+
     def _run(self, *command: Path | str, check: bool = True) -> None:
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         subprocess.run(command, check=check, cwd=self.folder, **quiet, **self._identity)
@@ -86,7 +98,13 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """The URL of an empty database on a server of its own, reached through a socket; skips without PostgreSQL."""
+def shared_postgres() -> Iterator[PostgresServer]:
+    """One server for all tests that leave it running; skips without PostgreSQL."""
     with postgres_server() as server:
-        yield server.url
+        yield server
+
+
+@pytest.fixture
+def postgres_url(shared_postgres: PostgresServer) -> str:
+    """The URL of an empty database, the test's own; skips without PostgreSQL."""
+    return shared_postgres.database(f"t{secrets.token_hex(6)}")

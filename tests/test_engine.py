@@ -16,9 +16,6 @@ from dbos import DBOSClient
 
 from archsearch.engine import EngineClient, Lane, step
 from archsearch.store.database import connect, session_factory
-from tests.postgres_server import postgres_url
-
-__all__ = ["postgres_url"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -312,6 +309,26 @@ def test_a_worker_told_to_stop_leaves_at_once_and_its_workflow_starts_again(hous
     idle.send_signal(number)
     idle.communicate(timeout=3)
     assert idle.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_worker_told_to_stop_while_it_takes_work_is_quiet_too(house: House) -> None:
+    jobs = [f"job{number}" for number in range(36)]
+    house.go(*jobs)
+    for number in range(12):
+        told = house.worker("w1")
+        first, *others = jobs[3 * number : 3 * number + 3]
+        house.enqueue(first)
+        house.wait_for(f"{first} done w1")
+        for job in others:
+            house.enqueue(job)
+        time.sleep(0.012 * number)
+        told.send_signal(signal.SIGTERM)
+        _, said = told.communicate(timeout=15)
+        assert (told.returncode, said) == (0, "")
+    house.worker("w2")
+    for job in jobs:
+        house.wait_for_status(job, "SUCCESS")
 
 
 def test_a_cancelled_workflow_never_starts_or_goes_no_further(house: House) -> None:

@@ -29,7 +29,7 @@ TAKEOVER_INTERVAL_S = 2.0
 TIDY_INTERVAL_S = 60.0
 # A workflow of ours that no thread runs: a start takes milliseconds, unless the database is slow to tell of it.
 LET_GO_S = 5.0
-CLOSE_PATIENCE_S = 0.5  # how long `close` waits for a workflow that is between two steps
+CLOSE_PATIENCE_S = 0.5  # how long `close` waits for a claim, or for a workflow that is between two steps
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,7 +91,7 @@ class Worker:
         self._watch.start()
 
     def close(self) -> bool:
-        """Take no new work; false if a workflow is still busy in a step.
+        """Take no new work; false if a workflow is still busy in a step, or the database with a claim.
 
         The lock is then kept until this process ends, so that nobody starts the workflow a second time: leave
         with `os._exit`, as `serve` does.
@@ -104,8 +104,8 @@ class Worker:
             stop.set()
         self._watch.join(CLOSE_PATIENCE_S)
         deadline = time.monotonic() + CLOSE_PATIENCE_S
-        while self._dbos._active_workflows_set.activeList():
-            # DBOS must outlive the workflow: in its last step it still has a result to record.
+        while _claiming() or self._dbos._active_workflows_set.activeList():
+            # DBOS must outlive both: a claim is still to be started (and unwinds at once), a last step to be recorded.
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.01)
@@ -309,6 +309,11 @@ class _Stopping(BaseException):
 
 class _Unfinished(BaseException):
     """Carries a step's error past DBOS, which would keep it and raise a mere copy when started again."""
+
+
+def _claiming() -> bool:
+    """Whether a thread of DBOS may still take workflows from a queue."""
+    return any(thread.name.startswith("queue-worker-") for thread in threading.enumerate())
 
 
 def _passes(error: Exception) -> bool:

@@ -11,9 +11,6 @@ import pytest
 
 from tests.api.conftest import request as a_job
 from tests.api.live import Answers, Ask, all_at_once, live_server
-from tests.postgres_server import postgres_url
-
-__all__ = ["postgres_url"]
 
 
 def test_more_clients_than_threads_and_connections_are_all_answered(tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ import pytest
 
 from tests.api.conftest import npz, request, small_arrays
 from tests.api.live import Live, live_server
-from tests.postgres_server import postgres_url
 
-__all__ = ["postgres_url"]
 pytest.importorskip("schemathesis")
 SECONDS = 40
 CHECKS = (

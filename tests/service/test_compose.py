@@ -19,10 +19,7 @@ from archsearch import export
 from archsearch.client import Client
 from archsearch.errors import ServiceError
 from archsearch.teachers import describe_folder
-from tests.postgres_server import postgres_url
 from tests.service.server import PATIENCE_S, ROOT, clean, free_port, wait
-
-__all__ = ["postgres_url"]
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +118,12 @@ def full(disk: Path) -> Iterator[None]:
     """No room left on a disk."""
     filler = disk / "filler"
     with filler.open("wb") as file:
-        free = os.statvfs(disk)
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+        size = 0
+        # The server writes meanwhile: what was free a moment ago may not be.
+        while (free := os.statvfs(disk)).f_bavail:
+            with suppress(OSError):
+                os.posix_fallocate(file.fileno(), size, free.f_bavail * free.f_frsize)
+                size += free.f_bavail * free.f_frsize
     try:
         yield
     finally:

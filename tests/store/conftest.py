@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from archsearch.store.database import connect, session_factory
 from archsearch.store.migrate import upgrade
-from tests.postgres_server import postgres_url
-
-__all__ = ["postgres_url"]
 
 
 def empty_database(request: pytest.FixtureRequest, folder: Path) -> str:
     """The URL of a database with nothing in it, of the kind the test was parametrised with."""
     if request.param == "sqlite":
         return f"sqlite:///{folder / 'a.db'}"
-    server: str = request.getfixturevalue("postgres_url")
-    name = f"t{secrets.token_hex(6)}"
-    engine = connect(server)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return server.replace("/postgres?", f"/{name}?")
+    url: str = request.getfixturevalue("postgres_url")
+    return url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
