@@ -49,12 +49,17 @@ class Connection:
         if method == "POST":
             # So that one whose answer was lost can be asked again: it is not done twice.
             kwargs["headers"] = {"Idempotency-Key": secrets.token_hex(16), **kwargs.get("headers", {})}
-        waiting = self.patience()
+        waiting, silent = self.patience(), False
         while True:
             try:
                 return once()
             except Away as away:
+                silent = silent or away.error.status == 0
                 waiting.wait(away)
+            except ServiceError as error:
+                if method == "DELETE" and error.status == 404 and silent:
+                    return None  # a try before did it, and its answer was lost
+                raise
 
     @contextmanager
     def stream(self, method: str, path: str, **kwargs: Any) -> Iterator[httpx.Response]:

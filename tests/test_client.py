@@ -159,6 +159,16 @@ def test_a_server_nobody_ever_heard_of_is_said_to_be_missing_at_once(proxy: Prox
         client.job(JOB)
 
 
+def test_a_deletion_whose_answer_was_lost_is_a_deletion(client: Client, proxy: Proxy) -> None:
+    upload = client.call("POST", "/v1/uploads", json={})["id"]
+    proxy.rough = [5]
+    reconnect(client)
+    client.delete(upload)
+    assert proxy.rough == []
+    with pytest.raises(ServiceError, match="no upload"):
+        client.delete(upload)
+
+
 def test_patience_ends(port: int) -> None:
     proxy = Proxy(port)
     with Client(proxy.url, patience_s=0.3) as client:

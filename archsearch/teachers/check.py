@@ -12,6 +12,7 @@ from archsearch.data.metrics import Key, Report, answers, average_precisions, ma
 from archsearch.data.notes import Note
 from archsearch.data.task import Dataset, Task
 from archsearch.errors import TeacherError
+from archsearch.failures import reason_of
 from archsearch.teachers.mixed_up import Better, better_order
 from archsearch.teachers.size import require_images_fit
 from archsearch.teachers.teacher import Teacher
@@ -62,11 +63,15 @@ def check_teacher(teacher: Teacher, dataset: Dataset, *, report: Report | None =
     task, look = dataset.task, _label_knowledge if dataset.task.kind == "multilabel" else _class_knowledge
     check_head(teacher.name, teacher.num_classes, teacher.in_chans, task)
     require_images_fit(teacher, task)
+    size = f"{task.height}×{task.width}"
     try:
         found = look(teacher, dataset, report)
-    except (RuntimeError, AssertionError) as error:  # timm asserts the input size
-        size = f"{task.height}×{task.width}"
-        raise TeacherError(f"{teacher.name} fails on {size} images: {error}; set input_size", field="teacher") from None
+    except AssertionError as error:  # timm asserts the input size
+        detail = f"{teacher.name} fails on {size} images: {error}; set input_size"
+        raise TeacherError(detail, field="teacher") from None
+    except RuntimeError as error:
+        detail = f"{teacher.name} does not take {size} images ({reason_of(error)}); set input_size"
+        raise TeacherError(detail, field="teacher") from None
     notes = _mixed_up(teacher, task, found.better)
     if found.measured <= found.bound:
         raise TeacherError(

@@ -149,6 +149,12 @@ def test_a_teacher_that_needs_another_resolution_says_so(digits: Dataset) -> Non
         check_teacher(asks, digits)
 
 
+def test_what_libraries_say_of_a_network_that_fails_stays_out_of_the_answer(digits: Dataset) -> None:
+    network = build("resnet10t", {"num_classes": 10, "in_chans": 3}).eval()  # its shapes are PyTorch's complaint
+    with pytest.raises(TeacherError, match=r"does not take 8×8 images \(it fails with a RuntimeError\)"):
+        check_teacher(Teacher("resnet", network, 10, 1, (0.5,), (0.5,), None, ""), digits)
+
+
 @pytest.fixture(scope="module")
 def rare() -> Dataset:
     """400 images of noise; in the corner of 20 of them there is a light, and that is their class."""
