@@ -50,7 +50,9 @@ class Files:
 
     def part(self, upload_id: str, number: int) -> Path:
         folder = self.upload_parts(upload_id)
-        folder.mkdir(parents=True, exist_ok=True)
+        # Raised where the folder goes between two looks of `mkdir`: its upload was completed at this moment.
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{number:06d}"
 
     def upload_part_list(self, upload_id: str) -> list[Path]:
