@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
 
 from archsearch.errors import InvalidRequest
 
@@ -21,7 +23,8 @@ def autocast(precision: Precision, device: str | torch.device = "cpu") -> Abstra
     found = resolve(precision, kind)
     if found == "fp32":
         return nullcontext()
-    return torch.autocast(kind, dtype=torch.bfloat16 if found == "bf16" else torch.float16)
+    half = torch.autocast(kind, dtype=torch.bfloat16 if found == "bf16" else torch.float16)
+    return _sound(half) if kind == "cpu" else half
 
 
 def resolve(precision: Precision, device: str) -> Literal["fp32", "bf16", "fp16"]:
@@ -38,6 +41,63 @@ def exact(device: str | torch.device) -> AbstractContextManager[object]:
     import torch
 
     return torch.autocast(torch.device(device).type, enabled=False)
+
+
+@contextmanager
+def _sound(half: AbstractContextManager[object]) -> Iterator[None]:
+    """bf16 on a processor, but for the convolutions whose gradients oneDNN gets wrong in it.
+
+    Where a column of the kernel meets nothing but padding, as in a 3×3 kernel that strides over a map of one pixel, its
+    gradient is nothing; oneDNN does not write that down, and whatever lay in the memory is taken for the gradient.
+    """
+    with half, _exact_convolutions()():
+        yield
+
+
+@cache
+def _exact_convolutions() -> Any:
+    """The mode in which convolutions that bf16 would spoil are computed in float32."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class ExactConvolutions(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            in_half = func is torch.conv2d and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+            if not in_half or not _meets_padding_alone(*args, **kwargs):
+                return func(*args, **kwargs)
+            with exact("cpu"):
+                return func(args[0].float(), *args[1:], **kwargs)
+
+    return ExactConvolutions
+
+
+def _meets_padding_alone(
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> bool:
+    """Whether a row or column of a convolution's kernel never meets a pixel; arguments are torch.conv2d's."""
+    if isinstance(padding, str):
+        return False  # "same" or "valid", where nothing strides
+    sides = zip(input.shape[-2:], weight.shape[-2:], *map(_pair, (stride, padding, dilation)), strict=True)
+    return any(_idle(*side) for side in sides)
+
+
+def _idle(size: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
+    """Whether a position of the kernel falls beside the image wherever the kernel lies, along one side."""
+    places = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    if not padding:
+        return False
+    return any(
+        all(not 0 <= place * stride + position * dilation - padding < size for place in range(places))
+        for position in range(kernel)
+    )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    first, *rest = value
+    return first, rest[0] if rest else first
 
 
 def _has_bf16(kind: str) -> bool:

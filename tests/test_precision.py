@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.nn.functional import conv2d
 
 from archsearch import precision
 from archsearch.kernels import gram
@@ -62,6 +65,45 @@ def test_a_gram_matrix_inside_bf16_is_exact_only_inside_exact() -> None:
         with exact("cpu"):
             assert gram(x_BD).equal(x_BD @ x_BD.T)
     assert rough_BB.dtype == torch.bfloat16, "what `exact` is there for"
+
+
+def kernel_gradient(side: int, kernel: int, stride: int, padding: int, groups: int, half: Any) -> torch.Tensor:
+    """Of a convolution, with memory about that is no number: what is not written shows."""
+    draw = torch.Generator().manual_seed(0)
+    x_BCHW = torch.randn(4, 32, side, side, generator=draw)
+    weight = torch.randn(32, 32 // groups, kernel, kernel, generator=draw).requires_grad_()
+    with half:
+        y_BCHW = conv2d(x_BCHW, weight, None, stride, padding, 1, groups)
+    nothing = [torch.full((weight.numel() // 2 * times,), torch.nan) for times in (1, 2, 2, 1, 4)]
+    del nothing
+    (found,) = torch.autograd.grad(y_BCHW.float().square().sum(), weight)
+    return found
+
+
+@pytest.mark.parametrize("groups", [1, 32])
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "padding"), [(1, 3, 2, 1), (1, 7, 2, 3), (2, 3, 4, 1), (5, 5, 4, 2), (2, 3, 2, 1)]
+)
+def test_a_kernel_that_reaches_beyond_small_maps_has_its_gradient_in_bf16(
+    side: int, kernel: int, stride: int, padding: int, groups: int
+) -> None:
+    """oneDNN leaves in memory what no pixel tells: numbers of 1e31, or none."""
+    setting = side, kernel, stride, padding, groups
+    exactly = kernel_gradient(*setting, autocast("fp32"))
+    for _ in range(5):  # what lies in memory is another thing each time
+        torch.testing.assert_close(kernel_gradient(*setting, autocast("bf16")), exactly, rtol=0.05, atol=2.0)
+
+
+def test_other_convolutions_are_in_bf16() -> None:
+    x_BCHW, weight = torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3, requires_grad=True)
+    with autocast("bf16"):
+        assert conv2d(x_BCHW, weight, None, 2, 1).dtype == torch.bfloat16
+        assert conv2d(x_BCHW, weight, padding="same").dtype == torch.bfloat16
+        assert conv2d(x_BCHW[..., :1, :1], weight, None, 2, 1).dtype == torch.float32
+        with torch.no_grad():
+            assert conv2d(x_BCHW[..., :1, :1], weight, None, 2, 1).dtype == torch.bfloat16
+    with autocast("fp32"):
+        assert conv2d(x_BCHW, weight, None, 2, 1).dtype == torch.float32
 
 
 @pytest.mark.gpu
