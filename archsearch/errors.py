@@ -69,7 +69,7 @@ class UnknownName(InvalidRequest):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, field: str | None = None) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else ""
         # A list of two hundred names helps nobody; a dozen does.
         listing = f"known: {', '.join(known)}" if len(known) <= 12 else ""
@@ -184,18 +184,20 @@ class ServiceError(ArchsearchError):
 
 
 _NO_DETAIL = "the details are in the server's log"
+# Characters of a message that are told. Clients choose some of them, and the patterns below look at each.
+_LONGEST = 8000
 # What follows these is a trace, a statement or advice to whoever programs in C++; none of it is for a client.
 _TAILS = re.compile(
-    r"\s*(\(Background on this error at:|\[SQL:|\[parameters:|Exception raised from |Traceback \(most recent call|"
+    r"(?:\(Background on this error at:|\[SQL:|\[parameters:|Exception raised from |Traceback \(most recent call|"
     r"C\+\+ CapturedTraceback|frame #\d|Stack trace:|CUDA kernel errors might|Compile with `TORCH_USE_CUDA_DSA)",
 )
 _INNARDS = (
     (re.compile(r"\[enforce fail at [^\]]*\]\s*[^.]*\.\s*"), ""),
     (re.compile(r"\((?:sqlite3|psycopg|psycopg2)[\w.]*\)\s*"), ""),
     (re.compile(r"<([\w.]+)(?: object)? at 0x[0-9a-fA-F]+>"), r"\1"),
-    (re.compile(r"\s*(?:\bat )?\b0x[0-9a-fA-F]{6,}\b"), ""),
+    (re.compile(r" ?(?:\bat )?\b0x[0-9a-fA-F]{6,}\b"), ""),
     # `at ../c10/util/x.cpp:12`, and the like of ONNX Runtime's
-    (re.compile(r"\s*(?:\bat )?[\w./-]*\.(?:cpp|cc|cu|cuh|h|hpp|c)\b:\d+"), ""),
+    (re.compile(r" ?(?:\bat )?(?<![\w./-])[\w./-]{1,300}\.(?:cpp|cc|cu|cuh|h|hpp|c)\b:\d+"), ""),
 )
 # An absolute path of more than one step, unless it is part of a URL, or one of ours over HTTP.
 _PATH = re.compile(r"(?<![\w:/.}>~-])(?:file://)?/(?!v1/)(?:[^\s/'\"<>|:;,()\[\]]+/)+([^\s/'\"<>|:;,()\[\]]*)")
@@ -203,6 +205,8 @@ _PATH = re.compile(r"(?<![\w:/.}>~-])(?:file://)?/(?!v1/)(?:[^\s/'\"<>|:;,()\[\]
 
 def public(detail: str) -> str:
     """A message as it may leave this machine: no path of ours but a file's name, no address, no SQL, no C++."""
+    if len(detail) > _LONGEST:
+        detail = f"{detail[:_LONGEST]}…"
     if cut := _TAILS.search(detail):
         detail = detail[: cut.start()]
     for innards, rest in _INNARDS:

@@ -64,7 +64,7 @@ Id = Annotated[str, Field(pattern=r"^[a-z]{2,4}_[0-9a-z]{8,32}$", description="A
 class Spec(StrictNumbers):
     """Frozen; a field nobody knows is refused with the nearest known name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=4096)
 
     @model_validator(mode="before")
     @classmethod
@@ -72,7 +72,7 @@ class Spec(StrictNumbers):
         if isinstance(value, dict):
             for name in value:
                 if name not in cls.model_fields:
-                    near = difflib.get_close_matches(str(name), cls.model_fields, n=1, cutoff=0.5)
+                    near = difflib.get_close_matches(str(name)[:100], cls.model_fields, n=1, cutoff=0.5)
                     hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(cls.model_fields)}"
                     raise ValueError(f"unknown field {name!r}; {hint}")
         return value

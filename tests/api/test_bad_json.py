@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from tests.api.conftest import NO_FIELD, Refused, request
 
@@ -86,3 +88,25 @@ def test_a_failure_has_its_id_in_header_and_body_too(client: Any, monkeypatch: p
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
     assert "srv" not in answer.text
+
+
+# What the patterns that clean a message take longest over, were they to look at all of it.
+LONG = {"letters": "r", "spaces": " ", "steps": "a/", "addresses": "<a at 0x", "sources": "x.cpp:"}
+LONG_PLACES: list[tuple[str, Any]] = [
+    ("/v1/jobs", lambda bad: request(search={"space": bad})),
+    ("/v1/jobs", lambda bad: request(distill={"method": bad})),
+    ("/v1/jobs", lambda bad: request(search={"score": {bad: 1.0}})),
+    ("/v1/jobs", lambda bad: {**request(), bad: 1}),
+    ("/v1/teachers", lambda bad: {"source": {**UPLOADED, "architecture": bad}}),
+]
+
+
+@pytest.mark.parametrize("unit", LONG.values(), ids=LONG)
+def test_long_names_are_refused_soon_and_in_few_words(client: TestClient, unit: str) -> None:
+    started = time.monotonic()
+    for path, body in LONG_PLACES:
+        answer = client.post(path, json=body((unit * 300_000)[:300_000]))
+        assert (answer.status_code, len(answer.json()["detail"]) < 10_000) == (422, True), path
+    assert client.get(f"/v1/jobs/{(unit * 8000)[:15_000]}").status_code == 404
+    # Minutes, where a pattern is quadratic; a second, where it is not.
+    assert time.monotonic() - started < 20
