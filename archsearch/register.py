@@ -10,7 +10,7 @@ import json
 from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from archsearch.data.task import Task
@@ -68,10 +68,11 @@ def recheck_teacher(session: Session, engine: Engine, teacher_id: str) -> Teache
     row: TeacherRow = queries.require(session, TeacherRow, teacher_id)
     if row.status == "ready":
         raise Conflict(f"{teacher_id} is ready")
-    if row.status == "refused":
-        row.status, row.error, row.attempt = "checking", None, 0
-        session.flush()
+    # Of two requests at once, the second waits here for the end of the first, and finds the check asked for.
+    refused = update(TeacherRow).where(TeacherRow.id == teacher_id, TeacherRow.status == "refused")
+    if session.execute(refused.values(status="checking", error=None, attempt=0)).rowcount:  # type: ignore[attr-defined]
         engine.enqueue_again(session, "teacher", row.id, row.id, lane="light")
+    session.refresh(row)
     return row
 
 

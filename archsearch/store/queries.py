@@ -52,7 +52,8 @@ def require(
         lock: Until the transaction's end nobody deletes the row (`shared`), or relies on it (`alone`). On SQLite, where
             one writes at a time, the transaction has to be a writing one from its start.
     """
-    update = None if lock is None else {"read": lock == "shared"}
+    # The weaker of PostgreSQL's two shared locks: several may rely on a row, and one of them still change it.
+    update = None if lock is None else {"read": True, "key_share": True} if lock == "shared" else True
     row = session.get(table, id, with_for_update=update, populate_existing=lock is not None)
     if row is None:
         raise NotFound(f"there is no {_NOUNS[table]} {id!r}", field=field)
