@@ -17,7 +17,7 @@ from archsearch.engine import Engine
 from archsearch.errors import Unavailable
 from archsearch.settings import Settings
 from archsearch.store import delete
-from archsearch.store.database import is_sqlite
+from archsearch.store.database import is_sqlite, writing
 from archsearch.store.files import Files
 
 # The largest request but the part of an upload.
@@ -45,20 +45,19 @@ class Services:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A transaction: committed at the end of the block, rolled back when it raises. Keep it short.
+        """A transaction to write in (`database.writing`).
 
         SQLite lets one write at a time and wakes those who wait in no order, after up to a tenth of a second: within
-        this process they stand in line, and what is read at the start still holds at the end.
+        this process they stand in line.
         """
         if not is_sqlite(self.database):
-            with self.sessions.begin() as opened:
+            with writing(self.sessions) as opened:
                 yield opened
             return
         if not self._turn.acquire(timeout=LOCK_PATIENCE_S):
             raise Unavailable("the database is busy writing")
         try:
-            with self.sessions.begin() as opened:
-                opened.connection().exec_driver_sql("BEGIN IMMEDIATE")
+            with writing(self.sessions) as opened:
                 yield opened
         finally:
             self._turn.release()

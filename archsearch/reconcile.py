@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from archsearch.engine import Engine, Lane, living_workers
+from archsearch.store.database import writing
 from archsearch.store.models import TERMINAL, DatasetRow, Job, ProfileRow, TeacherRow, now
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Reconciler:
     def _look_after(self, workflow: str, id: str) -> None:
         """Start it again if nothing else will."""
         lane: Lane = "heavy" if workflow == "job" else "light"
-        with self.sessions.begin() as session:
+        with writing(self.sessions) as session:
             # Its row ends before its workflow does: a row that is still unfinished, and a workflow that is not there.
             if self.engine.owners(session, id) or id not in _unfinished(session, workflow):
                 return

@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from archsearch.errors import Conflict, NotFound
 from archsearch.settings import Settings
+from archsearch.store.database import writing
 from archsearch.store.delete import delete_job, remove_upload, sweep, uploads_in_use
 from archsearch.store.files import Files
 from archsearch.store.models import TERMINAL, Artifact, DatasetRow, Job, Leftover, Upload, now
@@ -188,7 +189,7 @@ def _uploads(store: Store, session: Session, retention: Retention) -> Iterator[W
 def _remover(store: Store, upload_id: str, keep_s: float) -> Callable[[], object]:
     def gone() -> bool:
         touched = lambda upload: _idle_s(store, upload) <= keep_s  # noqa: E731
-        done = remove_upload(store.sessions.begin, store.files, upload_id, unless=touched)
+        done = remove_upload(lambda: writing(store.sessions), store.files, upload_id, unless=touched)
         sweep(*_parts(store))
         return done
 
@@ -237,7 +238,7 @@ def _paths(job_id: str) -> Any:
 
 def _job_remover(store: Store, job_id: str) -> Callable[[], object]:
     def gone() -> None:
-        with store.sessions.begin() as session:
+        with writing(store.sessions) as session:
             delete_job(session, job_id)
         sweep(*_parts(store))
 
@@ -249,7 +250,7 @@ def _work_remover(store: Store, job_id: str, path: Path) -> Callable[[], object]
 
     def gone() -> bool:
         trash = path.with_name(f".trash-{uuid.uuid4().hex}")
-        with store.sessions.begin() as session:
+        with writing(store.sessions) as session:
             # A write, so that nobody takes the job up again before the files are out of its way.
             ended = (Job.id == job_id, Job.status.in_(TERMINAL))
             if not session.execute(update(Job).where(*ended).values(id=job_id)).rowcount:  # type: ignore[attr-defined]

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,11 @@ from click.testing import CliRunner
 
 from archsearch import storage
 from archsearch.cli import app
-from archsearch.errors import Conflict
+from archsearch.errors import Conflict, NotFound
 from archsearch.settings import Settings
 from archsearch.storage import Retention, Store
-from archsearch.store import delete
-from archsearch.store.database import connect, session_factory
+from archsearch.store import delete, queries
+from archsearch.store.database import connect, session_factory, writing
 from archsearch.store.files import Files
 from archsearch.store.migrate import upgrade
 from archsearch.store.models import Artifact, DatasetRow, Job, TeacherRow, Upload, now
@@ -110,6 +112,35 @@ def test_an_upload_in_use_at_the_moment_is_left_for_later(
     write("uploads/up_1/parts/000002", days_old=0)  # it goes on between the look and the removal
     assert storage.remove(found) == []
     assert part.exists()
+
+
+def test_an_upload_that_is_named_at_the_moment_it_is_pruned_is_either_kept_or_refused(
+    store: Store, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, Upload(id="up_1", status="complete", created_at=LONG_AGO))
+    write("uploads/up_1/content")
+    found, named, in_use = storage.waste(store, RETENTION), threading.Event(), delete.uploads_in_use
+
+    def name() -> None:
+        with suppress(NotFound), writing(store.sessions) as session:
+            queries.require(session, Upload, "up_1", lock="shared")
+            session.add(TeacherRow(id="tch_1", source={"kind": "upload", "upload": "up_1"}))
+        named.set()
+
+    request = threading.Thread(target=name)
+
+    def while_named(session: Any) -> dict[str, str]:
+        used = in_use(session)
+        request.start()
+        named.wait(0.5)  # long enough for a request that nothing holds up
+        return used
+
+    monkeypatch.setattr(delete, "uploads_in_use", while_named)
+    removed = storage.remove(found)
+    request.join(30)
+    with store.sessions() as session:
+        named_by = session.get(TeacherRow, "tch_1")
+    assert (bool(removed), named_by) == (True, None)
 
 
 def test_a_job_keeps_what_it_may_go_on_from_and_what_it_made(store: Store, write: Write) -> None:

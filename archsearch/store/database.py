@@ -56,6 +56,19 @@ def session_factory(engine: sa.Engine) -> sessionmaker[Session]:
     return sessionmaker(engine, expire_on_commit=False)
 
 
+@contextmanager
+def writing(sessions: sessionmaker[Session]) -> Iterator[Session]:
+    """A transaction to write in: committed at the end of the block, rolled back when it raises. Keep it short.
+
+    On SQLite it is the only one from its start, so that what is read in it still holds at its end. On PostgreSQL that
+    takes a lock on the rows.
+    """
+    with sessions.begin() as session:
+        if session.get_bind().dialect.name == "sqlite":
+            session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+        yield session
+
+
 def is_sqlite(engine: sa.Engine) -> bool:
     """Whether the engine speaks to SQLite rather than PostgreSQL."""
     return engine.dialect.name == "sqlite"

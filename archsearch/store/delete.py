@@ -96,7 +96,7 @@ def remove_upload(
     with transaction() as session:  # no lock, and no folder for it, for an upload nobody opened
         queries.require(session, Upload, upload_id)
     with held(files, upload_id, alone=True), transaction() as session:
-        if unless is not None and unless(queries.require(session, Upload, upload_id)):
+        if unless is not None and unless(_locked(session, Upload, upload_id)):
             return False
         delete_upload(session, upload_id)
         return True

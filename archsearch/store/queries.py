@@ -166,8 +166,8 @@ def queue_again(session: Session, job: Job) -> bool:
 
 
 def uploads_of(session: Session, sha256: str) -> Sequence[Upload]:
-    """Complete uploads with this content, the newest first."""
-    query = select(Upload).where(Upload.sha256 == sha256, Upload.status == "complete")
+    """Complete uploads with this content, the newest first; nobody deletes them before the transaction's end."""
+    query = select(Upload).where(Upload.sha256 == sha256, Upload.status == "complete").with_for_update(key_share=True)
     return session.scalars(query.order_by(Upload.created_at.desc())).all()
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from archsearch.errors import Conflict, NotFound
-from archsearch.store import delete, queries
-from archsearch.store.database import connect, session_factory
+from archsearch.store import delete, queries, uploads
+from archsearch.store.database import connect, session_factory, writing
 from archsearch.store.files import Files
 from archsearch.store.migrate import upgrade
 from archsearch.store.models import (
@@ -162,28 +164,18 @@ def test_a_job_and_the_deletion_of_what_it_names_never_both_succeed(kept: Kept) 
         start, done = threading.Barrier(2), []
 
         def submit(id: str = id, round: int = round, start: threading.Barrier = start, done: list[str] = done) -> None:
-            with kept.sessions() as session:
-                if kept.engine.dialect.name == "sqlite":
-                    session.connection().exec_driver_sql("BEGIN IMMEDIATE")
-                start.wait(10) if kept.engine.dialect.name == "postgresql" else None
-                try:
+            with suppress(NotFound):
+                with writing(kept.sessions) as session:
+                    start.wait(10) if kept.engine.dialect.name == "postgresql" else None
                     queries.require(session, TeacherRow, id, lock="shared")
-                except NotFound:
-                    return
-                session.add(job(f"job_{round}", "queued", teacher={"id": id}))
-                session.commit()
+                    session.add(job(f"job_{round}", "queued", teacher={"id": id}))
                 done.append("submitted")
 
         def remove(id: str = id, start: threading.Barrier = start, done: list[str] = done) -> None:
-            with kept.sessions() as session:
-                if kept.engine.dialect.name == "sqlite":
-                    session.connection().exec_driver_sql("BEGIN IMMEDIATE")
-                start.wait(10) if kept.engine.dialect.name == "postgresql" else None
-                try:
+            with suppress(Conflict):
+                with writing(kept.sessions) as session:
+                    start.wait(10) if kept.engine.dialect.name == "postgresql" else None
                     delete.delete_teacher(session, id)
-                except Conflict:
-                    return
-                session.commit()
                 done.append("deleted")
 
         threads = [threading.Thread(target=each) for each in (submit, remove)]
@@ -192,3 +184,23 @@ def test_a_job_and_the_deletion_of_what_it_names_never_both_succeed(kept: Kept) 
         for thread in threads:
             thread.join()
         assert len(done) == 1, done
+
+
+def test_an_upload_that_was_just_promised_to_somebody_is_not_pruned(kept: Kept) -> None:
+    kept.add(Upload(id="up_1", status="complete", sha256="ab", size_bytes=10))
+    kept.file("uploads/up_1/content")
+    looked = threading.Event()
+
+    def touched(upload: Upload) -> bool:
+        looked.set()
+        return upload.used_at is not None
+
+    def prune() -> bool:
+        return delete.remove_upload(lambda: writing(kept.sessions), kept.files, "up_1", unless=touched)
+
+    with ThreadPoolExecutor(1) as pool:
+        with writing(kept.sessions) as session:
+            assert uploads.same_content(session, kept.files, "ab", 10) is not None
+            pruned = pool.submit(prune)
+            looked.wait(0.5)  # long enough for one that looks before it has the row to itself
+        assert (pruned.result(30), kept.count(Upload)) == (False, 1)
