@@ -28,6 +28,7 @@ from archsearch.errors import (
 )
 from archsearch.request import errors_by_field
 from archsearch.store.outage import outage
+from archsearch.whole import is_full
 
 from .schemas import Problem
 
@@ -51,6 +52,8 @@ _CODES = {
     400: "malformed_body", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type",
 }  # fmt: skip
 
+_ROOM_AFTER_S = 30
+
 
 def _told(description: str) -> dict[str, Any]:
     return {
@@ -64,7 +67,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": _told("What is wrong with the request, as RFC 9457 problem details."),
     "500": _told("The server failed; its log has more under the request id."),
     "503": {
-        **_told("The database is away or locked, its disk is full, or too many requests wait: come again."),
+        **_told("The database is away or locked, a disk is full, or too many requests wait: come again."),
         "headers": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}},
     },
 }
@@ -104,11 +107,17 @@ def answer(request: Request, error: Exception) -> Response:
     if isinstance(error, UnstorableValue):
         # A number beyond 64 bits, for one, that no bound of ours has caught.
         return _ours(request, InvalidRequest("the database cannot hold one of these values"))
-    passing = outage(error)
+    passing = outage(error) or _no_room(error)
     if passing is not None:
         log.warning("%s %s: %s (%s)", request.method, request.url.path, passing.detail, type(error).__name__)
         return _ours(request, passing)
     return _unforeseen(request, error)
+
+
+def _no_room(error: Exception) -> Unavailable | None:
+    """What to tell of a disk that is full, which is a matter of minutes rather than seconds."""
+    full = isinstance(error, OSError) and is_full(error)
+    return Unavailable("the server's disk is full", retry_after_s=_ROOM_AFTER_S) if full else None
 
 
 def problem(status: int, body: dict[str, Any], request: Request, **extra: Any) -> JSONResponse:

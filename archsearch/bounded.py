@@ -8,6 +8,7 @@ forked, so threads and devices of the parent are no concern. The child ends with
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import logging
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch import errors
 from archsearch.errors import ArchsearchError, Cancelled, TooMuchMemory, TooSlow
+from archsearch.whole import is_full
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -68,6 +70,7 @@ def run(
         TooSlow, TooMuchMemory: A limit was reached.
         Cancelled: `cancelled` said so.
         ArchsearchError: Whatever the function raised of that tree, as the same class.
+        OSError: Of ENOSPC, where the child found no room on a disk.
         ChildFailed: Anything else; the traceback is in the log, which is this process's standard error.
     """
     child = _Child(_name(function), arguments)
@@ -103,6 +106,8 @@ def _outcome(said: dict[str, Any], what: str, advice: str) -> Any:
         raise TooMuchMemory(_told(f"{what} was killed by the system, most likely for want of memory", advice))
     if said.get("memory"):
         raise TooMuchMemory(_told(f"{what} found no more memory", advice))
+    if said.get("full"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     raise ChildFailed(f"{what} failed: {said.get('failed') or 'its process ended with ' + str(said['code'])}")
 
 
@@ -233,6 +238,8 @@ def _called(name: str, arguments: dict[str, Any], tell: Tell) -> dict[str, Any]:
         return {"memory": True}
     except Exception as error:
         log.exception("%s failed", name)
+        if is_full(error):
+            return {"full": True}
         # Its class alone: texts of libraries name folders and addresses, and the log has them.
         return {"failed": type(error).__name__}
 

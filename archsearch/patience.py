@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from archsearch.errors import ArchsearchError
 from archsearch.store.outage import outage
 from archsearch.whole import is_full
 
@@ -16,6 +17,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 30.0
 
 def passing(error: BaseException) -> str | None:
     """What to tell of an error that passes by itself; None if waiting would not help."""
+    if isinstance(error, ArchsearchError):  # it says what it is; its text may quote whatever a client handed in
+        return None
     away = outage(error)
     if away is not None:
         return away.detail

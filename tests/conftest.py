@@ -15,7 +15,7 @@ from archsearch.data.assemble import assemble
 # Tiny nets gain nothing from threads, and on a busy machine threads wait for one another: seven times as long here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["tests.postgres_server"]
+pytest_plugins = ["tests.postgres_server", "tests.small_disk"]
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -57,6 +58,8 @@ def fail(tell: Tell, *, kind: str) -> Any:
         raise ImpossibleBudget("nothing fits", field="budget.params")
     if kind == "memory":
         raise MemoryError
+    if kind == "full":
+        Path("/dev/full").write_bytes(b"x")
     if kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "left":
@@ -110,6 +113,12 @@ def test_what_nobody_foresaw_is_named_and_its_traceback_is_in_the_log(capfd: pyt
     logged = capfd.readouterr().err
     assert "Traceback" in logged
     assert "secret /path/of/ours" in logged
+
+
+def test_a_disk_without_room_is_said_so() -> None:
+    with pytest.raises(OSError, match="No space left") as caught:
+        bounded(fail, kind="full")
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_a_child_that_just_ends_is_told_by_its_code() -> None:

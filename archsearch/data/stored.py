@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -17,6 +18,7 @@ from archsearch.data.assemble import prevalence
 from archsearch.data.notes import Note
 from archsearch.data.task import Dataset, Split, Task
 from archsearch.errors import Conflict, DataError
+from archsearch.whole import is_full
 
 SPLITS: tuple[Literal["train", "selection", "test"], ...] = ("train", "selection", "test")
 RECORD = "task.json"
@@ -46,8 +48,10 @@ def save_dataset(dataset: Dataset, folder: Path) -> None:
     try:
         _write(dataset, temporary)
         os.replace(temporary, folder)
-    except OSError:
+    except OSError as error:
         if not folder.exists():
+            if is_full(error, folder.parent):  # NumPy only counts what it could not write
+                raise OSError(errno.ENOSPC, f"{folder} cannot be written: {os.strerror(errno.ENOSPC)}") from None
             raise
         if not _holds(folder, dataset.sha256):
             raise Conflict(f"{folder} holds something else; choose another folder", field="folder") from None

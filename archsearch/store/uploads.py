@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from archsearch.errors import Conflict, InvalidRequest, TooLarge
 from archsearch.store import queries
 from archsearch.store.files import Files, chunks
 from archsearch.store.models import Upload, now
+from archsearch.whole import put_in_place
 
 Transaction = Callable[[], AbstractContextManager[Session]]
 
@@ -83,7 +83,7 @@ def keep_part(
         room = room_for(upload, files, number, most=most, most_part=most)
         if arrived.stat().st_size > room:
             raise too_long(upload, number, room)
-        os.replace(arrived, files.part(upload_id, number))
+        put_in_place(arrived, files.part(upload_id, number))
 
 
 def complete(
@@ -135,16 +135,16 @@ def _join(files: Files, upload: Upload, expected_sha256: str | None, most: int) 
     parts = _all_parts(files, upload, most)
     digest, size, whole = hashlib.sha256(), 0, files.upload(upload.id)
     partial = whole.with_suffix(".partial")
-    with partial.open("wb") as out:
-        for chunk in (chunk for part in parts for chunk in chunks(part)):
-            digest.update(chunk)
-            size += out.write(chunk)
-        out.flush()
-        os.fsync(out.fileno())
-    if expected_sha256 is not None and digest.hexdigest() != expected_sha256.lower():
-        partial.unlink()
-        raise _other_content(digest.hexdigest())
-    os.replace(partial, whole)
+    try:
+        with partial.open("wb") as out:
+            for chunk in (chunk for part in parts for chunk in chunks(part)):
+                digest.update(chunk)
+                size += out.write(chunk)
+        if expected_sha256 is not None and digest.hexdigest() != expected_sha256.lower():
+            raise _other_content(digest.hexdigest())
+        put_in_place(partial, whole)
+    finally:
+        partial.unlink(missing_ok=True)
     return digest.hexdigest(), size
 
 

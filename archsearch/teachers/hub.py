@@ -10,6 +10,7 @@ from typing import Any
 from archsearch.data.task import Task
 from archsearch.errors import TeacherError, Unavailable, UnknownName
 from archsearch.teachers.check import check_head
+from archsearch.whole import is_full
 
 _TRANSPORTS = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "h2"}
 _ASK_AGAIN_S = 60
@@ -81,6 +82,8 @@ def _fetch(name: str, repo: str, file: str, field: str) -> Path:
         get_hf_file_metadata(hf_hub_url(repo, file, revision=revision or None), timeout=constants.HF_HUB_ETAG_TIMEOUT)
         return Path(hf_hub_download(repo, file, revision=revision or None))
     except Exception as error:  # the hub's, the file system's, and those of whatever library speaks HTTP
+        if is_full(error):  # which says nothing of the repository
+            raise
         kept = try_to_load_from_cache(repo, file, revision=revision or None) if _is_away(error, offline=True) else None
         if isinstance(kept, str):
             return Path(kept)

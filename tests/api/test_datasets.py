@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +53,19 @@ def test_a_folder_of_images_becomes_a_data_set(client: TestClient, send: Send) -
     assert [found["task"][name] for name in ("classes", "in_chans", "height", "width")] == [2, 3, 6, 6]
     assert sum(found["splits"].values()) == len(PICTURES)
     assert client.get(f"/v1/datasets/{found['id']}").json() == found
+
+
+def test_a_refusal_that_quotes_a_full_disk_is_one_all_the_same(
+    client: TestClient, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archsearch.engine.worker.pause", lambda seconds: pytest.fail("it waits for room"))
+    content = folder({**PICTURES, f"{os.strerror(errno.ENOSPC)}/1.png": b"this is no picture"})
+    answer = client.post(
+        "/v1/datasets", json={"upload": send(content), "format": "image_folder", "image_size": 6, "on_broken": "refuse"}
+    )
+    assert answer.status_code == 202, answer.text
+    found = finish(client, answer.headers["location"])
+    assert (found["status"], found["error"]["code"]) == ("refused", "invalid_data"), found
 
 
 def test_images_of_any_size_become_height_and_width_and_broken_ones_are_left_out(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from sqlalchemy import event
 from api import deps
 from api.main import create_app
 from archsearch.settings import Settings
-from tests.api.conftest import request
+from tests.api.conftest import finish, npz, request, small_arrays
 from tests.postgres_server import PostgresServer, postgres_server
+from tests.service.server import wait
+from tests.small_disk import full
 
 NOWHERE = "0" * 20
 READING = [
@@ -105,3 +108,41 @@ def test_a_full_disk_is_503(tmp_path: Path) -> None:
         assert full
         assert {(answer.status_code, answer.headers["retry-after"]) for answer in full} == {(503, "30")}
         assert client.get("/v1/jobs").status_code == 200
+
+
+@pytest.fixture
+def cramped(small_disk: Path, tmp_path: Path) -> Iterator[TestClient]:
+    """The application with its files on a small disk, and its database elsewhere."""
+    settings = Settings(data_dir=small_disk, database_url=f"sqlite:///{tmp_path / 'a.db'}")
+    with TestClient(create_app(settings), base_url="http://localhost", raise_server_exceptions=False) as client:
+        yield client
+
+
+def test_parts_and_completions_on_a_full_disk_are_503_and_leave_nothing(cramped: TestClient, small_disk: Path) -> None:
+    upload = f"/v1/uploads/{cramped.post('/v1/uploads', json={}).json()['id']}"
+    folder = small_disk / "uploads" / upload.rpartition("/")[2]
+    assert cramped.put(f"{upload}/parts/1", content=b"x" * 3_000_000).status_code == 204
+    with full(small_disk, but_bytes=1_000_000):
+        told = [
+            cramped.put(f"{upload}/parts/2", content=b"x" * 3_000_000),
+            cramped.post(f"{upload}:complete", json={}),
+        ]
+        assert [(answer.status_code, answer.headers.get("retry-after")) for answer in told] == [(503, "30")] * 2
+        assert {answer.json()["detail"] for answer in told} == {"the server's disk is full"}
+        assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["000001", "lock"]
+    assert cramped.post(f"{upload}:complete", json={}).json()["size_bytes"] == 3_000_000
+
+
+def test_a_data_set_waits_for_room(cramped: TestClient, small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    arrays = small_arrays(count=60_000)
+    upload = f"/v1/uploads/{cramped.post('/v1/uploads', json={}).json()['id']}"
+    assert cramped.put(f"{upload}/parts/1", content=npz(**arrays)).status_code == 204
+    assert cramped.post(f"{upload}:complete", json={}).status_code == 200
+    path = cramped.post("/v1/datasets", json={"upload": upload.rpartition("/")[2], "format": "npz"}).headers["location"]
+    with ThreadPoolExecutor(1) as worker:
+        with full(small_disk, but_bytes=2_000_000):
+            reading = worker.submit(finish, cramped, path)
+            wait(lambda: "waits: the disk is full" in caplog.text or reading.done(), lambda: caplog.text)
+            assert cramped.get(path).json()["status"] == "checking"
+        assert reading.result()["status"] == "ready", reading.result()
+    assert not list((small_disk / "datasets").glob(".*"))

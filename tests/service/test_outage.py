@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import pytest
 from archsearch.errors import ServiceError
 from tests.postgres_server import postgres_server
 from tests.service.server import PATIENCE_S, Server, wait
+from tests.small_disk import full
 
 PHASES = ("validating", "searching", "verifying", "distilling", "exporting")
 
@@ -97,37 +96,6 @@ def test_postgresql_is_restarted_in_every_phase(digits_npz: Path, teacher_folder
         job_id = server.submit(request(named))
         disturbed(server, job_id, restart)
         assert weights(server, job_id) == weights(server, quiet)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 60 MB, which only root may mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small file system takes root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-@contextmanager
-def full(disk: Path) -> Iterator[None]:
-    """No room left on a disk."""
-    filler = disk / "filler"
-    with filler.open("wb") as file:
-        size = 0
-        # The server writes meanwhile: what was free a moment ago may not be.
-        while (free := os.statvfs(disk)).f_bavail:
-            with suppress(OSError):
-                os.posix_fallocate(file.fileno(), size, free.f_bavail * free.f_frsize)
-                size += free.f_bavail * free.f_frsize
-    try:
-        yield
-    finally:
-        filler.unlink()
 
 
 @pytest.mark.slow

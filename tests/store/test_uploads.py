@@ -192,20 +192,41 @@ def _race(place: Place, id: str, rng: random.Random) -> None:
 @pytest.mark.slow
 def test_completion_goes_on_whenever_its_process_was_killed(place: Place) -> None:
     content = b"a" * 50 + b"b" * 50
-    for moment in range(1, 6):
+    for moment in range(1, 7):
         place.open("up_1")
         place.put("up_1", 1, content[:50])
         place.put("up_1", 2, content[50:])
         command = [sys.executable, "-c", COMPLETE, place.url, str(place.files.root), str(moment)]
         ended = subprocess.run(command, cwd=ROOT, check=False).returncode
-        # fsync, replace, the commit and the removal of the parts; there is no fifth thing to be killed at.
-        assert ended == (0 if moment == 5 else -signal.SIGKILL), moment
+        # Both fsyncs, the move between them, the commit, the removal of the parts; there is no sixth thing.
+        assert ended == (0 if moment == 6 else -signal.SIGKILL), moment
         found = place.complete("up_1")
         assert (found.status, place.files.upload("up_1").read_bytes()) == ("complete", content), moment
         assert not place.files.upload_parts("up_1").exists()
         with place.sessions.begin() as session:
             session.delete(session.get_one(Upload, "up_1"))
         shutil.rmtree(place.files.upload("up_1").parent)
+
+
+def test_a_part_is_on_the_disk_before_it_counts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, moved = set[int](), list[tuple[str, bool]]()
+    fsync, replace = os.fsync, os.replace
+
+    def note(opened: int) -> None:
+        fsync(opened)
+        synced.add(os.fstat(opened).st_ino)
+
+    def move(source: Path, target: Path) -> None:
+        moved.append((target.name, source.stat().st_ino in synced))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "replace", move)
+    place.open("up_1")
+    place.put("up_1", 1, b"abc")
+    place.complete("up_1")
+    assert moved == [("000001", True), ("content", True)]
+    assert {path.stat().st_ino for path in (place.files.upload("up_1").parent,)} <= synced
 
 
 def test_the_same_content_is_found_by_its_hash(place: Place) -> None:

@@ -15,6 +15,7 @@ from archsearch.errors import TeacherError, Unavailable
 from archsearch.request import TimmTeacher
 from archsearch.teachers import Teacher, at_hand, load_teacher
 from tests.hub import HubOfFiles
+from tests.small_disk import full
 
 GOOD = TimmTeacher(name="hf-hub:me/good")
 
@@ -73,3 +74,12 @@ def test_what_a_hub_does_not_have_is_refused_for_good(hub: HubOfFiles) -> None:
     with pytest.raises(TeacherError, match=r"no model\.safetensors to be had") as caught:
         load_teacher(TimmTeacher(name="hf-hub:me/none"))
     assert not caught.value.retryable
+
+
+def test_a_full_disk_says_nothing_of_a_repository(
+    hub: HubOfFiles, small_disk: Path, monkeypatch: pytest.MonkeyPatch, teacher: Teacher
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(small_disk / "cache"))
+    with full(small_disk), pytest.raises(OSError, match="No space left"):
+        load_teacher(GOOD)
+    assert load_teacher(GOOD).sha256 == teacher.sha256
