@@ -12,18 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from archsearch import data, export, progress, story
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile, read_profile
-from archsearch.outfolder import REQUEST, WORK, claimed
+from archsearch.outfolder import FIX, TRAINING, WORK, begin, claimed
 from archsearch.request import (
     DatasetData,
     DataSpec,
     DistillSpec,
     JobRequest,
+    LocalTeacher,
     OfJob,
     RegisteredTeacher,
     first_error,
@@ -70,8 +71,17 @@ def run(
     """
     request = request if isinstance(request, JobRequest) else parse_request(request)
     out = Path(out)
+    if isinstance(request.teacher, LocalTeacher):
+        _check_apart(request.teacher.path, out, "teacher")
     with claimed(out, request.model_dump_json(), overwrite=overwrite) as made, progress.shown(listener) as tell:
         return _run(request, out, tell, made)
+
+
+def _check_apart(source: Path | str, out: Path, what: str) -> None:
+    """Raise where a run would write over what it begins with."""
+    path = Path(source)
+    if (path.parent if path.is_file() else path).resolve() == out.resolve():
+        raise InvalidRequest(f"{out} holds the {what}; choose another folder", field="out")
 
 
 def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any] | None) -> Result:
@@ -80,8 +90,7 @@ def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any]
     if made is not None:
         if (made["data"]["sha256"], made["teacher"]["sha256"]) != (dataset.sha256, teacher.sha256):
             raise InvalidRequest(
-                f"{out} was made by the same request of another teacher or other data, which have changed since; "
-                "choose another folder, or take this one with --overwrite (overwrite=True)",
+                f"{out} was made by the same request of another teacher or other data, which have changed since; {FIX}",
                 field="out",
             )
         return cast(Result, {name: made[name] for name in Result.__annotations__ if name in made})
@@ -119,12 +128,7 @@ class FolderLedger:
 
     def __init__(self, folder: Path, request: JobRequest, listener: Listener) -> None:
         self.folder, self.listener, self.cache = folder, listener, user_cache() / "evidence"
-        body = request.model_dump_json()
-        kept = folder / REQUEST
-        if not kept.is_file() or kept.read_bytes() != body.encode():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            write_whole(kept, body)
+        begin(folder, request.model_dump_json())
         self.path, self.told = folder / "trials.jsonl", folder / "warnings.json"
         self.phase = "validating"
 
@@ -224,9 +228,13 @@ def train_teacher(
     pretrained: bool | str | Path = False,
     input_size: int | Sequence[int] | None = None,
     spec: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
-    """Train a timm model on the labels alone and save it in `out`, as timm does; resumes after an interruption.
+    """Train a timm model on the labels alone and save it in `out`, as timm does.
+
+    Interrupted, and called again with the same arguments, it goes on from its checkpoint; called once more when all is
+    done, it gives back what was told then, which `training.json` keeps.
 
     Args:
         source: The data, as a request names it: `{"kind": "digits"}`, `{"kind": "image_folder", "path": …,
@@ -238,12 +246,68 @@ def train_teacher(
         input_size: Pixels the network is shown, where they are others than the data's: a side, or height and width.
         spec: Fields of a `DistillSpec`; the method is `none`. With pretrained weights the rate and the epochs that it
             leaves open are those of a fine-tuning: AdamW at 3e-4, 1,000 steps in 5 to 30 epochs.
+        overwrite: Take any folder; without it one with other files, or with another teacher, is refused.
         listener: Called with every report of the training.
 
     Returns:
         `selection_acc` and `test_acc` (`_map` with many labels, `_balanced_acc` too with uneven classes) in percent,
         `params`, `sha256` and `seconds`.
     """
+    asked = TeacherTraining(
+        data=_described(source),
+        model=model,
+        model_args=dict(model_args or {}),
+        pretrained=pretrained if isinstance(pretrained, bool) else str(pretrained),
+        input_size=_sides(input_size),
+        distill=_teacher_recipe(spec, bool(pretrained)),
+    )
+    if pretrained is True and model is None:
+        raise InvalidRequest("of which network? give its name, a folder or a file", field="pretrained")
+    out, tell = Path(out), listener or (lambda report: None)
+    if isinstance(asked.pretrained, str):
+        _check_apart(asked.pretrained, out, "weights it begins with")
+    parse, body = TeacherTraining.model_validate, asked.model_dump_json()
+    with claimed(out, body, overwrite=overwrite, record=TRAINING, parse=parse) as made:
+        dataset = data.load(asked.data, listener=_reading(tell))
+        if made is not None:
+            return _taught_before(made, dataset, out)
+        begin(out / WORK, body, parse)
+        result = _taught(asked, dataset, out, tell)
+        files = {name: {"bytes": (out / name).stat().st_size} for name in _TEACHER_FILES}
+        record = {"request": asked.model_dump(mode="json"), "data": dataset.sha256, "result": result, "files": files}
+        write_whole(out / TRAINING, json.dumps(record, indent=2) + "\n")
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        return result
+
+
+class TeacherTraining(BaseModel):
+    """What a teacher's training was asked to be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    data: DataSpec
+    model: str | None = None
+    model_args: dict[str, Any] = Field(default_factory=dict)
+    pretrained: bool | str = False
+    input_size: tuple[int, int] | None = None
+    distill: DistillSpec
+
+
+_TEACHER_FILES = ("model.safetensors", "config.json", "preprocessing.json", "predict.py")
+
+
+def _taught_before(made: Mapping[str, Any], dataset: data.Dataset, out: Path) -> dict[str, Any]:
+    """What the finished training told, where its data are still the same and its files are still there."""
+    if made["data"] != dataset.sha256:
+        raise InvalidRequest(f"{out} was made of other data, which have changed since; {FIX}", field="out")
+    gone = [name for name in made["files"] if not (out / name).is_file()]
+    if gone:
+        raise InvalidRequest(f"{out} has lost {', '.join(gone)}; {FIX}", field="out")
+    return dict(made["result"])
+
+
+def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: Listener) -> dict[str, Any]:
+    """Train and save; returns what the teacher turned out to be."""
     import torch
 
     from archsearch.data.metrics import Key, answers, scores
@@ -251,24 +315,19 @@ def train_teacher(
     from archsearch.teachers import fingerprint
     from archsearch.teachers.pretrained import resized
 
-    recipe, described = _teacher_recipe(spec, bool(pretrained)), _described(source)
-    tell: Listener = listener or (lambda report: None)
-    dataset = data.load(described, listener=_reading(tell))
     for note in dataset.notes:
         tell({"phase": "training", "warning": asdict(note)})
-    recipe = _tuned(recipe, len(dataset.train)) if pretrained else recipe
-    started, out = time.monotonic(), Path(out)
-    input_hw = _sides(input_size) or (dataset.task.height, dataset.task.width)
+    recipe = _tuned(asked.distill, len(dataset.train)) if asked.pretrained else asked.distill
+    started, scratch = time.monotonic(), out / WORK
+    input_hw = asked.input_size or (dataset.task.height, dataset.task.width)
     torch.manual_seed(recipe.seed)
-    scratch = out / ".work"
-    teacher, task, told = _beginner(dataset.task, model, model_args, pretrained, input_hw, scratch)
+    teacher, task, told = _beginner(dataset.task, asked.model, asked.model_args, asked.pretrained, input_hw, scratch)
     shown = teacher if input_hw == (task.height, task.width) else resized(teacher, input_hw)
     dataset = replace(dataset, task=task)
     checkpoint, optimizer = scratch / "checkpoint.safetensors", _optimizer_of(teacher)
     for course in train(shown, dataset, recipe, teacher=None, optimizer=optimizer, checkpoint_path=checkpoint):
         tell({"phase": "training", **asdict(course), "progress": course.step / course.steps})
     export.save_student(teacher, replace(task, height=input_hw[0], width=input_hw[1]), out)
-    shutil.rmtree(scratch, ignore_errors=True)
 
     def worth(split: data.Split) -> Mapping[Key, float]:
         return scores(answers(partial(logits, shown, task), split), split.y_N, task)
@@ -325,7 +384,7 @@ def _beginner(
     task: data.Task,
     model: str | None,
     model_args: Mapping[str, Any] | None,
-    pretrained: bool | str | Path,
+    pretrained: bool | str,
     input_hw: tuple[int, int],
     scratch: Path,
 ) -> tuple[Any, data.Task, str]:
@@ -337,8 +396,6 @@ def _beginner(
         name = model or "cifar_resnet"
         args = {"num_classes": task.classes, "in_chans": task.in_chans, **(model_args or {})}
         return build(name, args), task, f"{name}, untrained"
-    if pretrained is True and model is None:
-        raise InvalidRequest("of which network? give its name, a folder or a file", field="pretrained")
     named = str(model if pretrained is True else pretrained)
     found = load_pretrained(
         named, task, scratch / "pretrained", input_hw=input_hw, architecture=model, model_args=model_args

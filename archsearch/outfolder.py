@@ -4,49 +4,70 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from archsearch.errors import Conflict, InvalidRequest
 from archsearch.request import parse_request
-from archsearch.whole import read_kept
+from archsearch.whole import read_kept, write_whole
 
 WORK = ".work"
 REQUEST = "request.json"
-MANIFEST = "manifest.json"
+# What says that a run is over, and of which request: a job's, and a teacher's training.
+MANIFEST, TRAINING = "manifest.json", "training.json"
+FIX = "choose another folder, or take this one with --overwrite (overwrite=True)"
 # What is there before the first candidate is scored: a request that was refused leaves no more.
-_WORTHLESS = (REQUEST, "settled.json", "warnings.json")
+_WORTHLESS = (REQUEST, "settled.json", "warnings.json", "pretrained")
+
+# From plain data to the request it is; raises InvalidRequest or ValidationError.
+Parse = Callable[[Any], BaseModel]
 
 
 @contextmanager
-def claimed(out: Path, body: str, *, overwrite: bool = False) -> Iterator[Mapping[str, Any] | None]:
-    """Take a folder for the run of one request; yields the manifest where that run is over already.
+def claimed(
+    out: Path, body: str, *, overwrite: bool = False, record: str = MANIFEST, parse: Parse = parse_request
+) -> Iterator[Mapping[str, Any] | None]:
+    """Take a folder for the run of one request; yields its record where that run is over already.
 
     Args:
         out: A new or empty folder, one this very request was interrupted in, or one it has finished.
         body: The request as JSON.
         overwrite: Take any folder. What another run left unfinished there goes; other files stay until replaced.
+        record: The file such a run leaves when it is over, with its request in it.
+        parse: What makes a request of such plain data.
 
     Raises:
         Conflict: Another process works in it.
         InvalidRequest: It holds what something else made.
     """
+    with owned(out):
+        if overwrite:
+            clear(out)
+        yield _made(out, body, overwrite, record, parse)
+
+
+def begin(work: Path, body: str, parse: Parse = parse_request) -> None:
+    """Make a run's working folder: what another request left there goes, what this very one left stays."""
+    if not _same(read_kept(work / REQUEST), body, parse):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        write_whole(work / REQUEST, body)
+
+
+@contextmanager
+def owned(out: Path) -> Iterator[None]:
+    """The folder for this process alone, made where there is none; raises Conflict, or InvalidRequest."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidRequest(f"{out} is no folder one can write to ({error.strerror})", field="out") from None
-    with _lock(out):
-        if overwrite:
-            _clear(out)
-        yield _made(out, body, overwrite)
-
-
-@contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    """Nobody else works in the folder meanwhile; the kernel lets go of it however this process ends."""
-    # The folder itself is locked: a file for it would lie about in what is shipped.
+    # The folder itself is locked, which the kernel lets go of however this process ends: a file for it would lie about
+    # in what is shipped.
     folder = os.open(out, os.O_RDONLY)
     try:
         try:
@@ -61,36 +82,40 @@ def _lock(out: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _clear(out: Path) -> None:
-    """Remove what an earlier run made, so that no file of it is taken for the new student's."""
-    manifest = read_kept(out / MANIFEST)
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if isinstance(files, dict):
-        for name in files:
-            (out / Path(name).name).unlink(missing_ok=True)
-        (out / MANIFEST).unlink()
+def clear(out: Path) -> None:
+    """Remove what an earlier run made, so that no file of it is taken for the new one's."""
+    for record in (MANIFEST, TRAINING):
+        found = read_kept(out / record)
+        files = found.get("files") if isinstance(found, dict) else None
+        if isinstance(files, dict):
+            for name in files:
+                (out / Path(name).name).unlink(missing_ok=True)
+            (out / record).unlink()
 
 
-def _made(out: Path, body: str, overwrite: bool) -> Mapping[str, Any] | None:
-    """The manifest of this request's finished run, None where there is something to do; or InvalidRequest."""
-    fix = "choose another folder, or take this one with --overwrite (overwrite=True)"
+def _made(out: Path, body: str, overwrite: bool, record: str, parse: Parse) -> Mapping[str, Any] | None:
+    """The record of this request's finished run, None where there is something to do; or InvalidRequest."""
     work = out / WORK
-    if (work / REQUEST).is_file() and (work / REQUEST).read_bytes() == body.encode():
-        return None
-    if overwrite:
+    if _same(read_kept(work / REQUEST), body, parse) or overwrite:
         return None
     if _worth(work):
-        raise InvalidRequest(f"{out} holds a run of another request that is not finished; {fix}", field="out")
+        raise InvalidRequest(f"{out} holds a run of another request that is not finished; {FIX}", field="out")
     names = sorted(path.name for path in out.iterdir() if path.name != WORK)
     if not names:
         return None
-    manifest = read_kept(out / MANIFEST)
-    if not isinstance(manifest, dict) or "request" not in manifest:
+    found = next((kept for name in (record, MANIFEST, TRAINING) if (kept := _record(out / name)) is not None), None)
+    if found is None:
         shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-        raise InvalidRequest(f"{out} holds files no run of archsearch left there ({shown}); {fix}", field="out")
-    if not _same(manifest, body):
-        raise InvalidRequest(f"{out} holds what another request made; {fix}", field="out")
-    return manifest
+        raise InvalidRequest(f"{out} holds files no run of archsearch left there ({shown}); {FIX}", field="out")
+    # `request` is what was made of what was asked.
+    if not _same(found.get("asked", found["request"]), body, parse):
+        raise InvalidRequest(f"{out} holds what another request made; {FIX}", field="out")
+    return found
+
+
+def _record(path: Path) -> Mapping[str, Any] | None:
+    found = read_kept(path)
+    return found if isinstance(found, dict) and "request" in found else None
 
 
 def _worth(work: Path) -> bool:
@@ -98,9 +123,9 @@ def _worth(work: Path) -> bool:
     return work.is_dir() and any(path.name not in _WORTHLESS for path in work.iterdir() if path.name[0] != ".")
 
 
-def _same(manifest: Mapping[str, Any], body: str) -> bool:
+def _same(kept: Any, body: str, parse: Parse) -> bool:
+    """Whether that is this request: parsed, so that what was written before a field existed says nothing of it."""
     try:
-        # Parsed, so that what was written before a field existed says nothing of it. `request` is what was made of it.
-        return parse_request(manifest.get("asked", manifest["request"])).model_dump_json() == body
-    except InvalidRequest:
+        return kept is not None and parse(kept).model_dump_json() == body
+    except (InvalidRequest, ValidationError):
         return False

@@ -27,6 +27,7 @@ FLOORS = (
         "failures",
         "whole",
         "locks",
+        "outfolder",
     },
     {"spaces", "teachers", "models", "data", "kernels"},
     {"evidence"},
@@ -35,7 +36,7 @@ FLOORS = (
     {"choice", "defaults", "doubt", "verify", "ledger", "reconcile", "examine", "usable"},
     {"story"},
     {"register", "storage", "followup"},
-    {"jobs", "intake", "arrival", "local", "photos", "client", "connection", "progress", "outfolder", "result"},
+    {"jobs", "intake", "arrival", "local", "photos", "client", "connection", "progress", "result"},
     {"api", "cli", "serve", "worker"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

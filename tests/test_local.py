@@ -277,9 +277,11 @@ def test_training_a_teacher_goes_on_after_an_interruption(tmp_path: Path) -> Non
     again = make(tmp_path / "stopped", [8, 8, 8], listener=reports.append)
     assert {report["resumed_at"] for report in reports} == {reports[0]["steps"] // 2}
     assert again["sha256"] == whole["sha256"]
-    # The same folder, but another network: it starts anew instead of loading the first one's checkpoint.
+    # The same folder, but another network: once it is taken, it starts anew instead of loading the first's checkpoint.
+    with pytest.raises(InvalidRequest, match=r"another request that is not finished.*--overwrite"):
+        make(tmp_path / "changed", [8, 8, 16])
     reports.clear()
-    make(tmp_path / "changed", [8, 8, 16], listener=reports.append)
+    make(tmp_path / "changed", [8, 8, 16], overwrite=True, listener=reports.append)
     assert {report["resumed_at"] for report in reports} == {0}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from archsearch.errors import Conflict, InvalidRequest
+from archsearch.local import FolderLedger
 from archsearch.outfolder import claimed
 from archsearch.request import parse_request
 
@@ -101,3 +102,16 @@ def test_a_folder_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidRequest, match="is no folder one can write to"):
         take(tmp_path / "file" / "out")
+
+
+def test_an_unfinished_run_from_before_a_field_existed_goes_on(tmp_path: Path) -> None:
+    """Its candidates and checkpoints are worth as much as on the day before the upgrade."""
+    old = json.loads(REQUEST)
+    del old["search"]["halving"], old["distill"]["class_weights"]
+    unfinished(tmp_path, json.dumps(old))
+    (tmp_path / ".work" / "trials.jsonl").write_text("")
+    assert take(tmp_path) is None
+    FolderLedger(tmp_path / ".work", parse_request(BODY), lambda report: None)
+    assert (tmp_path / ".work" / "trials.jsonl").is_file()
+    with pytest.raises(InvalidRequest, match="not finished"):
+        take(tmp_path, OTHER)

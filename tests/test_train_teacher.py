@@ -18,7 +18,7 @@ from archsearch import local, train_teacher
 from archsearch.cli import app
 from archsearch.data import Dataset, load
 from archsearch.data.metrics import accuracy
-from archsearch.errors import ArchsearchError, InvalidRequest, TeacherError, UnknownName
+from archsearch.errors import ArchsearchError, Conflict, InvalidRequest, TeacherError, UnknownName
 from archsearch.request import LocalTeacher, NpzData
 from archsearch.teachers import Teacher, load_teacher
 
@@ -118,7 +118,8 @@ def test_fine_tuning_goes_on_after_an_interruption_at_the_same_size_alone(
                 raise Interrupt
 
         spec = {"epochs": 2, "batch_size": 256}
-        options = {"pretrained": teacher_folder, "input_size": size, "spec": spec, "listener": listen}
+        options: dict[str, Any] = {"pretrained": teacher_folder, "input_size": size, "spec": spec, "listener": listen}
+        options["overwrite"] = out == "other"
         return train_teacher(five, tmp_path / out, **options), resumed
 
     whole, _ = tune("whole", 8)
@@ -201,3 +202,91 @@ def test_fine_tuning_takes_fewer_steps_than_a_start_from_nothing(images: int, ep
     tuned = local._tuned(local._teacher_recipe({}, True), images)
     assert (tuned.epochs, tuned.lr, tuned.optimizer) == (epochs, 3e-4, "adamw")
     assert local._tuned(local._teacher_recipe({"epochs": 3, "lr": 0.01}, True), images).epochs == 3
+
+
+SMALL = {"model_args": {"depths": [1, 1, 1], "widths": [8, 8, 8]}, "spec": {"epochs": 1, "batch_size": 256}}
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A finished teacher's folder, and what was told of it."""
+    out = tmp_path_factory.mktemp("taught") / "out"
+    return out, train_teacher({"kind": "digits"}, out, **SMALL)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_others_made_is_refused_and_left_as_it_is(taught: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(InvalidRequest, match=r"README\.md.*--overwrite"):
+        train_teacher({"kind": "digits"}, tmp_path, **SMALL)
+    assert contents(tmp_path) == {"README.md": b"mine"}
+    out, _ = taught
+    before = contents(out)
+    with pytest.raises(InvalidRequest, match=r"another request made.*--overwrite"):
+        train_teacher({"kind": "digits"}, out, **{**SMALL, "spec": {"epochs": 2}})
+    assert contents(out) == before
+
+
+def test_a_finished_teacher_is_answered_from_its_folder(taught: tuple[Path, dict[str, Any]]) -> None:
+    out, told = taught
+    before, reports = contents(out), []
+    assert train_teacher({"kind": "digits"}, out, **SMALL, listener=reports.append) == told
+    assert contents(out) == before
+    assert reports == [], "nothing was trained"
+
+
+def test_a_record_from_before_a_field_existed_is_understood(
+    taught: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    out, told = taught
+    for name, content in contents(out).items():
+        (tmp_path / name).write_bytes(content)
+    record = json.loads((tmp_path / "training.json").read_text())
+    del record["request"]["distill"]["class_weights"], record["request"]["input_size"]
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    assert train_teacher({"kind": "digits"}, tmp_path, **SMALL) == told
+
+
+def test_a_finished_teacher_whose_files_are_gone_or_whose_data_changed_is_no_answer(
+    taught: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    out, _ = taught
+    (tmp_path / "training.json").write_bytes((out / "training.json").read_bytes())
+    with pytest.raises(InvalidRequest, match=r"lost model\.safetensors.*--overwrite"):
+        train_teacher({"kind": "digits"}, tmp_path, **SMALL)
+    record = json.loads((out / "training.json").read_text())
+    (tmp_path / "training.json").write_text(json.dumps({**record, "data": "another"}))
+    with pytest.raises(InvalidRequest, match="other data"):
+        train_teacher({"kind": "digits"}, tmp_path, **SMALL)
+
+
+def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
+    def listen(report: dict[str, Any]) -> None:
+        with pytest.raises(Conflict, match="another run is working"):
+            train_teacher({"kind": "digits"}, tmp_path / "out", **SMALL, overwrite=True)
+        raise Interrupt
+
+    with pytest.raises(Interrupt):
+        train_teacher({"kind": "digits"}, tmp_path / "out", **SMALL, listener=listen)
+
+
+def test_the_folder_of_the_weights_it_begins_with_is_no_place_for_it(teacher_folder: Path) -> None:
+    before = contents(teacher_folder)
+    with pytest.raises(InvalidRequest, match="holds the weights"):
+        train_teacher({"kind": "digits"}, teacher_folder, pretrained=teacher_folder, overwrite=True)
+    assert contents(teacher_folder) == before
+
+
+def test_a_student_is_not_distilled_over_a_teacher(taught: tuple[Path, dict[str, Any]]) -> None:
+    out, _ = taught
+    before = contents(out)
+    request = {"teacher": {"kind": "local", "path": str(out)}, "data": {"kind": "digits"}, "budget": {"params": 5000}}
+    for overwrite in (False, True):
+        with pytest.raises(InvalidRequest, match="holds the teacher"):
+            archsearch.run(request, out, overwrite=overwrite)
+    with pytest.raises(InvalidRequest, match="another request made"):
+        archsearch.run({**request, "teacher": {"kind": "timm", "name": "resnet18"}}, out)
+    assert contents(out) == before

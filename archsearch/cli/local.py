@@ -70,10 +70,11 @@ def distill(out: Path, overwrite: bool, as_json: bool, **flags: Any) -> None:
               help="Any other field of the recipe, e.g. --set weight_decay=0.05.")  # fmt: skip
 @image_options
 @out_option
+@overwrite_option
 @json_option
 def train_teacher(
     data: str, model: str | None, model_args: str, pretrained: str | None, input_size: Any,
-    settings: tuple[str, ...], out: Path, as_json: bool, **flags: Any,
+    settings: tuple[str, ...], out: Path, overwrite: bool, as_json: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Train a teacher on the labels alone, or fine-tune one, and save it as timm does."""
     from archsearch.local import train_teacher
@@ -89,6 +90,7 @@ def train_teacher(
             pretrained=(pretrained or True) if pretrained is not None else False,
             input_size=input_size,
             spec=spec,
+            overwrite=overwrite,
             listener=display.show,
         )
     if as_json:

@@ -7,12 +7,14 @@ Its weights become safetensors, and their network timm's config.json.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch.errors import Conflict, InvalidRequest, TeacherError, UnknownName
+from archsearch.outfolder import MANIFEST, TRAINING, WORK, clear, owned
 from archsearch.teachers.foreign import kind_of
 from archsearch.teachers.state import State, read_checkpoint, spellings
 
@@ -107,7 +109,11 @@ def convert_teacher(
         raise TeacherError(_ask(file, found), field="architecture")
     shown = _Shown.of(found, mean, std, input_size, kept)
     model = _loaded(found)
-    _save(model, found, shown, classes or kept.get("label_names") or (), out)
+    with owned(out):
+        _check_out(out, overwrite)
+        clear(out)
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        _save(model, found, shown, classes or kept.get("label_names") or (), out)
     return Conversion(
         out,
         found.architecture,
@@ -286,14 +292,14 @@ def _save(model: nn.Module, found: Match, shown: _Shown, classes: Sequence[str],
     }
     size = (found.in_chans, *shown.input_hw)
     data_config = {"input_size": size, "mean": shown.mean, "std": shown.std, "crop_pct": 1.0}
-    out.mkdir(parents=True, exist_ok=True)
     save_for_hf(model, str(out), model_config=config, safe_serialization=True, data_config=data_config)
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
     if out.is_file():
         raise InvalidRequest(f"{out} is a file; name a folder", field="out")
-    there = [name for name in ("config.json", "model.safetensors") if (out / name).exists()]
+    ours = ("config.json", "model.safetensors", MANIFEST, TRAINING, WORK)
+    there = [name for name in ours if (out / name).exists()]
     if there and not overwrite:
         raise Conflict(f"{out} has a {there[0]} already; name another folder, or overwrite it", field="out")
 

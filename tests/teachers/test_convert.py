@@ -21,6 +21,7 @@ from archsearch import convert_teacher
 from archsearch.cli import app
 from archsearch.errors import ArchsearchError, Conflict, InvalidRequest, TeacherError, UnknownName
 from archsearch.models import CifarResNet
+from archsearch.outfolder import owned
 from archsearch.request import LocalTeacher
 from archsearch.teachers import index, load_teacher
 
@@ -337,6 +338,26 @@ def test_a_teacher_that_is_there_is_not_overwritten_unasked(weights: dict[str, A
     with pytest.raises(Conflict, match=r"has a config\.json already"):
         convert_teacher(file, tmp_path / "teacher")
     convert_teacher(file, tmp_path / "teacher", overwrite=True)
+
+
+def test_what_a_run_left_in_a_folder_is_not_taken_for_the_converted_teacher_s(
+    weights: dict[str, Any], tmp_path: Path
+) -> None:
+    file, out = saved(weights, tmp_path), tmp_path / "student"
+    out.mkdir()
+    (out / "student.onnx").write_bytes(b"another network")
+    (out / "notes.txt").write_text("mine")
+    (out / "manifest.json").write_text(json.dumps({"request": {}, "files": {"student.onnx": {}}}))
+    with pytest.raises(Conflict, match=r"has a manifest\.json already"):
+        convert_teacher(file, out)
+    convert_teacher(file, out, overwrite=True)
+    assert {path.name for path in out.iterdir()} == {"notes.txt", "config.json", "model.safetensors"}
+
+
+def test_a_folder_a_run_is_working_in_is_not_converted_into(weights: dict[str, Any], tmp_path: Path) -> None:
+    file = saved(weights, tmp_path)
+    with owned(tmp_path / "teacher"), pytest.raises(Conflict, match="another run is working"):
+        convert_teacher(file, tmp_path / "teacher", overwrite=True)
 
 
 def test_weights_that_are_not_finite_are_refused(weights: dict[str, Any], tmp_path: Path) -> None:
