@@ -313,24 +313,33 @@ def find(story: Story) -> Report:
 
 def check(story: Story, found: Report) -> Report:
     """Distil the best of what `find` found briefly; returns the winner among them and how it was told."""
-    request, ledger, spec = story.request, story.ledger, story.request.verification
+    request, ledger, spec, task = story.request, story.ledger, story.request.verification, story.dataset.task
     assert spec is not None
-    trials = ledger.trials()
+    trials, spaces = ledger.trials(), {space.name: space for space in story.spaces}
     if choice.wants_latency(request):
         # Those that were timed and hold the limit; the others are promises.
         timely = {member["number"] for member in found["front"]}
         trials = [trial for trial in trials if trial.number in timely]
-    return verify.verify(
+    budget = request.budget
+    ruler = Ruler(task, story.limits, budget.size_precision, budget.batch, trade=request.search.trade)
+    before = found.get("unusable", {})
+    contenders, unusable = usable.contenders(
+        trials, spec.candidates, spaces, ruler, before, report=ledger.report, warn=ledger.warn
+    )
+    verified = verify.verify(
         spec,
         request.distill,
-        verify.contenders(trials, spec.candidates),
-        {space.name: space for space in story.spaces},
+        contenders,
+        spaces,
         story.teacher,
         story.dataset,
         folder=ledger.folder / "verify",
         cache=ledger.cache,
         report=ledger.report,
     )
+    won = verified["winner"]
+    costs = usable.exact_costs(spaces[won["space"]], won["architecture"], ruler)
+    return {**verified, "budget_check": {"winner": costs}, "unusable": unusable}
 
 
 def distil(story: Story, student: Student, folder: Path) -> Report:

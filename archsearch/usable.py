@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from archsearch import choice, export
+from archsearch import choice, export, verify
 from archsearch.errors import SearchError
 from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.hardware import Limits, Ruler, measure_exactly
@@ -59,6 +59,50 @@ def settle(
         warn("winner_unusable", f"{told}; the next best takes its place")
     checked = _budget_check(found, by_name, ruler)
     return {**found, "budget_check": checked, "unusable": {str(number): why for number, why in unusable.items()}}
+
+
+def contenders(
+    trials: Sequence[Trial],
+    count: int,
+    spaces: Mapping[str, Space],
+    ruler: Ruler,
+    unusable: Mapping[str, str],
+    *,
+    report: choice.Report,
+    warn: Callable[[str, str], None],
+) -> tuple[list[Trial], dict[str, str]]:
+    """What `verify.contenders` chooses of the candidates that are usable; and why others are not, by number.
+
+    Args:
+        unusable: What the search found of no use already, as `settle` returns it.
+        warn: Told of every candidate that would have been a contender and is of no use.
+
+    Raises:
+        SearchError: No candidate is usable.
+    """
+    unusable, usable = dict(unusable), set[int]()
+    while True:
+        chosen = verify.contenders([trial for trial in trials if str(trial.number) not in unusable], count)
+        asked = [trial for trial in chosen if trial.number not in usable]
+        if not asked:
+            break
+        for trial in asked:
+            report({"phase": "verifying"})
+            reason = why_not(spaces[trial.space], trial.architecture, ruler)
+            if reason is None:
+                usable.add(trial.number)
+                continue
+            unusable[str(trial.number)] = reason
+            told = f"candidate {trial.number} ({trial.space}) would have been distilled briefly, but {reason}"
+            warn("contender_unusable", f"{told}; the next best takes its place")
+    if not chosen:
+        raise SearchError(f"no candidate can be the student: {'; '.join(sorted(set(unusable.values())))}")
+    return chosen, unusable
+
+
+def exact_costs(space: Space, architecture: Architecture, ruler: Ruler) -> dict[str, float]:
+    """What torch counts of a network, by the names of costs; latency is left out."""
+    return {name: v for name, v in asdict(measure_exactly(space, architecture, ruler)).items() if v is not None}
 
 
 def why_not(space: Space, architecture: Architecture, ruler: Ruler) -> str | None:

@@ -212,7 +212,7 @@ def _summary(
     field: Sequence[Contender], plan: Sequence[tuple[int, int]], kept: _Kept, elapsed_s: float, judged: str
 ) -> Report:
     ranked = sorted(field, key=lambda c: c.standing, reverse=True)
-    if not ranked[0].standing[0]:
+    if plan and not ranked[0].standing[0]:  # who is alone wins untrained
         reasons = {str(value["reason"]) for value in kept.values.values() if "reason" in value}
         raise SearchError(f"none of {len(field)} contenders could be trained: {'; '.join(sorted(reasons))}")
     by_score = [contender.trial.number for contender in field]

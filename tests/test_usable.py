@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import nn
 
 from archsearch import choice
-from archsearch.data import Task
+from archsearch.data import Dataset, Task
 from archsearch.errors import SearchError
 from archsearch.hardware import Limits, Ruler, measure, measure_exactly
 from archsearch.hardware.latency import Latency
-from archsearch.request import JobRequest
+from archsearch.local import FolderLedger
+from archsearch.request import JobRequest, parse_request
 from archsearch.search import Trial
 from archsearch.spaces import Space, TimmModel, spaces
-from archsearch.usable import settle
+from archsearch.story import Story, check, find
+from archsearch.teachers import Teacher
+from archsearch.usable import contenders, settle
 
 RESNETS = spaces.get("resnet_cifar")
 ODD = replace(RESNETS, name="odd", model=lambda a, task: TimmModel("cifar_resnet", {"colour": "red"}))
@@ -128,3 +132,54 @@ class Constant:
 
     def predict(self, count: Any) -> float:
         return self.ms
+
+
+def chosen(ruler: Ruler, *trials: tuple[Space, float], unusable: Any = (), count: int = 2) -> Any:
+    warned: list[str] = []
+    told = [trial(i, space, ruler, score) for i, (space, score) in enumerate(trials)]
+    known = {space.name: space for space, _ in trials}
+    given: dict[str, Any] = {"report": lambda report: None, "warn": lambda code, detail: warned.append(detail)}
+    found, why = contenders(told, count, known, ruler, dict(unusable), **given)
+    return [one.number for one in found], why, warned
+
+
+def test_who_is_of_no_use_is_no_contender_and_the_next_best_is(ruler: Ruler) -> None:
+    other = replace(RESNETS, name="other")
+    numbers, why, warned = chosen(ruler, (RESNETS, 1.0), (ODD, 3.0), (other, 2.0))
+    assert (numbers, list(why)) == ([2, 0], ["1"])
+    assert warned == [
+        "candidate 1 (odd) would have been distilled briefly, but it cannot be built, saved and loaded: it fails with "
+        "a TypeError; the next best takes its place"
+    ]
+
+
+def test_who_the_search_found_of_no_use_is_not_asked_again(ruler: Ruler) -> None:
+    numbers, why, warned = chosen(ruler, (RESNETS, 1.0), (ODD, 3.0), unusable={"1": "told before"})
+    assert (numbers, why, warned) == ([0], {"1": "told before"}, [])
+    with pytest.raises(SearchError, match="no candidate can be the student: told before"):
+        chosen(ruler, (ODD, 3.0), unusable={"0": "told before"})
+
+
+def test_verification_keeps_away_from_what_the_search_found_unusable_and_counts_who_wins(
+    few_digits: Dataset, teacher: Teacher, tmp_path: Path
+) -> None:
+    """The best by score cannot be had: neither the search nor the brief trainings end with it."""
+    body = {
+        "teacher": {"kind": "timm", "name": "resnet18"},
+        "data": {"kind": "digits"},
+        "budget": {"params": 10**5},
+        "search": {"space": "resnet_cifar", "candidates": 3, "batch_size": 16},
+        "verify": {"candidates": 2, "epochs": 1},
+        "distill": {"method": "kd", "epochs": 4, "batch_size": 64},
+    }
+    ledger = FolderLedger(tmp_path / ".work", parse_request(body), lambda report: None)
+    told = Story(parse_request(body), teacher, few_digits, ledger)
+    found = find(told)
+    best = str(found["winner"]["number"])
+    verified = check(told, {**found, "unusable": {best: "it cannot be had"}})
+    assert best not in {str(one["number"]) for one in verified["candidates"]}
+    assert verified["unusable"] == {best: "it cannot be had"}
+    won = verified["winner"]
+    assert verified["budget_check"]["winner"] == {name: won[name] for name in ("params", "macs")} | {
+        "size_bytes": measure_exactly(RESNETS, won["architecture"], Ruler(few_digits.task)).size_bytes
+    }

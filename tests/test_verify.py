@@ -107,6 +107,11 @@ def test_the_network_that_really_learns_wins_whatever_the_scores_said(
     assert {report["phase"] for report in reports} == {"verifying"}
 
 
+def test_who_is_alone_wins_untrained(few_digits: Dataset, teacher: Teacher, tmp_path: Path) -> None:
+    found = run(teacher, few_digits, [trial(7, 9.0)], tmp_path, [])
+    assert (found["winner"]["number"], found["epochs_trained"], found["changed"]) == (7, 0, False)
+
+
 def test_what_was_trained_is_not_trained_again(few_digits: Dataset, teacher: Teacher, tmp_path: Path) -> None:
     trials = [trial(0, 9.0), trial(1, 8.0, width=16)]
     first = run(teacher, few_digits, trials, tmp_path, [])
