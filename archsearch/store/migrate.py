@@ -20,9 +20,20 @@ if TYPE_CHECKING:
 VERSION_TABLE = "archsearch_version"
 _POSTGRES_LOCK = 0x61726368  # "arch"
 
-# What the first three revisions made, and what the second and third added to candidates. Until they ran in one
+# The first revision's tables, each with its columns, and what the next two added to candidates. Until they ran in one
 # transaction, a process that was killed on SQLite could leave the tables without the revision's number.
-_FIRST = ("events", "candidates", "artifacts", "uploads", "teachers", "jobs", "datasets")
+_FIRST = {
+    "events": "job_id seq at type data",
+    "candidates": "job_id number architecture architecture_key params macs state score proxies votes reason seconds "
+    "attempt",
+    "artifacts": "id job_id name media_type size_bytes sha256 path created_at",
+    "uploads": "id filename size_bytes sha256 status created_at",
+    "teachers": "id name source data status attempt sha256 num_classes in_chans params macs selection_acc error "
+    "created_at",
+    "jobs": "id kind name request status phase progress eta_s attempt strikes worker heartbeat_at created_at "
+    "started_at finished_at result error idempotency_key",
+    "datasets": "id name format sha256 task splits created_at",
+}
 _ADDED = {
     "0001": ("rung", "rungs"),
     "0002": ("space", "size_bytes", "peak_activation_bytes", "latency_ms"),
@@ -115,19 +126,24 @@ def _versions(connection: sa.Connection) -> Sequence[str]:
 def _heal(connection: sa.Connection) -> None:
     """Take back what a killed process left of a migration that did not run in one transaction."""
     tables = sa.inspect(connection).get_table_names()
-    for table in tables:
-        if table.startswith("_alembic_tmp_"):
-            connection.execute(sa.text(f'DROP TABLE "{table}"'))
     versions = _versions(connection)
     if not versions:
         _remove_first(connection, [table for table in _FIRST if table in tables])
     elif (added := _ADDED.get(versions[0])) and "candidates" in tables:
+        if "_alembic_tmp_candidates" in tables:
+            connection.execute(sa.text("DROP TABLE _alembic_tmp_candidates"))
         _remove_columns(connection, added, with_index=versions[0] == "0001")
 
 
 def _remove_first(connection: sa.Connection, left: Sequence[str]) -> None:
-    """Tables no migration is recorded for: empty ones are what a first start left that was killed."""
+    """Tables no migration is recorded for: empty ones with our columns are what a first start left that was killed."""
     for table in left:
+        columns = {column["name"] for column in sa.inspect(connection).get_columns(table)}
+        if columns != set(_FIRST[table].split()):
+            raise Conflict(
+                f"the database has a table {table} that is not archsearch's, which has one of that name itself; use "
+                "another database"
+            )
         if connection.execute(sa.text(f"SELECT 1 FROM {table} LIMIT 1")).first() is not None:
             raise Conflict(
                 f"the database has a table {table} with rows in it, and nothing says which version of archsearch made "

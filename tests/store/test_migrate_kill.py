@@ -145,16 +145,18 @@ def test_an_upgrade_of_many_candidates_may_be_killed_at_any_moment(tmp_path: Pat
         assert after == [0, [CANDIDATES, CANDIDATES], head(), "ok"], instant
 
 
+DATASETS = "id, name, format, sha256, task, splits, created_at"
 # What was left by versions that changed tables one by one, as they were found after a kill.
 LEFT = {
     "the first tables without a version": (
         None,
         "CREATE TABLE archsearch_version (version_num VARCHAR(32) NOT NULL);"
-        "CREATE TABLE datasets (id VARCHAR NOT NULL);"
-        "CREATE TABLE jobs (id VARCHAR NOT NULL, status VARCHAR);"
+        f"CREATE TABLE datasets ({DATASETS});"
+        "CREATE TABLE jobs (id, kind, name, request, status, phase, progress, eta_s, attempt, strikes, worker,"
+        "heartbeat_at, created_at, started_at, finished_at, result, error, idempotency_key);"
         "CREATE INDEX ix_jobs_status ON jobs (status);",
     ),
-    "not even the table of versions": (None, "CREATE TABLE datasets (id VARCHAR NOT NULL);"),
+    "not even the table of versions": (None, f"CREATE TABLE datasets ({DATASETS});"),
     "one of two columns": ("0001", "ALTER TABLE candidates ADD COLUMN rung BIGINT DEFAULT '0' NOT NULL;"),
     "columns and no index": (
         "0001",
@@ -199,13 +201,28 @@ def test_what_an_earlier_version_left_half_done_is_healed(tmp_path: Path, left: 
 def test_rows_nobody_can_place_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path)) as database:
-        database.executescript("CREATE TABLE jobs (id VARCHAR); INSERT INTO jobs VALUES ('mine')")
+        database.executescript(f"CREATE TABLE datasets ({DATASETS}); INSERT INTO datasets (id) VALUES ('mine')")
     engine = connect(f"sqlite:///{path}")
-    with pytest.raises(Conflict, match="a table jobs with rows in it"):
+    with pytest.raises(Conflict, match="a table datasets with rows in it"):
         upgrade(engine, tmp_path / "lock")
     with engine.connect() as connection:
-        assert connection.execute(sa.text("SELECT id FROM jobs")).scalars().all() == ["mine"]
-        assert sa.inspect(engine).get_table_names() == ["jobs"]
+        assert connection.execute(sa.text("SELECT id FROM datasets")).scalars().all() == ["mine"]
+        assert sa.inspect(engine).get_table_names() == ["datasets"]
+    engine.dispose()
+
+
+def test_empty_tables_of_other_programs_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    theirs = {"_alembic_tmp_venues": ["id"], "events": ["id", "title", "venue"], "uploads": ["blob_id"]}
+    with closing(sqlite3.connect(path)) as database:
+        for table, columns in theirs.items():
+            database.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+    engine = connect(f"sqlite:///{path}")
+    with pytest.raises(Conflict, match="a table events that is not archsearch's"):
+        upgrade(engine, tmp_path / "lock")
+    inspector = sa.inspect(engine)
+    found = {name: [each["name"] for each in inspector.get_columns(name)] for name in inspector.get_table_names()}
+    assert found == theirs
     engine.dispose()
 
 
