@@ -44,13 +44,18 @@ def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
     outlast(prepare, pause=time.sleep, told=lambda reason: log.warning("%s; waiting", reason))
     place = Workplace(session_factory(database), files, settings, name)
     known = workflows(place)
+    limits_s = {
+        "teacher": settings.check_time_limit_s,
+        "dataset": settings.intake_limit_s,
+        "profile": settings.intake_limit_s,
+    }
     worker = Worker(
         database,
         name=name,
         lock_dir=files.workers,
         poll_interval_s=settings.poll_interval_s,
         workflows=known,
-        tidy=Reconciler(place.sessions, client, files.workers, frozenset(known)),
+        tidy=Reconciler(place.sessions, client, files.workers, frozenset(known), limits_s),
     )
     # torch takes seconds to import; better while nobody waits than inside the first job.
     threading.Thread(target=_import_torch, name="warm-up", daemon=True).start()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -27,7 +29,8 @@ class House:
         self.client.prepare()
         self.sessions = session_factory(self.database)
         self.workers = folder / "workers"
-        self.look = Reconciler(self.sessions, self.client, self.workers, {"job", "teacher", "dataset", "profile"})
+        known, limits_s = {"job", "teacher", "dataset", "profile"}, {"teacher": 600.0, "dataset": 60.0}
+        self.look = Reconciler(self.sessions, self.client, self.workers, known, limits_s)
 
     def add_job(self, status: str, *, enqueued: bool = False) -> None:
         with self.sessions.begin() as session:
@@ -125,3 +128,72 @@ def test_a_heart_that_is_seen_to_beat_is_alive(house: House) -> None:
             session.execute(sa.update(Job).values(heartbeat_at=now() - timedelta(minutes=minutes)))
         house.look()
     assert house.client.status("job_1") == "PENDING"
+
+
+def test_a_check_that_is_overdue_is_freed_unless_its_worker_lives(house: House) -> None:
+    with house.sessions.begin() as session:
+        session.add(TeacherRow(id="tch_1", source={}))
+        house.client.enqueue(session, "teacher", "tch_1", "tch_1", lane="light")
+    house.make("tch_1", "PENDING", "elsewhere")
+
+    def look(minutes: float) -> str | None:
+        with house.database.begin() as connection:
+            begun = sa.text("UPDATE workflow_status SET started_at_epoch_ms = :at")
+            connection.execute(begun, {"at": 1000 * (time.time() - 60 * minutes)})
+        house.look()
+        return house.client.status("tch_1")
+
+    assert look(minutes=14) == "PENDING"
+    lock = locks.take(house.workers / "elsewhere.lock")
+    assert lock is not None
+    assert look(minutes=16) == "PENDING"
+    locks.release(lock)
+    assert look(minutes=16) == "ENQUEUED"
+
+
+def test_the_engine_forgets_what_was_deleted_and_nothing_else(house: House) -> None:
+    with house.sessions.begin() as session:
+        session.add(Job(id="job_1", kind="search", request={}, status="succeeded"))
+        for id in ("job_1", "job_2", "job_3", "job_4"):
+            house.client.enqueue(session, "job", id, id)
+        house.client.enqueue(session, "job", "job_2:1", "job_2")
+        house.client.enqueue(session, "teacher", "tch_1", "tch_1", lane="light")
+    for start, status in {"job_1": "SUCCESS", "job_2": "ERROR", "job_2:1": "SUCCESS", "tch_1": "SUCCESS"}.items():
+        house.make(start, status, "worker-1")
+    house.make("job_4", "PENDING", "worker-1")
+    house.look()
+    with house.database.connect() as connection:
+        left = connection.execute(sa.text("SELECT workflow_uuid FROM workflow_status ORDER BY 1")).scalars().all()
+        inputs = connection.execute(sa.text("SELECT workflow_uuid FROM workflow_input ORDER BY 1")).scalars().all()
+    assert (left, set(inputs) <= set(left)) == (["job_1", "job_3", "job_4"], True)
+
+
+def test_looking_after_unfinished_rows_does_not_read_all_that_have_ended(house: House) -> None:
+    house.add_job("queued", enqueued=True)
+    statements: list[tuple[str, Any]] = []
+
+    def executed(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if "workflow_status" in statement:
+            statements.append((statement, parameters))
+
+    sa.event.listen(house.database, "before_cursor_execute", executed)
+    with house.sessions() as session:
+        assert house.client.owners(session, "job_1") == {"job_1": None}
+    sa.event.remove(house.database, "before_cursor_execute", executed)
+    with house.database.connect() as connection:
+        plans = [
+            step.detail
+            for statement, parameters in statements
+            for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        ]
+    assert plans
+    assert not [plan for plan in plans if plan.startswith("SCAN")]
+
+
+def test_many_starts_of_a_workflow_are_all_known(house: House) -> None:
+    house.add_job("failed", enqueued=True)
+    for number in range(1, 45):
+        house.make(f"job_1:{number - 1}" if number > 1 else "job_1", "ERROR", "worker-1")
+        with house.sessions.begin() as session:
+            assert house.client.enqueue_again(session, "job", "job_1", "job_1") == f"job_1:{number}"
+    assert house.starts("job_1") == {"job_1:44": None}

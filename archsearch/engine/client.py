@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import sqlalchemy as sa
 from pydantic import JsonValue
@@ -21,8 +22,20 @@ APPLICATION = "archsearch"
 # Pinned: DBOS would hash the workflows' source, and every upgrade would strand the jobs of the version before.
 # Raise it only when the steps of a workflow change order, and drain the queue first.
 APP_VERSION = "1"
+_QUEUED = ("ENQUEUED", "DELAYED")
+# Starts of one workflow that are asked for at once; hardly any has more.
+_PAGE = 20
 # Between a workflow's id and the number of another start of it.
 AGAIN = ":"
+
+
+class _Start(NamedTuple):
+    """One start of a workflow: which worker has it, and since when."""
+
+    id: str
+    status: str
+    owner: str | None
+    since_ms: int
 
 
 class Engine(Protocol):
@@ -39,16 +52,28 @@ class Engine(Protocol):
     def enqueue_again(
         self, session: Session, workflow: str, workflow_id: str, *args: JsonValue, lane: Lane = "heavy"
     ) -> str:
-        """Start once more what has ended or was lost; returns the id of this start. Finished steps stay finished."""
+        """Start once more what has ended or was lost; returns the id of this start. Finished steps stay finished.
+
+        One that is still in its queue, of a job cancelled there for one, is the start.
+        """
 
     def owners(self, session: Session, workflow_id: str) -> dict[str, str | None]:
         """The starts of a workflow that are queued or running, each with the worker that has it."""
+
+    def overdue(self, session: Session, workflow_id: str, limit_s: float) -> dict[str, str]:
+        """The starts of a workflow that a worker has had for longer than that, each with this worker."""
 
     def release(self, start_id: str, owner: str) -> None:
         """Put a start back into its queue, if this worker, known to be dead, still has it."""
 
     def cancel(self, workflow_id: str) -> None:
         """Never start it, or start no further step. Call it after the commit, not inside a transaction."""
+
+    def ended(self, session: Session, workflow: str) -> dict[str, str]:
+        """The starts of all workflows of this name that have ended, each with its workflow's id."""
+
+    def forget(self, start_ids: Sequence[str]) -> None:
+        """Delete starts that have ended, with the results of their steps. Call it outside a transaction."""
 
     def status(self, workflow_id: str) -> str | None:
         """ENQUEUED, PENDING (running, or waiting for its worker to come back), SUCCESS, ERROR or CANCELLED."""
@@ -83,29 +108,59 @@ class EngineClient:
     def enqueue_again(
         self, session: Session, workflow: str, workflow_id: str, *args: JsonValue, lane: Lane = "heavy"
     ) -> str:
-        known = [start for start, _, _ in self._starts(session, workflow_id)]
+        # Locked, lest a worker takes one from the queue before this transaction has said what it is for.
+        known = self._starts(session, workflow_id, lock=True)
+        queued = [start.id for start in known if start.status in _QUEUED]
+        if queued:
+            return queued[0]
         # Whoever does the same at this moment comes to the same number, and a known id is left as it is.
-        start_id = f"{workflow_id}{AGAIN}{1 + max((number_of(start) for start in known), default=0)}"
+        start_id = f"{workflow_id}{AGAIN}{1 + max((number_of(start.id) for start in known), default=0)}"
         self.enqueue(session, workflow, start_id, *args, lane=lane)
         return start_id
 
     def owners(self, session: Session, workflow_id: str) -> dict[str, str | None]:
-        living = ("ENQUEUED", "DELAYED", "PENDING")
-        return {start: owner for start, status, owner in self._starts(session, workflow_id) if status in living}
+        living = (*_QUEUED, "PENDING")
+        return {start.id: start.owner for start in self._starts(session, workflow_id) if start.status in living}
+
+    def overdue(self, session: Session, workflow_id: str, limit_s: float) -> dict[str, str]:
+        before_ms = 1000 * (time.time() - limit_s)
+        running = [start for start in self._starts(session, workflow_id) if start.status == "PENDING" and start.owner]
+        return {start.id: str(start.owner) for start in running if start.since_ms < before_ms}
 
     def release(self, start_id: str, owner: str) -> None:
         self._client._sys_db.reenqueue_for_recovery(start_id, [owner], QUEUES["heavy"])
 
-    def _starts(self, session: Session, workflow_id: str) -> Sequence[tuple[str, str, str | None]]:
-        """Id, status and worker, read inside the caller's transaction."""
+    def ended(self, session: Session, workflow: str) -> dict[str, str]:
         table = self._client._sys_db.tables.workflow_status
-        columns = (table.c.workflow_uuid, table.c.status, table.c.executor_id)
-        again = table.c.workflow_uuid.startswith(workflow_id + AGAIN, autoescape=True)
-        query = sa.select(*columns).where((table.c.workflow_uuid == workflow_id) | again)
-        # DBOS names its schema when a statement runs: none on SQLite.
-        schema = {"schema_translate_map": {table.schema: self._client._sys_db.schema}}
-        found = session.execute(query, execution_options=schema)
-        return [(str(id), str(status), owner) for id, status, owner in found]
+        ours = (table.c.name == workflow, table.c.application_name == APPLICATION)
+        query = sa.select(table.c.workflow_uuid).where(*ours, table.c.status.not_in((*_QUEUED, "PENDING")))
+        return {start: start.partition(AGAIN)[0] for (start,) in session.execute(query, execution_options=self._schema)}
+
+    def forget(self, start_ids: Sequence[str]) -> None:
+        self._client.delete_workflows(list(start_ids))
+
+    def _starts(self, session: Session, workflow_id: str, *, lock: bool = False) -> Sequence[_Start]:
+        """All of them, read inside the caller's transaction."""
+        table = self._client._sys_db.tables.workflow_status
+        since = sa.func.coalesce(table.c.started_at_epoch_ms, table.c.updated_at)
+        query = sa.select(table.c.workflow_uuid, table.c.status, table.c.executor_id, since)
+        query = query.with_for_update() if lock else query
+        found: list[_Start] = []
+        first = 0
+        # By their ids, which each database finds at once; they count on without a gap, but the first may be lost.
+        while True:
+            ids = [f"{workflow_id}{AGAIN}{number}" if number else workflow_id for number in range(first, first + _PAGE)]
+            page = query.where(table.c.workflow_uuid.in_(ids))
+            found += [_Start(*row) for row in session.execute(page, execution_options=self._schema)]
+            if ids[-1] not in (start.id for start in found):
+                return found
+            first += _PAGE
+
+    @property
+    def _schema(self) -> Mapping[str, Mapping[str | None, str | None]]:
+        """DBOS names its schema when a statement runs: none on SQLite."""
+        system = self._client._sys_db
+        return {"schema_translate_map": {system.tables.workflow_status.schema: system.schema}}
 
     def cancel(self, workflow_id: str) -> None:
         self._client.cancel_workflow(workflow_id)

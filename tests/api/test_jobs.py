@@ -231,6 +231,16 @@ def test_a_job_that_ended_badly_is_queued_again_and_its_events_go_on(client: Tes
     assert [line.removeprefix("event: ") for line in told] == events
 
 
+def test_a_job_cancelled_and_retried_in_its_queue_is_in_there_once(client: TestClient) -> None:
+    id = client.post("/v1/jobs", json=request()).json()["id"]
+    for action in ("cancel", "retry", "cancel", "retry"):
+        assert client.post(f"/v1/jobs/{id}:{action}").status_code == 202
+    services = client.app.state.services  # type: ignore[attr-defined]
+    with services.sessions() as session:
+        assert services.engine.owners(session, id) == {id: None}
+    client.post(f"/v1/jobs/{id}:cancel")
+
+
 def test_a_stream_goes_on_past_the_end_of_an_earlier_attempt(client: TestClient) -> None:
     job = client.post("/v1/jobs", json=request()).json()
     path = f"/v1/jobs/{job['id']}"
