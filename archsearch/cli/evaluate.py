@@ -22,7 +22,9 @@ from archsearch.data.measured import Measured, Part, load_measured
 from archsearch.data.task import Dataset, Task
 from archsearch.errors import InvalidRequest
 from archsearch.evaluate import MultiLabelEvaluation, Network, Row
+from archsearch.outfolder import TRAINING
 from archsearch.progress import count
+from archsearch.whole import read_kept
 
 if TYPE_CHECKING:
     from archsearch.teachers import Teacher
@@ -115,7 +117,6 @@ def open_data(
         folder: Of the student, which may tell what data it learned from.
         tell: Told how far reading is.
     """
-    from archsearch.export.manifest import read_manifest
     from archsearch.request import DataSpec
 
     spec = data_of(text)
@@ -135,7 +136,7 @@ def open_data(
         described,
         task,
         part,
-        learned_from=(read_manifest(folder).get("data") or {}).get("sha256") if folder is not None else None,
+        learned_from=_learned_from(folder) if folder is not None else None,
         listener=tell and (lambda done, of: tell("reading", done, of)),
     )
     found = measured.dataset.task
@@ -144,6 +145,16 @@ def open_data(
     # What timm saved says neither what kind of labels there are nor, always, their names.
     shares, names = found.prevalence, task.class_names or found.class_names
     return measured, replace(task, kind=found.kind, prevalence=shares, class_names=names)
+
+
+def _learned_from(folder: Path) -> str | None:
+    """The sha256 of the data a student, or a teacher trained here, learned from, as far as its folder tells."""
+    from archsearch.export.manifest import read_manifest
+
+    student, teacher = read_manifest(folder), read_kept(folder / TRAINING)
+    if student:
+        return (student.get("data") or {}).get("sha256")
+    return teacher.get("data") if isinstance(teacher, dict) else None
 
 
 def require_fit(name: str, classes: int, in_chans: int, task: Task, *, field: str) -> None:

@@ -20,6 +20,8 @@ from archsearch.cli.remote import url_option
 from archsearch.errors import ExportError
 from archsearch.progress import count
 
+_JOB = r"job_[0-9a-f]{20}"
+
 
 @click.command()
 @click.argument("source", metavar="FOLDER_OR_JOB")
@@ -57,13 +59,14 @@ def export(
     archsearch export student --push owner/name --private       # as it is; HF_TOKEN or `hf auth login` says who pushes
 
     Every format is held against the fp32 weights before it is kept. With --data its accuracy on the test split is
-    measured too.
+    measured too; of data without one, on the images that a training would hold out.
     """
     from archsearch.export import push
 
     folder = _gather(source, out, url)
     # What is only to be pushed is pushed as it is.
-    report = _make(folder, names, data, on_broken) if names or data or not repo else None
+    learned = folder if re.fullmatch(_JOB, source) else Path(source)
+    report = _make(folder, names, data, on_broken, learned) if names or data or not repo else None
     address = push(folder, repo, private=private, update=update) if repo else None
     if as_json:
         click.echo(json.dumps({"report": report, "folder": str(folder), "pushed": address}, indent=2))
@@ -80,7 +83,7 @@ def _gather(source: str, out: Path | None, url: str | None) -> Path:
     from archsearch.client import Client
     from archsearch.export import public_files, require_student
 
-    if re.fullmatch(r"job_[0-9a-f]{20}", source):
+    if re.fullmatch(_JOB, source):
         out = out or Path("student")
         with Client(url) as client, progress() as tell:
             client.download(source, out, listener=lambda done, of: tell("download", done, of))
@@ -95,8 +98,12 @@ def _gather(source: str, out: Path | None, url: str | None) -> Path:
     return out
 
 
-def _make(folder: Path, names: str | None, data: str | None, on_broken: str | None) -> dict[str, Any]:
-    """Make formats in the folder; returns what its `report.json` then holds."""
+def _make(folder: Path, names: str | None, data: str | None, on_broken: str | None, learned: Path) -> dict[str, Any]:
+    """Make formats in the folder; returns what its `report.json` then holds.
+
+    Args:
+        learned: The folder that tells what data the student learned from.
+    """
     from archsearch.export import (
         choose_formats,
         load_task,
@@ -111,7 +118,9 @@ def _make(folder: Path, names: str | None, data: str | None, on_broken: str | No
     choose_formats(wanted, calibrated=data is not None)  # a wrong name is told before the data are read
     with progress() as tell:
         if data is not None:
-            measured, task = open_data(data, task, {"on_broken": on_broken}, folder=folder, tell=tell)
+            # Held out in any case: these figures are shipped as those of the test split.
+            images = {"on_broken": on_broken}
+            measured, task = open_data(data, task, images, part="test", folder=learned, tell=tell)
         dataset = None if measured is None else measured.dataset
         for note in measured.notes if measured else ():
             click.echo(f"note: {note.detail}", err=True)

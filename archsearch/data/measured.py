@@ -22,7 +22,7 @@ from archsearch.data.npz import read_npz
 from archsearch.data.splits import complete
 from archsearch.data.task import Dataset, Kind, Labels, Split, Task
 from archsearch.errors import DataError, InvalidRequest
-from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderData, NpzData
+from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderData, NpzData, OnDuplicates
 
 Part = Literal["auto", "test", "selection", "train", "all"]
 Given = Mapping[str, Split]
@@ -55,7 +55,8 @@ def load_measured(
     """The images of a request's data to measure a network of a known task on, labelled in the network's order.
 
     `auto` is the test split where the data has one. Where it has none all images are taken, for whoever gives data as
-    a whole means it; but of the very data the network learned from, those that were held out then.
+    a whole means it; but of the very data the network learned from, those that were held out then, and whatever split
+    is asked for is the one it was then.
 
     Args:
         known: The network's task: its number of classes and, if it has any, their names.
@@ -66,26 +67,25 @@ def load_measured(
     given, names, notes = _read(spec, limits or Limits(), listener)
     given, renamed = _renumbered(given, names, known)
     notes = (*notes, *renamed)
-    whole = _whole(given, known)
-    if part == "auto":
-        if "test" in given:
-            part = "test"
-        elif whole is not None and whole.sha256 == learned_from:
-            part = "test"
+    whole, learned = _wholes(given, known, learned_from)
+    if part == "auto" and "test" not in given:
+        part = "all" if learned is None else "test"
+        if learned is not None:
             detail = (
-                f"the network learned from this data: only the {len(whole.test):,} images held out of it are measured"
+                f"the network learned from this data: only the {len(learned.test):,} images held out of it are measured"
             )
             notes = (*notes, Note("held_out_measured", detail))
-        else:
-            part = "all"
+    elif part == "auto":
+        part = "test"
     if part == "all":
         return _all(given, known, whole, notes)
     source: Mapping[str, Split] = given
-    if part not in given:
-        if whole is None:
-            raise InvalidRequest(f"the data has no {part} split, and none can be held out of it", field="--split")
-        source = {"train": whole.train, "selection": whole.selection, "test": whole.test}
-    return Measured(_measuring(source[part], given, known, whole), part, notes)
+    if learned is not None or part not in given:
+        held = learned or whole
+        if held is None:
+            raise InvalidRequest(f"the data has no {part} split, and none can be held out of it; give it one", field="--data")
+        source = {"train": held.train, "selection": held.selection, "test": held.test}
+    return Measured(_measuring(source[part], given, known, learned or whole), part, notes)
 
 
 def _all(given: Given, known: Task, whole: Dataset | None, notes: tuple[Note, ...]) -> Measured:
@@ -117,16 +117,29 @@ def _measuring(measured: Split, given: Given, known: Task, whole: Dataset | None
     return Dataset(task, empty, given.get("selection", measured), measured, name)
 
 
-def _whole(given: Given, known: Task) -> Dataset | None:
+def _wholes(given: Given, known: Task, learned_from: str | None) -> tuple[Dataset | None, Dataset | None]:
+    """The data set a training would make of the images as they are, and the very one the network learned from.
+
+    Either is None where there is none. Who trained may have left out images that are there twice.
+    """
+    whole = _whole(given, known, "warn")
+    if learned_from is None or (whole is not None and whole.sha256 == learned_from):
+        return whole, whole if learned_from is not None else None
+    dropped = _whole(given, known, "drop")
+    return whole, dropped if dropped is not None and dropped.sha256 == learned_from else None
+
+
+def _whole(given: Given, known: Task, duplicates: OnDuplicates) -> Dataset | None:
     """The data set a training would make of it; None where there is too little to train on."""
     if "train" not in given:
         return None
-    y_train = given["train"].y_N
-    if y_train.ndim == 1 and np.bincount(y_train, minlength=known.classes).min() == 0:
-        return None
     try:
-        group_N = look(given, "warn", lambda split, row: f"image {row} of {split}").group_N
-        splits = complete(given["train"], given.get("selection"), given.get("test"), group_N)
+        looked = look(given, duplicates, lambda split, row: f"image {row} of {split}")
+        left = looked.splits
+        y_train = left["train"].y_N
+        if y_train.ndim == 1 and np.bincount(y_train, minlength=known.classes).min() == 0:
+            return None
+        splits = complete(left["train"], left.get("selection"), left.get("test"), looked.group_N)
     except DataError:
         return None
     return assemble(*splits, known.classes, known.class_names, known.fit)

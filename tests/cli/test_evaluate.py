@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from archsearch import evaluate, export
+from archsearch import evaluate, export, train_teacher
 from archsearch.cli import app
+from archsearch.cli.evaluate import open_data
 from archsearch.data import Dataset, load_npz
 from archsearch.data.metrics import accuracy
 from archsearch.distill.train import logits
@@ -173,6 +174,40 @@ def test_of_the_data_a_student_learned_from_its_held_out_images_are_measured(
     assert "the network learned from this data" in said
 
 
+def with_copies(digits: Dataset, path: Path) -> Path:
+    """Training images alone, fifty of them twice."""
+    x_NHWC, y_N = digits.train.x_NHWC[:400], digits.train.y_N[:400]
+    x_train, y_train = np.concatenate([x_NHWC, x_NHWC[:50]]), np.concatenate([y_N, y_N[:50]])
+    np.savez(path, x_train=x_train, y_train=y_train, class_names=list("0123456789"))
+    return path
+
+
+def test_a_student_of_data_without_its_copies_is_measured_on_what_was_held_out_of_it(
+    teacher_folder: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    path = with_copies(digits, tmp_path / "copies.npz")
+    learned = load_npz(path, duplicates="drop")
+    folder = Path(shutil.copytree(teacher_folder, tmp_path / "student"))
+    (folder / "manifest.json").write_text(json.dumps({"data": {"sha256": learned.sha256}}))
+    for flags in ((), ("--split", "test")):
+        found, _ = measured(str(folder), "-d", str(path), *flags)
+        assert (found["images"], found["split"]) == (len(learned.test), "test")
+    opened, _ = open_data(str(path), export.load_task(folder), folder=folder)
+    assert opened.dataset.test.x_NHWC.tobytes() == learned.test.x_NHWC.tobytes()
+    assert opened.dataset.sha256 == learned.sha256
+
+
+def test_a_teacher_trained_here_is_measured_on_what_was_held_out(digits: Dataset, tmp_path: Path) -> None:
+    """Its folder is as timm saves it, and has no manifest: `training.json` tells what it learned from."""
+    path, out = with_copies(digits, tmp_path / "copies.npz"), tmp_path / "teacher"
+    args = {"widths": [4, 4, 8], "depths": [1, 1, 1]}
+    trained = train_teacher({"kind": "npz", "path": str(path)}, out, model_args=args, spec={"epochs": 1})
+    found, said = measured(str(out), "-d", str(path))
+    assert (found["images"], found["split"]) == (len(load_npz(path).test), "test")
+    assert found["top1_acc"] == pytest.approx(trained["test_acc"])
+    assert "the network learned from this data" in said
+
+
 def test_a_split_nobody_gave_is_refused(teacher_folder: Path, held_out: Path) -> None:
     with pytest.raises(InvalidRequest, match="has no selection split"):
         invoke("evaluate", str(teacher_folder), "-d", str(held_out), "--split", "selection")
@@ -196,7 +231,6 @@ def test_a_folder_of_some_classes_is_measured_by_their_names(
 def test_a_size_no_folder_of_images_can_be_read_in_is_told(gray_task, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from archsearch.cli.evaluate import open_data
 
     (tmp_path / "images").mkdir()
     with pytest.raises(InvalidRequest, match=r"a student of 1024×1024 pixels.*image_size") as caught:

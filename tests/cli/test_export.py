@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from archsearch.cli import app
 from archsearch.cli.inputs import build_request, request_options
+from archsearch.data import Dataset, load_npz
 from archsearch.errors import ExportError, InvalidRequest, ServiceError, UnknownName
 from archsearch.request import JobRequest, parse_request
 
@@ -40,7 +41,9 @@ def test_a_folder_gets_the_formats_that_are_asked_for_in_another(folder: Path, t
     assert "student.pt2" in text
     assert str(out) in text
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert {path.name for path in out.iterdir()} == {*before, "student.pt2", "report.json", "README.md"}
+    made = {"student.pt2", "report.json", "README.md"}
+    # How it was trained tells paths, and stays.
+    assert {path.name for path in out.iterdir()} == (before.keys() - {"training.json"}) | made
     report = json.loads((out / "report.json").read_text())
     assert report["formats"]["pt2"]["held_out"]["split"] == "noise"
     assert report["formats"]["pt2"]["test_acc"] is None
@@ -117,6 +120,14 @@ def test_data_of_another_task_are_refused(folder: Path, tmp_path: Path, digits) 
     np.savez(tmp_path / "large.npz", x_train=large_NHWC, y_train=digits.train.y_N)
     with pytest.raises(InvalidRequest, match="16×16 pixels, the student takes 8×8"):
         invoke("export", str(folder), "--data", str(tmp_path / "large.npz"))
+
+
+def test_what_is_shipped_as_a_test_split_was_held_out(folder: Path, digits: Dataset, tmp_path: Path) -> None:
+    """Of data given as a whole, a training would hold a fifth out; all of it is what a student may have learned."""
+    np.savez(tmp_path / "all.npz", x_train=digits.train.x_NHWC[:500], y_train=digits.train.y_N[:500])
+    data = ("--data", str(tmp_path / "all.npz"))
+    report = json.loads(invoke("export", str(folder), "--format", "pt2", *data, "--json"))["report"]
+    assert report["test"]["images"] == len(load_npz(tmp_path / "all.npz").test)
 
 
 def test_a_folder_without_a_student_is_refused(tmp_path: Path) -> None:
