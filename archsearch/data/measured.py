@@ -83,7 +83,9 @@ def load_measured(
     if learned is not None or part not in given:
         held = learned or whole
         if held is None:
-            raise InvalidRequest(f"the data has no {part} split, and none can be held out of it; give it one", field="--data")
+            raise InvalidRequest(
+                f"the data has no {part} split, and none can be held out of it; give it one", field="--data"
+            )
         source = {"train": held.train, "selection": held.selection, "test": held.test}
     return Measured(_measuring(source[part], given, known, learned or whole), part, notes)
 
