@@ -113,7 +113,7 @@ class Client:
         Args:
             image_size, fit, on_broken: For zips alone; see POST /v1/datasets.
             duplicates: What images do that are there twice: refuse, warn or drop.
-            wait_s: How long to wait; 0 returns at once.
+            wait_s: How long to wait; the data set is returned still `checking` after that.
             listener: Called with the data set while it is checked; its `progress` goes from 0 to 1.
         """
         with _as_file(Path(path)) as file:
@@ -131,6 +131,7 @@ class Client:
         name: str | None = None,
         data: Mapping[str, Any] | None = None,
         wait_s: float = 120.0,
+        listener: Listener | None = None,
     ) -> Json:
         """Register a teacher and wait until a worker has checked it; raises ServiceError when it is refused.
 
@@ -138,13 +139,14 @@ class Client:
             source: `{"kind": "timm", "name": …}`, or the fields of an uploaded teacher without `upload`.
             weights: The safetensors file to upload for it.
             data: The data to measure it on, for example `{"kind": "dataset", "id": …}`.
-            wait_s: How long to wait for the check; 0 returns at once.
+            wait_s: How long to wait for the check; the teacher is returned still `checking` after that.
+            listener: Called with the teacher while it is checked.
         """
         source = dict(source)
         if weights is not None:
             source = {"kind": "upload", **source, "upload": self.upload(weights)["id"]}
         teacher = self._object("POST", "/v1/teachers", json={"source": source, "name": name, "data": data})
-        return self._checked("/v1/teachers", teacher, wait_s)
+        return self._checked("/v1/teachers", teacher, wait_s, listener)
 
     def submit(self, request: JobRequest | Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
         """Queue a job; returns it."""
@@ -198,7 +200,9 @@ class Client:
         params = {} if against is None else {"against": against}
         return self._object("GET", f"/v1/jobs/{job_id}/pareto", params=params)
 
-    def add_profile(self, path: Path | str, *, name: str | None = None, wait_s: float = 600.0) -> Json:
+    def add_profile(
+        self, path: Path | str, *, name: str | None = None, wait_s: float = 600.0, listener: Listener | None = None
+    ) -> Json:
         """Upload latencies `archsearch profile` measured and wait until a worker has fitted predictors to them.
 
         A budget's `device` is the id of what this returns.
@@ -206,7 +210,7 @@ class Client:
         params = {} if name is None else {"name": name}
         body = read_profile(Path(path)).model_dump(mode="json")
         profile = self._object("POST", "/v1/profiles", params=params, json=body)
-        return self._checked("/v1/profiles", profile, wait_s)
+        return self._checked("/v1/profiles", profile, wait_s, listener)
 
     def watch(self, job_id: str, *, after: int = 0) -> Iterator[dict[str, Any]]:
         """A job's events as they happen, until it is over. A lost connection is taken up again where it broke."""

@@ -23,7 +23,7 @@ class Connection:
     """Requests to one server.
 
     A server that has answered before may be restarting: it is waited for, `patience_s` at a time without an answer.
-    One that never answered is not there, and that is said at once.
+    One that never answered is not there, and that is said at once; one too busy to do what it is asked has answered.
     """
 
     def __init__(self, url: str | None, *, timeout_s: float, patience_s: float) -> None:
@@ -68,7 +68,10 @@ class Connection:
             with self._http.stream(method, path, **kwargs) as answer:
                 if answer.status_code in _PASSING:
                     answer.read()
-                    raise Away(problem(answer), _retry_after_s(answer))
+                    said = problem(answer)
+                    # A page of a proxy's proves nothing; who asks to come back, or answers as we do, is there.
+                    self._known |= "retry-after" in answer.headers or "code" in said.body
+                    raise Away(said, _retry_after_s(answer))
                 self._known = True
                 if answer.is_error:
                     answer.read()

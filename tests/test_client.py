@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
+from safetensors.numpy import save_file
+from sqlalchemy import update
 
 from api.main import create_app, open_services
+from archsearch import client as client_module
+from archsearch.cli import inputs
 from archsearch.client import Client
 from archsearch.errors import ServiceError
+from archsearch.request import RegisteredTeacher, parse_request
 from archsearch.settings import Settings
 from archsearch.store import queries
-from archsearch.store.models import Artifact, Event, Job
+from archsearch.store.database import connect, session_factory
+from archsearch.store.models import Artifact, DatasetRow, Event, Job, TeacherRow
 
 JOB = "job_" + "0" * 20
 CONTENT = bytes(range(256)) * 4000
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+OURS = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: 22\r\n"
+    b'Connection: close\r\n\r\n{"code":"unavailable"}'
+)
 PAGE = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 13\r\nConnection: close\r\n\r\n<h1>Oops</h1>"
 
 
@@ -77,9 +91,13 @@ class Proxy:
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A server that holds one finished job with two files."""
-    settings = Settings(data_dir=tmp_path_factory.mktemp("house"), database_url=None)
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(data_dir=tmp_path_factory.mktemp("house"), database_url=None)
+
+
+@pytest.fixture(scope="module")
+def port(settings: Settings) -> Iterator[int]:
+    """A server that holds one finished job with two files, and has no worker."""
     services = open_services(settings)
     with services.sessions.begin() as session:
         session.add(Job(id=JOB, kind="search", request={}, status="succeeded", progress=1.0, result={"a": 1}))
@@ -157,6 +175,64 @@ def test_a_server_nobody_ever_heard_of_is_said_to_be_missing_at_once(proxy: Prox
     proxy.rough = [PAGE]
     with Client(proxy.url) as client, pytest.raises(ServiceError, match="502"):
         client.job(JOB)
+
+
+@pytest.mark.parametrize("busy", [BUSY, OURS], ids=["retry-after", "problem"])
+def test_a_server_too_busy_for_the_first_thing_it_is_asked_is_waited_for(proxy: Proxy, busy: bytes) -> None:
+    proxy.rough = [busy, busy]
+    with Client(proxy.url) as client:
+        assert client.job(JOB)["status"] == "succeeded"
+    assert proxy.rough == []
+
+
+def write_teacher(folder: Path) -> Path:
+    """As timm saves one; nobody looks into the weights."""
+    folder.mkdir()
+    save_file({"fc.weight": np.zeros((3, 4), np.float32)}, folder / "model.safetensors")
+    cfg = {"input_size": [3, 8, 8], "mean": [0.5] * 3, "std": [0.5] * 3}
+    config = {"architecture": "resnet18", "num_classes": 3, "pretrained_cfg": cfg}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_what_a_job_needs_is_waited_for_as_long_as_its_check_takes(
+    client: Client, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that goes an hour forward between two looks: no check of this server ends before that."""
+    now, naps, said = 0.0, 0, list[str]()
+    rows = session_factory(connect(settings.url))
+
+    def nap(seconds: float) -> None:
+        nonlocal now, naps
+        now, naps = now + 3600, naps + 1
+        if naps % 3 == 0:
+            task = {"classes": 3, "in_chans": 3, "height": 8, "width": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
+            splits = {"train": 1000, "selection": 10, "test": 10}
+            with rows.begin() as session:
+                session.execute(update(DatasetRow).values(status="ready", task=task, splits=splits))
+                session.execute(update(TeacherRow).values(status="ready", selection_acc=75.0))
+
+    for module in (client_module, inputs):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now, sleep=nap))
+    np.savez(tmp_path / "data.npz", x_train=np.zeros((9, 8, 8, 3), np.uint8), y_train=np.arange(9) % 3)
+    request = parse_request(
+        {
+            "teacher": {
+                "kind": "local", "path": str(write_teacher(tmp_path / "teacher")), "input_size": [16, 24],
+                "classes": {"a": 0, "b": 2, "c": 1},
+            },
+            "data": {"kind": "npz", "path": str(tmp_path / "data.npz")},
+            "budget": {"params": 1000},
+        }
+    )  # fmt: skip
+    sent = inputs.send_local_parts(client, request, said.append)
+    assert naps == 6
+    assert sum("is still being checked" in line for line in said) == 4
+    assert said[-1].endswith("75.00 % on the selection split")
+    assert isinstance(sent.teacher, RegisteredTeacher)
+    assert (sent.teacher.input_size, sent.teacher.classes) == ((16, 24), {"a": 0, "b": 2, "c": 1})
+    (row,) = client.call("GET", "/v1/teachers")["data"]
+    assert (row["source"]["input_size"], row["source"]["classes"]) == ([16, 24], {"a": 0, "b": 2, "c": 1})
 
 
 def test_a_deletion_whose_answer_was_lost_is_a_deletion(client: Client, proxy: Proxy) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+_SAID_EVERY_S = 30.0
 
 
 def size_of(ctx: click.Context, param: click.Parameter, value: str | None) -> int | list[int] | None:
@@ -247,25 +250,47 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
     if isinstance(data, NpzData | ImageFolderData):
         say(f"uploading {data.path}")
         images = data.model_dump(mode="json", exclude={"kind", "path"})
-        dataset = client.add_dataset(data.path, data.kind, name=data.path.name, **images)
+        patient: Any = {"wait_s": math.inf, "listener": _waiting(say, "data set")}
+        dataset = client.add_dataset(data.path, data.kind, name=data.path.name, **images, **patient)
         splits = ", ".join(f"{count:,} {name}" for name, count in dataset["splits"].items())
         say(f"data set {dataset['id']}: {splits} images")
         body["data"] = {"kind": "dataset", "id": dataset["id"]}
     if request.budget.device.endswith(".json"):
-        profile = client.add_profile(request.budget.device)
+        patient = {"wait_s": math.inf, "listener": _waiting(say, "profile")}
+        profile = client.add_profile(request.budget.device, **patient)
         say(f"profile {profile['id']}: {profile['device']}")
         body["budget"]["device"] = profile["id"]
     if isinstance(request.teacher, LocalTeacher):
         from archsearch.teachers import describe_folder
 
         folder = request.teacher.path
-        classes = {} if request.teacher.classes is None else {"classes": request.teacher.classes}
-        source = {**describe_folder(folder), **classes}
+        # What is said of it beside where it is, which means the same of the registered one.
+        said = request.teacher.model_dump(mode="json", exclude={"kind", "path"}, exclude_none=True)
         say(f"uploading {folder}")
-        teacher = client.add_teacher(source, weights=folder / "model.safetensors", name=folder.name, data=body["data"])
+        teacher = client.add_teacher(
+            {**describe_folder(folder), **said},
+            weights=folder / "model.safetensors",
+            name=folder.name,
+            data=body["data"],
+            wait_s=math.inf,
+            listener=_waiting(say, "teacher"),
+        )
         say(f"teacher {teacher['id']}: {teacher['selection_acc']:.2f} % on the selection split")
-        body["teacher"] = {"kind": "teacher", "id": teacher["id"], **classes}
+        body["teacher"] = {"kind": "teacher", "id": teacher["id"], **said}
     return parse_request(body)
+
+
+def _waiting(say: Callable[[str], None], what: str) -> Callable[[dict[str, Any]], None]:
+    """Says now and then that what was sent is still being checked; the server's own limits end a check."""
+    said_at = time.monotonic()
+
+    def listen(row: dict[str, Any]) -> None:
+        nonlocal said_at
+        if time.monotonic() - said_at > _SAID_EVERY_S:
+            said_at, done = time.monotonic(), row.get("progress")
+            say(f"{what} {row['id']} is still being checked" + (f" ({done:.0%})" if done else ""))
+
+    return listen
 
 
 def _put(body: dict[str, Any], field: str, value: Any) -> None:
