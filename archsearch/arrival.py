@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from archsearch import bounded, data
+from archsearch.data.stored import is_whole
 from archsearch.data.unpack import unpack
 from archsearch.engine import patiently
 from archsearch.errors import ArchsearchError, Cancelled, DataError, TooLarge, TooManyAttempts
@@ -75,6 +76,8 @@ def _read(place: Workplace, row: DatasetRow) -> dict[str, Any]:
     if not content.is_file():
         raise DataError(f"the content of {row.upload} is gone; upload it again", field="upload")
     _remove_partial(place, row.id)
+    if not is_whole(files.dataset(row.id)):  # what is left of one that was read before
+        shutil.rmtree(files.dataset(row.id), ignore_errors=True)
     try:
         found = bounded.run(
             unpack,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from archsearch import choice, data, story
 from archsearch.data.task import Task
 from archsearch.defaults import as_before
 from archsearch.engine import Engine
-from archsearch.errors import Conflict, InvalidRequest, TeacherError
+from archsearch.errors import ArchsearchError, Conflict, InvalidRequest, TeacherError
 from archsearch.followup import fill, resolve
 from archsearch.hardware import Limits, limits
 from archsearch.hardware.devices import devices
@@ -85,7 +86,8 @@ def submit(
     if isinstance(request.teacher, RegisteredTeacher):
         teacher = queries.require(session, TeacherRow, request.teacher.id)
         if teacher.status == "refused":  # for now: the job looks for itself
-            recheck_teacher(session, engine, teacher.id)
+            with suppress(ArchsearchError):  # what the teacher was measured on may be gone; the job has its own data
+                recheck_teacher(session, engine, teacher.id)
     return kept
 
 

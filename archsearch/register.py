@@ -13,19 +13,33 @@ from pydantic import TypeAdapter
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from archsearch.data.stored import is_whole
 from archsearch.data.task import Task
 from archsearch.engine import Engine
-from archsearch.errors import Conflict, DataError, InvalidRequest, NotReady, TeacherError
+from archsearch.errors import Conflict, DataError, Gone, InvalidRequest, NotReady, TeacherError
 from archsearch.hardware.profile import Profile
 from archsearch.request import ClassMap, DatasetData, DigitsData, TimmTeacher, UploadedTeacher
 from archsearch.store import queries
 from archsearch.store.files import Files
 from archsearch.store.models import DatasetRow, ProfileRow, TeacherRow, Upload
-from archsearch.teachers import check_counts, check_source, check_weights_file, count_tensors
+from archsearch.teachers import check_counts, check_source, check_weights_file
 from archsearch.teachers.classes import order_of
 
 Format = Literal["npz", "image_folder"]
 R = TypeVar("R", TeacherRow, DatasetRow, ProfileRow)
+
+
+def check_teacher(
+    session: Session,
+    files: Files,
+    source: TimmTeacher | UploadedTeacher,
+    data: DigitsData | DatasetData | None,
+    *,
+    idempotency_key: str | None = None,
+) -> None:
+    """Check a teacher as far as that goes without torch; raises what `register_teacher` raises. Writes nothing."""
+    if queries.by_key(session, TeacherRow, idempotency_key) is None:
+        _check_source(files, source, _named_task(session, files, source, data))
 
 
 def register_teacher(
@@ -37,8 +51,13 @@ def register_teacher(
     name: str | None,
     data: DigitsData | DatasetData | None,
     idempotency_key: str | None = None,
+    checked: bool = False,
 ) -> TeacherRow:
-    """Keep a teacher and queue the check that only torch can make."""
+    """Keep a teacher and queue the check that only torch can make.
+
+    Args:
+        checked: `check_teacher` had nothing to say a moment ago: its work need not hold up others who want to write.
+    """
     row = TeacherRow(
         id=queries.new_id("tch"),
         name=name,
@@ -48,26 +67,22 @@ def register_teacher(
     )
     if (earlier := _earlier(session, row, "name", "source", "data")) is not None:
         return earlier
-    check_source(source)
-    if isinstance(source, UploadedTeacher):
-        upload = completed_upload(session, source.upload, "source.upload")
-        weights = files.upload(upload.id)
-        check_weights_file(weights, field="source.upload")
-        check_counts(source.model_args, "source.model_args", tensors=count_tensors(weights))
-    if isinstance(data, DatasetData):
-        known = ready_dataset(session, data.id, field="data.id")
-        if isinstance(source, UploadedTeacher):
-            task = task_of(known)
-            check_classes(source.class_names, source.num_classes, task, source.classes, "source")
-            check_channels(source.in_chans, task, "source")
+    task = _named_task(session, files, source, data)
+    if not checked:
+        _check_source(files, source, task)
     return _keep(session, engine, "teacher", row, "name", "source", "data")
 
 
 def recheck_teacher(session: Session, engine: Engine, teacher_id: str) -> TeacherRow:
-    """Check a refused teacher again; one that is being checked is left to that, and a ready one is a Conflict."""
+    """Check a refused teacher again; one that is being checked is left to that, and a ready one is a Conflict.
+
+    Raises NotFound where the data set it is measured on was deleted.
+    """
     row: TeacherRow = queries.require(session, TeacherRow, teacher_id)
     if row.status == "ready":
         raise Conflict(f"{teacher_id} is ready")
+    if row.data is not None and row.data["kind"] == "dataset":
+        ready_dataset(session, row.data["id"], field="data.id")
     # Of two requests at once, the second waits here for the end of the first, and finds the check asked for.
     refused = update(TeacherRow).where(TeacherRow.id == teacher_id, TeacherRow.status == "refused")
     if session.execute(refused.values(status="checking", error=None, attempt=0)).rowcount:  # type: ignore[attr-defined]
@@ -79,6 +94,7 @@ def recheck_teacher(session: Session, engine: Engine, teacher_id: str) -> Teache
 def register_dataset(
     session: Session,
     engine: Engine,
+    files: Files,
     *,
     upload_id: str,
     format: Format,
@@ -88,10 +104,12 @@ def register_dataset(
 ) -> DatasetRow:
     """Keep a data set and queue its reading; content that was read so before is the data set there is.
 
+    One that was read and whose files are lost since is read again, from this upload.
+
     Args:
         options: Of `load_image_folder` or `load_npz`, by name, as plain JSON.
     """
-    upload = completed_upload(session, upload_id, "upload")
+    upload = completed_upload(session, files, upload_id, "upload")
     row = DatasetRow(
         id=queries.new_id("ds"),
         name=name,
@@ -102,12 +120,13 @@ def register_dataset(
         idempotency_key=idempotency_key,
     )
     asked = ("format", "upload", "options")
-    if (earlier := _earlier(session, row, *asked)) is not None:
-        return earlier
     same = select(DatasetRow).where(DatasetRow.question == row.question)
-    if (known := session.scalar(same)) is not None:
-        return known
-    return _keep(session, engine, "dataset", row, *asked, other=same)
+    known = _earlier(session, row, *asked) or session.scalar(same)
+    if known is None:
+        return _keep(session, engine, "dataset", row, *asked, other=same)
+    if known.status == "ready" and not is_whole(files.dataset(known.id)):
+        _read_again(session, engine, known, upload_id)
+    return known
 
 
 def register_profile(
@@ -125,11 +144,14 @@ def register_profile(
     return _keep(session, engine, "profile", row, "name", "body")
 
 
-def completed_upload(session: Session, upload_id: str, field: str) -> Upload:
-    """The upload, which stays as long as the transaction lasts; raises Conflict unless it is complete."""
+def completed_upload(session: Session, files: Files, upload_id: str, field: str) -> Upload:
+    """The upload, which stays as long as the transaction lasts; raises Conflict unless it is complete, and Gone where
+    its content is lost."""
     upload: Upload = queries.require(session, Upload, upload_id, field=field, lock="shared")
     if upload.status != "complete":
         raise Conflict(f"upload {upload_id} is not complete; POST /v1/uploads/{upload_id}:complete first", field=field)
+    if not files.upload(upload_id).is_file():
+        raise Gone(f"the content of {upload_id} is gone; upload it again", field=field)
     return upload
 
 
@@ -171,6 +193,38 @@ def check_classes(names: list[str] | None, num_classes: int, task: Task, given: 
 def check_channels(in_chans: int, task: Task, field: str) -> None:
     if in_chans != task.in_chans:
         raise TeacherError(f"the teacher knows {in_chans} channels, the data has {task.in_chans}", field=field)
+
+
+def _named_task(
+    session: Session,
+    files: Files,
+    source: TimmTeacher | UploadedTeacher,
+    data: DigitsData | DatasetData | None,
+) -> Task | None:
+    """The task of the data set a teacher names. That and its upload stay as long as the transaction lasts."""
+    if isinstance(source, UploadedTeacher):
+        completed_upload(session, files, source.upload, "source.upload")
+    return task_of(ready_dataset(session, data.id, field="data.id")) if isinstance(data, DatasetData) else None
+
+
+def _check_source(files: Files, source: TimmTeacher | UploadedTeacher, task: Task | None) -> None:
+    check_source(source)
+    if not isinstance(source, UploadedTeacher):
+        return
+    tensors = check_weights_file(files.upload(source.upload), field="source.upload")
+    check_counts(source.model_args, "source.model_args", tensors=tensors)
+    if task is not None:
+        check_classes(source.class_names, source.num_classes, task, source.classes, "source")
+        check_channels(source.in_chans, task, "source")
+
+
+def _read_again(session: Session, engine: Engine, row: DatasetRow, upload_id: str) -> None:
+    """Queue another reading of a data set that was ready; of two requests at once, one does."""
+    ready = update(DatasetRow).where(DatasetRow.id == row.id, DatasetRow.status == "ready")
+    fresh = {"status": "checking", "upload": upload_id, "progress": 0.0, "attempt": 0}
+    if session.execute(ready.values(**fresh)).rowcount:  # type: ignore[attr-defined]
+        engine.enqueue_again(session, "dataset", row.id, row.id, lane="light")
+    session.refresh(row)
 
 
 def _earlier(session: Session, row: R, *asked: str) -> R | None:

@@ -25,6 +25,7 @@ def create(body: DatasetBody, response: Response, services: ServicesDep, idempot
         row = register.register_dataset(
             session,
             services.engine,
+            services.files,
             upload_id=body.upload,
             format=body.format,
             name=body.name,

@@ -20,6 +20,8 @@ router = Room(prefix="/teachers", tags=["teachers"])
 @router.post("", status_code=202)
 def create(body: TeacherBody, response: Response, services: ServicesDep, idempotency_key: Key = None) -> TeacherAnswer:
     """Register a teacher. Its status goes from `checking` to `ready`, or to `refused` with a problem in `error`."""
+    with services.reading() as session:
+        register.check_teacher(session, services.files, body.source, body.data, idempotency_key=idempotency_key)
     with services.transaction() as session:
         row = register.register_teacher(
             session,
@@ -29,6 +31,7 @@ def create(body: TeacherBody, response: Response, services: ServicesDep, idempot
             name=body.name,
             data=body.data,
             idempotency_key=idempotency_key,
+            checked=True,
         )
     response.headers["Location"] = f"/v1/teachers/{row.id}"
     response.headers["Retry-After"] = "1"

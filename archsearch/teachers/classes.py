@@ -97,23 +97,23 @@ def _as_given(
         return _unless_same(ranks(listing), num_classes), ()
     if strangers := sorted(given.keys() - set(names)):
         raise TeacherError(f"{strangers[0]!r} is no class of the data: {_some(names)}", field=field)
-    order = tuple(_output(given.get(name, name), namings, num_classes, f"{field}.{name}") for name in names)
-    if len(set(order)) < len(order):
-        twice = next(k for k in order if order.count(k) > 1)
-        both = [name for name, k in zip(names, order, strict=True) if k == twice]
-        raise TeacherError(f"{both[0]!r} and {both[1]!r} are both given the teacher's output {twice}", field=field)
+    known = {name: k for naming in reversed(namings) for k, name in reversed(list(enumerate(naming)))}
+    order = tuple(_output(given.get(name, name), known, namings, num_classes, f"{field}.{name}") for name in names)
+    named: dict[int, str] = {}
+    for name, k in zip(names, order, strict=True):
+        if (other := named.setdefault(k, name)) != name:
+            raise TeacherError(f"{other!r} and {name!r} are both given the teacher's output {k}", field=field)
     return _unless_same(order, num_classes), ()
 
 
-def _output(wanted: str | int, namings: Namings, num_classes: int, field: str) -> int:
-    """The number of the output a map's value names."""
+def _output(wanted: str | int, known: Mapping[str, int], namings: Namings, num_classes: int, field: str) -> int:
+    """The number of the output a map's value names; `known` has those of all names in `namings`."""
     if isinstance(wanted, int):
         if not 0 <= wanted < num_classes:
             raise TeacherError(f"{wanted} is none of the teacher's outputs, 0 to {num_classes - 1}", field=field)
         return wanted
-    for naming in namings:
-        if wanted in naming:
-            return naming.index(wanted)
+    if wanted in known:
+        return known[wanted]
     has = f"it has {_some(namings[0])}" if namings else "its classes have no names: give the output's number"
     raise TeacherError(f"the teacher knows no class {wanted!r}; {has}", field=field)
 
@@ -148,7 +148,8 @@ def _told(
 
 
 def _different(teacher: str, naming: Sequence[str], names: Sequence[str]) -> str:
-    lacking = [name for name in names if name not in naming]
+    theirs = set(naming)
+    lacking = [name for name in names if name not in theirs]
     pairs = [
         f"class {k} is {mine!r} in the data and {theirs!r} to the teacher"
         for k, (mine, theirs) in enumerate(zip(names, naming, strict=True))

@@ -8,7 +8,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from archsearch.errors import InvalidRequest, TeacherError
+from archsearch.data.archive import check_directory
+from archsearch.data.limits import Limits
+from archsearch.errors import InvalidRequest, TeacherError, TooLarge
 
 # Names that weights go by, so that one given for a timm model is known for what it is.
 SUFFIXES = frozenset(
@@ -37,6 +39,8 @@ _MAGIC = (
     (b"\x80\x04", "pickle"),
     (b"\x80\x05", "pickle"),
 )
+# What PyTorch saves has one for every tensor.
+_MOST_MEMBERS = 20_000
 _SAVE = (
     "load it where it was made, save its weights with torch.save(model.state_dict(), 'weights.pth') and run "
     "`archsearch convert weights.pth --out teacher`"
@@ -82,9 +86,12 @@ def describe_bytes(kind: str) -> str:
 
 def _kind_of_zip(path: Path) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = {Path(name).name for name in archive.namelist()}
-            inside = archive.namelist()
+        with path.open("rb") as file:
+            check_directory(file, Limits(max_members=_MOST_MEMBERS))
+            inside = zipfile.ZipFile(file).namelist()
+        names = {Path(name).name for name in inside}
+    except TooLarge:
+        return "zip"
     except (zipfile.BadZipFile, OSError, ValueError):
         return "torch"  # cut short: torch says so
     if "constants.pkl" in names:

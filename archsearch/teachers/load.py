@@ -17,7 +17,7 @@ from archsearch.teachers.hub import check_stock, require_plain_config, require_s
 from archsearch.teachers.index import names_of
 from archsearch.teachers.network import build
 from archsearch.teachers.order import in_order_of
-from archsearch.teachers.size import check_counts, count_tensors, require_weights_fit
+from archsearch.teachers.size import check_counts, require_weights_fit
 from archsearch.teachers.source import check_source, check_weights_file
 from archsearch.teachers.teacher import Teacher, fingerprint
 
@@ -111,8 +111,7 @@ def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
     from safetensors.torch import load_file
 
     check_source(source)
-    check_weights_file(weights)
-    check_counts(source.model_args, "model_args", tensors=count_tensors(weights))
+    check_counts(source.model_args, "model_args", tensors=check_weights_file(weights))
     kwargs = {"num_classes": source.num_classes, "in_chans": source.in_chans, **source.model_args}
     with torch.device("meta"):  # a wrong file is refused before it costs memory
         sketch = build(source.architecture, kwargs)

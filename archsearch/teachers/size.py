@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch.data.batches import Effort, effort, require_room
@@ -53,14 +52,6 @@ def _total(value: Any) -> float:
     if isinstance(value, list | tuple):
         return sum(_total(each) for each in value)
     return abs(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
-
-
-def count_tensors(weights: Path) -> int:
-    """How many tensors a safetensors file holds; reads its header alone."""
-    from safetensors import safe_open
-
-    with safe_open(weights, framework="np") as file:
-        return len(list(file.keys()))
 
 
 def require_weights_fit(sketch: nn.Module, name: str) -> None:

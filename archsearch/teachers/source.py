@@ -6,19 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from archsearch.errors import InvalidRequest, TeacherError
+from archsearch.errors import Gone, InvalidRequest, TeacherError
 from archsearch.request import TimmTeacher, UploadedTeacher
 from archsearch.teacher_config import FORBIDDEN_ARGS, teacher_fields
 from archsearch.teachers.foreign import check_folder, describe_bytes, kind_of, refuse_file_name
 from archsearch.teachers.size import check_counts
 
 _LARGEST_ARG = 65_536
+# A tensor takes some hundred bytes of it, and timm's largest networks have a few thousand.
+_LARGEST_HEADER_BYTES = 4 * 2**20
 
 
-def check_weights_file(path: Path, *, field: str = "upload") -> None:
-    """Raise TeacherError unless the file is whole safetensors; needs no torch and reads only the header."""
+def check_weights_file(path: Path, *, field: str = "upload") -> int:
+    """Raise TeacherError unless the file is whole safetensors; returns how many tensors it holds.
+
+    Needs no torch and reads only the header, once its size is one that a network's weights have.
+    """
     from safetensors import SafetensorError, safe_open
 
+    if not path.is_file():
+        raise Gone("the weights are not there any more; upload them again", field=field)
     kind = kind_of(path)
     if kind in ("torch", "pickle"):
         raise TeacherError(
@@ -29,12 +36,15 @@ def check_weights_file(path: Path, *, field: str = "upload") -> None:
         )
     if kind not in ("safetensors", "empty", "unknown"):
         raise TeacherError(f"this is {describe_bytes(kind)}", field=field)
+    _check_header_size(path, field)
     try:
         with safe_open(path, framework="np") as weights:
-            if not list(weights.keys()):
-                raise TeacherError("the safetensors file holds no tensors", field=field)
+            tensors = len(list(weights.keys()))
     except SafetensorError as error:
         raise TeacherError(f"not a whole safetensors file ({error}); was the upload cut short?", field=field) from None
+    if not tensors:
+        raise TeacherError("the safetensors file holds no tensors", field=field)
+    return tensors
 
 
 def check_source(source: TimmTeacher | UploadedTeacher, *, field: str = "source") -> None:
@@ -57,6 +67,18 @@ def describe_folder(folder: Path) -> dict[str, Any]:
         return teacher_fields(config)
     except ValueError as error:
         raise TeacherError(f"{folder}/config.json: {error}", field="teacher.path") from None
+
+
+def _check_header_size(path: Path, field: str) -> None:
+    with path.open("rb") as file:
+        declared = int.from_bytes(file.read(8), "little")
+    # One that ends behind the file was cut short, or is none.
+    if _LARGEST_HEADER_BYTES < declared <= path.stat().st_size:
+        raise TeacherError(
+            f"the safetensors header has {declared:,} bytes, more than the {_LARGEST_HEADER_BYTES:,} of any "
+            "network; save the model's weights alone",
+            field=field,
+        )
 
 
 def _check_args(args: Mapping[str, Any], field: str) -> None:

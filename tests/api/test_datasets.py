@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from archsearch.data import open_dataset
 from tests.api.conftest import Refused, Send, finish, npz, request, small_arrays
 
 
@@ -53,6 +55,26 @@ def test_a_folder_of_images_becomes_a_data_set(client: TestClient, send: Send) -
     assert [found["task"][name] for name in ("classes", "in_chans", "height", "width")] == [2, 3, 6, 6]
     assert sum(found["splits"].values()) == len(PICTURES)
     assert client.get(f"/v1/datasets/{found['id']}").json() == found
+
+
+@pytest.mark.parametrize("lost", ["all", "train_x.npy", "task.json"])
+def test_a_data_set_whose_files_are_lost_is_read_again(client: TestClient, send: Send, lost: str) -> None:
+    content = npz(**small_arrays(count=130 + len(lost)))
+    body = {"upload": send(content), "format": "npz"}
+    path = client.post("/v1/datasets", json=body).headers["location"]
+    before = finish(client, path)
+    services = client.app.state.services  # type: ignore[attr-defined]
+    services.engine.cancel(before["id"])  # no worker ran this start, which has ended by now
+    folder = services.files.dataset(before["id"])
+    shutil.rmtree(folder) if lost == "all" else (folder / lost).unlink()
+    upload = send(content)
+    answer = client.post("/v1/datasets", json={**body, "upload": upload})
+    again = answer.json()
+    assert (answer.status_code, again["id"], again["status"], again["progress"]) == (202, before["id"], "checking", 0.0)
+    with services.sessions() as session:
+        assert f"{before['id']}:1" in services.engine.owners(session, before["id"])
+    assert finish(client, path) == {**before, "upload": upload}
+    assert open_dataset(folder).sha256 == before["sha256"]
 
 
 def test_a_refusal_that_quotes_a_full_disk_is_one_all_the_same(

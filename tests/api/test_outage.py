@@ -92,6 +92,22 @@ def test_a_file_somebody_else_writes_to_for_long_is_503_for_writers_and_nothing_
         assert client.post("/v1/uploads", json={}).status_code == 201
 
 
+def test_a_teacher_is_looked_at_while_nobody_waits_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deps, "LOCK_PATIENCE_S", 0.2)
+    monkeypatch.setattr("api.main.LOCK_PATIENCE_S", 0.2)
+    settings = Settings(data_dir=tmp_path, database_url=None)
+    with TestClient(create_app(settings), base_url="http://localhost", raise_server_exceptions=False) as client:
+        upload = f"/v1/uploads/{client.post('/v1/uploads', json={}).json()['id']}"
+        assert client.put(f"{upload}/parts/1", content=b"no weights at all").status_code == 204
+        id = client.post(f"{upload}:complete", json={}).json()["id"]
+        other = sqlite3.connect(tmp_path / "archsearch.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        source = {"kind": "upload", "upload": id, "architecture": "resnet18", "num_classes": 4}
+        answer = client.post("/v1/teachers", json={"source": source})
+        other.close()
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_teacher"), answer.text
+
+
 def test_a_full_disk_is_503(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, database_url=None)
     with TestClient(create_app(settings), base_url="http://localhost", raise_server_exceptions=False) as client:

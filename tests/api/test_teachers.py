@@ -200,3 +200,29 @@ def test_a_teacher_refused_for_now_is_checked_again_when_asked_and_when_used(
     refused("POST", f"/v1/teachers/{id}:check", status=409, code="conflict", field=None, part="is ready")
     path = "/v1/teachers/tch_00000000:check"
     refused("POST", path, status=404, code="not_found", field=None, part="tch_00000000")
+
+
+def test_weights_whose_file_is_gone_are_to_be_sent_again(client: TestClient, refused: Refused, send: Send) -> None:
+    id = send(WEIGHTS)
+    client.app.state.services.files.upload(id).unlink()  # type: ignore[attr-defined]
+    expected = {"status": 410, "code": "gone", "part": f"the content of {id} is gone; upload it again"}
+    refused("POST", "/v1/teachers", **expected, field="source.upload", json=source(id))
+    refused("POST", "/v1/datasets", **expected, field="upload", json={"upload": id, "format": "npz"})
+
+
+def test_a_teacher_whose_data_was_deleted_is_not_measured_on_them_again(
+    client: TestClient, refused: Refused, send: Send
+) -> None:
+    answer = client.post("/v1/datasets", json={"upload": send(npz(**small_arrays(count=160))), "format": "npz"})
+    data = finish(client, answer.headers["location"])["id"]
+    teacher = {"source": {"kind": "timm", "name": "resnet18"}, "data": {"kind": "dataset", "id": data}}
+    id = client.post("/v1/teachers", json=teacher).json()["id"]
+    with client.app.state.services.sessions.begin() as session:  # type: ignore[attr-defined]
+        row = session.get_one(TeacherRow, id)
+        row.status, row.error = "refused", {"detail": "the hub does not answer", "retryable": True}
+    assert client.delete(f"/v1/datasets/{data}").status_code == 204
+    expected = {"status": 404, "code": "not_found", "field": "data.id", "part": "there is no data set"}
+    refused("POST", f"/v1/teachers/{id}:check", **expected)
+    # A job has data of its own.
+    assert client.post("/v1/jobs", json=request(teacher={"kind": "teacher", "id": id})).status_code == 202
+    assert client.get(f"/v1/teachers/{id}").json()["status"] == "refused"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,13 @@ def test_an_upload_of_a_pickle_names_the_command(tmp_path: Path) -> None:
     assert kind_of(tmp_path / "a.pth") == "torch"
     with pytest.raises(TeacherError, match="archsearch convert FILE --out teacher"):
         check_weights_file(tmp_path / "a.pth")
+
+
+def test_a_zip_of_more_members_than_weights_have_is_not_listed(tmp_path: Path) -> None:
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+        for number in range(20_000):
+            archive.writestr(f"{number}", b"")
+    with pytest.raises(TeacherError, match="a zip archive; unpack it"):
+        check_weights_file(path)

@@ -14,12 +14,13 @@ import pytest
 import timm
 import torch
 
-from archsearch.data import Dataset, Split
+from archsearch.data import Dataset, Split, Task
 from archsearch.data.assemble import assemble
 from archsearch.distill.watched import Watched
 from archsearch.errors import ArchsearchError, TeacherError
 from archsearch.request import LocalTeacher, UploadedTeacher
 from archsearch.teachers import Teacher, check_teacher, describe_folder, load_teacher
+from archsearch.teachers.classes import order_of
 from archsearch.teachers.order import reordered
 
 # K classes
@@ -256,3 +257,28 @@ def test_nothing_is_found_in_luck(digits: Dataset) -> None:
 
 def replace_labels(split: Split, number_K: np.ndarray) -> Split:
     return Split(split.x_NHWC, number_K[split.y_N])
+
+
+class Counted(str):
+    """A name that counts how often it is compared with another."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_many_names_are_compared_in_linear_time(mapped: bool) -> None:
+    many = 3000
+    given: Any = {f"mine {k}": f"theirs {k}" for k in range(many - 1)} if mapped else None
+    theirs = tuple(Counted(f"theirs {k}") for k in range(many))
+    mine = tuple(Counted(f"mine {k}") for k in range(many))
+    task = Task(many, 1, 8, 8, (0.5,), (0.5,), mine)
+    Counted.compared = 0
+    with pytest.raises(TeacherError, match="'mine 2999'" if mapped else "name their classes differently"):
+        order_of("the teacher", (theirs,), many, task, given)
+    assert Counted.compared < 20 * many

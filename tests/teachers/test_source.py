@@ -88,3 +88,18 @@ def test_a_folders_config_describes_the_upload(teacher_folder: Path, tmp_path: P
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(TeacherError, match=r"config\.pretrained_cfg|cannot be read"):
             describe_folder(tmp_path)
+
+
+def test_a_header_larger_than_any_networks_is_refused_unread(tmp_path: Path) -> None:
+    # Whole, and of tensors without a single number: reading it takes seconds and hundreds of megabytes.
+    entry = '"%06x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    header = ("{" + ",".join(entry % number for number in range(90_000)) + "}").encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(TeacherError, match=r"header has 5,\d+,\d+ bytes, more than the 4,194,304 of any network"):
+        check_weights_file(path)
+
+
+def test_weights_that_are_there_no_more_are_said_to_be(source: UploadedTeacher, tmp_path: Path) -> None:
+    error = refused(source, tmp_path / "content")
+    assert (error.code, "upload them again" in error.detail) == ("gone", True)
