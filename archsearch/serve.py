@@ -55,12 +55,18 @@ def serve(settings: Settings, *, with_worker: bool = True) -> None:
 
 
 def claim_folder(folder: Path) -> None:
-    """Make the data folder, and keep what is in it from other users of the machine: images, weights, the database."""
+    """Make the data folder, and keep what is in it from other users of the machine: images, weights, the database.
+
+    One that is there stays as it is, for others may work in it: what this process makes there is closed to them.
+    """
     os.umask(0o077)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if folder.stat().st_uid == os.geteuid() and stat.S_IMODE(folder.stat().st_mode) & 0o077:
-            folder.chmod(0o700)
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & 0o077:
+            log.warning(
+                "%s is open to other users (mode %o); what is kept in it is not, but for its names", folder, mode
+            )
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -54,6 +54,26 @@ def test_nobody_else_reads_what_is_kept(house: House) -> None:
     assert opened == []
 
 
+CLAIM = """
+import sys
+from pathlib import Path
+from archsearch.serve import claim_folder
+claim_folder(Path(sys.argv[1]))
+Path(sys.argv[1], "new").touch()
+"""
+
+
+def test_a_folder_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
+    folder = tmp_path / "team"
+    folder.mkdir()
+    folder.chmod(0o2775)
+    command = [sys.executable, "-c", CLAIM, str(folder)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "new")]
+    assert modes == [0o2775, 0o600]
+    assert "is open to other users (mode 2775)" in ended.stderr
+
+
 def newer(folder: Path) -> None:
     with closing(sqlite3.connect(folder / "archsearch.db")) as database:
         database.executescript(
