@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -28,6 +28,7 @@ from archsearch.store.database import writing
 from archsearch.store.delete import delete_job, remove_upload, sweep, uploads_in_use
 from archsearch.store.files import Files
 from archsearch.store.models import TERMINAL, Artifact, DatasetRow, Job, Leftover, Upload, now
+from archsearch.whole import is_partial
 
 log = logging.getLogger(__name__)
 
@@ -83,15 +84,44 @@ class Store:
     files: Files
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """What the tables say of files, read at once: not the rows themselves, whose results and requests may be long."""
+
+    leftovers: Sequence[str]
+    uploads: Sequence[Upload]
+    used: Mapping[str, str]
+    ended: Sequence[Any]
+    published: Mapping[str, Sequence[str]]
+    reading: Set[str]
+
+    @classmethod
+    def read(cls, session: Session) -> _Rows:
+        published: dict[str, list[str]] = {}
+        for job_id, path in session.execute(select(Artifact.job_id, Artifact.path)):
+            published.setdefault(job_id, []).append(path)
+        ended = select(Job.id, Job.status, Job.created_at, Job.finished_at).where(Job.status.in_(TERMINAL))
+        return cls(
+            leftovers=session.scalars(select(Leftover.path)).all(),
+            uploads=session.scalars(select(Upload)).all(),
+            used=uploads_in_use(session),
+            ended=session.execute(ended).all(),
+            published=published,
+            reading=set(session.scalars(select(DatasetRow.id).where(DatasetRow.status == "checking"))),
+        )
+
+
 def waste(store: Store, retention: Retention) -> list[Waste]:
     """Everything in a data folder that may go, each thing once."""
     with store.sessions() as session:
-        found = [
-            *_leftovers(store, session),
-            *_uploads(store, session, retention),
-            *_jobs(store, session, retention),
-            *_partial(store, session),
-        ]
+        rows = _Rows.read(session)
+    # Walking through folders takes its time: no connection is held meanwhile.
+    found = [
+        *_leftovers(store, rows.leftovers),
+        *_uploads(store, rows, retention),
+        *_jobs(store, rows, retention),
+        *_partial(store, rows.reading),
+    ]
     return [*found, *cache_waste(store.files.evidence, retention)]
 
 
@@ -152,9 +182,21 @@ def size_of(path: Path) -> int:
     with suppress(OSError):
         if not path.is_dir() or path.is_symlink():
             return _taken(path.lstat())
-        for entry in os.scandir(path):
-            total += size_of(Path(entry.path))
+        with os.scandir(path) as entries:
+            for entry in entries:
+                total += _size_of_entry(entry)
     return total
+
+
+def _size_of_entry(entry: os.DirEntry[str]) -> int:
+    # By what listing its folder has told of it, as far as that goes: there may be many.
+    with suppress(OSError):
+        return (
+            size_of(Path(entry.path))
+            if entry.is_dir(follow_symlinks=False)
+            else _taken(entry.stat(follow_symlinks=False))
+        )
+    return 0
 
 
 def _taken(stat: os.stat_result) -> int:
@@ -165,21 +207,19 @@ def _taken(stat: os.stat_result) -> int:
 # ---------------------------------------------------------------------------------------------- a service's own
 
 
-def _leftovers(store: Store, session: Session) -> Iterator[Waste]:
-    paths = session.scalars(select(Leftover.path)).all()
+def _leftovers(store: Store, paths: Sequence[str]) -> Iterator[Waste]:
     if paths:
         size_bytes = sum(size_of(store.files.artifact(path)) for path in paths)
         why = "their rows were deleted"
         yield Waste("deleted", f"files of {len(paths)} deleted", size_bytes, why, lambda: sweep(*_parts(store)))
 
 
-def _uploads(store: Store, session: Session, retention: Retention) -> Iterator[Waste]:
-    used = uploads_in_use(session)
-    for upload in session.scalars(select(Upload)):
+def _uploads(store: Store, rows: _Rows, retention: Retention) -> Iterator[Waste]:
+    for upload in rows.uploads:
         idle_s = _idle_s(store, upload)
         opened = upload.status != "complete"
         keep_s = retention.open_uploads_s if opened else retention.unused_uploads_s
-        if idle_s <= keep_s or upload.id in used:
+        if idle_s <= keep_s or upload.id in rows.used:
             continue
         why = f"{'never completed' if opened else 'named by nothing'}, untouched for {_days(idle_s)}"
         size_bytes = size_of(store.files.upload(upload.id).parent)
@@ -205,8 +245,8 @@ def _idle_s(store: Store, upload: Upload) -> float:
     return (now() - last).total_seconds()
 
 
-def _jobs(store: Store, session: Session, retention: Retention) -> Iterator[Waste]:
-    for job in session.scalars(select(Job).where(Job.status.in_(TERMINAL))):
+def _jobs(store: Store, rows: _Rows, retention: Retention) -> Iterator[Waste]:
+    for job in rows.ended:
         age_s = (now() - (job.finished_at or job.created_at)).total_seconds()
         if retention.jobs_s is not None and age_s > retention.jobs_s:
             size_bytes = size_of(store.files.job(job.id))
@@ -217,23 +257,20 @@ def _jobs(store: Store, session: Session, retention: Retention) -> Iterator[Wast
         if age_s <= min(_YOUNG_S, retention.failed_s):
             continue  # its last attempt may still be tidying up
         why = "superseded" if job.status == "succeeded" else f"{job.status} {_days(age_s)} ago"
-        for path in _unpublished(store, session, job.id):
+        for path in _unpublished(store, job.id, rows.published.get(job.id, ())):
             where = store.files.relative(path)
             yield Waste("attempts", where, size_of(path), why, _work_remover(store, job.id, path))
 
 
-def _unpublished(store: Store, session: Session, job_id: str) -> Iterator[Path]:
+def _unpublished(store: Store, job_id: str, paths: Sequence[str]) -> Iterator[Path]:
     """What a job that has ended was going on from, and attempts that none of its artifacts lies in."""
     folder = store.files.job(job_id)
-    published = [store.files.artifact(path) for path in session.scalars(_paths(job_id))]
+    published = [store.files.artifact(path) for path in paths]
     attempts = sorted((folder / "attempts").iterdir()) if (folder / "attempts").is_dir() else []
-    for path in (*(folder / name for name in WORK), *attempts):
+    partial = [path for path in _listed(folder) if is_partial(path)]
+    for path in (*(folder / name for name in WORK), *partial, *attempts):
         if path.exists() and not any(artifact.is_relative_to(path) for artifact in published):
             yield path
-
-
-def _paths(job_id: str) -> Any:
-    return select(Artifact.path).where(Artifact.job_id == job_id)
 
 
 def _job_remover(store: Store, job_id: str) -> Callable[[], object]:
@@ -255,7 +292,10 @@ def _work_remover(store: Store, job_id: str, path: Path) -> Callable[[], object]
             ended = (Job.id == job_id, Job.status.in_(TERMINAL))
             if not session.execute(update(Job).where(*ended).values(id=job_id)).rowcount:  # type: ignore[attr-defined]
                 return False
-            if any(store.files.artifact(kept).is_relative_to(path) for kept in session.scalars(_paths(job_id))):
+            if any(
+                store.files.artifact(kept).is_relative_to(path)
+                for kept in session.scalars(select(Artifact.path).where(Artifact.job_id == job_id))
+            ):
                 return False
             session.merge(Leftover(path=store.files.relative(trash)))
             os.replace(path, trash)
@@ -265,9 +305,8 @@ def _work_remover(store: Store, job_id: str, path: Path) -> Callable[[], object]
     return gone
 
 
-def _partial(store: Store, session: Session) -> Iterator[Waste]:
+def _partial(store: Store, reading: Set[str]) -> Iterator[Waste]:
     """What a process that was killed in the middle of writing a data set left behind."""
-    reading = set(session.scalars(select(DatasetRow.id).where(DatasetRow.status == "checking")))
     for path in (store.files.root / "datasets").glob(".ds_*"):
         if path.name.split(".")[1] not in reading and _age_s(path) > _YOUNG_S:
             yield Waste("partial", store.files.relative(path), size_of(path), "half written", _tree_remover(path))
@@ -290,22 +329,30 @@ def cache_waste(folder: Path, retention: Retention) -> Iterator[Waste]:
     surplus = sum(entry.size_bytes for _, entry in entries) - retention.caches_bytes
     for kind, entry in entries:
         idle_s = time.time() - entry.used_at
-        old = retention.caches_s is not None and idle_s > retention.caches_s
-        if (surplus > 0 or old) and idle_s > min(_YOUNG_S, retention.caches_s or _YOUNG_S):
+        half = is_partial(entry.path)
+        old = half or (retention.caches_s is not None and idle_s > retention.caches_s)
+        # What is whole may go at any time; a partial that went would fail its writer.
+        young_s = _YOUNG_S if half or retention.caches_s is None else min(_YOUNG_S, retention.caches_s)
+        if (surplus > 0 or old) and idle_s > young_s:
             surplus -= entry.size_bytes
-            why = f"unused for {_days(idle_s)}" + ("" if old else ", and the cache is full")
+            why = "half written" if half else f"unused for {_days(idle_s)}" + ("" if old else ", and the cache is full")
             yield Waste(kind, entry.path.name, entry.size_bytes, why, _tree_remover(entry.path))
 
 
 def _cached(folder: Path) -> Mapping[str, Sequence[_Cached]]:
     """A cache's entries by kind: teachers' evidence, devices' latencies, and answers to augmented views."""
     found: dict[str, list[_Cached]] = {"evidence": [], "latencies": [], "views": []}
-    for path in (path for path in _listed(folder) if not path.name.startswith(".")):
+    for path in (path for path in _listed(folder) if _counts(path)):
         if path.is_dir():
-            found["views"] += [_entry(each) for each in _listed(path) if not each.name.startswith(".")]
+            found["views"] += [_entry(each) for each in _listed(path) if _counts(each)]
         else:
-            found["latencies" if path.name.startswith("latency-") else "evidence"].append(_entry(path))
+            kind = "latencies" if path.name.removeprefix(".").startswith("latency-") else "evidence"
+            found[kind].append(_entry(path))
     return found
+
+
+def _counts(path: Path) -> bool:
+    return is_partial(path) or not path.name.startswith(".")  # else a lock, say
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import uuid
 from contextlib import suppress
@@ -35,6 +36,11 @@ def write_whole(path: Path, content: bytes | str) -> None:
             partial.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether `write_whole` names a file so while it is being written: an old one is of a process that was killed."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{12}", path.name) is not None
 
 
 def put_in_place(partial: Path, path: Path) -> None:

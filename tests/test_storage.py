@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from archsearch import storage
@@ -206,6 +207,25 @@ def test_caches_lose_what_was_not_used_for_longest(store: Store, write: Write) -
     assert (store.files.evidence / "f.safetensors").exists()
 
 
+def test_what_a_killed_process_was_writing_goes_and_what_one_writes_now_stays(store: Store, write: Write) -> None:
+    half = [write(f"evidence/.{name}.0123456789ab", days_old=0.1) for name in ("a.safetensors", "latency-b.json")]
+    lock = write("evidence/views/.lock")
+    assert storage.usage(store)["evidence"] == {"count": 1, "bytes": 10}
+    assert gone(store) == {"evidence": [half[0].name], "latencies": [half[1].name]}
+    now = write("evidence/.c.safetensors.0123456789ab", days_old=0.01)
+    assert gone(store, RETENTION.older_than(0)) == {}
+    add(store, job("job_1", "failed"))
+    write("jobs/job_1/.predictors.json.0123456789ab")
+    assert gone(store) == {"attempts": ["jobs/job_1/.predictors.json.0123456789ab"]}
+    assert (lock.exists(), now.exists()) == (True, True)
+
+
+def test_caches_of_any_age_go_when_asked(store: Store, write: Write) -> None:
+    write("evidence/a.safetensors", days_old=0.01)
+    assert gone(store) == {}
+    assert gone(store, RETENTION.older_than(0)) == {"evidence": ["a.safetensors"]}
+
+
 def test_what_a_crash_left_is_swept_and_what_nobody_knows_is_not_touched(store: Store, write: Write) -> None:
     add(store, job("job_1", "failed", now()), DatasetRow(id="ds_2", format="npz", status="checking"))
     deleted = write("jobs/job_1/attempts/1/a")
@@ -222,6 +242,23 @@ def test_what_a_crash_left_is_swept_and_what_nobody_knows_is_not_touched(store: 
 def test_two_do_not_prune_at_once(store: Store) -> None:
     with storage._alone(store.files.root / "prune.lock"), pytest.raises(Conflict, match="right now"):
         storage.prune(store, RETENTION)
+
+
+def test_looking_for_waste_asks_as_little_of_many_jobs_as_of_one(store: Store) -> None:
+    engine = store.sessions.kw["bind"]
+    asked: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+
+    def statements() -> int:
+        asked.clear()
+        storage.waste(store, RETENTION)
+        return len(asked)
+
+    add(store, job("job_0", "succeeded"))
+    few = statements()
+    add(store, *(job(f"job_{number}", "failed") for number in range(1, 30)))
+    assert statements() == few
+    assert not [statement for statement in asked if "jobs.result" in statement or "jobs.request" in statement]
 
 
 def test_usage_counts_bytes_by_kind(store: Store, write: Write) -> None:

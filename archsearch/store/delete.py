@@ -79,7 +79,8 @@ def delete_upload(session: Session, upload_id: str) -> None:
 
 def uploads_in_use(session: Session) -> dict[str, str]:
     """Uploads by id that something cannot do without: teachers, and data sets that are still being read."""
-    uploaded = ((teacher.source.get("upload"), teacher.id) for teacher in session.scalars(select(TeacherRow)))
+    teachers = session.execute(select(TeacherRow.source, TeacherRow.id))
+    uploaded = ((source.get("upload"), id) for source, id in teachers)
     reading = session.execute(select(DatasetRow.upload, DatasetRow.id).where(DatasetRow.status == "checking"))
     read = {str(upload): f"data set {id}, which is being read," for upload, id in reading}
     return {**read, **{upload: f"teacher {id}" for upload, id in uploaded if upload is not None}}
