@@ -20,6 +20,9 @@ from archsearch.store import delete
 from archsearch.store.database import is_sqlite, writing
 from archsearch.store.files import Files
 
+from .schemas import StorageAnswer
+from .shared import Shared
+
 # The largest request but the part of an upload.
 JSON_BYTES = 2**20
 # How long a request waits for its turn to write, or for a lock some other process holds, before it is told so.
@@ -35,6 +38,7 @@ class Services:
     sessions: sessionmaker[Session]
     files: Files
     engine: Engine
+    storage: Shared[StorageAnswer] = field(default_factory=Shared)
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager

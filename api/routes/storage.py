@@ -6,7 +6,7 @@ import shutil
 
 from archsearch import storage
 
-from ..deps import ServicesDep
+from ..deps import Services, ServicesDep
 from ..room import Room
 from ..schemas import AmountAnswer, StorageAnswer
 
@@ -14,8 +14,13 @@ router = Room(prefix="/storage", tags=["storage"])
 
 
 @router.get("")
-def get(services: ServicesDep) -> StorageAnswer:
+async def get(services: ServicesDep) -> StorageAnswer:
     """Bytes by kind, those that nothing needs any more among them, and free bytes on the disk."""
+    return await services.storage(lambda: _look(services))
+
+
+def _look(services: Services) -> StorageAnswer:
+    """Walks through everything, which takes its time."""
     store = storage.Store(services.sessions, services.files)
     prunable: dict[str, AmountAnswer] = {}
     for item in storage.waste(store, storage.Retention.of(services.settings)):

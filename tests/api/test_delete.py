@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from archsearch import storage
 from tests.api.conftest import Refused, Send, finish, npz, request, small_arrays
 
 SOURCE = {"kind": "timm", "name": "resnet18"}
@@ -67,3 +70,23 @@ def test_storage_tells_what_is_kept_and_what_may_go(client: TestClient, send: Se
     assert after["kept"]["uploads"]["bytes"] >= before["kept"]["uploads"]["bytes"] + 50_000
     assert after["free_bytes"] > 0
     assert {"uploads", "datasets", "jobs", "evidence", "latencies", "views", "database"} == after["kept"].keys()
+
+
+def test_many_who_ask_what_is_kept_hold_nobody_up(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    walk, walks, begun, go_on = storage.waste, list[Any](), threading.Event(), threading.Event()
+
+    def counted(*args: Any) -> Any:
+        walks.append(args)
+        begun.set()
+        assert go_on.wait(30)
+        return walk(*args)
+
+    monkeypatch.setattr(storage, "waste", counted)
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(client.get, "/v1/storage") for _ in range(12)]
+        assert begun.wait(30)
+        assert client.get("/v1/jobs").status_code == 200  # more of them than there are turns for reading
+        go_on.set()
+        told = [each.result(30) for each in asked]
+    assert {answer.status_code for answer in told} == {200}
+    assert len(walks) < 12
