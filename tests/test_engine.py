@@ -292,7 +292,7 @@ def test_a_name_is_taken_only_once(house: House) -> None:
     assert f"pid {first.pid} " in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_worker_told_to_stop_leaves_at_once_and_its_workflow_starts_again(house: House, number: int) -> None:
     house.enqueue("a")
     told = house.worker("w1")

@@ -140,6 +140,7 @@ def test_a_wrong_flag_is_2() -> None:
     assert "No such option" in ran.stderr
 
 
+@pytest.mark.slow
 def test_searching_and_distilling_here_prints_the_result(tmp_path: Path, teacher_folder: Path) -> None:
     common = ("-t", str(teacher_folder), "-d", "digits", "--params-ratio", "0.3", "--candidates", "2")
     common += ("--space", "resnet_cifar", "--set", "search.batch_size=16")

@@ -33,7 +33,7 @@ class Times(nn.Module):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("classes", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_what_torch_counts_is_what_the_table_says(shared: Path, colour_task: Task, classes: int) -> None:
     with gzip.open(shared / "nb201_accuracy.csv.gz", "rt") as file:
         rows = list(csv.DictReader(file))[7::1300]

@@ -22,6 +22,7 @@ def test_it_is_undefined_without_blocks(evidence_of) -> None:
         isometry(evidence_of(gains=()))
 
 
+@pytest.mark.slow
 def test_it_is_that_of_the_exact_jacobians_norm(pair_of) -> None:
     """A block of a real student: ‖J‖_F / √outputs of its whole Jacobian, row by row, against the one random probe."""
     pair = pair_of("vit")

@@ -94,7 +94,7 @@ def test_the_time_limit_ends_the_search(bench: Bench, spec) -> None:
 @pytest.fixture(scope="module")
 def heads(teacher: Teacher, few_digits: Dataset, spec: Callable[..., SearchSpec]) -> tuple[SearchSpec, Bench]:
     """`semantic` is undefined for a student whose head is not as wide as the teacher's: most of them, not all."""
-    wants = spec(candidates=24, score={"semantic": 1.0})
+    wants = spec(candidates=12, score={"semantic": 1.0})
     return wants, prepare(wants, teacher, few_digits)
 
 
@@ -115,8 +115,8 @@ def test_a_failed_candidate_says_why_and_never_wins(heads, failing: list[Trial])
 
 
 def test_a_search_with_failures_resumes_exactly_too(heads, failing: list[Trial], told) -> None:
-    rest = list(begin(*heads, Limits(params=25_000), done=failing[:18]))
-    assert told(failing[:18] + rest) == told(failing)
+    rest = list(begin(*heads, Limits(params=25_000), done=failing[:8]))
+    assert told(failing[:8] + rest) == told(failing)
 
 
 def test_unknown_names_are_refused_before_anything_is_spent(spec) -> None:

@@ -70,6 +70,7 @@ def distilling(server: Server, job_id: str, epochs: int) -> Callable[[], bool]:
     return reached
 
 
+@pytest.mark.slow
 def test_a_job_survives_the_death_of_its_worker_in_the_search_and_in_the_distillation(
     folder: Path, named: dict[str, Any]
 ) -> None:

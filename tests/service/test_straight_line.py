@@ -170,6 +170,7 @@ def test_a_search_alone_ends_with_a_winner_and_a_manifest(house: House) -> None:
     assert list(artifacts(house, job_id)) == ["manifest.json"]
 
 
+@pytest.mark.slow
 def test_a_distillation_alone_can_do_without_the_teacher(house: House, finished: Finished) -> None:
     architecture = finished.job["result"]["search"]["winner"]["architecture"]
     request = house.request(
