@@ -49,6 +49,7 @@ class Training:
         lr: Peak learning rate, after what taking back made of it; `usual_lr` is what its optimizer and batch take.
         retries: Times it was taken back after diverging.
         learns_from: Training images (count) its family takes to learn from scratch.
+        precision: What was computed in.
     """
 
     steps: int
@@ -59,6 +60,7 @@ class Training:
     retries: int
     space: str
     learns_from: int
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,7 @@ def train_teacher(
 
     Returns:
         `selection_acc` and `test_acc` (`_map` with many labels, `_balanced_acc` too with uneven classes) in percent,
-        `params`, `sha256` and `seconds`.
+        `params`, `sha256`, `seconds`, and `warnings` (code and detail).
     """
     asked = TeacherTraining(
         data=_described(source),
@@ -311,12 +311,14 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
     import torch
 
     from archsearch.data.metrics import Key, answers, scores
-    from archsearch.distill.train import logits, train
+    from archsearch.distill.attempts import fallback
+    from archsearch.distill.train import device_of, logits, train
     from archsearch.teachers import fingerprint
     from archsearch.teachers.pretrained import resized
 
-    for note in dataset.notes:
-        tell({"phase": "training", "warning": asdict(note)})
+    warnings = [asdict(note) for note in dataset.notes]
+    for warning in warnings:
+        tell({"phase": "training", "warning": warning})
     recipe = _tuned(asked.distill, len(dataset.train)) if asked.pretrained else asked.distill
     started, scratch = time.monotonic(), out / WORK
     input_hw = asked.input_size or (dataset.task.height, dataset.task.width)
@@ -326,6 +328,10 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
     dataset = replace(dataset, task=task)
     checkpoint, optimizer = scratch / "checkpoint.safetensors", _optimizer_of(teacher)
     for course in train(shown, dataset, recipe, teacher=None, optimizer=optimizer, checkpoint_path=checkpoint):
+        told_now = fallback(course, recipe, device_of(recipe))
+        if told_now is not None and asdict(told_now) not in warnings:
+            warnings.append(asdict(told_now))
+            tell({"phase": "training", "warning": asdict(told_now)})
         tell({"phase": "training", **asdict(course), "progress": course.step / course.steps})
     export.save_student(teacher, replace(task, height=input_hw[0], width=input_hw[1]), out)
 
@@ -340,6 +346,7 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
         "seconds": time.monotonic() - started,
         "told": told,
         "input_size": list(input_hw),
+        "warnings": warnings,
     }
 
 

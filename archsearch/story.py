@@ -8,7 +8,7 @@ Every phase returns plain JSON. A `Ledger` keeps trials and progress: SQL rows f
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from archsearch.data.batches import Alive, now_and_then
 from archsearch.data.metrics import Key, answers, metric, scores
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.amount import amount, chosen
+from archsearch.distill.attempts import FALLBACK, fallback
 from archsearch.distill.method import check_method, settle
 from archsearch.distill.objective import objective
 from archsearch.distill.room import require_room_for_batch
@@ -37,6 +38,7 @@ from archsearch.hardware import (
     require_possible,
 )
 from archsearch.hardware.profile import Profile
+from archsearch.precision import resolve
 from archsearch.request import Architecture, DistillSpec, JobRequest
 from archsearch.search import Trial, check_search, prepare, require_room_for, search, winner
 from archsearch.spaces import Cost, Space, check_name, choose, spaces
@@ -44,6 +46,8 @@ from archsearch.teachers import Teacher, check_teacher
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from archsearch.distill.progress import Progress
 
 Report = dict[str, Any]
 
@@ -400,7 +404,7 @@ def _train(
 ) -> tuple[nn.Module, Report]:
     """One of a job's trainings, gone on with where an earlier attempt left it; returns what it took, too."""
     model, images = _fresh(story, student, spec.seed), len(story.dataset.train)
-    started, last = time.monotonic(), None
+    started, last, fell_back = time.monotonic(), None, False
     trained = train if spec.devices == 1 else train_together
     for last in trained(
         model,
@@ -412,6 +416,7 @@ def _train(
         cache=story.ledger.cache,
         **({"alive": alive(story.ledger, "distilling")} if spec.devices == 1 else {}),
     ):
+        fell_back = fell_back or _tell_fallback(story.ledger.warn, last, spec)
         share = last.step / last.steps
         eta_s = last.eta_s + (count - number - 1) * (time.monotonic() - started + last.eta_s)
         report = {"phase": "distilling", **asdict(last), "eta_s": eta_s, "progress": (number + share) / count}
@@ -431,7 +436,21 @@ def _train(
         "lr": last.lr if last else spec.lr or usual,
         "usual_lr": usual,
         "retries": last.retries if last else 0,
+        "precision": last.precision if last else _computed_in(story.ledger, spec),
     }
+
+
+def _computed_in(ledger: Ledger, spec: DistillSpec) -> str:
+    """What a training computed in that an earlier attempt ended, as far as that told."""
+    fell_back = any(warning["code"] == FALLBACK for warning in ledger.warnings())
+    return "fp32" if fell_back else resolve(spec.precision, device_of(spec))
+
+
+def _tell_fallback(warn: Callable[[str, str], None], last: Progress, spec: DistillSpec) -> bool:
+    found = fallback(last, spec, device_of(spec))
+    if found is not None:
+        warn(found.code, found.detail)
+    return found is not None
 
 
 def _sound(model: nn.Module, task: Task, x_BCHW: Tensor) -> Tensor:

@@ -8,17 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import archsearch
-from archsearch.data import Dataset
+from archsearch import story
+from archsearch.data import Dataset, load
 from archsearch.data.metrics import accuracy, mean_average_precision
 from archsearch.distill.train import logits
 from archsearch.errors import Cancelled, ImpossibleBudget, InvalidRequest, SearchError, TeacherError
 from archsearch.local import run, train_teacher
-from archsearch.request import parse_request
+from archsearch.request import DigitsData, parse_request
 from archsearch.result import Result, SearchResult, StudentResult
 from archsearch.search import key
+from archsearch.spaces import spaces
 
 pytestmark = pytest.mark.smoke
 
@@ -454,3 +457,30 @@ def test_a_student_that_learned_nothing_ends_well_and_is_warned_of_everywhere(
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["degraded"], manifest["warnings"]) == (True, [warning])
     assert "> **Warning**" in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("precision", "asked"), [("bf16", ", which was asked for,"), ("auto", "")])
+def test_a_student_that_diverges_in_half_precision_is_distilled_in_fp32_and_says_so(
+    body: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, asked: str
+) -> None:
+    def spoil(model: torch.nn.Module, _: Any, logits_BK: torch.Tensor) -> torch.Tensor:
+        return logits_BK * torch.nan if model.training and torch.is_autocast_enabled("cpu") else logits_BK
+
+    def spoiled(*args: Any) -> torch.nn.Module:
+        model = fresh(*args)
+        model.register_forward_hook(spoil)
+        return model
+
+    fresh = story._fresh
+    monkeypatch.setattr("archsearch.story._fresh", spoiled)
+    monkeypatch.setattr("archsearch.precision._has_bf16", lambda kind: True)
+    space, task = spaces.get("resnet_cifar"), load(DigitsData()).task
+    student = {"space": space.name, "architecture": dict(space.smallest(task))}
+    distil = {"epochs": 1, "batch_size": 256, "device": "cpu", "precision": precision}
+    request = {**body, "kind": "distill", "budget": {}, "student": student, "distill": distil}
+    result = run(request, tmp_path / "out")
+    (warning,) = [warning for warning in result["warnings"] if warning["code"] == "fp32_instead"]
+    assert warning["detail"].startswith(f"in bf16{asked} the training diverged")
+    assert result["student"]["recipe"]["precision"] == "fp32"
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["machine"]["distill_precision"] == "fp32"

@@ -20,7 +20,7 @@ from archsearch.data import Dataset, load
 from archsearch.data.metrics import accuracy
 from archsearch.errors import ArchsearchError, Conflict, InvalidRequest, TeacherError, UnknownName
 from archsearch.request import LocalTeacher, NpzData
-from archsearch.teachers import Teacher, load_teacher
+from archsearch.teachers import Teacher, build, load_teacher
 
 # B batch, C channels, H W space
 
@@ -290,3 +290,26 @@ def test_a_student_is_not_distilled_over_a_teacher(taught: tuple[Path, dict[str,
     with pytest.raises(InvalidRequest, match="another request made"):
         archsearch.run({**request, "teacher": {"kind": "timm", "name": "resnet18"}}, out)
     assert contents(out) == before
+
+
+def test_a_teacher_that_diverges_in_half_precision_is_trained_in_fp32_with_a_warning(
+    taught: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(model: torch.nn.Module, _: Any, logits_BK: torch.Tensor) -> torch.Tensor:
+        return logits_BK * torch.nan if model.training and torch.is_autocast_enabled("cpu") else logits_BK
+
+    def spoiled(*args: Any) -> torch.nn.Module:
+        model = build(*args)
+        model.register_forward_hook(spoil)
+        return model
+
+    spec = {**SMALL["spec"], "precision": "fp32"}
+    exactly = train_teacher({"kind": "digits"}, tmp_path / "exactly", **{**SMALL, "spec": spec})
+    monkeypatch.setattr("archsearch.teachers.build", spoiled)
+    reports: list[dict[str, Any]] = []
+    spec = {**SMALL["spec"], "precision": "bf16"}
+    found = train_teacher({"kind": "digits"}, tmp_path / "out", **{**SMALL, "spec": spec}, listener=reports.append)
+    assert found["sha256"] == exactly["sha256"]
+    (warning,) = [report["warning"] for report in reports if "warning" in report]
+    assert (warning["code"], found["warnings"], exactly["warnings"]) == ("fp32_instead", [warning], [])
+    assert warning["detail"].startswith("in bf16, which was asked for, the training diverged")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Progress:
         cached: Share of the teacher's answers that were found in the view cache; None without one.
         micro_batch: Images computed at a time; fewer than asked for where memory ran out.
         lr: Peak learning rate, after what taking back made of it.
+        precision: What it computes in: fp32 also where half precision was asked for and diverged.
     """
 
     epoch: int
@@ -38,3 +40,4 @@ class Progress:
     micro_batch: int
     lr: float
     metric: str = "acc"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import zlib
@@ -19,6 +20,7 @@ from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset, Task
 from archsearch.distill import checkpoint
 from archsearch.distill.amount import amount, chosen
+from archsearch.distill.attempts import attempts_of, identity_of
 from archsearch.distill.checkpoint import Course, Parts
 from archsearch.distill.feed import Feed, Shown, feed
 from archsearch.distill.group import Group, current
@@ -29,12 +31,14 @@ from archsearch.distill.schedule import OptimizerName, make_optimizer, scaled_lr
 from archsearch.errors import InvalidRequest, TrainingError
 from archsearch.precision import autocast, resolve
 from archsearch.request import DistillSpec
-from archsearch.teachers import Teacher, fingerprint, normalise
+from archsearch.teachers import Teacher, normalise
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from archsearch.distill.learner import Learner, Side
+
+log = logging.getLogger(__name__)
 
 _REPORT_EVERY_S = 1.0
 _CHECKPOINT_EVERY_S = 30.0
@@ -71,6 +75,9 @@ def train(
     The same settings give the same weights, interrupted or not: what a step does depends on the seed, its number and
     the state a checkpoint holds alone. On the CPU, with as many threads, the weights are the same to the bit.
 
+    A training that goes on diverging in half precision begins again in fp32, from the same weights: it becomes the very
+    one `precision="fp32"` asks for. What goes on from its checkpoint stays in fp32.
+
     Where torch.distributed runs, every process of the group calls this with the same arguments and trains on its share
     of each batch.
 
@@ -96,11 +103,27 @@ def train(
     check_distill(spec, dataset)
     spec = settle(chosen(spec, len(dataset.train)).spec, dataset.task).spec
     group, device = current(spec), device_of(spec)
-    with ExitStack() as stack:
-        side = prepare(student, dataset, spec, teacher, device=device, cache=cache, stack=stack, alive=alive)
-        run = _Run(student, side, dataset, spec, optimizer, device, group, alive)
-        identity = _identity(student, dataset, spec, side, run.optimizer_name)
-        yield from run.all(checkpoint_path, identity, checkpoint_every_s)
+    name: OptimizerName = optimizer if spec.optimizer == "auto" else spec.optimizer
+
+    def known(attempt: DistillSpec) -> str:
+        return identity_of(student, dataset, attempt, teacher, name)
+
+    attempts = attempts_of(spec, device, checkpoint_path, known)
+    initial = {key: value.detach().to("cpu", copy=True) for key, value in student.state_dict().items()}
+    for attempt in attempts:
+        # First: it is of the weights before they are trained.
+        student.load_state_dict(initial)
+        identity = known(attempt)
+        try:
+            with ExitStack() as stack:
+                side = prepare(student, dataset, attempt, teacher, device=device, cache=cache, stack=stack, alive=alive)
+                run = _Run(student, side, dataset, attempt, name, device, group, alive)
+                yield from run.all(checkpoint_path, identity, checkpoint_every_s)
+            break
+        except _Hopeless as error:
+            if attempt is attempts[-1]:
+                raise
+            log.warning("in half precision %s: the training begins again in fp32", error.detail)
     student.eval().cpu()
 
 
@@ -157,7 +180,7 @@ class _Run:
         self.alive = alive
         self.student, self.side, self.dataset, self.spec = student, side, dataset, spec
         self.device, self.group = device, group
-        self.optimizer_name: OptimizerName = optimizer if spec.optimizer == "auto" else spec.optimizer
+        self.optimizer_name = optimizer
         self.epochs, self.batch_size = amount(spec).epochs, amount(spec).batch_size
         self.peak_lr = spec.lr or scaled_lr(self.optimizer_name, self.batch_size)
         self.learner = _parallel(side.learner, device, group)
@@ -334,7 +357,7 @@ class _Run:
         retries, step = self.course.retries + 1, self.course.step
         lr = self.peak_lr * self.course.gentle
         if retries > _RETRIES:
-            raise TrainingError(
+            raise _Hopeless(
                 f"{what} at step {step} of {self.steps}, even at a learning rate of {lr:.3g} and gradients clipped to "
                 f"{_GENTLE_NORM:g}; lower distill.lr (now {self.peak_lr:g}), or look at the loss's weights",
                 field="distill.lr",
@@ -379,6 +402,7 @@ class _Run:
             cached=self.side.cached,
             micro_batch=self.course.micro_batch,
             lr=self.peak_lr * self.course.gentle,
+            precision=resolve(self.spec.precision, self.device),
             metric=metric(self.dataset.task).key,
         )
 
@@ -396,18 +420,13 @@ class _Diverged(Exception):
     """The training went wrong since the last good state."""
 
 
+class _Hopeless(TrainingError):
+    """The training diverges however gently it goes on."""
+
+
 def _fallback(path: Path) -> Path:
     """Where the state to fall back on lies, beside the checkpoint."""
     return path.with_suffix(".fallback.safetensors")
-
-
-def _identity(student: nn.Module, dataset: Dataset, spec: DistillSpec, side: Side, optimizer: str) -> str:
-    """What a checkpoint has to be of to be gone on from."""
-    settings = spec.model_dump_json(exclude={"seeds", "baseline", "view_cache"})
-    teacher = side.teacher.sha256 if side.teacher else ""
-    if side.teacher is not None and side.teacher.order is not None:
-        teacher = f"{teacher} {side.teacher.order}"
-    return "|".join((settings, optimizer, dataset.sha256, teacher, fingerprint(student)))
 
 
 def _average(student: nn.Module, decay: float) -> Any:

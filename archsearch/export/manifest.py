@@ -122,10 +122,13 @@ def _precision(story: Mapping[str, Any]) -> dict[str, str]:
     from archsearch.precision import resolve
 
     request = story.get("request", {})
-    device = story.get("student", {}).get("device", "cpu")
+    student = story.get("student", {})
+    device = student.get("device", "cpu")
     phases = {"search": "cpu", "distill": device}
-    return {
+    found: dict[str, str] = {
         f"{phase}_precision": resolve(request[phase]["precision"], where)
         for phase, where in phases.items()
         if "precision" in request.get(phase, {})
     }
+    told = student.get("recipe", {}).get("precision")  # fp32 where half precision was given up
+    return {**found, "distill_precision": told} if told else found

@@ -283,6 +283,59 @@ def test_a_training_that_goes_on_diverging_fails_with_the_cause(few_digits: Data
     assert caught.value.field == "distill.lr"
 
 
+def spoiled_in_half(model: torch.nn.Module) -> list[str]:
+    """Make a network answer with no numbers in half precision; the list grows by what each step computed in."""
+    steps: list[str] = []
+
+    def spoil(module: torch.nn.Module, _: Any, logits_BK: torch.Tensor) -> torch.Tensor:
+        if not module.training:
+            return logits_BK
+        half = torch.is_autocast_enabled("cpu")
+        steps.append("bf16" if half else "fp32")
+        return logits_BK * torch.nan if half and len(steps) > 5 else logits_BK
+
+    model.register_forward_hook(spoil)
+    return steps
+
+
+@pytest.mark.parametrize("method", ["none", "kd"])
+def test_what_diverges_in_half_precision_becomes_the_training_in_fp32(
+    few_digits: Dataset, teacher: Teacher, tmp_path: Path, method: str
+) -> None:
+    exactly, recipe = student(few_digits), {"method": method, "epochs": 3}
+    trained(exactly, few_digits, spec(**recipe, precision="fp32"), teacher=teacher)
+    model, kept = student(few_digits), {"checkpoint_path": tmp_path / "c.safetensors", "checkpoint_every_s": 0}
+    steps = spoiled_in_half(model)
+    reports = trained(model, few_digits, spec(**recipe, precision="bf16"), teacher=teacher, cache=tmp_path, **kept)
+    assert {"bf16", "fp32"} == set(steps)
+    assert (reports[-1].precision, reports[-1].retries, reports[-1].step) == ("fp32", 0, 12)
+    assert fingerprint(model) == fingerprint(exactly)
+
+
+@pytest.mark.parametrize("at", [0, 6])
+def test_a_training_killed_after_it_fell_back_goes_on_in_fp32(few_digits: Dataset, tmp_path: Path, at: int) -> None:
+    looked = 2  # at the network's size, before each of the two attempts
+    exactly = student(few_digits)
+    trained(exactly, few_digits, spec(method="none", precision="fp32"), teacher=None)
+    kept = {"checkpoint_path": tmp_path / "c.safetensors", "checkpoint_every_s": 0}
+    recipe, model = spec(method="none", precision="bf16"), student(few_digits)
+    steps = spoiled_in_half(model)
+
+    def stop(*_: Any) -> None:
+        if steps.count("fp32") > looked + at:
+            raise KeyboardInterrupt
+
+    model.register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        trained(model, few_digits, recipe, teacher=None, **kept)
+    again = student(few_digits)
+    steps = spoiled_in_half(again)
+    reports = trained(again, few_digits, recipe, teacher=None, **kept)
+    assert reports[-1].resumed_at == at
+    assert fingerprint(again) == fingerprint(exactly)
+    assert ("bf16" in steps) == (at == 0), "a checkpoint in fp32 is gone on from in fp32"
+
+
 def test_a_learning_rate_that_explodes_is_answered_by_gentler_ones(few_digits: Dataset) -> None:
     model = student(few_digits, "vit")
     recipe = spec(lr=30, optimizer="sgd", method="none", epochs=10)

@@ -1,0 +1,56 @@
+"""What a training is of, and what it becomes where half precision fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archsearch.data.notes import Note
+from archsearch.data.task import Dataset
+from archsearch.distill import checkpoint
+from archsearch.distill.objective import objective
+from archsearch.distill.progress import Progress
+from archsearch.precision import resolve
+from archsearch.request import DistillSpec
+from archsearch.teachers import Teacher, fingerprint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FALLBACK = "fp32_instead"
+
+
+def attempts_of(
+    spec: DistillSpec, device: str, path: Path | None, identity: Callable[[DistillSpec], str]
+) -> Sequence[DistillSpec]:
+    """The training as it is asked for, and in fp32 where half precision fails; the latter alone where it is there."""
+    if resolve(spec.precision, device) == "fp32":
+        return [spec]
+    exact = spec.model_copy(update={"precision": "fp32"})
+    begun = path is not None and checkpoint.load(path, identity(exact)) is not None
+    return [exact] if begun else [spec, exact]
+
+
+def identity_of(
+    student: nn.Module, dataset: Dataset, spec: DistillSpec, teacher: Teacher | None, optimizer: str
+) -> str:
+    """What a checkpoint has to be of to be gone on from."""
+    settings = spec.model_dump_json(exclude={"seeds", "baseline", "view_cache"})
+    asked = "" if teacher is None or not objective(spec, dataset.task).reads else teacher.sha256
+    if asked and teacher is not None and teacher.order is not None:
+        asked = f"{asked} {teacher.order}"
+    return "|".join((settings, optimizer, dataset.sha256, asked, fingerprint(student)))
+
+
+def fallback(last: Progress, spec: DistillSpec, device: str) -> Note | None:
+    """What to tell the user where a training goes on in fp32 though it was to be in half precision."""
+    half = resolve(spec.precision, device)
+    if last.precision == half:
+        return None
+    why = f"in {half}, which was asked for," if spec.precision != "auto" else f"in {half}"
+    return Note(
+        FALLBACK,
+        f"{why} the training diverged however gently it went on; it began again in fp32, which is slower. With "
+        "distill.precision=fp32 it begins so at once",
+    )
