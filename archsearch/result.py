@@ -85,7 +85,7 @@ class StudentResult(TypedDict):
     losses: dict[str, dict[str, Any]]
     class_weights: NotRequired[list[float]]
     epochs: int
-    recipe: dict[str, float]
+    recipe: dict[str, float | str]
     judged: dict[str, Any]
     seed: int
     seeds: dict[str, float]
