@@ -132,14 +132,20 @@ def _pixels(source: _Source, settings: Preprocessing) -> Pixels | ArchsearchErro
 def _sources(path: Path, stack: ExitStack) -> list[_Source]:
     """The images a path names: itself, or those in it."""
     if path.is_dir() or path.suffix.lower() == ".zip":
-        files = stack.enter_context(open_files(path, Limits()))
+        odd: list[DataError] = []
+        files = stack.enter_context(open_files(path, Limits(), odd.append))
         names = [name for name in sorted(files.names) if PurePosixPath(name).suffix.lower() in IMAGES]
-        if not names:
+        if not names and not odd:
             raise InvalidRequest(f"{path} holds no image: {', '.join(sorted(IMAGES))}", field="images")
-        return [_Source(str(path / name), partial(files.read, name)) for name in names]
+        good = [_Source(str(path / name), partial(files.read, name)) for name in names]
+        return good + [_Source(str(path / str(error.field)), partial(_raise, error)) for error in odd]
     if not path.is_file():
         raise InvalidRequest(f"there is no file or folder {path}", field="images")
     return [_Source(str(path), path.read_bytes)]
+
+
+def _raise(error: DataError) -> bytes:
+    raise error
 
 
 def _open(folder: Path, form: Form) -> tuple[Answer, Preprocessing]:

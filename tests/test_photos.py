@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -20,7 +21,7 @@ import archsearch
 from archsearch import export
 from archsearch.cli import app
 from archsearch.data import Dataset, Task
-from archsearch.data.photo import probabilities
+from archsearch.data.photo import probabilities, read
 from archsearch.distill.train import logits
 from archsearch.errors import DataError, InvalidRequest, UnknownName
 from archsearch.spaces import spaces
@@ -91,6 +92,29 @@ def test_a_broken_image_is_named_and_the_others_go_on(student: Path, photos: Pat
     assert run.exception.detail == "1 of 2 images could not be read"
     assert "broken.png: is damaged or no image" in run.stderr
     assert run.stdout.startswith(f"{photos / '0.png'}: ")
+
+
+def test_what_cannot_be_read_of_a_folder_is_named_and_left_out(student: Path, photos: Path, tmp_path: Path) -> None:
+    for name in (b"caf\xe9.png", b"0.png"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes((photos / "0.png").read_bytes())
+    (tmp_path / "out.png").symlink_to(photos / "1.png")
+    run = CliRunner().invoke(app, ["predict", str(student), str(tmp_path)])
+    assert isinstance(run.exception, DataError)
+    assert run.exception.detail == "2 of 3 images could not be read"
+    assert r"caf\udce9.png: its name is no UTF-8; rename it" in run.stderr
+    assert "out.png: is a symbolic link" in run.stderr
+    assert run.stdout.startswith(f"{tmp_path / '0.png'}: ")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    (row,) = json.loads(CliRunner().invoke(app, ["predict", str(student), odd, "--json"]).stdout)
+    assert (row["file"], row["error"]) == (f"{tmp_path}/caf\\udce9.png", None)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_no_program_of_a_student_guesses_the_scale_of_32_bits(dtype: type, tmp_path: Path) -> None:
+    Image.fromarray(np.arange(64, dtype=dtype).reshape(8, 8)).save(tmp_path / "deep.tif")
+    settings = {"height": 8, "width": 8, "channels": 1, "fit": "crop"}
+    with pytest.raises(ValueError, match="holds pixels of 32 bits"):
+        read(tmp_path / "deep.tif", settings)
 
 
 def test_the_shell_prints_json(student: Path, photos: Path, expected: list[tuple[str, float]]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
+from sqlalchemy import text
 
 from archsearch import storage
 from archsearch.cli import app
@@ -289,5 +290,12 @@ def test_the_shell_prunes_a_data_folder_and_the_users_cache(
     told = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
     assert [item["what"] for item in told["removed"]] == ["up_1", "a.safetensors"]
     assert (told["bytes"], cached.exists()) == (2010, False)
+    with store.sessions.begin() as session:  # of an earlier version, which a dry run does not change
+        session.execute(text("UPDATE archsearch_version SET version_num = '0001'"))
+    refused = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert isinstance(refused.exception, Conflict)
+    assert "a dry run leaves it as it is" in str(refused.exception)
+    with store.sessions() as session:
+        assert session.scalar(text("SELECT version_num FROM archsearch_version")) == "0001"
     wrong = CliRunner().invoke(app, ["prune", "--older-than", "30"])
     assert (wrong.exit_code, "give hours, days or weeks" in wrong.output) == (2, True)

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from archsearch.cli.evaluate import open_data, progress
 from archsearch.cli.inputs import on_broken_option
+from archsearch.cli.into import check_copied, check_fetched, overwrite_option
 from archsearch.cli.remote import url_option
 from archsearch.errors import ExportError
 from archsearch.progress import count
@@ -33,6 +34,7 @@ _JOB = r"job_[0-9a-f]{20}"
 )
 @click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path),
               help="Folder for all of it.  [default: FOLDER itself, or student for a job]")  # fmt: skip
+@overwrite_option
 @click.option("--push", "repo", metavar="OWNER/NAME", help="Put the student on a Hugging Face hub.")
 @click.option("--private", is_flag=True, help="Only its owner sees what is pushed.")
 @click.option("--update", is_flag=True, help="Push into a repository that exists already.")
@@ -44,6 +46,7 @@ def export(
     names: str | None,
     data: str | None,
     out: Path | None,
+    overwrite: bool,
     repo: str | None,
     private: bool,
     update: bool,
@@ -63,7 +66,7 @@ def export(
     """
     from archsearch.export import push
 
-    folder = _gather(source, out, url)
+    folder = _gather(source, out, url, overwrite)
     # What is only to be pushed is pushed as it is.
     learned = folder if re.fullmatch(_JOB, source) else Path(source)
     report = _make(folder, names, data, on_broken, learned) if names or data or not repo else None
@@ -78,13 +81,14 @@ def export(
         click.echo(address)
 
 
-def _gather(source: str, out: Path | None, url: str | None) -> Path:
+def _gather(source: str, out: Path | None, url: str | None, overwrite: bool) -> Path:
     """The student's files in the folder they are wanted in."""
     from archsearch.client import Client
     from archsearch.export import public_files, require_student
 
     if re.fullmatch(_JOB, source):
         out = out or Path("student")
+        check_fetched(source, out, overwrite=overwrite)
         with Client(url) as client, progress() as tell:
             client.download(source, out, listener=lambda done, of: tell("download", done, of))
         return out
@@ -92,6 +96,7 @@ def _gather(source: str, out: Path | None, url: str | None) -> Path:
     require_student(folder)
     if out is None or out.resolve() == folder.resolve():
         return folder
+    check_copied(folder, out, overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
     for path in public_files(folder):
         shutil.copyfile(path, out / path.name)

@@ -46,16 +46,25 @@ def predict(student: Path, images: tuple[Path, ...], top: int, threshold: float,
 
 
 def _row(one: Prediction) -> dict[str, object]:
-    return {**asdict(one), "names": [{"name": name, "probability": chance} for name, chance in one.names]}
+    return {
+        **asdict(one),
+        "file": _as_text(one.file),
+        "names": [{"name": name, "probability": chance} for name, chance in one.names],
+    }
 
 
 def _show(found: Sequence[Prediction]) -> None:
     for one in found:
         if one.error is not None:
-            click.echo(f"{one.file}: {one.error}", err=True)
+            click.echo(f"{_as_text(one.file)}: {one.error}", err=True)
             continue
         told = ", ".join(f"{name} {100 * chance:.2f} %" for name, chance in one.names)
-        click.echo(f"{one.file}: {told or 'none of its labels'}")
+        click.echo(f"{_as_text(one.file)}: {told or 'none of its labels'}")
+
+
+def _as_text(name: str) -> str:
+    """A file's name where only text can be written: bytes of it that are none as their numbers."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 commands = (predict,)

@@ -10,6 +10,7 @@ import click
 
 from archsearch.cli.display import show_front, show_job, show_jobs
 from archsearch.cli.inputs import build_request, request_options, send_local_parts
+from archsearch.cli.into import check_fetched, overwrite_option
 from archsearch.cli.outcome import tell
 from archsearch.client import Client
 from archsearch.errors import ArchsearchError, Cancelled
@@ -65,9 +66,11 @@ def watch(job_id: str, url: str | None, as_json: bool) -> None:
 @click.option(
     "--out", "-o", type=click.Path(file_okay=False, path_type=Path), default=Path("student"), show_default=True
 )
+@overwrite_option
 @url_option
-def download(job_id: str, out: Path, url: str | None) -> None:
-    """Fetch a finished job's student and check every file's sha256."""
+def download(job_id: str, out: Path, overwrite: bool, url: str | None) -> None:
+    """Fetch a finished job's student and check every file's sha256; what an interrupted call left is gone on with."""
+    check_fetched(job_id, out, overwrite=overwrite)
     with Client(url) as client:
         for path in client.download(job_id, out):
             click.echo(path)
@@ -91,7 +94,7 @@ def retry(job_id: str, url: str | None, watching: bool) -> None:
     with Client(url) as client:
         click.echo(client.retry(job_id)["status"])
         if watching:
-            follow(client, job_id)
+            tell(follow(client, job_id), job_id)
 
 
 def follow(client: Client, job_id: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import click
 from archsearch.cli.remote import json_option, url_option
 from archsearch.cli.service import settings_of, storage_options
 from archsearch.client import Client
-from archsearch.errors import InvalidRequest
+from archsearch.errors import Conflict, InvalidRequest
 from archsearch.settings import Settings, user_cache
 
 _UNITS = {"h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
@@ -100,7 +100,7 @@ def _of_service(settings: Settings, retention: Any, dry_run: bool) -> Sequence[A
     from archsearch.storage import Store, prune, waste
     from archsearch.store.database import connect, session_factory
     from archsearch.store.files import Files
-    from archsearch.store.migrate import upgrade
+    from archsearch.store.migrate import is_current, upgrade
 
     if not (settings.data_dir / "uploads").is_dir():
         if settings.model_fields_set & {"data_dir", "database_url"}:
@@ -109,7 +109,13 @@ def _of_service(settings: Settings, retention: Any, dry_run: bool) -> Sequence[A
     files = Files(settings.data_dir)
     database = connect(settings.url)
     try:
-        upgrade(database, files.root / "migrate.lock")
+        if not dry_run:
+            upgrade(database, files.root / "migrate.lock")
+        elif not is_current(database):
+            raise Conflict(
+                "the database is not of this version of archsearch, and a dry run leaves it as it is; whatever runs "
+                "without --dry-run, a start of the service too, brings it up to date"
+            )
         store = Store(session_factory(database), files)
         return waste(store, retention) if dry_run else prune(store, retention)
     finally:

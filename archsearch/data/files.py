@@ -26,11 +26,18 @@ class Files:
     read: Callable[[str], bytes]
 
 
+Odd = Callable[[DataError], None]
+
+
 @contextmanager
-def open_files(path: Path, limits: Limits) -> Iterator[Files]:
-    """The files of a folder or zip without hidden ones and system junk; raises DataError or TooLarge."""
+def open_files(path: Path, limits: Limits, odd: Odd | None = None) -> Iterator[Files]:
+    """The files of a folder or zip without hidden ones and system junk; raises DataError or TooLarge.
+
+    Args:
+        odd: Told of what in a folder cannot be read, by `field`, and is left out; without it that refuses the folder.
+    """
     if path.is_dir():
-        yield _folder_files(path.resolve(), limits)
+        yield _folder_files(path.resolve(), limits, odd or _refused)
         return
     with open_zip(path, limits, FIX) as archive:
         members = {info.filename: info for info in archive.infolist() if not is_junk(info.filename)}
@@ -48,7 +55,11 @@ def is_junk(name: str) -> bool:
     return any(part.startswith(".") or part.lower() in JUNK for part in name.split("/"))
 
 
-def _folder_files(root: Path, limits: Limits) -> Files:
+def _refused(error: DataError) -> None:
+    raise error
+
+
+def _folder_files(root: Path, limits: Limits, odd: Odd) -> Files:
     def read(name: str) -> bytes:
         _check_size(name, (root / name).stat().st_size, limits)
         try:
@@ -57,34 +68,47 @@ def _folder_files(root: Path, limits: Limits) -> Files:
             raise DataError(f"cannot be read ({error.strerror})", field=name) from None
 
     names: list[str] = []
-    for name in _walk(root, ""):
+    for name in _walk(root, "", odd):
         names.append(name)
         if len(names) > limits.max_members:
             raise TooLarge(f"holds more than {limits.max_members:,} files and folders; use fewer", field="path")
     return Files(tuple(names), read)
 
 
-def _walk(root: Path, folder: str) -> Iterator[str]:
+def _walk(root: Path, folder: str, odd: Odd) -> Iterator[str]:
     try:
         entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
     except OSError as error:
-        raise DataError(f"cannot be listed ({error.strerror})", field=folder or "path") from None
+        odd(DataError(f"cannot be listed ({error.strerror})", field=folder or "path"))
+        return
     for entry in entries:
         if is_junk(entry.name):
             continue
         name = folder + entry.name
-        if not is_text(name):
-            raise DataError("its name is no UTF-8; rename it", field=ascii(name)[1:-1])
-        if entry.is_symlink():
-            _check_link(root, name)
-        if entry.is_dir():
+        try:
+            is_folder = _is_folder(root, name, entry)
+        except DataError as error:
+            odd(error)
+            continue
+        if is_folder:
             yield f"{name}/"
-            yield from _walk(root, f"{name}/")
-        elif stat.S_ISREG(entry.stat().st_mode):
-            yield name
+            yield from _walk(root, f"{name}/", odd)
         else:
-            # Opening a pipe would wait for ever.
-            raise DataError("is a special file; remove it", field=name)
+            yield name
+
+
+def _is_folder(root: Path, name: str, entry: os.DirEntry[str]) -> bool:
+    """Whether it is one, and no file; raises DataError where it is neither, or may not be read."""
+    if not is_text(name):
+        raise DataError("its name is no UTF-8; rename it", field=ascii(name)[1:-1])
+    if entry.is_symlink():
+        _check_link(root, name)
+    if entry.is_dir():
+        return True
+    if not stat.S_ISREG(entry.stat().st_mode):
+        # Opening a pipe would wait for ever.
+        raise DataError("is a special file; remove it", field=name)
+    return False
 
 
 def _check_link(root: Path, name: str) -> None:

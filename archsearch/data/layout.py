@@ -176,7 +176,9 @@ def _outwards(parts: Parts) -> Parts:
 def _unwrapped(folders: set[Parts], images: Mapping[str, Parts]) -> tuple[set[Parts], dict[str, Parts]]:
     """Without one and the same folder around the classes of every split: train/images/cat/ is train/cat/."""
     inner = {parts[1] for parts in (*folders, *images.values()) if len(parts) > 1}
-    if len(inner) != 1 or not any(len(parts) > 2 for parts in folders):
+    deeper = {parts[0] for parts in folders if len(parts) > 2}
+    # Where a split has images right in it and no folders, it is a class, the only one.
+    if len(inner) != 1 or not deeper or {parts[0] for parts in images.values() if len(parts) == 3} - deeper:
         return folders, dict(images)
     short = {name: (parts[0], *parts[2:]) for name, parts in images.items()}
     return {(parts[0], *parts[2:]) for parts in folders}, short

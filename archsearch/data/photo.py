@@ -39,7 +39,12 @@ def read(file: Path | str | IO[bytes], settings: Mapping[str, Any]) -> npt.NDArr
 
 
 def flat(image: Image.Image) -> Image.Image:
-    """The first frame as a viewer shows it: upright, in grey or RGB of 8 bits, what is transparent laid over white."""
+    """The first frame as a viewer shows it: upright, in grey or RGB of 8 bits, what is transparent laid over white.
+
+    Raises ValueError for pixels of 32 bits.
+    """
+    if image.mode in ("I", "F"):  # nothing says which of their values is white
+        raise ValueError("holds pixels of 32 bits; save it with 8 or 16 bits a channel")
     image = ImageOps.exif_transpose(image)
     grey = image.mode in GREY
     if image.mode.startswith("I;16"):  # Pillow itself would clip instead of scaling

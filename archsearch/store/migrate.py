@@ -66,6 +66,14 @@ def upgrade(engine: sa.Engine, lock_file: Path) -> None:
             command.upgrade(config, "head")
 
 
+def is_current(engine: sa.Engine) -> bool:
+    """Whether no migration is missing; changes nothing."""
+    from alembic.script import ScriptDirectory
+
+    with engine.connect() as connection:
+        return list(_versions(connection)) == ScriptDirectory.from_config(_config()).get_heads()
+
+
 @contextmanager
 def whole_transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction that covers changes of tables too: killed at any instant, it leaves the tables as they were."""

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import archsearch
-from archsearch.cli import app, exit_code
+from archsearch.cli import app, exit_code, remote
 from archsearch.errors import (
     Cancelled,
     DataError,
@@ -44,6 +44,36 @@ def shell(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=ROOT, env={**kept, **environment}, text=True, capture_output=True, check=False, timeout=120
     )
+
+
+def test_a_job_that_is_retried_and_watched_ends_as_one_that_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    best = {"number": 3, "space": "vit", "architecture": {"depth": 2}, "params": 9, "macs": 9, "score": 1.0}
+    search = {
+        "traded": "params", "front": [best], "winner": {**best, "votes": {}}, "candidates_scored": 4,
+        "candidates_failed": 0, "spaces": ["vit"], "seconds": 1.0,
+    }  # fmt: skip
+    result = {"search": search, "teacher": {"params": 90, "macs": 90}}
+    job = {"id": "job_" + "1" * 20, "status": "succeeded", "error": None, "result": result}
+
+    class Server:
+        def __init__(self, url: str | None) -> None: ...
+        def __enter__(self) -> Server:
+            return self
+
+        def __exit__(self, *args: object) -> None: ...
+        def retry(self, job_id: str) -> dict[str, str]:
+            return {"status": "queued"}
+
+        def watch(self, job_id: str) -> list[object]:
+            return []
+
+        def job(self, job_id: str) -> dict[str, object]:
+            return job
+
+    monkeypatch.setattr(remote, "Client", Server)
+    told = invoke("watch", str(job["id"]))
+    assert "The winner is number 3" in told
+    assert invoke("retry", str(job["id"]), "--watch") == "queued\n" + told
 
 
 def test_every_command_explains_itself() -> None:

@@ -22,6 +22,8 @@ from archsearch.request import JobRequest, parse_request
 
 pytest.importorskip("onnxruntime")
 
+JOB = "job_" + "0" * 20
+
 
 def invoke(*args: str) -> str:
     result = CliRunner().invoke(app, args, catch_exceptions=False, standalone_mode=False)
@@ -47,6 +49,26 @@ def test_a_folder_gets_the_formats_that_are_asked_for_in_another(folder: Path, t
     report = json.loads((out / "report.json").read_text())
     assert report["formats"]["pt2"]["held_out"]["split"] == "noise"
     assert report["formats"]["pt2"]["test_acc"] is None
+
+
+def test_what_somebody_else_left_in_a_folder_is_not_written_over(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "README.md").write_text("my own notes")
+    command = ("export", str(folder), "--format", "pt2", "--out", str(out))
+    with pytest.raises(InvalidRequest, match=r"holds files that are not this student's \(README.md\)") as caught:
+        invoke(*command)
+    assert (caught.value.field, (out / "README.md").read_text()) == ("--out", "my own notes")
+    assert [path.name for path in out.iterdir()] == ["README.md"]
+    invoke(*command, "--overwrite")
+    invoke(*command)  # its own files it may make anew
+    assert (out / "student.pt2").is_file()
+    for fetch in (("download", JOB), ("export", JOB)):
+        with pytest.raises(InvalidRequest, match=r"not this student's \(README.md, config.json, model.safetensors, …"):
+            invoke(*fetch, "--out", str(out), "--url", "http://127.0.0.1:9")
+    (out / "manifest.json").write_text(json.dumps({"job": JOB}))
+    with pytest.raises(ServiceError, match="does not answer"):
+        invoke("download", JOB, "--out", str(out), "--url", "http://127.0.0.1:9")
 
 
 @pytest.mark.slow

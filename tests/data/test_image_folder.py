@@ -144,6 +144,7 @@ def test_transparency_becomes_white(make_zip) -> None:
         ("dog/", "1 training image(s), 2 or more", ["cat/0.png", "cat/1.png", "dog/0.png"]),
         ("dog/", "0 training image(s)", ["cat/0.png", "cat/1.png", "dog/"]),
         ("path", "only one class folder, cat/", ["cat/0.png", "cat/1.png"]),
+        ("path", "only one class folder, cat/", ["train/cat/0.png", "train/cat/x/1.png", "test/cat/2.png"]),
         ("path", "no class folder", []),
         ("0.png", "beside the class folders", ["0.png", "1.png"]),
         ("stray.png", "beside the class folders", ["cat/0.png", "dog/0.png", "stray.png"]),
