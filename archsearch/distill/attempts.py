@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from archsearch.data.notes import Note
 from archsearch.data.task import Dataset
 from archsearch.distill import checkpoint
-from archsearch.distill.objective import objective
+from archsearch.distill.objective import class_weights, objective
 from archsearch.distill.progress import Progress
 from archsearch.precision import resolve
 from archsearch.request import DistillSpec
@@ -19,24 +20,32 @@ if TYPE_CHECKING:
     from torch import nn
 
 FALLBACK = "fp32_instead"
+log = logging.getLogger(__name__)
 
 
 def attempts_of(
     spec: DistillSpec, device: str, path: Path | None, identity: Callable[[DistillSpec], str]
 ) -> Sequence[DistillSpec]:
     """The training as it is asked for, and in fp32 where half precision fails; the latter alone where it is there."""
-    if resolve(spec.precision, device) == "fp32":
-        return [spec]
     exact = spec.model_copy(update={"precision": "fp32"})
-    begun = path is not None and checkpoint.load(path, identity(exact)) is not None
-    return [exact] if begun else [spec, exact]
+    wanted = [spec] if resolve(spec.precision, device) == "fp32" else [spec, exact]
+    kept = None if path is None else checkpoint.identity(path)
+    if kept == identity(wanted[-1]):
+        return wanted[-1:]
+    if kept is not None and kept != identity(spec):
+        log.warning("%s is of a training with other settings, data or weights: this one starts anew", path)
+    return wanted
 
 
 def identity_of(
     student: nn.Module, dataset: Dataset, spec: DistillSpec, teacher: Teacher | None, optimizer: str
 ) -> str:
     """What a checkpoint has to be of to be gone on from."""
-    settings = spec.model_dump_json(exclude={"seeds", "baseline", "view_cache"})
+    # What leaves the numbers alone is left out, so that a checkpoint outlives it; class weights, where none apply.
+    without = {"seeds", "baseline", "view_cache"}
+    if class_weights(spec, dataset.task) is None:
+        without.add("class_weights")
+    settings = spec.model_dump_json(exclude=without)
     asked = "" if teacher is None or not objective(spec, dataset.task).reads else teacher.sha256
     if asked and teacher is not None and teacher.order is not None:
         asked = f"{asked} {teacher.order}"

@@ -136,6 +136,17 @@ def load(path: Path, identity: str) -> tuple[dict[str, Tensor], Course] | None:
     return tensors, Course(**meta["course"])
 
 
+def identity(path: Path) -> str | None:
+    """What training a checkpoint is of; None where there is none that can be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return str(json.loads((file.metadata() or {})["checkpoint"])["identity"])
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+
+
 def tensors(path: Path) -> dict[str, Tensor]:
     """What a checkpoint holds, whatever training it is of; names as `take` gives them."""
     from safetensors.torch import load_file

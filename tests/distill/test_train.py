@@ -13,6 +13,7 @@ import torch
 
 from archsearch.data import Dataset
 from archsearch.data.metrics import accuracy
+from archsearch.distill.attempts import identity_of
 from archsearch.distill.progress import Progress
 from archsearch.distill.train import logits, train
 from archsearch.errors import InvalidRequest, TrainingError, UnknownName
@@ -148,9 +149,28 @@ def test_killed_at_ten_random_steps_the_weights_are_the_same_to_the_bit(
     assert last.stdout.split()[1] == whole.stdout.split()[1]
 
 
+# As trainings were described when requests had no class weights: a new field must leave this as it is where it changes
+# no number, or an upgrade throws checkpoints away.
+DESCRIBED = (
+    '{"method":"kd","losses":null,"labels":null,"temperature":null,"alpha":null,"recipe":"short","epochs":4,'
+    '"batch_size":64,"micro_batch":null,"optimizer":"auto","lr":null,"momentum":0.9,"nesterov":true,'
+    '"weight_decay":0.0005,"decay_all":false,"schedule":"one_cycle","milestones":[],"decay":0.1,"warmup":0.0,'
+    '"clip_norm":null,"ema":null,"augment":"crop","precision":"auto","device":"auto","compile":"auto","devices":1,'
+    '"seed":0}'
+)
+
+
+def test_checkpoints_outlive_new_fields_of_a_request(few_digits: Dataset, teacher: Teacher) -> None:
+    model = student(few_digits)
+    described = "|".join((DESCRIBED, "sgd", few_digits.sha256, teacher.sha256, fingerprint(model)))
+    assert identity_of(model, few_digits, spec(method="kd"), teacher, "sgd") == described
+    uneven = replace(few_digits, task=replace(few_digits.task, prevalence=(0.9, *(0.1 / 9,) * 9)))
+    assert identity_of(model, uneven, spec(method="kd"), teacher, "sgd") != described
+
+
 @pytest.mark.parametrize("other", ["spec", "data", "teacher", "student"])
-def test_the_checkpoint_of_another_training_is_not_resumed(
-    few_digits: Dataset, teacher: Teacher, tmp_path: Path, other: str
+def test_the_checkpoint_of_another_training_is_not_resumed_and_that_is_said(
+    few_digits: Dataset, teacher: Teacher, tmp_path: Path, other: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "checkpoint.safetensors"
     recipe = spec(epochs=2)
@@ -164,8 +184,10 @@ def test_the_checkpoint_of_another_training_is_not_resumed(
         teacher = replace(teacher, sha256="other")
     else:
         model = student(few_digits, "vit")
+    assert caplog.text == ""
     reports = trained(model, dataset, recipe, teacher=teacher, checkpoint_path=path)
     assert {report.resumed_at for report in reports} == {0}
+    assert "this one starts anew" in caplog.text
 
 
 def test_a_finished_training_is_not_repeated(few_digits: Dataset, tmp_path: Path) -> None:
