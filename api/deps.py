@@ -40,6 +40,7 @@ class Services:
     engine: Engine
     storage: Shared[StorageAnswer] = field(default_factory=Shared)
     _turn: threading.Lock = field(default_factory=threading.Lock)
+    _streams: set[object] = field(default_factory=set)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -65,6 +66,20 @@ class Services:
                 yield opened
         finally:
             self._turn.release()
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """One more stream of events is open, as long as the block lasts."""
+        mark = object()
+        self._streams.add(mark)
+        try:
+            yield
+        finally:
+            self._streams.discard(mark)
+
+    def streams(self) -> int:
+        """How many streams of events are open."""
+        return len(self._streams)
 
     def sweep(self) -> None:
         """Remove the files of what was deleted. Whatever keeps it from that, a worker's next pruning does it."""

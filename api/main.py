@@ -53,9 +53,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="POST a teacher and a budget, download a distilled student.",
         lifespan=lifespan,
         responses=problems.RESPONSES,
-        # Its own pages load their scripts from elsewhere.
+        # Its own pages load their scripts from elsewhere, and hold up the event loop; see `reference`.
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
     )
     problems.install(app)
     reference.install(app)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.responses import HTMLResponse
 
 _STYLE = """
@@ -27,11 +28,20 @@ _POLICY = {
 
 
 def install(app: FastAPI) -> None:
-    """Serve the page; it is written when first asked for."""
+    """Serve the page and the document; each is written when first asked for, in a thread, as it takes half a second."""
+
+    @functools.cache
+    def written() -> tuple[bytes, bytes]:
+        document = app.openapi()
+        return page(document).encode(), json.dumps(document, ensure_ascii=False).encode()
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(page(app.openapi()), headers=_POLICY)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(written()[0], headers=_POLICY)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi() -> Response:
+        return Response(written()[1], media_type="application/json")
 
 
 def page(document: dict[str, Any]) -> str:

@@ -19,7 +19,8 @@ WAITING, PATIENCE_S = 512, 5.0
 class Turnstile:
     """Pure ASGI. A request goes through when one before it has begun to answer, in the order of arrival.
 
-    Slow readers of an answer, event streams among them, hold nothing up: they have been let out by then.
+    Slow readers of an answer hold nothing up: they have been let out by then. So have event streams, which count
+    themselves what they ask for (`routes/events.py`).
 
     Args:
         free: Whether a request needs no turn, as it takes no thread or takes its time by nature.

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from archsearch import bounded, data
 from archsearch.data.stored import is_whole
 from archsearch.data.unpack import unpack
-from archsearch.engine import patiently
+from archsearch.engine import patiently, pause
 from archsearch.errors import ArchsearchError, Cancelled, DataError, TooLarge, TooManyAttempts
 from archsearch.examine import examine
 from archsearch.hardware.profile import fit_profile
@@ -62,7 +62,7 @@ def _examine(place: Workplace, row: TeacherRow) -> dict[str, Any]:
         what="the teacher's check",
         limit_s=settings.check_time_limit_s,
         memory_bytes=settings.check_memory_bytes or machine_bytes() // 2,
-        cancelled=lambda: not _wanted(place, TeacherRow, row.id),
+        cancelled=lambda: _is_unwanted(place, TeacherRow, row.id),
         progress=lambda said: log.debug("teacher %s: %s", row.id, said),
         advice="give a smaller input_size or network",
     )
@@ -91,7 +91,7 @@ def _read(place: Workplace, row: DatasetRow) -> dict[str, Any]:
             what="reading the data set",
             limit_s=settings.intake_limit_s,
             memory_bytes=_memory(place),
-            cancelled=lambda: not _wanted(place, DatasetRow, row.id),
+            cancelled=lambda: _is_unwanted(place, DatasetRow, row.id),
             progress=lambda share: _tell(place, row.id, share),
             advice="use fewer or smaller images",
         )
@@ -108,7 +108,7 @@ def _fit(place: Workplace, row: ProfileRow) -> dict[str, Any]:
         what="fitting the profile",
         limit_s=place.settings.intake_limit_s,
         memory_bytes=_memory(place),
-        cancelled=lambda: not _wanted(place, ProfileRow, row.id),
+        cancelled=lambda: _is_unwanted(place, ProfileRow, row.id),
         advice="give fewer entries",
     )
     return {"predictors": found}
@@ -122,6 +122,10 @@ def _settle(place: Workplace, table: Table, id: str, check: Callable[[Any], dict
             unchecked = (table.id == id, table.status == "checking")
             session.execute(update(table).where(*unchecked).values(attempt=table.attempt + 1))
             return session.get(table, id)
+
+    def begin_anew() -> None:
+        with place.sessions.begin() as session:
+            session.execute(update(table).where(table.id == id).values(attempt=table.attempt - 1))
 
     def end() -> None:
         with place.sessions.begin() as session:
@@ -142,6 +146,10 @@ def _settle(place: Workplace, table: Table, id: str, check: Callable[[Any], dict
         log.exception("checking %s", id)
         problem = ArchsearchError(f"{type(error).__name__}; the worker's log has more").problem()
         found = _refused(table, {**problem, "code": "internal_error", "title": "The worker failed", "retryable": True})
+    except BaseException:  # the worker was told to stop, which is no fault of the check's
+        with suppress(SQLAlchemyError):
+            begin_anew()
+        raise
     patiently(end, id)
     log.info("%s is %s", id, found["status"])
 
@@ -149,6 +157,12 @@ def _settle(place: Workplace, table: Table, id: str, check: Callable[[Any], dict
 def _refused(table: Table, problem: dict[str, Any]) -> dict[str, Any]:
     # The same question may be asked again: what refused it may be a setting that has changed since.
     return {"status": "refused", "error": problem} | ({"question": None} if table is DatasetRow else {})
+
+
+def _is_unwanted(place: Workplace, table: Table, id: str) -> bool:
+    """Whether the row is gone; unwinds the check when its worker is told to stop."""
+    pause(0)
+    return not _wanted(place, table, id)
 
 
 def _wanted(place: Workplace, table: Table, id: str) -> bool:

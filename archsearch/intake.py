@@ -134,15 +134,17 @@ def cancel(session: Session, job_id: str) -> Job:
     return job
 
 
-def retry(session: Session, engine: Engine, job_id: str) -> Job:
+def retry(session: Session, engine: Engine, job_id: str, *, idempotency_key: str | None = None) -> Job:
     """Queue another attempt at a job that failed or was cancelled; raises Conflict for any other.
 
-    It goes on from what the earlier ones kept: finished phases, candidates, checkpoints. Raises NotFound where what it
-    names was deleted.
+    It goes on from what the earlier ones kept: finished phases, candidates, checkpoints. Asked again under the same
+    key, the answer is the job as it is by then. Raises NotFound where what it names was deleted.
     """
     job: Job = queries.require(session, Job, job_id)
+    if queries.retried_under(session, job_id, idempotency_key):
+        return job
     _require_named(session, parse_request(job.request))
-    if not queries.queue_again(session, job):
+    if not queries.queue_again(session, job, idempotency_key):
         advice = "submit it as a new job" if job.status == "succeeded" else "wait for its end, or cancel it first"
         raise Conflict(f"job {job_id} is {job.status}; one that failed or was cancelled can be retried: {advice}")
     engine.enqueue_again(session, "job", job_id, job_id)

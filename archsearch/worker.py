@@ -15,7 +15,7 @@ from archsearch.reconcile import Reconciler
 from archsearch.serve import claim_folder, log_to_stderr
 from archsearch.settings import Settings
 from archsearch.storage import Retention, Store, prune_now_and_then
-from archsearch.store.database import connect, session_factory
+from archsearch.store.database import connect, noting, session_factory
 from archsearch.store.files import Files
 from archsearch.store.migrate import upgrade
 
@@ -38,8 +38,10 @@ def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
     client = EngineClient(database)
 
     def prepare() -> None:
-        upgrade(database, files.root / "migrate.lock")
-        client.prepare()
+        # It may be restarting, and it may be called otherwise: only whoever reads the log can tell.
+        with noting(database):
+            upgrade(database, files.root / "migrate.lock")
+            client.prepare()
 
     outlast(prepare, pause=time.sleep, told=lambda reason: log.warning("%s; waiting", reason))
     place = Workplace(session_factory(database), files, settings, name)

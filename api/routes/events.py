@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 
 from archsearch.store import queries
 from archsearch.store.models import Job
+from archsearch.store.outage import outage
 
 from ..deps import Count, Services, ServicesDep
 from ..room import Room
@@ -22,6 +23,8 @@ from ..schemas import EventAnswer
 
 router = Room(tags=["events"])
 _POLL_S, _PING_S = 0.3, 15.0
+# All streams together look for news this often: many of them tell it later, and leave the server to others.
+_LOOKS_A_SECOND = 50
 
 
 @router.get("/jobs/{job_id}/events", response_model=list[EventAnswer])
@@ -52,20 +55,42 @@ async def stream(request: Request, services: Services, job_id: str, after: int) 
     A job may end, and be tried again: the stream ends with the last `done` of a job that is over.
     """
     pinged = time.monotonic()
-    # A server that stops ends its streams, and clients go on at the next one.
-    while not getattr(request.app.state, "leaving", False) and not await request.is_disconnected():
-        found, over = await run_in_threadpool(_read, services, job_id, after)
-        for event in found:
-            after = event.seq
-            data = json.dumps({"at": event.at.isoformat(), **event.data})
-            yield f"id: {event.seq}\nevent: {event.type}\ndata: {data}\n\n"
-        if over and (not found or found[-1].type == "done"):
-            return
-        if time.monotonic() - pinged > _PING_S:
-            pinged = time.monotonic()
-            yield ": ping\n\n"
-        if not found:
-            await asyncio.sleep(_POLL_S)
+    with services.streaming():
+        while not _leaving(request) and not await request.is_disconnected():
+            found, over = await run_in_threadpool(_news, services, job_id, after)
+            for event in found:
+                after = event.seq
+                data = json.dumps({"at": event.at.isoformat(), **event.data})
+                yield f"id: {event.seq}\nevent: {event.type}\ndata: {data}\n\n"
+            if over and (not found or found[-1].type == "done"):
+                return
+            if time.monotonic() - pinged > _PING_S:
+                pinged = time.monotonic()
+                yield ": ping\n\n"
+            if not found:
+                await _rest(request, services)
+
+
+def _leaving(request: Request) -> bool:
+    """Whether the server stops: it ends its streams, and clients go on at the next one."""
+    return getattr(request.app.state, "leaving", False)
+
+
+async def _rest(request: Request, services: Services) -> None:
+    """Wait until it is this stream's turn to look again; no longer than a moment once the server stops."""
+    until = time.monotonic() + max(_POLL_S, services.streams() / _LOOKS_A_SECOND)
+    while (left := until - time.monotonic()) > 0 and not _leaving(request):
+        await asyncio.sleep(min(_POLL_S, left))
+
+
+def _news(services: Services, job_id: str, after: int) -> tuple[list[EventAnswer], bool]:
+    """As `_read`; a database that is away for a while has no news."""
+    try:
+        return _read(services, job_id, after)
+    except Exception as error:
+        if outage(error) is None:
+            raise
+        return [], False
 
 
 def _read(services: Services, job_id: str, after: int) -> tuple[list[EventAnswer], bool]:

@@ -86,10 +86,10 @@ def remove(job_id: str, services: ServicesDep, after: BackgroundTasks) -> None:
 
 
 @router.post("/{job_id}:retry", status_code=202)
-def retry(job_id: str, services: ServicesDep) -> JobAnswer:
+def retry(job_id: str, services: ServicesDep, idempotency_key: Key = None) -> JobAnswer:
     """Go on with a job that failed or was cancelled from its last checkpoint, as another attempt; 409 for any other."""
     with services.transaction() as session:
-        return answer(session, intake.retry(session, services.engine, job_id).id)
+        return answer(session, intake.retry(session, services.engine, job_id, idempotency_key=idempotency_key).id)
 
 
 @router.get("/{job_id}/candidates")

@@ -57,14 +57,14 @@ async def put_part(
                 received += len(chunk)
                 if received > room:
                     raise uploads.too_long(upload, number, room)
-                out.write(chunk)
+                await run_in_threadpool(out.write, chunk)  # a disk may take its time, and others are not to wait for it
         await run_in_threadpool(
             uploads.keep_part, services.sessions, services.files, upload_id, number, arriving, most=most
         )
     except FileNotFoundError:
         raise Conflict(f"upload {upload_id} was completed or deleted while part {number} arrived") from None
     finally:
-        arriving.unlink(missing_ok=True)
+        await run_in_threadpool(uploads.drop_part, services.sessions, services.files, upload_id, arriving)
 
 
 @router.post("/{upload_id}:complete")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from archsearch.errors import InvalidRequest, Unavailable
+
+log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 30_000
 
@@ -46,9 +49,23 @@ def telling(engine: sa.Engine) -> Iterator[None]:
     try:
         yield
     except sa.exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[-1]
-        where = engine.url.render_as_string(hide_password=True)
-        raise Unavailable(f"the database {where} cannot be used: {reason}") from None
+        raise Unavailable(f"the database {_said(engine, error)}") from None
+
+
+@contextmanager
+def noting(engine: sa.Engine) -> Iterator[None]:
+    """The same sentence for the log of a process that goes on trying."""
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        log.warning("the database %s", _said(engine, error))
+        raise
+
+
+def _said(engine: sa.Engine, error: sa.exc.SQLAlchemyError) -> str:
+    # The driver's own words, which name hosts, users and databases: none of it is for clients.
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[-1]
+    return f"{engine.url.render_as_string(hide_password=True)} cannot be used: {reason}"
 
 
 def session_factory(engine: sa.Engine) -> sessionmaker[Session]:

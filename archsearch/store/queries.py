@@ -154,15 +154,21 @@ def request_cancel(session: Session, job: Job) -> bool:
     return bool(asked)
 
 
-def queue_again(session: Session, job: Job) -> bool:
+def queue_again(session: Session, job: Job, key: str | None = None) -> bool:
     """Let a job that failed or was cancelled go on from where it was. False when it is anything else."""
     ended = update(Job).where(Job.id == job.id, Job.status.in_(("failed", "cancelled")))
     fresh = {"finished_at": None, "error": None, "worker": None, "waiting": None, "strikes": 0}
     again = session.execute(ended.values(status="queued", **fresh)).rowcount  # type: ignore[attr-defined]
     session.refresh(job)
     if again:
-        add_event(session, job.id, "retried", {"attempt": job.attempt + 1})
+        add_event(session, job.id, "retried", {"attempt": job.attempt + 1} | ({"key": key} if key else {}))
     return bool(again)
+
+
+def retried_under(session: Session, job_id: str, key: str | None) -> bool:
+    """Whether a request with this `Idempotency-Key` has queued the job again."""
+    query = select(Event.data).where(Event.job_id == job_id, Event.type == "retried")
+    return key is not None and any(data.get("key") == key for data in session.scalars(query))
 
 
 def uploads_of(session: Session, sha256: str) -> Sequence[Upload]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from archsearch.errors import Conflict, InvalidRequest, TooLarge
+from archsearch.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from archsearch.store import queries
 from archsearch.store.files import Files, chunks
 from archsearch.store.models import Upload, now
@@ -41,7 +41,11 @@ def held(files: Files, upload_id: str, *, alone: bool) -> Iterator[None]:
             if time.monotonic() > deadline:
                 raise Conflict(f"another request is completing upload {upload_id}; ask again in a few seconds")
             time.sleep(_LOOK_EVERY_S)
-        yield
+        try:
+            yield
+        except NotFound:  # it was deleted meanwhile, and its folder perhaps made anew since
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise
 
 
 def same_content(session: Session, files: Files, sha256: str | None, size_bytes: int | None) -> Upload | None:
@@ -84,6 +88,18 @@ def keep_part(
         if arrived.stat().st_size > room:
             raise too_long(upload, number, room)
         put_in_place(arrived, files.part(upload_id, number))
+
+
+def drop_part(sessions: sessionmaker[Session], files: Files, upload_id: str, arrived: Path) -> None:
+    """Remove what arrived of a part, unless it is in its place; and its folder, if the upload was deleted meanwhile."""
+    try:
+        arrived.unlink()
+    except FileNotFoundError:
+        return
+    with sessions() as session:
+        known = session.get(Upload, upload_id) is not None
+    if not known:
+        shutil.rmtree(files.upload_parts(upload_id).parent, ignore_errors=True)
 
 
 def complete(

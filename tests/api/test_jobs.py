@@ -231,6 +231,16 @@ def test_a_job_that_ended_badly_is_queued_again_and_its_events_go_on(client: Tes
     assert [line.removeprefix("event: ") for line in told] == events
 
 
+def test_a_retry_whose_answer_was_lost_is_asked_for_again_and_made_once(client: TestClient, refused: Refused) -> None:
+    path = f"/v1/jobs/{client.post('/v1/jobs', json=request()).json()['id']}"
+    client.post(f"{path}:cancel")
+    answers = [client.post(f"{path}:retry", headers={"Idempotency-Key": "once"}) for _ in range(3)]
+    assert [(answer.status_code, answer.json()["status"]) for answer in answers] == [(202, "queued")] * 3
+    assert [event["type"] for event in client.get(f"{path}/events").json()] == ["queued", "done", "retried"]
+    expected = {"status": 409, "code": "conflict", "field": None, "part": "is queued"}
+    refused("POST", f"{path}:retry", **expected, headers={"Idempotency-Key": "another"})
+
+
 def test_a_job_cancelled_and_retried_in_its_queue_is_in_there_once(client: TestClient) -> None:
     id = client.post("/v1/jobs", json=request()).json()["id"]
     for action in ("cancel", "retry", "cancel", "retry"):

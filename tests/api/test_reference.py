@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import re
 from html.parser import HTMLParser
+from typing import Any
 
+import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from api import reference
 from api.reference import page
 
 
@@ -63,3 +68,22 @@ def test_nothing_in_a_document_becomes_markup() -> None:
         }
     )
     assert "script" not in read(text).tags
+
+
+def test_the_docs_are_written_once_and_not_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bool] = []
+
+    def noted(document: dict[str, Any]) -> str:
+        try:
+            written.append(bool(asyncio.get_running_loop()))
+        except RuntimeError:
+            written.append(False)
+        return page(document)
+
+    monkeypatch.setattr(reference, "page", noted)
+    app = FastAPI(openapi_url=None)
+    reference.install(app)
+    with TestClient(app) as client:
+        assert len({client.get("/docs").text for _ in range(3)}) == 1
+        assert client.get("/openapi.json").json() == app.openapi()
+    assert written == [False]

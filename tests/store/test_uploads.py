@@ -229,6 +229,25 @@ def test_a_part_is_on_the_disk_before_it_counts(place: Place, monkeypatch: pytes
     assert {path.stat().st_ino for path in (place.files.upload("up_1").parent,)} <= synced
 
 
+def test_a_part_that_arrives_after_its_upload_was_deleted_leaves_nothing(place: Place) -> None:
+    folder = place.files.upload("up_1").parent
+    with pytest.raises(NotFound):
+        place.put("up_1", 1, b"late")
+    assert not folder.exists()
+    arriving = place.files.part("up_1", 2).with_suffix(".cut")
+    arriving.write_bytes(b"cut sh")
+    uploads.drop_part(place.sessions, place.files, "up_1", arriving)
+    assert not folder.exists()
+    with pytest.raises(NotFound), uploads.held(place.files, "up_1", alone=True):
+        raise NotFound("as another request has deleted it while this one waited")
+    assert not folder.exists()
+    place.open("up_1")
+    place.put("up_1", 1, b"kept")
+    arriving.write_bytes(b"cut sh")
+    uploads.drop_part(place.sessions, place.files, "up_1", arriving)
+    assert [part.name for part in place.files.upload_parts("up_1").iterdir()] == ["000001"]
+
+
 def test_the_same_content_is_found_by_its_hash(place: Place) -> None:
     place.open("up_1")
     place.put("up_1", 1, b"abc")
