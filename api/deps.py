@@ -28,6 +28,9 @@ JSON_BYTES = 2**20
 # How long a request waits for its turn to write, or for a lock some other process holds, before it is told so.
 LOCK_PATIENCE_S = 5.0
 
+# How long what was deleted is removed right after the answer; a worker's next pruning does the rest.
+SWEEP_S = 1.0
+
 
 @dataclass(frozen=True)
 class Services:
@@ -84,7 +87,7 @@ class Services:
     def sweep(self) -> None:
         """Remove the files of what was deleted. Whatever keeps it from that, a worker's next pruning does it."""
         with suppress(OSError, SQLAlchemyError):
-            delete.sweep(self.sessions, self.files)
+            delete.sweep(self.sessions, self.files, within_s=SWEEP_S)
 
 
 # Async, as FastAPI would give a plain function a thread of its own.

@@ -7,24 +7,43 @@ Nothing here removes a file that no such note names.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
+import time
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from archsearch.errors import Conflict
 from archsearch.store import queries
 from archsearch.store.files import Files
-from archsearch.store.models import TERMINAL, DatasetRow, Job, Leftover, ProfileRow, TeacherRow, Upload
+from archsearch.store.models import (
+    TERMINAL,
+    Candidate,
+    DatasetRow,
+    Event,
+    Job,
+    Leftover,
+    ProfileRow,
+    TeacherRow,
+    Upload,
+)
 from archsearch.store.uploads import Transaction, held
 
 log = logging.getLogger(__name__)
 
+# Rows that are removed in one transaction, in tens of milliseconds, and how long others are left to write before the
+# next: who waits for SQLite's lock looks every tenth of a second.
+_AT_ONCE, _GIVE_WAY_S = 2000, 0.1
+
 
 def delete_job(session: Session, job_id: str) -> None:
-    """Delete a job that has ended, with its candidates, events and artifacts; raises Conflict for any other."""
+    """Delete a job that has ended, with its artifacts; raises Conflict for any other.
+
+    A sweep removes its candidates and events: there may be many.
+    """
     job: Job = _locked(session, Job, job_id)
     if job.status not in TERMINAL:
         raise Conflict(f"job {job_id} is {job.status}; POST /v1/jobs/{job_id}:cancel and wait for its end first")
@@ -103,14 +122,19 @@ def remove_upload(
         return True
 
 
-def sweep(sessions: sessionmaker[Session], files: Files) -> int:
-    """Remove the files of all rows that were deleted; returns how many of them there were."""
+def sweep(sessions: sessionmaker[Session], files: Files, *, within_s: float = math.inf) -> int:
+    """Remove the files of all rows that were deleted, and jobs' candidates and events; returns how many that were.
+
+    Args:
+        within_s: After so long what is left is left for the next sweep.
+    """
+    until = time.monotonic() + within_s
     with sessions() as session:
         paths = session.scalars(select(Leftover.path)).all()
-    return sum(_remove(sessions, files, path) for path in paths)
+    return sum(_remove(sessions, files, path, until) for path in paths)
 
 
-def _remove(sessions: sessionmaker[Session], files: Files, path: str) -> bool:
+def _remove(sessions: sessionmaker[Session], files: Files, path: str, until: float) -> bool:
     target = files.artifact(path)
     if target.is_dir():
         shutil.rmtree(target, ignore_errors=True)
@@ -119,8 +143,27 @@ def _remove(sessions: sessionmaker[Session], files: Files, path: str) -> bool:
     if target.exists():  # the next sweep tries again
         log.warning("%s cannot be removed", target)
         return False
+    folder, _, id = path.partition("/")
+    if folder == "jobs" and "/" not in id and not _remove_rows(sessions, id, until):
+        return False
     with sessions.begin() as session:
         session.execute(delete(Leftover).where(Leftover.path == path))
+    return True
+
+
+def _remove_rows(sessions: sessionmaker[Session], job_id: str, until: float) -> bool:
+    """A deleted job's candidates and events, some at a time, as others want to write; false if some are left."""
+    for table, number in ((Candidate, Candidate.number), (Event, Event.seq)):
+        mine = table.job_id == job_id
+        while True:
+            with sessions.begin() as session:
+                first = session.scalar(select(func.min(number)).where(mine))
+                if first is None:
+                    break
+                session.execute(delete(table).where(mine, number < first + _AT_ONCE))
+            if time.monotonic() > until:
+                return False
+            time.sleep(_GIVE_WAY_S)
     return True
 
 

@@ -83,7 +83,8 @@ class Event(Row):
 
     __tablename__ = "events"
 
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    # No foreign key: hundreds of thousands of rows would go in one transaction with their job's (`delete.sweep`).
+    job_id: Mapped[str] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(default=now)
     type: Mapped[str]
@@ -104,7 +105,7 @@ class Candidate(Row):
         ),
     )
 
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    job_id: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     space: Mapped[str]
     architecture: Mapped[dict[str, Any]]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, insert, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from archsearch.errors import Conflict, NotFound
@@ -83,11 +83,12 @@ def test_an_ended_job_goes_with_all_it_found(kept: Kept) -> None:
         session.get_one(Job, "job_1").status = "succeeded"
         session.flush()
         delete.delete_job(session, "job_1")
-    assert [kept.count(table) for table in (Job, Candidate, Artifact, Event)] == [0, 0, 0, 0]
+    assert [kept.count(table) for table in (Job, Artifact)] == [0, 0]
     # A process that ends here has forgotten nothing: the files are noted, and whoever sweeps removes them.
     assert (path.exists(), kept.count(Leftover)) == (True, 1)
     assert delete.sweep(kept.sessions, kept.files) == 1
     assert (path.parent.exists(), kept.count(Leftover)) == (False, 0)
+    assert [kept.count(table) for table in (Candidate, Event)] == [0, 0]
     with kept.sessions.begin() as session, pytest.raises(NotFound):
         delete.delete_job(session, "job_1")
 
@@ -204,3 +205,25 @@ def test_an_upload_that_was_just_promised_to_somebody_is_not_pruned(kept: Kept) 
             pruned = pool.submit(prune)
             looked.wait(0.5)  # long enough for one that looks before it has the row to itself
         assert (pruned.result(30), kept.count(Upload)) == (False, 1)
+
+
+def test_many_candidates_go_in_small_transactions_and_by_several_sweeps(kept: Kept) -> None:
+    kept.add(job(status="succeeded"), job("job_2", "succeeded"))
+    of_both = [{"job_id": id, "seq": seq, "type": "t", "data": {}} for id in ("job_1", "job_2") for seq in range(5000)]
+    with kept.sessions.begin() as session:
+        session.execute(insert(Event), of_both)
+    deleted: list[int] = []
+
+    def executed(_connection: Any, cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.startswith(("DELETE FROM jobs", "DELETE FROM events")):
+            deleted.append(cursor.rowcount)
+
+    event.listen(kept.engine, "after_cursor_execute", executed)
+    with kept.sessions.begin() as session:
+        delete.delete_job(session, "job_1")
+    assert (delete.sweep(kept.sessions, kept.files, within_s=0), kept.count(Leftover)) == (0, 1)
+    assert kept.count(Event) > 5000
+    assert (delete.sweep(kept.sessions, kept.files), kept.count(Leftover)) == (1, 0)
+    with kept.sessions() as session:
+        left = session.scalars(select(Event.job_id).distinct()).all()
+    assert (left, kept.count(Event), deleted) == (["job_2"], 5000, [1, 2000, 2000, 1000])

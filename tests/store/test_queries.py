@@ -3,13 +3,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from archsearch.errors import NotFound
 from archsearch.store import queries
-from archsearch.store.models import TERMINAL, Candidate, Event, Job, Upload
+from archsearch.store.models import TERMINAL, Artifact, Candidate, Job, Upload
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -161,11 +161,12 @@ def test_events_are_numbered_within_their_job_and_read_from_any_of_them(session:
 def test_what_belongs_to_a_job_goes_with_it(session: Session) -> None:
     session.add(job())
     session.flush()
-    session.add(candidate(0, 1.0))
-    queries.add_event(session, "job_1", "queued", {})
-    session.delete(session.get_one(Job, "job_1"))
+    session.add(
+        Artifact(id="art_1", job_id="job_1", name="a", media_type="b", size_bytes=1, sha256="c", path="jobs/job_1/a")
+    )
     session.flush()
-    assert session.query(Event).count() == session.query(Candidate).count() == 0
+    session.execute(delete(Job))
+    assert session.query(Artifact).count() == 0
 
 
 def test_what_is_not_there_is_named_by_kind_and_field(session: Session) -> None:
