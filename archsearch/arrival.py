@@ -23,7 +23,7 @@ from archsearch.memory import machine_bytes
 from archsearch.store.models import DatasetRow, ProfileRow, TeacherRow
 
 if TYPE_CHECKING:
-    from archsearch.jobs import Workplace
+    from archsearch.workplace import Workplace
 
 log = logging.getLogger(__name__)
 

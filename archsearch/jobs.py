@@ -6,13 +6,12 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import update
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from archsearch import arrival, bounded, data, export, intake, story
 from archsearch.data.task import Dataset, Task
@@ -34,7 +33,6 @@ from archsearch.request import (
     UploadedTeacher,
     parse_request,
 )
-from archsearch.settings import Settings
 from archsearch.store import queries
 from archsearch.store.files import Files, sha256_of
 from archsearch.store.models import (
@@ -45,6 +43,7 @@ from archsearch.store.models import (
     now,
 )
 from archsearch.teachers import Teacher, at_best_size, at_hand, load_teacher
+from archsearch.workplace import Workplace
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +51,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 # How long a job waits before it asks again for what is away, such as the hub.
 _AWAY_S = (2.0, 10.0, 30.0)
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """What a worker works with."""
-
-    sessions: sessionmaker[Session]
-    files: Files
-    settings: Settings
-    worker: str
 
 
 def workflows(place: Workplace) -> Mapping[str, Callable[..., None]]:

@@ -9,7 +9,7 @@ import threading
 import time
 
 from archsearch.engine import EngineClient, Worker
-from archsearch.jobs import Workplace, workflows
+from archsearch.jobs import workflows
 from archsearch.patience import outlast
 from archsearch.reconcile import Reconciler
 from archsearch.serve import claim_folder, log_to_stderr
@@ -18,6 +18,7 @@ from archsearch.storage import Retention, Store, prune_now_and_then
 from archsearch.store.database import connect, noting, session_factory
 from archsearch.store.files import Files
 from archsearch.store.migrate import upgrade
+from archsearch.workplace import Workplace
 
 log = logging.getLogger(__name__)
 

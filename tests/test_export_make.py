@@ -60,7 +60,7 @@ def examined(made: tuple[Path, Formats], digits: Dataset, teacher) -> tuple[expo
 def test_every_format_is_there_and_nothing_on_the_way_to_it(made: tuple[Path, Formats]) -> None:
     folder, found = made
     assert [one.name for one in found.made] == ["safetensors", "int8", "onnx", "pt2"]
-    assert {path.name for path in folder.iterdir()} == {*SAVED, *FILES.values()}
+    assert {path.name for path in folder.iterdir()} == {*SAVED, "training.json", *FILES.values()}
     assert found.missing == {}
     assert (found.held_out, found.images, found.metric) == ("selection", 269, "acc")
 

@@ -68,15 +68,6 @@ class Subject:
         rows = np.linspace(0, len(self.images_NHWC) - 1, min(_PHOTOS, len(self.images_NHWC))).round().astype(int)
         return {int(row): _save_png(self.images_NHWC[row], self.folder / f"photo{row}.png") for row in rows}
 
-    @cached_property
-    def onnx(self) -> Path:
-        """The student's ONNX file, which quantisation starts from."""
-        from archsearch.export.formats.onnx import write_onnx
-
-        path = self.folder / "traced.onnx"
-        write_onnx(self.program, self.task, path)
-        return path
-
 
 @dataclass(frozen=True)
 class Format:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archsearch.data.task import Task
@@ -15,31 +14,12 @@ from archsearch.spaces import Cost, Space
 if TYPE_CHECKING:
     from torch import nn
 
-    from archsearch.hardware.ruler import Ruler
     from archsearch.teachers import Teacher
 
 
 def measure(space: Space, architecture: Architecture, task: Task) -> Cost:
     """Parameters and MACs of an architecture, counted by torch itself on the meta device."""
-    return measure_model(_on_meta(space, architecture, task), (task.in_chans, task.height, task.width))
-
-
-def measure_exactly(space: Space, architecture: Architecture, ruler: Ruler) -> Cost:
-    """A cost as torch counts it on the network itself, and its state's bytes; latency is left out.
-
-    Bytes in int8 follow from the closed form: what is quantised is decided by an exporter.
-    """
-    task, closed = ruler.task, ruler.estimate(space, architecture)
-    model = _on_meta(space, architecture, task)
-    counted = measure_model(model, (task.in_chans, task.height, task.width))
-    half = 2 if ruler.size_precision == "fp16" else 1
-    stored = sum(v.nbytes // (half if v.is_floating_point() else 1) for v in model.state_dict().values())
-    peak = closed.peak_activation_bytes
-    return replace(
-        counted,
-        size_bytes=closed.size_bytes if ruler.size_precision == "int8" else stored,
-        peak_activation_bytes=None if peak is None else peak_activation_bytes(space, architecture, task, ruler.batch),
-    )
+    return measure_model(on_meta(space, architecture, task), (task.in_chans, task.height, task.width))
 
 
 def measure_model(model: nn.Module, input_chw: tuple[int, int, int]) -> Cost:
@@ -71,13 +51,13 @@ def peak_activation_bytes(space: Space, architecture: Architecture, task: Task, 
     """
     import torch
 
-    model = _on_meta(space, architecture, task).eval()
+    model = on_meta(space, architecture, task).eval()
     x_BCHW = torch.empty(batch, task.in_chans, task.height, task.width, device="meta")
     with torch.no_grad():
         return x_BCHW.untyped_storage().nbytes() + peak_bytes(lambda: model(x_BCHW))
 
 
-def _on_meta(space: Space, architecture: Architecture, task: Task) -> nn.Module:
+def on_meta(space: Space, architecture: Architecture, task: Task) -> nn.Module:
     import torch
 
     with torch.device("meta"):

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from archsearch.data.task import Task
 from archsearch.hardware.budget import UNLIMITED, Limits
-from archsearch.hardware.meta import peak_activation_bytes
+from archsearch.hardware.meta import measure_model, on_meta, peak_activation_bytes
 from archsearch.request import Architecture, SizePrecision
 from archsearch.spaces import Cost, Count, Space
 
@@ -73,3 +73,21 @@ def size_bytes(count: Count, precision: SizePrecision) -> int:
     if precision == "int8":
         return count.matrix + 4 * (count.rows + count.params - count.matrix + count.buffers) + 8 * count.counters
     return _BYTES[precision] * (count.params + count.buffers) + 8 * count.counters
+
+
+def measure_exactly(space: Space, architecture: Architecture, ruler: Ruler) -> Cost:
+    """A cost as torch counts it on the network itself, and its state's bytes; latency is left out.
+
+    Bytes in int8 follow from the closed form: what is quantised is decided by an exporter.
+    """
+    task, closed = ruler.task, ruler.estimate(space, architecture)
+    model = on_meta(space, architecture, task)
+    counted = measure_model(model, (task.in_chans, task.height, task.width))
+    half = 2 if ruler.size_precision == "fp16" else 1
+    stored = sum(v.nbytes // (half if v.is_floating_point() else 1) for v in model.state_dict().values())
+    peak = closed.peak_activation_bytes
+    return replace(
+        counted,
+        size_bytes=closed.size_bytes if ruler.size_precision == "int8" else stored,
+        peak_activation_bytes=None if peak is None else peak_activation_bytes(space, architecture, task, ruler.batch),
+    )

@@ -11,7 +11,7 @@ from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 
 from archsearch.models.entry import offer, untrained
-from archsearch.spaces.nasbench201 import CELLS, EDGES, OPERATIONS, WIDTHS
+from archsearch.spaces.cells import CELLS, EDGES, OPERATIONS, WIDTHS
 
 # Which node each of a cell's six edges comes from, for nodes 1, 2 and 3, in the order of the cell's own string.
 SOURCES = ((0,), (0, 1), (0, 1, 2))

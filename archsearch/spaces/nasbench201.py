@@ -7,14 +7,10 @@ import re
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
 from archsearch.request import Architecture
+from archsearch.spaces.cells import CELLS, EDGES, OPERATIONS, WIDTHS
 from archsearch.spaces.count import Count, batch_norm, conv, linear, moved, total
 from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
 
-# In order of cost.
-OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
-EDGES = 6
-WIDTHS = (16, 32, 64)
-CELLS = 5
 _KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 # |op~0|+|op~0|op~1|+|op~0|op~1|op~2|: each operation with the node it comes from.
 _CELL = re.compile(r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+)~2\|")

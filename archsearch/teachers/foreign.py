@@ -105,18 +105,6 @@ def _kind_of_zip(path: Path) -> str:
     return "numpy" if names and all(name.endswith(".npy") for name in names) else "zip"
 
 
-def check_folder(folder: Path, *, field: str) -> dict[str, Any]:
-    """The config.json of a folder timm saved; raises TeacherError saying what else the folder or file is."""
-    if not folder.exists():
-        raise TeacherError(f"{folder} is not there", field=field)
-    if folder.is_file():
-        raise TeacherError(_describe_file(folder), field=field)
-    config = check_folder_config(folder, field=field)
-    if not (folder / "model.safetensors").is_file():
-        raise TeacherError(_without_weights(folder), field=field)
-    return config
-
-
 def check_folder_config(folder: Path, *, field: str) -> dict[str, Any]:
     """A folder's config.json, if it is timm's; raises TeacherError saying whose it is."""
     if not (folder / "config.json").is_file():
@@ -172,15 +160,6 @@ def _of_torchvision(name: str) -> str | None:
     return f"{bare}.tv_in1k" if bare != name and re.match(r"resnet|resnext|wide_resnet|densenet|vgg", bare) else None
 
 
-def _describe_file(path: Path) -> str:
-    kind = kind_of(path)
-    if kind not in ("safetensors", "torch", "pickle"):
-        return f"{path} is {describe_bytes(kind)}"
-    from archsearch.teachers.convert import describe_checkpoint  # reads tensors, which takes torch
-
-    return describe_checkpoint(path)
-
-
 def _without_config(folder: Path) -> str:
     found = weights_in(folder)
     if (folder / "saved_model.pb").is_file():
@@ -191,16 +170,6 @@ def _without_config(folder: Path) -> str:
             f"`archsearch convert {found[0]} --out teacher`"
         )
     return f"{folder} needs config.json and model.safetensors, as timm saves them; it has {_listing(folder)}"
-
-
-def _without_weights(folder: Path) -> str:
-    found = weights_in(folder)
-    if found:
-        return (
-            f"{folder} needs config.json and model.safetensors; its weights are in {found[0].name}: run "
-            f"`archsearch convert {found[0]} --out teacher`"
-        )
-    return f"{folder} needs config.json and model.safetensors; it has no weights"
 
 
 def weights_in(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from archsearch.errors import TeacherError
 from archsearch.request import ClassMap, LocalTeacher, TimmTeacher, UploadedTeacher
 from archsearch.teacher_config import check_normalisation, sides, teacher_fields
 from archsearch.teachers.classes import namings_of
-from archsearch.teachers.foreign import check_folder
+from archsearch.teachers.folder import check_folder
 from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
 from archsearch.teachers.index import names_of
 from archsearch.teachers.network import build

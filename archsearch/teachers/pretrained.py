@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest, TeacherError
-from archsearch.teachers.foreign import check_folder, refuse_file_name
+from archsearch.teachers.folder import check_folder
+from archsearch.teachers.foreign import refuse_file_name
 from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any
 from archsearch.errors import Gone, InvalidRequest, TeacherError
 from archsearch.request import TimmTeacher, UploadedTeacher
 from archsearch.teacher_config import FORBIDDEN_ARGS, teacher_fields
-from archsearch.teachers.foreign import check_folder, describe_bytes, kind_of, refuse_file_name
+from archsearch.teachers.folder import check_folder
+from archsearch.teachers.foreign import describe_bytes, kind_of, refuse_file_name
 from archsearch.teachers.size import check_counts
 
 _LARGEST_ARG = 65_536

@@ -19,7 +19,7 @@ from archsearch.errors import ExportError
 from archsearch.evaluate import likeness
 from archsearch.export.files import INT8
 from archsearch.export.format import Format, Images, Subject, answer_all, formats, needs_onnx
-from archsearch.export.formats.onnx import open_onnx, read_reading, say_reading
+from archsearch.export.formats.onnx import open_onnx, read_reading, say_reading, traced
 
 # Most images that set the scales, and others that judge them: scales look better on the images they were made from.
 # Of the 1,280 that `make.held_out_images` takes at most, half judge.
@@ -132,7 +132,7 @@ def _spread(images_NHWC: Images, most: int) -> Images:
 
 def _write(subject: Subject, path: Path) -> Mapping[str, Any]:
     return save_int8(
-        subject.onnx, subject.task, subject.images_NHWC, path, batch=min(_BATCH, subject.batch), alive=subject.alive
+        traced(subject), subject.task, subject.images_NHWC, path, batch=min(_BATCH, subject.batch), alive=subject.alive
     )
 
 

@@ -22,6 +22,14 @@ def save_onnx(student: nn.Module, task: Task, path: Path) -> None:
     write_onnx(trace(student, task), task, path)
 
 
+def traced(subject: Subject) -> Path:
+    """The student's ONNX file, written once: quantisation starts from it, too."""
+    path = subject.folder / "traced.onnx"
+    if not path.is_file():
+        write_onnx(subject.program, subject.task, path)
+    return path
+
+
 def write_onnx(program: Any, task: Task, path: Path) -> None:
     """Write what `torch.export` traced as ONNX, with what it takes to read photos for it in its metadata."""
     import onnx
@@ -78,7 +86,7 @@ def _sizes(values: list[Any]) -> Iterator[Any]:
 
 
 def _write(subject: Subject, path: Path) -> Mapping[str, Any]:
-    path.write_bytes(subject.onnx.read_bytes())
+    path.write_bytes(traced(subject).read_bytes())
     return {}
 
 
