@@ -230,6 +230,8 @@ def _nearest(tensors: State, name: str) -> str:
             f"the tensors of {name} have another library's names, and the shapes of {listed(ordered, 6, ', ')} in the "
             f"same order; if they are, say so with --architecture, e.g. {ordered[0]}"
         )
+    if any(key.startswith("trunk_output.block1.") for key in shapes):
+        return f"the tensors of {name} are called as torchvision's RegNets; say which with --architecture regnety_004"
     near = index.nearest(shapes)
     if not near:
         first = ", ".join(list(shapes)[:3])

@@ -35,6 +35,16 @@ _PLAIN = frozenset(
 _WORDS = ((re.compile(r"\.shortcut\."), ".downsample."), (re.compile(r"^linear\."), "fc."))
 # A head that was put inside a Sequential: dropout and one linear layer.
 _IN_SEQUENCE = re.compile(r"^(fc|head|classifier|head\.fc|last_linear)\.\d+\.(weight|bias)$")
+# Of torchvision's EfficientNets those whose batch norm adds 1e-3 to the variance, as in TensorFlow; timm's add 1e-5.
+_TORCHVISION_EPS = {
+    name: {"bn_eps": 1e-3}
+    for name in (
+        "efficientnet_b5", "efficientnet_b6", "efficientnet_b7", "efficientnetv2_s", "efficientnetv2_m",
+        "efficientnetv2_l",
+    )
+}  # fmt: skip
+# How an EfficientNet calls its layers, and so whether it pads as TensorFlow does: torchvision's, and lukemelas's.
+_PADDED = ((re.compile(r"features\.\d+\.\d+\.block\."), False), (re.compile(r"_conv_stem\.weight$"), True))
 # Networks built for one checkpoint at most.
 _MOST_BUILT = 24
 # A build's own settings that change nothing of what a network in eval mode answers.
@@ -98,7 +108,8 @@ def match_named(state: State, architecture: str, model_args: Mapping[str, Any] |
             translated = _translated(architecture, kwargs, spelled) or _in_order(architecture, kwargs, spelled)
             if translated is not None:
                 return translated
-    raise TeacherError(f"the weights are not {architecture}'s: {listed(wrong)}", field="architecture")
+    hint = "; torchvision's is regnetx_004_tv" if architecture == "regnetx_004" else ""
+    raise TeacherError(f"the weights are not {architecture}'s: {listed(wrong)}{hint}", field="architecture")
 
 
 def match_translated(state: State, architectures: Iterable[str]) -> Match | None:
@@ -223,8 +234,24 @@ def _in_order(architecture: str, kwargs: dict[str, Any], state: State) -> Match 
     wanted = index.counted(_shapes_of(architecture, kwargs))
     if [tuple(value.shape) for value in theirs] != list(wanted.values()):
         return None
+    _check_padding(architecture, state)
+    if any(_PADDED[0][0].match(name) for name in state):
+        kwargs = {**_TORCHVISION_EPS.get(architecture, {}), **kwargs}
     found = _match(architecture, kwargs, dict(zip(wanted, theirs, strict=True)))
     return replace(found, told="its names are another library's; tensors were taken in their order", renamed=True)
+
+
+def _check_padding(architecture: str, state: State) -> None:
+    """Raise TeacherError where names say that a network pads otherwise than the architecture of the same tensors."""
+    as_tf = architecture.startswith("tf_")
+    for pattern, padded in _PADDED:
+        if "efficientnet" in architecture and as_tf != padded and any(pattern.match(name) for name in state):
+            other = f"tf_{architecture}" if padded else architecture.removeprefix("tf_")
+            raise TeacherError(
+                f"the weights have the tensors of {architecture}, but are called as those of a network that pads as "
+                f"{other} does; name that",
+                field="architecture",
+            )
 
 
 def _kwargs_for(architecture: str, shapes: Shapes, args: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
