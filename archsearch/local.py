@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -118,6 +119,8 @@ def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any]
     model = student.space.model(student.architecture, dataset.task)
     write_whole(out / CANDIDATES, "".join(json.dumps(asdict(trial)) + "\n" for trial in ledger.trials()))
     bodies = {"request": request.model_dump(mode="json"), "asked": asked.model_dump(mode="json")}
+    # Where relative paths in them begin, as seen from the folder, for whoever goes on from elsewhere.
+    bodies["asked_from"] = {"path": os.path.relpath(Path.cwd().resolve(), out.resolve())}
     export.write_manifest(out, {**bodies, **result}, model)
     shutil.rmtree(ledger.folder, ignore_errors=True)
     return cast(Result, result)

@@ -48,10 +48,36 @@ OnDuplicates = Literal["refuse", "warn", "drop"]
 Sampler = Literal["tpe", "nsga2", "gp", "cmaes", "random", "qmc", "evolution"]
 # Which of a teacher's outputs each class of the data is: by name or number, or an order of all of them.
 ClassName = Annotated[str, Field(min_length=1, max_length=1000)]
-ClassMap = (
-    Annotated[dict[ClassName, Annotated[int, Field(strict=True, ge=0, lt=10**6)] | ClassName], Field(max_length=10_000)]
-    | Literal["natural", "sorted", "as_is"]
-)
+_ORDERS = ("natural", "sorted", "as_is")
+_MOST_OUTPUTS = 10**6
+
+
+def _class_map(value: Any) -> Any:
+    """A mapping whose whole-number keys, as YAML reads `1: 0`, are the names they were meant as; or an order."""
+    if not isinstance(value, dict):
+        if value not in _ORDERS:
+            raise ValueError(f"give a mapping from names to names or output numbers, or one of {', '.join(_ORDERS)}")
+        return value
+    named = {str(name) if type(name) is int else name: output for name, output in value.items()}
+    if len(named) < len(value):
+        raise ValueError("names a class twice")
+    for name, output in named.items():
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} is no name of a class; put the names in quotes: {{'{name}': 0}}")
+        is_number = type(output) is int and 0 <= output < _MOST_OUTPUTS
+        if not is_number and not (isinstance(output, str) and output):
+            raise ValueError(f"{name[:100]!r}: give the name of one of the teacher's classes, or an output's number")
+    return named
+
+
+ClassMap = Annotated[
+    Annotated[
+        dict[ClassName, Annotated[int, Field(strict=True, ge=0, lt=_MOST_OUTPUTS)] | ClassName],
+        Field(max_length=10_000),
+    ]
+    | Literal["natural", "sorted", "as_is"],
+    BeforeValidator(_class_map),
+]
 CLASSES = (
     "Which of the teacher's outputs each class of the data is, where names do not tell: a mapping from the data's "
     "class names to the teacher's names or output numbers (classes left out are found by name; the teacher may know "

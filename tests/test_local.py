@@ -114,6 +114,7 @@ def test_the_manifest_holds_what_makes_the_student_again(done, teacher) -> None:
     assert manifest["teacher"]["sha256"] == teacher.sha256
     assert parse_request(manifest["request"]).search.candidates == 6
     assert manifest["request"]["verify"] is None, "nothing is left open in it"
+    assert (out / manifest["asked_from"]["path"]).resolve() == Path.cwd()
     assert manifest["student"]["seconds"] > 0
     assert manifest["search"]["seconds"] > 0
 

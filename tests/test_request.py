@@ -228,3 +228,31 @@ def test_an_image_size_is_a_side_or_height_and_width(given: Any, kept: Any) -> N
     assert data.image_size == kept
     assert ImageFolderData.model_validate_json(data.model_dump_json()) == data
     assert (data.fit, data.on_broken) == ("crop", "refuse"), "as requests from before these fields meant it"
+
+
+def test_classes_named_by_numbers_may_be_written_as_numbers() -> None:
+    """YAML reads `{1: 0}` as a number's; a folder of that name is meant."""
+    assert TimmTeacher.model_validate({"name": "a", "classes": {1: 0, 2: "b", "10": 1}}).classes == {
+        "1": 0, "2": "b", "10": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        ({False: 0}, "False is no name of a class; put the names in quotes"),
+        ({1.5: 0}, "1.5 is no name of a class"),
+        ({1: 0, "1": 1}, "names a class twice"),
+        ({"a": -1}, "'a': give the name of one of the teacher's classes, or an output's number"),
+        ({"a": True}, "'a': give the name"),
+        ({"a": None}, "'a': give the name"),
+        ("alphabetical", "give a mapping from names to names or output numbers, or one of natural, sorted, as_is"),
+        (5, "give a mapping"),
+    ],
+)
+def test_a_map_of_classes_that_is_none_is_told_in_words(classes: Any, told: str) -> None:
+    body = {"teacher": {"kind": "timm", "name": "a", "classes": classes}, "data": {"kind": "digits"}}
+    with pytest.raises(InvalidRequest) as caught:
+        parse_request({**body, "budget": {"params": 1}})
+    assert caught.value.field == "teacher.classes"
+    assert told in caught.value.detail

@@ -57,8 +57,35 @@ def _of_folder(folder: Path, number: int | None) -> Body:
         found = json.loads(line)
         if found["number"] == number:
             student = {"space": found["space"], "architecture": found["architecture"]}
-            return {**_again(manifest.get("asked") or manifest["request"]), "student": student}
+            asked = rebased(manifest.get("asked") or manifest["request"], manifest, folder)
+            return {**_again(asked), "student": student}
     raise NotFound(f"the search in {folder} has no candidate {number}; see {listing}", field="--candidate")
+
+
+def rebased(request: Any, manifest: Mapping[str, Any], folder: Path) -> Body:
+    """A request of a manifest, its relative paths as the run in that folder meant them.
+
+    They began where the run was started, which the manifest tells as seen from its folder; one of an earlier version
+    does not, and what is not there any more is left as it stands.
+    """
+    start = manifest.get("asked_from")
+    if not isinstance(start, dict) or not isinstance(start.get("path"), str) or not isinstance(request, dict):
+        return dict(request)
+    base = (folder.resolve() / start["path"]).resolve()
+    if base == Path.cwd().resolve():
+        return dict(request)
+    found = {part: _moved(request[part], "path", base) for part in ("teacher", "data", "budget") if part in request}
+    if "budget" in found:  # a profile's file
+        found["budget"] = _moved(found["budget"], "device", base)
+    return {**request, **found}
+
+
+def _moved(part: Any, name: str, base: Path) -> Any:
+    """The fields with the path among them beneath a folder, where it is there."""
+    path = part.get(name) if isinstance(part, dict) else None
+    if not isinstance(path, str) or Path(path).is_absolute() or not (base / path).exists():
+        return part
+    return {**part, name: str(base / path)}
 
 
 def _again(request: Any) -> Body:

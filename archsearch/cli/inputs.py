@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 import click
 import yaml
 
-from archsearch.cli.followup import Ask, follow_up
+from archsearch.cli.followup import Ask, follow_up, rebased
 from archsearch.client import Client
 from archsearch.errors import InvalidRequest
 from archsearch.plain import read_yaml
@@ -142,7 +142,8 @@ def build_request(kind: str | None, flags: dict[str, Any], ask: Ask | None = Non
     if not isinstance(body, dict):
         raise InvalidRequest(f"{file} holds no mapping of fields")
     if isinstance(body.get("request"), dict):
-        body = body["request"]  # a student's manifest: the request that made it, to be made again
+        # A student's manifest: the request that made it, to be made again.
+        body = rebased(body["request"], body, file.parent) if file is not None else body["request"]
     if flags["source"] or flags["candidate"]:
         body = {**body, **follow_up(flags["source"], flags["candidate"], ask)}
     body["kind"] = kind or body.get("kind", "search_and_distill")

@@ -148,6 +148,34 @@ def test_another_librarys_names_are_translated_where_the_architecture_is_named(
     torch.testing.assert_close(archsearch.load_student(tmp_path / "teacher")(x_BCHW), network(x_BCHW))
 
 
+@pytest.mark.slow
+def test_what_order_does_not_tell_of_torchvisions_networks_is_known(tmp_path: Path, x_BCHW: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.efficientnet_v2_s(num_classes=10).eval()
+    file = saved(network.state_dict(), tmp_path)
+    found = convert_teacher(file, tmp_path / "teacher", architecture="efficientnetv2_s")
+    assert found.model_args == {"bn_eps": 1e-3}
+    torch.testing.assert_close(archsearch.load_student(tmp_path / "teacher")(x_BCHW), network(x_BCHW))
+
+
+def test_a_network_that_pads_otherwise_is_not_taken_for_its_tensors(tmp_path: Path) -> None:
+    file = saved(torchvision.models.efficientnet_b0(num_classes=10).state_dict(), tmp_path)
+    error = refused(file, tmp_path / "teacher", architecture="tf_efficientnet_b0")
+    assert "called as those of a network that pads as efficientnet_b0 does; name that" in error.detail
+    weights = timm.create_model("efficientnet_b0", num_classes=10).state_dict()
+    other = {f"_{name}": value for name, value in weights.items()}
+    error = refused(saved(other, tmp_path, "b.pth"), tmp_path / "teacher", architecture="efficientnet_b0")
+    assert "pads as tf_efficientnet_b0 does" in error.detail
+
+
+def test_torchvisions_regnets_are_told_by_their_names(tmp_path: Path) -> None:
+    file = saved(torchvision.models.regnet_x_400mf(num_classes=10).state_dict(), tmp_path)
+    assert "called as torchvision's RegNets" in refused(file, tmp_path / "teacher").detail
+    error = refused(file, tmp_path / "teacher", architecture="regnetx_004")
+    assert "torchvision's is regnetx_004_tv" in error.detail
+    assert convert_teacher(file, tmp_path / "teacher", architecture="regnetx_004_tv").num_classes == 10
+
+
 def test_the_name_to_give_is_told_where_only_the_order_of_tensors_tells(tmp_path: Path) -> None:
     file = saved(torchvision.models.mobilenet_v2(num_classes=10).state_dict(), tmp_path)
     assert "say so with --architecture, e.g. mobilenetv2_100" in refused(file, tmp_path / "teacher").detail
