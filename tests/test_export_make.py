@@ -36,7 +36,7 @@ from archsearch.spaces import TimmModel
 
 pytest.importorskip("onnxruntime")
 # What save_student leaves.
-SAVED = {"model.safetensors", "config.json", "preprocessing.json", "predict.py"}
+SAVED = {"model.safetensors", "config.json", "preprocessing.json", "predict.py", "training.json"}
 FILES = {"onnx": "student.onnx", "pt2": "student.pt2", "int8": "student.int8.onnx"}
 
 
@@ -60,7 +60,7 @@ def examined(made: tuple[Path, Formats], digits: Dataset, teacher) -> tuple[expo
 def test_every_format_is_there_and_nothing_on_the_way_to_it(made: tuple[Path, Formats]) -> None:
     folder, found = made
     assert [one.name for one in found.made] == ["safetensors", "int8", "onnx", "pt2"]
-    assert {path.name for path in folder.iterdir()} == {*SAVED, "training.json", *FILES.values()}
+    assert {path.name for path in folder.iterdir()} == {*SAVED, *FILES.values()}
     assert found.missing == {}
     assert (found.held_out, found.images, found.metric) == ("selection", 269, "acc")
 
