@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; a room may import from the floors below its own, and nothing beside it.
 FLOORS: tuple[set[str], ...] = (
     {"errors", "failures", "kernels", "memory", "plain", "progress", "recipes", "settings", "teacher_config", "whole"},
-    {"bounded", "connection", "locks", "precision", "registry"},
+    {"bounded", "connection", "gaussian_process", "locks", "precision", "registry"},
     {"evidence", "request"},
     {"data", "outfolder", "proxies", "result"},
     {"spaces", "models", "teachers"},

@@ -20,12 +20,13 @@ from functools import cache
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from archsearch.gaussian_process import Floats
 from archsearch.request import Architecture, SearchSpec
 from archsearch.search import surrogate
 from archsearch.search.pareto import ranked
 from archsearch.search.repair import Members
 from archsearch.search.samplers import Conditional, Raw, mutated, seeded
-from archsearch.search.surrogate import Features, Floats, Reach
+from archsearch.search.surrogate import Features, Reach
 from archsearch.search.trial import Trial, key
 
 # Before so many trials there is nothing to guess from.

@@ -1,4 +1,4 @@
-"""A small Gaussian process that guesses scores of candidates from their parameters and their cost in closed form.
+"""A Gaussian process guesses scores of candidates from their parameters and their cost in closed form.
 
 It decides which of many cheap proposals is worth a look; it never replaces a score.
 """
@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
+from archsearch.gaussian_process import Floats, log_likelihood, matern52, posterior
 from archsearch.request import Architecture
 from archsearch.search.repair import Members
-
-Floats = npt.NDArray[np.float64]
 
 # A parameter of so few values may well be a category: each value is a feature beside the parameter itself.
 _CATEGORICAL = 6
@@ -72,9 +70,7 @@ def choose_reach(x: tuple[Floats, Floats], y_N: Floats) -> Reach:
     squares, z_N = _squares(x, x, x), _normal(y_N)
 
     def likelihood(reach: Reach) -> float:
-        k_NN = _kernel(squares, reach) + reach.noise * np.eye(len(z_N))
-        scale = max(float(z_N @ np.linalg.solve(k_NN, z_N)) / len(z_N), 1e-12)  # profiled out
-        return -len(z_N) / 2 * math.log(scale) - float(np.linalg.slogdet(k_NN).logabsdet) / 2
+        return log_likelihood(_kernel(squares, reach) + reach.noise * np.eye(len(z_N)), z_N)
 
     return max((Reach(*chosen) for chosen in product(_REACH, _COST_REACH, _NOISE)), key=likelihood)
 
@@ -86,11 +82,7 @@ def guess(
     z_N = _normal(y_N)
     k_NN = _kernel(_squares(x, x, x), reach) + reach.noise * np.eye(len(z_N))
     k_NM = _kernel(_squares(x, candidates, x), reach)
-    solved = np.linalg.solve(k_NN, np.column_stack([z_N, k_NM]))
-    mean_M = k_NM.T @ solved[:, 0]
-    scale = max(float(z_N @ solved[:, 0]) / len(z_N), 1e-12)
-    variance_M = scale * np.maximum(1.0 - (k_NM * solved[:, 1:]).sum(0), 1e-9)
-    return mean_M, np.sqrt(variance_M), float(z_N.max())
+    return *posterior(k_NN, k_NM, z_N), float(z_N.max())
 
 
 def expected_improvement(mean_M: Floats, deviation_M: Floats, best: float) -> Floats:
@@ -122,7 +114,4 @@ def _squares(a: tuple[Floats, Floats], b: tuple[Floats, Floats], told: tuple[Flo
 
 
 def _kernel(squares: list[Floats], reach: Reach) -> Floats:
-    """Matérn 5/2 (Rasmussen and Williams 2006, eq. 4.17)."""
-    distance = np.sqrt(5 * (squares[0] / reach.reach**2 + squares[1] / reach.cost_reach**2))
-    found: Floats = (1 + distance + distance**2 / 3) * np.exp(-distance)
-    return found
+    return matern52(squares[0] / reach.reach**2 + squares[1] / reach.cost_reach**2)
