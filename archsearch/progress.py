@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 _PLAIN_EVERY_S = 5.0
+# What a line has beside the details, in characters: the phase, the share, and of a bar itself, the clock and gaps, too.
+_BESIDE_BAR, _BESIDE_PLAIN = 50, 19
 WORDS = {
     "queued": "waiting", "validating": "checking", "searching": "searching", "verifying": "verifying",
     "distilling": "distilling", "exporting": "exporting", "reading": "reading",
@@ -76,7 +79,7 @@ class Display:
             return  # a sign of life, with nothing to show
         if report.get("selection_acc") is not None:
             self._selection_acc = report["selection_acc"]  # it is measured now and then, and shown until the next time
-        text = details({**report, "selection_acc": self._selection_acc})
+        text = details({**report, "selection_acc": self._selection_acc}, self._room())
         if self._live:
             if phase != self._phase and self._phase:
                 self._progress.reset(self._task)
@@ -85,6 +88,10 @@ class Display:
             self._printed_at = time.monotonic()
             self._console.print(Text(f"{WORDS.get(phase, phase):<11} {100 * done:3.0f} %  {text}".rstrip()))
         self._phase = phase
+
+    def _room(self) -> int:
+        """Characters a line has for details, beside the phase, the share and what else a bar has."""
+        return self._console.width - (_BESIDE_BAR if self._live else _BESIDE_PLAIN)
 
     def warn(self, warning: Mapping[str, str]) -> None:
         """A warning that stays above the bar; each is shown once."""
@@ -102,8 +109,8 @@ def warning_text(warning: Mapping[str, str]) -> Text:
     return Text.assemble(("warning: ", "bold yellow"), (warning["detail"], "yellow"))
 
 
-def details(report: dict[str, Any]) -> str:
-    """What a report has to say beyond its phase."""
+def details(report: dict[str, Any], room: float = math.inf) -> str:
+    """What a report has to say beyond its phase; the loss's terms where a line of `room` characters holds them, too."""
     parts = []
     if "read" in report:
         parts.append(f"{report['read']:,}/{report['of']:,} images")
@@ -131,7 +138,10 @@ def details(report: dict[str, Any]) -> str:
             parts.append(f"taken back {report['retries']}×")
     if report.get("eta_s"):
         parts.append(f"ETA {duration(report['eta_s'])}")
-    return "  ".join(parts)
+    text = "  ".join(parts)
+    terms = " + ".join(f"{name} {value:.3f}" for name, value in report.get("terms", {}).items())
+    longer = f"{text}  loss = {terms}"
+    return longer if " + " in terms and len(longer) <= room else text
 
 
 def count(number: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ class Course:
         gentle: Factor on the learning rate since then.
         micro_batch: Images computed at a time, which a lack of memory may have made smaller.
         loss_sum, loss_count: Of the epoch under way.
+        term_sums: Of the loss's terms, over the same steps; empty where they are not known of all of them.
         usual, looked: The running mean of the losses, and how many it is of: what divergence is measured by.
     """
 
@@ -62,6 +63,7 @@ class Course:
     loss_count: int = 0
     usual: float = 0.0
     looked: int = 0
+    term_sums: Mapping[str, float] = field(default_factory=dict)
 
 
 def take(parts: Parts) -> dict[str, Tensor]:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from archsearch.data.batches import Alive, unasked
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.feed import Shown
 from archsearch.distill.loss import Batch, Read, Seen, Sizes
-from archsearch.distill.objective import Objective, objective
+from archsearch.distill.objective import Objective, Value, objective
 from archsearch.distill.teaching import Cached, Online, Teaching, cached, tail
 from archsearch.distill.watched import Watched, comparable
 from archsearch.errors import InvalidRequest
@@ -37,8 +37,8 @@ class Learner(nn.Module):
         self.watched, self.objective, self.task, self.online = watched, objective, task, online
         self.run: Any = watched.model
 
-    def forward(self, shown: Shown, teacher: Seen | None, done: float) -> Tensor:
-        """The loss of a batch when `done` (0 to 1) of the training is over."""
+    def forward(self, shown: Shown, teacher: Seen | None, done: float) -> Value:
+        """The loss of a batch and its terms when `done` (0 to 1) of the training is over."""
         logits_BK = self.run(normalise(shown.x_BCHW, self.task.mean, self.task.std))
         go_on = tail(self.online, shown) if self.online is not None and "tail" in self.objective.reads else None
         row_B = torch.from_numpy(shown.row_B).to(shown.x_BCHW.device)

@@ -30,6 +30,29 @@ class Term:
     weight: float
 
 
+# What the labels' part is called among the terms of a sum.
+LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a batch costs, and what that is made of.
+
+    Attributes:
+        total: The loss, a float32 scalar; gradients flow from it.
+        terms: What adds up to it by name, as weighted: the labels' part, where it counts, and every loss's.
+    """
+
+    total: Tensor
+    terms: Mapping[str, Tensor]
+
+    def numbers(self) -> Tensor:
+        """The total and then every term, as one tensor without gradients: looked at in one go."""
+        import torch
+
+        return torch.stack([self.total.detach(), *(term.detach() for term in self.terms.values())])
+
+
 @dataclass(frozen=True)
 class Objective:
     """The labels' weight and the terms beside it.
@@ -46,8 +69,14 @@ class Objective:
     def reads(self) -> frozenset[Read]:
         return frozenset[Read]().union(*(term.loss.reads for term in self.terms))
 
-    def value(self, batch: Batch, adapters: Mapping[str, nn.Module]) -> Tensor:
-        """The loss of a batch, a float32 scalar."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the terms that add up to the loss, in the order of `Value.terms`."""
+        labels = (LABELS,) if self.labels else ()
+        return labels + tuple(term.loss.name for term in self.terms)
+
+    def value(self, batch: Batch, adapters: Mapping[str, nn.Module]) -> Value:
+        """The loss of a batch with its terms."""
         if self.weight_K is not None:
             batch = replace(batch, weight_B=_weights(self.weight_K, batch.y.device)[batch.y])
         values = [self.labels * label_loss(batch.student.logits_BK, batch.y, batch.weight_B)] if self.labels else []
@@ -57,7 +86,7 @@ class Objective:
         total = values[0]
         for value in values[1:]:
             total = total + value
-        return total
+        return Value(total, dict(zip(self.names, values, strict=True)))
 
     def adapters(self, sizes: Sizes) -> dict[str, nn.Module]:
         """The losses' own trained modules, by loss."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -14,6 +14,8 @@ class Progress:
         epoch: Epochs finished, counting those before a resume.
         step: Steps finished, likewise.
         loss: Mean training loss of the epoch so far.
+        terms: What adds up to it by name, as weighted: the labels' part and every loss's. Empty until the next epoch
+            where it goes on from a checkpoint without them.
         selection_acc: What the task is judged by, in percent on the selection split, where this report measured it.
         metric: The key of what that is: `acc`, `balanced_acc` with uneven classes, `map` with many labels.
         eta_s: Estimated seconds to the end.
@@ -41,3 +43,4 @@ class Progress:
     lr: float
     metric: str = "acc"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    terms: dict[str, float] = field(default_factory=dict)

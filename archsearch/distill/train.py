@@ -1,6 +1,6 @@
 """The training loop: a generator of progress, so that whoever listens decides what to keep and when to stop."""
 
-# B batch, C channels, H W space, K classes
+# B batch, C channels, H W space, K classes, S steps, T the loss and its terms
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from archsearch.distill.learner import Learner, Side
+    from archsearch.distill.objective import Value
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ class _Run:
         self.optimizer_name = optimizer
         self.epochs, self.batch_size = amount(spec).epochs, amount(spec).batch_size
         self.peak_lr = spec.lr or scaled_lr(self.optimizer_name, self.batch_size)
-        self.learner = _parallel(side.learner, device, group)
+        self.learner, self.names = _parallel(side.learner, device, group), side.learner.objective.names
         self.feed: Feed = feed(dataset, spec, device, group)
         average = None if spec.ema is None else _average(student, spec.ema)
         scaler = torch.amp.GradScaler(device, enabled=resolve(spec.precision, device) == "fp16")
@@ -219,7 +220,7 @@ class _Run:
         """What is left of the epoch under way, reporting about once a second."""
         epoch, first = divmod(self.course.step, self.per_epoch)
         if first == 0:
-            self.course = replace(self.course, loss_sum=0.0, loss_count=0)
+            self.course = replace(self.course, loss_sum=0.0, loss_count=0, term_sums={})
         reported = time.monotonic()
         self.student.train()
         for shown in self.feed.epoch(epoch, first):
@@ -247,38 +248,43 @@ class _Run:
         _seed(zlib.crc32(f"{self.spec.seed}/{step}/{self.group.rank}".encode()), self.device)
         for group in self.parts.optimizer.param_groups:
             group["lr"] = self.peak_lr * self.course.gentle * share(self.spec, step / self.steps)
-        loss = None
-        while loss is None:
+        numbers_T = None
+        while numbers_T is None:
             with suppress(torch.OutOfMemoryError):
-                loss = self._gradients(shown)
-            if loss is None:  # out here, where the error no longer holds the graph that filled the memory
+                numbers_T = self._gradients(shown)
+            if numbers_T is None:  # out here, where the error no longer holds the graph that filled the memory
                 self._compute_less(len(shown.row_B))
         self._update()
         self.course = replace(self.course, step=step + 1)
-        self.unseen.append(loss)
+        self.unseen.append(numbers_T)
         if len(self.unseen) >= _LOOK_EVERY[self.device]:
             self._look()
 
     def _gradients(self, shown: Shown) -> Tensor:
-        """Gradients of the whole batch, summed over parts that fit into memory; returns the mean loss."""
+        """Gradients of the whole batch, summed over parts that fit into memory.
+
+        Returns:
+            The mean loss and then its terms, as `Value.numbers` gives them.
+        """
         import torch
 
         self.parts.optimizer.zero_grad(set_to_none=True)
         size, step = self.course.micro_batch, self.course.step
         starts = range(0, len(shown.row_B), size)
-        teaching, total = self.side.teaching, torch.zeros((), device=self.device)
+        teaching = self.side.teaching
+        numbers_T = torch.zeros(1 + len(self.names), device=self.device)
         for start in starts:
             part = shown if len(starts) == 1 else shown.part(start, start + size)
             teacher = None if teaching is None else teaching.show(part)
             last = start + size >= len(shown.row_B)
             with nullcontext() if last else self._unsynchronised(), autocast(self.spec.precision, self.device):
-                loss = self.learner(part, teacher, step / self.steps)
-                share_ = loss * (len(part.row_B) / len(shown.row_B))
-                torch.autograd.backward(self.parts.scaler.scale(share_))
-            total += share_.detach()
+                value: Value = self.learner(part, teacher, step / self.steps)
+                of_batch = len(part.row_B) / len(shown.row_B)
+                torch.autograd.backward(self.parts.scaler.scale(value.total * of_batch))
+            numbers_T += value.numbers() * of_batch
             if not last:
                 self.alive()
-        return total
+        return numbers_T
 
     def _unsynchronised(self) -> Any:
         """Until the last part of a batch, processes need not tell each other their gradients."""
@@ -304,13 +310,12 @@ class _Run:
 
         if not self.unseen:
             return
-        losses = torch.stack(self.unseen)
+        numbers_ST = torch.stack(self.unseen)
         self.unseen.clear()
         if self.group.size > 1:  # all processes have to see the same, or they would part ways
-            torch.distributed.all_reduce(losses)
-            losses /= self.group.size
-        values = losses.tolist()
-        for value in values:
+            torch.distributed.all_reduce(numbers_ST)
+            numbers_ST /= self.group.size
+        for value, *terms in numbers_ST.tolist():
             usual, looked = self.course.usual, self.course.looked
             if not math.isfinite(value):
                 raise _Diverged(f"the loss became {value}")
@@ -320,9 +325,17 @@ class _Run:
                 self.course,
                 loss_sum=self.course.loss_sum + value,
                 loss_count=self.course.loss_count + 1,
+                term_sums=self._with(terms),
                 usual=usual + max(_FORGETS, 1 / (looked + 1)) * (value - usual),
                 looked=looked + 1,
             )
+
+    def _with(self, terms: Sequence[float]) -> dict[str, float]:
+        """The sums of the epoch's terms with those of one more step."""
+        sums = self.course.term_sums
+        if self.course.loss_count and not sums:
+            return {}  # an older checkpoint did not keep those of the steps before
+        return {name: sums.get(name, 0.0) + term for name, term in zip(self.names, terms, strict=True)}
 
     def _keep(self, path: Path | None, identity: str, *, fallback: bool = False) -> None:
         """Write the state down, unless its weights are broken already.
@@ -404,6 +417,7 @@ class _Run:
             lr=self.peak_lr * self.course.gentle,
             precision=resolve(self.spec.precision, self.device),
             metric=metric(self.dataset.task).key,
+            terms={name: total / max(1, self.course.loss_count) for name, total in self.course.term_sums.items()},
         )
 
 

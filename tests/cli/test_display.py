@@ -42,6 +42,26 @@ def test_a_distillation_report_says_loss_and_accuracy_where_measured() -> None:
     assert details({**report, "selection_acc": 91.26}) == "epoch 2/5  loss 0.510  selection 91.26 %"
 
 
+def test_a_sum_of_losses_is_shown_with_its_terms_where_there_is_room() -> None:
+    report = {"phase": "distilling", "epoch": 2, "epochs": 5, "loss": 0.51, "terms": {"labels": 0.102, "kd": 0.4083}}
+    said = "epoch 2/5  loss 0.510  loss = labels 0.102 + kd 0.408"
+    assert details(report) == details(report, len(said)) == said
+    assert details(report, len(said) - 1) == "epoch 2/5  loss 0.510"
+    assert details({**report, "terms": {"kd": 0.51}}) == "epoch 2/5  loss 0.510"
+
+
+@pytest.mark.parametrize(("columns", "told"), [(60, False), (100, True)])
+def test_terms_never_make_a_line_too_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, told: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    report = {"phase": "distilling", "epoch": 2, "epochs": 5, "loss": 0.51, "terms": {"labels": 0.102, "kd": 0.408}}
+    with Display() as display:
+        display.show({**report, "progress": 0.4})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ("kd" in line) is told
+
+
 def test_where_there_is_no_terminal_there_are_plain_lines_on_standard_error(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from archsearch.request import DistillSpec
 from archsearch.teachers import Teacher, fingerprint
 
 TRAIN = """
+import json
 import sys
 from pathlib import Path
 import torch
@@ -47,6 +49,7 @@ reports = list(train(student, dataset, spec, teacher=teacher, cache=out, **kept)
 leads = not dist.is_initialized() or dist.get_rank() == 0
 assert (reports[-1].selection_acc is not None) is leads
 if leads:
+    (out / "terms.json").write_text(json.dumps(reports[-1].terms))
     save_file({key: value.contiguous() for key, value in student.state_dict().items()}, out / "student.safetensors")
 if dist.is_initialized():
     dist.destroy_process_group()
@@ -72,6 +75,9 @@ def test_two_processes_train_as_one_on_the_same_batches(
     """Each process computes half of a batch; one process that computes it in two halves sees the same batch norms."""
     one = run(tmp_path / "one", 1, teacher_folder, space, method, 32)
     two = run(tmp_path / "two", 2, teacher_folder, space, method, 0)
+    told = [json.loads((tmp_path / name / "terms.json").read_text()) for name in ("one", "two")]
+    assert set(told[0]) == {"labels", method}
+    assert told[1] == pytest.approx(told[0], rel=1e-3), "each tells of its half; the mean is told of the whole"
     start = run_start(space)
     weights = [key for key in start if "running" not in key and start[key].is_floating_point()]
     moved = sum(float((one[key] - start[key]).norm()) for key in weights)

@@ -27,7 +27,7 @@ def batch() -> Batch:
 
 
 def value(**fields: Any) -> float:
-    return objective(DistillSpec(**fields)).value(batch(), {}).item()
+    return objective(DistillSpec(**fields)).value(batch(), {}).total.item()
 
 
 def test_a_method_alone_has_its_published_weights() -> None:
@@ -42,6 +42,16 @@ def test_a_sum_is_the_sum_of_its_parts() -> None:
     dist = value(losses={"dist": {"weight": 1}}, labels=0)
     both = value(losses={"kd": {"weight": 3, "temperature": 2}, "dist": {"weight": 0.5}})
     assert both == pytest.approx(labels + 3 * kd + 0.5 * dist, rel=1e-5)
+
+
+def test_a_sum_comes_with_its_terms_as_weighted() -> None:
+    labels, kd = value(method="none"), value(losses={"kd": {"weight": 1}}, labels=0)
+    found = objective(DistillSpec.model_validate({"losses": {"kd": {"weight": 3}}, "labels": 0.5})).value(batch(), {})
+    assert {name: term.item() for name, term in found.terms.items()} == {
+        "labels": pytest.approx(0.5 * labels),
+        "kd": pytest.approx(3 * kd),
+    }
+    assert found.numbers().tolist() == [found.total.item(), *(term.item() for term in found.terms.values())]
 
 
 def test_alpha_and_temperature_are_short_for_kds_settings() -> None:
@@ -116,11 +126,13 @@ def test_uneven_classes_count_alike_in_the_labels_loss() -> None:
     assert weights == pytest.approx((0.625, 2.5))
     logits_BK = torch.tensor([[2.0, 0.0]] * 5)
     y = torch.tensor([0, 0, 0, 0, 1])
-    loss = objective(DistillSpec(method="none"), uneven).value(Batch(Seen(logits_BK), None, y, torch.arange(5)), {})
+    loss = (
+        objective(DistillSpec(method="none"), uneven).value(Batch(Seen(logits_BK), None, y, torch.arange(5)), {}).total
+    )
     common, rare = torch.nn.functional.cross_entropy(logits_BK[[0, 4]], y[[0, 4]], reduction="none").tolist()
     assert loss.item() == pytest.approx((4 * 0.625 * common + 2.5 * rare) / 5)
     sharp = DistillSpec.model_validate({"losses": {"label_smoothing": {"smoothing": 0}}, "labels": 0})
-    same = objective(sharp, uneven).value(Batch(Seen(logits_BK), None, y, torch.arange(5)), {})
+    same = objective(sharp, uneven).value(Batch(Seen(logits_BK), None, y, torch.arange(5)), {}).total
     torch.testing.assert_close(same, loss)
 
 

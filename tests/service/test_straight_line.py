@@ -78,6 +78,11 @@ def test_events_come_in_order_and_end_with_done(finished: Finished) -> None:
     # However fast a phase is, its end is told.
     ends = [event["data"]["phase"] for event in seen if event["data"].get("progress") == 1.0]
     assert ends == ["searching", "distilling"]
+    told = [event["data"] for event in seen if "terms" in event["data"]]
+    assert told
+    for data in told:
+        assert list(data["terms"]) == ["labels", finished.job["result"]["student"]["method"]]
+        assert sum(data["terms"].values()) == pytest.approx(data["loss"], rel=1e-5)
 
 
 def test_a_stream_goes_on_after_the_last_event_a_client_saw(house: House, finished: Finished) -> None:
