@@ -42,7 +42,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainState:
     """Where a training stands, beside its tensors.
 
     Attributes:
@@ -100,7 +100,7 @@ def put_back(parts: Parts, tensors: Mapping[str, Tensor]) -> None:
         parts.scaler.load_state_dict({key: type(scaler[key])(value) for key, value in found.items()})
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], course: Course, identity: str) -> None:
+def save(path: Path, tensors: Mapping[str, Tensor], state: TrainState, identity: str) -> None:
     """Write atomically, so that a crash leaves the previous checkpoint whole.
 
     Args:
@@ -111,7 +111,8 @@ def save(path: Path, tensors: Mapping[str, Tensor], course: Course, identity: st
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    meta = {"checkpoint": json.dumps({"course": asdict(course), "identity": identity})}
+    # "course": what it has been called since the first checkpoints, which are still gone on from.
+    meta = {"checkpoint": json.dumps({"course": asdict(state), "identity": identity})}
     try:
         save_file(dict(tensors), partial, metadata=meta)
         put_in_place(partial, path)
@@ -120,7 +121,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], course: Course, identity: st
         raise
 
 
-def load(path: Path, identity: str) -> tuple[dict[str, Tensor], Course] | None:
+def load(path: Path, identity: str) -> tuple[dict[str, Tensor], TrainState] | None:
     """The checkpoint of this very training, or None where there is none."""
     from safetensors import SafetensorError, safe_open
 
@@ -135,7 +136,7 @@ def load(path: Path, identity: str) -> tuple[dict[str, Tensor], Course] | None:
     except (SafetensorError, KeyError, ValueError) as error:
         log.warning("%s cannot be read (%s): the training starts anew", path, error)
         return None
-    return tensors, Course(**meta["course"])
+    return tensors, TrainState(**meta["course"])
 
 
 def identity(path: Path) -> str | None:

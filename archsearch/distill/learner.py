@@ -15,10 +15,10 @@ from torch import nn
 
 from archsearch.data.batches import Alive, unasked
 from archsearch.data.task import Dataset, Task
-from archsearch.distill.feed import Shown
-from archsearch.distill.loss import Batch, Read, Seen, Sizes
+from archsearch.distill.loader import Batch
+from archsearch.distill.loss import LossInputs, Outputs, Read, Sizes
 from archsearch.distill.objective import Objective, Value, objective
-from archsearch.distill.teaching import Cached, Online, Teaching, cached, tail
+from archsearch.distill.teacher_source import Cached, Online, TeacherSource, cached, tail
 from archsearch.distill.watched import Watched, comparable
 from archsearch.errors import InvalidRequest
 from archsearch.precision import exact
@@ -37,14 +37,14 @@ class Learner(nn.Module):
         self.watched, self.objective, self.task, self.online = watched, objective, task, online
         self.run: Any = watched.model
 
-    def forward(self, shown: Shown, teacher: Seen | None, done: float) -> Value:
+    def forward(self, batch: Batch, teacher: Outputs | None, done: float) -> Value:
         """The loss of a batch and its terms when `done` (0 to 1) of the training is over."""
-        logits_BK = self.run(normalise(shown.x_BCHW, self.task.mean, self.task.std))
-        go_on = tail(self.online, shown) if self.online is not None and "tail" in self.objective.reads else None
-        row_B = torch.from_numpy(shown.row_B).to(shown.x_BCHW.device)
-        batch = Batch(self.watched.seen(logits_BK), teacher, shown.y, row_B, done, None, go_on)
-        with exact(shown.x_BCHW.device):  # norms, Gram matrices and logarithms do not survive half precision
-            return self.objective.value(batch, dict(self.adapters.items()))
+        logits_BK = self.run(normalise(batch.x_BCHW, self.task.mean, self.task.std))
+        go_on = tail(self.online, batch) if self.online is not None and "tail" in self.objective.reads else None
+        row_B = torch.from_numpy(batch.row_B).to(batch.x_BCHW.device)
+        inputs = LossInputs(self.watched.outputs(logits_BK), teacher, batch.y, row_B, done, None, go_on)
+        with exact(batch.x_BCHW.device):  # norms, Gram matrices and logarithms do not survive half precision
+            return self.objective.value(inputs, dict(self.adapters.items()))
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class Side:
     """The parts of a training that stay the same."""
 
     learner: Learner
-    teaching: Teaching | None
+    source: TeacherSource | None
     teacher: Teacher | None
 
     @property
     def cached(self) -> float | None:
         """Share of the teacher's answers that were kept already."""
-        if not isinstance(self.teaching, Cached):
+        if not isinstance(self.source, Cached):
             return None
-        cache = self.teaching.cache
+        cache = self.source.cache
         return cache.found / max(1, cache.found + cache.asked)
 
 
@@ -101,8 +101,8 @@ def prepare(
     run = _compile(teacher.model, device) if _compiles(spec, device, wanted) else None
     online = Online(teacher, theirs, spec, device, run, alive)
     learner = Learner(ours, wanted, adapters, dataset.task, online).to(device)
-    teaching = cached(online, teacher, dataset, spec, cache, device)
-    return Side(_compiled(learner, spec, device), teaching, teacher)
+    source = cached(online, teacher, dataset, spec, cache, device)
+    return Side(_compiled(learner, spec, device), source, teacher)
 
 
 def _give_back(model: nn.Module) -> None:
@@ -131,8 +131,8 @@ def _adapters(
     x_BCHW = torch.zeros(2, task.in_chans, task.height, task.width, device=device)
     modes = ours.model.training
     with torch.no_grad():
-        student = ours.seen(ours.model.eval()(x_BCHW))
-        taught = theirs.seen(theirs.model(teacher.prepare(x_BCHW)))
+        student = ours.outputs(ours.model.eval()(x_BCHW))
+        taught = theirs.outputs(theirs.model(teacher.prepare(x_BCHW)))
     ours.model.train(modes)
     sizes = Sizes(
         tuple((m.shape[1], m.shape[2], m.shape[3]) for m in student.maps),

@@ -32,7 +32,7 @@ class Settings(StrictNumbers):
 
 
 @dataclass(frozen=True)
-class Seen:
+class Outputs:
     """What one network shows of a batch. Only what the losses read is there.
 
     Attributes:
@@ -50,7 +50,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Batch:
+class LossInputs:
     """One batch as a loss sees it.
 
     Attributes:
@@ -64,8 +64,8 @@ class Batch:
         weight_B: What each image counts for in the labels' loss, where the classes are weighed.
     """
 
-    student: Seen
-    teacher: Seen | None
+    student: Outputs
+    teacher: Outputs | None
     y: Tensor
     row_B: Tensor
     done: float = 1.0
@@ -79,7 +79,7 @@ class Sizes:
     """What an adapter has to be built for.
 
     Attributes:
-        student_maps, teacher_maps: (C, H, W) of each stage in `Seen.maps`; empty unless stages are read.
+        student_maps, teacher_maps: (C, H, W) of each stage in `Outputs.maps`; empty unless stages are read.
         student_dim, teacher_dim: D of the embeddings; 0 unless they are read.
         images: Of the training split.
     """
@@ -108,7 +108,7 @@ class Loss:
 
     name: str
     doc: str
-    compute: Callable[[Batch, Any], Tensor]
+    compute: Callable[[LossInputs, Any], Tensor]
     source: str
     settings: type[Settings]
     reads: Set[Read]
@@ -137,10 +137,10 @@ def loss(
     adapter: Callable[[Sizes, Any], nn.Module] | None = None,
     tasks: Set[str] = frozenset({"classification"}),
     refuse: Callable[[Task], str | None] = lambda task: None,
-) -> Callable[[Callable[[Batch, Any], Tensor]], Callable[[Batch, Any], Tensor]]:
+) -> Callable[[Callable[[LossInputs, Any], Tensor]], Callable[[LossInputs, Any], Tensor]]:
     """Register a loss under `name`; see `Loss` for the arguments."""
 
-    def register(compute: Callable[[Batch, Any], Tensor]) -> Callable[[Batch, Any], Tensor]:
+    def register(compute: Callable[[LossInputs, Any], Tensor]) -> Callable[[LossInputs, Any], Tensor]:
         doc = (compute.__doc__ or "").strip().splitlines()[0]
         entry = Loss(name, doc, compute, source, settings, reads, weight, labels, adapter, tasks, refuse)
         losses.add(name, entry)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from archsearch.data.task import Task
-from archsearch.distill.loss import Batch, Loss, Read, Settings, Sizes, losses
+from archsearch.distill.loss import Loss, LossInputs, Read, Settings, Sizes, losses
 from archsearch.errors import InvalidRequest
 from archsearch.kernels import label_loss
 from archsearch.request import DistillSpec, first_error
@@ -75,14 +75,14 @@ class Objective:
         labels = (LABELS,) if self.labels else ()
         return labels + tuple(term.loss.name for term in self.terms)
 
-    def value(self, batch: Batch, adapters: Mapping[str, nn.Module]) -> Value:
+    def value(self, inputs: LossInputs, adapters: Mapping[str, nn.Module]) -> Value:
         """The loss of a batch with its terms."""
         if self.weight_K is not None:
-            batch = replace(batch, weight_B=_weights(self.weight_K, batch.y.device)[batch.y])
-        values = [self.labels * label_loss(batch.student.logits_BK, batch.y, batch.weight_B)] if self.labels else []
+            inputs = replace(inputs, weight_B=_weights(self.weight_K, inputs.y.device)[inputs.y])
+        values = [self.labels * label_loss(inputs.student.logits_BK, inputs.y, inputs.weight_B)] if self.labels else []
         for term in self.terms:
-            seen = replace(batch, adapter=adapters.get(term.loss.name))
-            values.append(term.weight * term.loss.compute(seen, term.settings))
+            own = replace(inputs, adapter=adapters.get(term.loss.name))
+            values.append(term.weight * term.loss.compute(own, term.settings))
         total = values[0]
         for value in values[1:]:
             total = total + value

@@ -21,9 +21,9 @@ from archsearch.data.task import Dataset, Task
 from archsearch.distill import checkpoint
 from archsearch.distill.amount import amount, chosen
 from archsearch.distill.attempts import attempts_of, identity_of
-from archsearch.distill.checkpoint import Course, Parts
-from archsearch.distill.feed import Feed, Shown, feed
+from archsearch.distill.checkpoint import Parts, TrainState
 from archsearch.distill.group import Group, current
+from archsearch.distill.loader import Batch, Loader, make_loader
 from archsearch.distill.method import check_method, settle
 from archsearch.distill.progress import Progress
 from archsearch.distill.room import affordable
@@ -185,14 +185,14 @@ class _Run:
         self.epochs, self.batch_size = amount(spec).epochs, amount(spec).batch_size
         self.peak_lr = spec.lr or scaled_lr(self.optimizer_name, self.batch_size)
         self.learner, self.names = _parallel(side.learner, device, group), side.learner.objective.names
-        self.feed: Feed = feed(dataset, spec, device, group)
+        self.loader: Loader = make_loader(dataset, spec, device, group)
         average = None if spec.ema is None else _average(student, spec.ema)
         scaler = torch.amp.GradScaler(device, enabled=resolve(spec.precision, device) == "fp16")
         optim = make_optimizer(side.learner.parameters(), spec, self.optimizer_name)
         self.parts = Parts(student, side.learner.adapters, optim, average, scaler)
         self.per_epoch = len(dataset.train) // self.batch_size
         self.steps = self.per_epoch * self.epochs
-        self.course = Course(
+        self.state = TrainState(
             micro_batch=affordable(spec, self.batch_size // group.size, student, side, dataset.task, device)
         )
         self.resumed_at, self.started = 0, time.monotonic()
@@ -200,37 +200,37 @@ class _Run:
 
     def all(self, path: Path | None, identity: str, every_s: float) -> Iterator[Progress]:
         """Every epoch that is left, taken back where it diverges."""
-        self.start = self.fallback = checkpoint.take(self.parts), self.course
+        self.start = self.fallback = checkpoint.take(self.parts), self.state
         found = checkpoint.load(path, identity) if path else None
         if path is not None and found is not None:
             checkpoint.put_back(self.parts, found[0])
-            self.course = found[1]
+            self.state = found[1]
             self.fallback = checkpoint.load(_fallback(path), identity) or self.start
-        self.resumed_at, self.started = self.course.step, time.monotonic()
+        self.resumed_at, self.started = self.state.step, time.monotonic()
         self.saved, self.keeping_s = self.started, 0.0
-        while self.course.step < self.steps:
+        while self.state.step < self.steps:
             try:
                 yield from self._epoch(path, identity, every_s)
             except _Diverged as error:
-                self._take_back(str(error))
+                self.rollback(str(error))
         if self.parts.average is not None:
             self.student.load_state_dict(self.parts.average.module.state_dict())  # type: ignore[union-attr]
 
     def _epoch(self, path: Path | None, identity: str, every_s: float) -> Iterator[Progress]:
         """What is left of the epoch under way, reporting about once a second."""
-        epoch, first = divmod(self.course.step, self.per_epoch)
+        epoch, first = divmod(self.state.step, self.per_epoch)
         if first == 0:
-            self.course = replace(self.course, loss_sum=0.0, loss_count=0, term_sums={})
+            self.state = replace(self.state, loss_sum=0.0, loss_count=0, term_sums={})
         reported = time.monotonic()
         self.student.train()
-        for shown in self.feed.epoch(epoch, first):
-            self._step(shown)
+        for batch in self.loader.epoch(epoch, first):
+            self._step(batch)
             now = time.monotonic()
             # Several processes would have to agree on the time; they keep the ends of epochs.
-            if now - self.saved >= every_s and self.course.step % self.per_epoch and self.group.size == 1:
+            if now - self.saved >= every_s and self.state.step % self.per_epoch and self.group.size == 1:
                 self._keep(path, identity)
             # The epoch's last step is reported with the epoch, once its checkpoint is kept.
-            if now - reported > _REPORT_EVERY_S and self.course.step % self.per_epoch:
+            if now - reported > _REPORT_EVERY_S and self.state.step % self.per_epoch:
                 reported = now
                 yield self._report(measure=False)
         self._look()
@@ -240,27 +240,27 @@ class _Run:
             self._keep(path, identity, fallback=marked)
         yield self._report(measure=marked)
 
-    def _step(self, shown: Shown) -> None:
+    def _step(self, batch: Batch) -> None:
         import torch
 
-        step = self.course.step
+        step = self.state.step
         # For dropout and whatever else draws: a step's own seed, so that one can go on at any of them.
         _seed(zlib.crc32(f"{self.spec.seed}/{step}/{self.group.rank}".encode()), self.device)
         for group in self.parts.optimizer.param_groups:
-            group["lr"] = self.peak_lr * self.course.gentle * share(self.spec, step / self.steps)
+            group["lr"] = self.peak_lr * self.state.gentle * share(self.spec, step / self.steps)
         numbers_T = None
         while numbers_T is None:
             with suppress(torch.OutOfMemoryError):
-                numbers_T = self._gradients(shown)
+                numbers_T = self._gradients(batch)
             if numbers_T is None:  # out here, where the error no longer holds the graph that filled the memory
-                self._compute_less(len(shown.row_B))
+                self._compute_less(len(batch.row_B))
         self._update()
-        self.course = replace(self.course, step=step + 1)
+        self.state = replace(self.state, step=step + 1)
         self.unseen.append(numbers_T)
         if len(self.unseen) >= _LOOK_EVERY[self.device]:
             self._look()
 
-    def _gradients(self, shown: Shown) -> Tensor:
+    def _gradients(self, batch: Batch) -> Tensor:
         """Gradients of the whole batch, summed over parts that fit into memory.
 
         Returns:
@@ -269,17 +269,17 @@ class _Run:
         import torch
 
         self.parts.optimizer.zero_grad(set_to_none=True)
-        size, step = self.course.micro_batch, self.course.step
-        starts = range(0, len(shown.row_B), size)
-        teaching = self.side.teaching
+        size, step = self.state.micro_batch, self.state.step
+        starts = range(0, len(batch.row_B), size)
+        source = self.side.source
         numbers_T = torch.zeros(1 + len(self.names), device=self.device)
         for start in starts:
-            part = shown if len(starts) == 1 else shown.part(start, start + size)
-            teacher = None if teaching is None else teaching.show(part)
-            last = start + size >= len(shown.row_B)
+            part = batch if len(starts) == 1 else batch.part(start, start + size)
+            teacher = None if source is None else source.outputs(part)
+            last = start + size >= len(batch.row_B)
             with nullcontext() if last else self._unsynchronised(), autocast(self.spec.precision, self.device):
                 value: Value = self.learner(part, teacher, step / self.steps)
-                of_batch = len(part.row_B) / len(shown.row_B)
+                of_batch = len(part.row_B) / len(batch.row_B)
                 torch.autograd.backward(self.parts.scaler.scale(value.total * of_batch))
             numbers_T += value.numbers() * of_batch
             if not last:
@@ -294,7 +294,7 @@ class _Run:
         import torch
 
         parts, clip = self.parts, self.spec.clip_norm
-        if self.course.retries:
+        if self.state.retries:
             clip = min(clip or math.inf, _GENTLE_NORM)
         if clip is not None:
             parts.scaler.unscale_(parts.optimizer)
@@ -302,7 +302,7 @@ class _Run:
         parts.scaler.step(parts.optimizer)
         parts.scaler.update()
         if parts.average is not None:
-            parts.average.update(self.student, step=self.course.step)  # type: ignore[operator]
+            parts.average.update(self.student, step=self.state.step)  # type: ignore[operator]
 
     def _look(self) -> None:
         """Look at the losses of the last steps; raises _Diverged where they are not finite or far too large."""
@@ -316,15 +316,15 @@ class _Run:
             torch.distributed.all_reduce(numbers_ST)
             numbers_ST /= self.group.size
         for value, *terms in numbers_ST.tolist():
-            usual, looked = self.course.usual, self.course.looked
+            usual, looked = self.state.usual, self.state.looked
             if not math.isfinite(value):
                 raise _Diverged(f"the loss became {value}")
             if looked >= _FIRST_STEPS and value > _DIVERGED * max(usual, 1.0):
                 raise _Diverged(f"the loss grew from {usual:.3g} to {value:.3g}")
-            self.course = replace(
-                self.course,
-                loss_sum=self.course.loss_sum + value,
-                loss_count=self.course.loss_count + 1,
+            self.state = replace(
+                self.state,
+                loss_sum=self.state.loss_sum + value,
+                loss_count=self.state.loss_count + 1,
                 term_sums=self._with(terms),
                 usual=usual + max(_FORGETS, 1 / (looked + 1)) * (value - usual),
                 looked=looked + 1,
@@ -332,8 +332,8 @@ class _Run:
 
     def _with(self, terms: Sequence[float]) -> dict[str, float]:
         """The sums of the epoch's terms with those of one more step."""
-        sums = self.course.term_sums
-        if self.course.loss_count and not sums:
+        sums = self.state.term_sums
+        if self.state.loss_count and not sums:
             return {}  # an older checkpoint did not keep those of the steps before
         return {name: sums.get(name, 0.0) + term for name, term in zip(self.names, terms, strict=True)}
 
@@ -352,49 +352,49 @@ class _Run:
         if broken:
             raise _Diverged(f"{broken[0]} is no longer finite")
         if fallback:
-            self.fallback = tensors, self.course
-        if self.side.teaching is not None:
-            self.side.teaching.flush()
+            self.fallback = tensors, self.state
+        if self.side.source is not None:
+            self.side.source.flush()
         if path is not None and self.group.leads:
             if fallback:  # before the checkpoint: whoever goes on from that has to find what it would fall back on
-                checkpoint.save(_fallback(path), tensors, self.course, identity)
-            checkpoint.save(path, tensors, self.course, identity)
+                checkpoint.save(_fallback(path), tensors, self.state, identity)
+            checkpoint.save(path, tensors, self.state, identity)
         self.saved = time.monotonic()
         self.keeping_s = self.saved - started
 
-    def _take_back(self, what: str) -> None:
+    def rollback(self, what: str) -> None:
         """Go back and on from there more gently: first to the last marked epoch, then to the start.
 
         What was kept then may have been on its way out already, though finite still.
         """
-        retries, step = self.course.retries + 1, self.course.step
-        lr = self.peak_lr * self.course.gentle
+        retries, step = self.state.retries + 1, self.state.step
+        lr = self.peak_lr * self.state.gentle
         if retries > _RETRIES:
             raise _Hopeless(
                 f"{what} at step {step} of {self.steps}, even at a learning rate of {lr:.3g} and gradients clipped to "
                 f"{_GENTLE_NORM:g}; lower distill.lr (now {self.peak_lr:g}), or look at the loss's weights",
                 field="distill.lr",
             )
-        tensors, course = self.fallback if retries == 1 else self.start
+        tensors, state = self.fallback if retries == 1 else self.start
         checkpoint.put_back(self.parts, tensors)
         self.unseen.clear()
-        self.course = replace(course, retries=retries, gentle=self.course.gentle * _GENTLER)
+        self.state = replace(state, retries=retries, gentle=self.state.gentle * _GENTLER)
 
     def _compute_less(self, images: int) -> None:
         """Halve what is computed at a time; raises TrainingError where that does not go."""
-        size = min(self.course.micro_batch, images) // 2
+        size = min(self.state.micro_batch, images) // 2
         if size < 1 or self.group.size > 1:
             raise TrainingError(
-                f"out of memory with {self.course.micro_batch} images at a time; set distill.micro_batch lower, "
+                f"out of memory with {self.state.micro_batch} images at a time; set distill.micro_batch lower, "
                 "or take a smaller batch_size",
                 field="distill.micro_batch",
             )
-        self.course = replace(self.course, micro_batch=size)
+        self.state = replace(self.state, micro_batch=size)
         self.parts.optimizer.zero_grad(set_to_none=True)
         free_memory()
 
     def _report(self, *, measure: bool) -> Progress:
-        selection_acc, step = None, self.course.step
+        selection_acc, step = None, self.state.step
         if measure and self.group.leads:
             judged = self.student if self.parts.average is None else self.parts.average.module
             judged.eval()  # type: ignore[union-attr]
@@ -406,18 +406,18 @@ class _Run:
             epochs=self.epochs,
             step=step,
             steps=self.steps,
-            loss=self.course.loss_sum / max(1, self.course.loss_count),
+            loss=self.state.loss_sum / max(1, self.state.loss_count),
             selection_acc=selection_acc,
             eta_s=elapsed_s / max(1, done) * (self.steps - step),
             images_per_s=done * self.batch_size / max(elapsed_s, 1e-9),
             resumed_at=self.resumed_at,
-            retries=self.course.retries,
+            retries=self.state.retries,
             cached=self.side.cached,
-            micro_batch=self.course.micro_batch,
-            lr=self.peak_lr * self.course.gentle,
+            micro_batch=self.state.micro_batch,
+            lr=self.peak_lr * self.state.gentle,
             precision=resolve(self.spec.precision, self.device),
             metric=metric(self.dataset.task).key,
-            terms={name: total / max(1, self.course.loss_count) for name, total in self.course.term_sums.items()},
+            terms={name: total / max(1, self.state.loss_count) for name, total in self.state.term_sums.items()},
         )
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any
 
-from archsearch.distill.loss import Read, Seen
+from archsearch.distill.loss import Outputs, Read
 from archsearch.errors import InvalidRequest
 from archsearch.evidence.layers import classifier, first_tensor, stage_names
 
@@ -49,14 +49,14 @@ class Watched:
         self.kept.clear()
         self.raw.clear()
 
-    def seen(self, logits_BK: Tensor) -> Seen:
+    def outputs(self, logits_BK: Tensor) -> Outputs:
         """What was kept since the last call, with the logits that came of it."""
         maps = tuple(self._as_map(i, self.kept[name]) for i, name in enumerate(self.stages))
         embedding_BD = self.kept.get("embedding")
         weight_KD: Any = getattr(self.head, "weight", None) if "head" in self.reads else None
         weight_KD = None if weight_KD is None else weight_KD.flatten(1)
         self.kept.clear()
-        return Seen(logits_BK, maps, None if embedding_BD is None else embedding_BD.flatten(1), weight_KD)
+        return Outputs(logits_BK, maps, None if embedding_BD is None else embedding_BD.flatten(1), weight_KD)
 
     def tail(self, x_BCHW: Tensor, stage: int, map_BCHW: Tensor) -> Tensor:
         """Logits B×K of the last batch (prepared) if the stage had shown this map: the layers after it are the model's.

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from archsearch.distill.feed import feed
 from archsearch.distill.group import Group
+from archsearch.distill.loader import make_loader
 from archsearch.distill.schedule import make_optimizer
 from archsearch.precision import autocast
 from archsearch.teachers import normalise
@@ -26,15 +26,15 @@ def floor(setting: Setting) -> Loop:
     optimizer = make_optimizer(student.parameters(), setting.spec, "sgd")
     for group in optimizer.param_groups:
         group["lr"] = SGD["lr"]
-    batches = feed(one_epoch(setting.dataset, setting.batch_size), setting.spec, setting.device, Group())
-    shown = next(iter(batches.epoch(0, 0)))
-    x_BCHW = normalise(shown.x_BCHW, task.mean, task.std)
+    batches = make_loader(one_epoch(setting.dataset, setting.batch_size), setting.spec, setting.device, Group())
+    batch = next(iter(batches.epoch(0, 0)))
+    x_BCHW = normalise(batch.x_BCHW, task.mean, task.std)
     run: Any = torch.compile(student) if setting.device == "cuda" else student
 
     def step() -> None:
         with autocast(setting.precision, setting.device):
             logits_BK = run(x_BCHW)
-        torch.autograd.backward(cross_entropy(logits_BK.float(), shown.y))
+        torch.autograd.backward(cross_entropy(logits_BK.float(), batch.y))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

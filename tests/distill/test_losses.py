@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from archsearch.data import Task
-from archsearch.distill.loss import Batch, Loss, Seen, Sizes, losses
+from archsearch.distill.loss import Loss, LossInputs, Outputs, Sizes, losses
 from archsearch.errors import UnknownName
 from archsearch.kernels import label_loss
 
@@ -38,10 +38,10 @@ def draw(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def seen(loss: Loss, seed: int, maps: tuple[tuple[int, int, int], ...], batch: int = len(LABELS_B)) -> Seen:
+def outputs(loss: Loss, seed: int, maps: tuple[tuple[int, int, int], ...], batch: int = len(LABELS_B)) -> Outputs:
     """A network's side of a batch: the logits, and of the rest only what the loss says it reads."""
     stages, dim = loss.reads & {"stages", "tail"}, maps[-1][0]
-    return Seen(
+    return Outputs(
         3 * draw(seed, batch, CLASSES),
         tuple(draw(seed + i, batch, *size) for i, size in enumerate(maps, 1)) if stages else (),
         draw(seed + 10, batch, dim) if "embedding" in loss.reads else None,
@@ -71,31 +71,31 @@ def adapted(loss: Loss, student: tuple[tuple[int, int, int], ...] = STUDENT) -> 
     return None if loss.adapter is None else loss.adapter(sizes(loss, student, TEACHER), loss.settings())
 
 
-def batch_for(loss: Loss, student: tuple[tuple[int, int, int], ...] = STUDENT) -> Batch:
+def batch_for(loss: Loss, student: tuple[tuple[int, int, int], ...] = STUDENT) -> LossInputs:
     y = labels(min(loss.tasks))
-    teacher = seen(loss, 100, TEACHER) if loss.needs_teacher else None
+    teacher = outputs(loss, 100, TEACHER) if loss.needs_teacher else None
     tail = go_on if "tail" in loss.reads else None
     row_B = torch.tensor([3, 31, 7, 12, 0, 39, 21, 8])
-    return Batch(seen(loss, 0, student), teacher, y, row_B, 1.0, adapted(loss, student), tail)
+    return LossInputs(outputs(loss, 0, student), teacher, y, row_B, 1.0, adapted(loss, student), tail)
 
 
-def value_of(loss: Loss, batch: Batch) -> Tensor:
+def value_of(loss: Loss, batch: LossInputs) -> Tensor:
     """The loss as if it had never been asked before: what it keeps and what it draws starts anew."""
     torch.manual_seed(1)
     return loss.compute(replace(batch, adapter=copy.deepcopy(batch.adapter)), loss.settings())
 
 
-def tensors(side: Seen | None) -> Iterator[Tensor]:
+def tensors(side: Outputs | None) -> Iterator[Tensor]:
     if side is not None:
         yield side.logits_BK
         yield from side.maps
         yield from (tensor for tensor in (side.embedding_BD, side.weight_KD) if tensor is not None)
 
 
-def rebuilt(side: Seen, new: list[Tensor]) -> Seen:
+def rebuilt(side: Outputs, new: list[Tensor]) -> Outputs:
     """The same kind of tensors as `tensors` gives, in their places."""
     left = iter(new)
-    return Seen(
+    return Outputs(
         next(left),
         tuple(next(left) for _ in side.maps),
         None if side.embedding_BD is None else next(left),
@@ -103,7 +103,7 @@ def rebuilt(side: Seen, new: list[Tensor]) -> Seen:
     )
 
 
-def learned_from(loss: Loss, batch: Batch) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+def learned_from(loss: Loss, batch: LossInputs) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Value, the student's tensors, and the gradient of each (zeros where there is none)."""
     leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors(batch.student)]
     value = value_of(loss, replace(batch, student=rebuilt(batch.student, leaves)))
@@ -112,10 +112,10 @@ def learned_from(loss: Loss, batch: Batch) -> tuple[Tensor, list[Tensor], list[T
     return value.detach(), [x.detach() for x in leaves], gradients
 
 
-def rows(batch: Batch, chosen: list[int]) -> Batch:
+def rows(batch: LossInputs, chosen: list[int]) -> LossInputs:
     """The batch of these images."""
 
-    def only(side: Seen | None) -> Seen | None:
+    def only(side: Outputs | None) -> Outputs | None:
         if side is None:
             return None
         new = [x if x is side.weight_KD else x[chosen] for x in tensors(side)]
@@ -147,7 +147,7 @@ def test_its_settings_are_described_and_have_defaults(loss: Loss) -> None:
 def test_it_is_a_finite_scalar_with_a_finite_gradient(loss: Loss, scale: float, dtype: torch.dtype) -> None:
     batch = batch_for(loss)
 
-    def as_asked(side: Seen) -> Seen:
+    def as_asked(side: Outputs) -> Outputs:
         new = [(x * scale if x is side.logits_BK else x).to(dtype) for x in tensors(side)]
         return rebuilt(side, new)
 
@@ -186,9 +186,9 @@ def test_its_adapter_learns_if_it_can(name: str) -> None:
 def test_it_asks_the_teacher_exactly_when_it_says_so(loss: Loss) -> None:
     batch = batch_for(loss)
     if not loss.needs_teacher:
-        assert value_of(loss, replace(batch, teacher=seen(loss, 200, TEACHER))).equal(value_of(loss, batch))
+        assert value_of(loss, replace(batch, teacher=outputs(loss, 200, TEACHER))).equal(value_of(loss, batch))
         return
-    assert not value_of(loss, replace(batch, teacher=seen(loss, 200, TEACHER))).equal(value_of(loss, batch))
+    assert not value_of(loss, replace(batch, teacher=outputs(loss, 200, TEACHER))).equal(value_of(loss, batch))
 
 
 def test_it_is_finite_from_the_first_step_on(loss: Loss) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from archsearch.data.task import Task
-from archsearch.distill.loss import Batch, Seen, losses
+from archsearch.distill.loss import LossInputs, Outputs, losses
 from archsearch.distill.method import check_method, settle
 from archsearch.distill.objective import objective
 from archsearch.errors import InvalidRequest, UnknownName
@@ -20,10 +20,10 @@ def task(classes: int = 10, kind: Any = "classification") -> Task:
     return Task(classes, 3, 8, 8, (0.5,) * 3, (0.25,) * 3, kind=kind)
 
 
-def batch() -> Batch:
+def batch() -> LossInputs:
     draw = torch.Generator().manual_seed(0)
     student_BK, teacher_BK = (torch.randn(6, 5, generator=draw) for _ in range(2))
-    return Batch(Seen(student_BK), Seen(teacher_BK), torch.tensor([0, 1, 2, 3, 4, 0]), torch.arange(6))
+    return LossInputs(Outputs(student_BK), Outputs(teacher_BK), torch.tensor([0, 1, 2, 3, 4, 0]), torch.arange(6))
 
 
 def value(**fields: Any) -> float:
@@ -127,12 +127,14 @@ def test_uneven_classes_count_alike_in_the_labels_loss() -> None:
     logits_BK = torch.tensor([[2.0, 0.0]] * 5)
     y = torch.tensor([0, 0, 0, 0, 1])
     loss = (
-        objective(DistillSpec(method="none"), uneven).value(Batch(Seen(logits_BK), None, y, torch.arange(5)), {}).total
+        objective(DistillSpec(method="none"), uneven)
+        .value(LossInputs(Outputs(logits_BK), None, y, torch.arange(5)), {})
+        .total
     )
     common, rare = torch.nn.functional.cross_entropy(logits_BK[[0, 4]], y[[0, 4]], reduction="none").tolist()
     assert loss.item() == pytest.approx((4 * 0.625 * common + 2.5 * rare) / 5)
     sharp = DistillSpec.model_validate({"losses": {"label_smoothing": {"smoothing": 0}}, "labels": 0})
-    same = objective(sharp, uneven).value(Batch(Seen(logits_BK), None, y, torch.arange(5)), {}).total
+    same = objective(sharp, uneven).value(LossInputs(Outputs(logits_BK), None, y, torch.arange(5)), {}).total
     torch.testing.assert_close(same, loss)
 
 

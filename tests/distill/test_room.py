@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from archsearch.data import Dataset, Task
-from archsearch.distill import room, teaching
+from archsearch.distill import room, teacher_source
 from archsearch.distill.learner import prepare
 from archsearch.distill.room import affordable, require_room_for_batch
 from archsearch.distill.train import train
@@ -57,7 +57,7 @@ def test_a_teacher_that_is_asked_in_parts_teaches_the_same(
     """Kept in half precision, its answers do not tell by how many they were asked."""
     whole, parts = student(few_digits), student(few_digits)
     list(train(whole, few_digits, SPEC, teacher=teacher))
-    monkeypatch.setattr(teaching, "fitting", lambda one, steady: 16)
+    monkeypatch.setattr(teacher_source, "fitting", lambda one, steady: 16)
     list(train(parts, few_digits, SPEC, teacher=teacher))
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
@@ -70,7 +70,7 @@ def test_whoever_is_asked_may_end_a_training_in_the_middle_of_a_step_or_of_its_m
     def stop(*at: object) -> None:
         raise Cancelled("enough")
 
-    monkeypatch.setattr(teaching, "fitting", lambda one, steady: parts)
+    monkeypatch.setattr(teacher_source, "fitting", lambda one, steady: parts)
     before = fingerprint(teacher.model)
     training = train(student(few_digits), few_digits, SPEC, teacher=teacher, alive=stop)
     with pytest.raises(Cancelled):

@@ -32,13 +32,13 @@ def test_stages_come_as_maps_of_the_width_the_network_names(name: str) -> None:
     model, x_BCHW = network(name)
     stages, _ = comparable(model, model)
     watched = Watched(model, stages, {"logits", "stages", "embedding", "head"})
-    seen = watched.seen(model(x_BCHW))
+    outputs = watched.outputs(model(x_BCHW))
     widths = {stage["module"]: stage["num_chs"] for stage in model.feature_info}
-    assert [m.shape[1] for m in seen.maps] == [widths[stage] for stage in stages]
-    assert all(m.ndim == 4 and m.shape[0] == 2 and m.shape[2] == m.shape[3] > 0 for m in seen.maps)
-    assert seen.weight_KD is not None
-    assert seen.embedding_BD is not None
-    assert seen.embedding_BD.shape == (2, seen.weight_KD.shape[1])
+    assert [m.shape[1] for m in outputs.maps] == [widths[stage] for stage in stages]
+    assert all(m.ndim == 4 and m.shape[0] == 2 and m.shape[2] == m.shape[3] > 0 for m in outputs.maps)
+    assert outputs.weight_KD is not None
+    assert outputs.embedding_BD is not None
+    assert outputs.embedding_BD.shape == (2, outputs.weight_KD.shape[1])
     assert not watched.kept, "nothing is held on to"
     watched.close()
     model(x_BCHW)
@@ -52,13 +52,13 @@ def test_a_network_goes_on_from_the_map_it_showed_to_the_logits_it_gave(name: st
     watched = Watched(model, stages, {"logits", "stages", "tail"})
     with torch.no_grad():
         logits_BK = model(x_BCHW)
-    seen = watched.seen(logits_BK)
-    for i, map_BCHW in enumerate(seen.maps):
+    outputs = watched.outputs(logits_BK)
+    for i, map_BCHW in enumerate(outputs.maps):
         torch.testing.assert_close(watched.tail(x_BCHW, i, map_BCHW), logits_BK, rtol=1e-4, atol=1e-5)
         replaced_BCHW = torch.randn_like(map_BCHW).requires_grad_()
         other_BK = watched.tail(x_BCHW, i, replaced_BCHW)
         # Where a class token answers, the last block's other tokens are not listened to any more.
-        heard = not (watched.prefix_tokens and i + 1 == len(seen.maps))
+        heard = not (watched.prefix_tokens and i + 1 == len(outputs.maps))
         assert torch.equal(other_BK, logits_BK) is not heard
         (gradient_BCHW,) = torch.autograd.grad(other_BK.square().sum(), replaced_BCHW)
         assert bool(gradient_BCHW.any()) is heard, "gradients flow through the teacher's layers to the map"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 from archsearch.distill.maps import same_size
 
 if TYPE_CHECKING:
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     weight=1000.0,
     tasks={"classification", "multilabel"},
 )
-def at(batch: Batch, settings: Settings) -> Tensor:
+def at(inputs: LossInputs, settings: Settings) -> Tensor:
     """Mean squared difference of where networks look: unit maps of the channels' mean square; summed over stages."""
     import torch
 
-    assert batch.teacher is not None
-    stages = zip(batch.student.maps, batch.teacher.maps, strict=True)
+    assert inputs.teacher is not None
+    stages = zip(inputs.student.maps, inputs.teacher.maps, strict=True)
     return torch.stack([_gap(student, teacher) for student, teacher in stages]).sum()
 
 

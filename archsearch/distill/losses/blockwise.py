@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, Sizes, loss
+from archsearch.distill.loss import LossInputs, Settings, Sizes, loss
 from archsearch.kernels import label_loss, softened_kl
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def _connectors(sizes: Sizes, settings: Blockwise) -> nn.Module:
     settings=Blockwise,
     adapter=_connectors,
 )
-def blockwise(batch: Batch, settings: Blockwise) -> Tensor:
+def blockwise(inputs: LossInputs, settings: Blockwise) -> Tensor:
     """T²·KL(teacher ‖ ·) of the student and of stepping stones: its first stages and the teacher's last ones."""
     import torch
 
-    assert batch.teacher is not None
-    teacher_BK = batch.teacher.logits_BK
-    stones = _stone_logits(batch, settings)
+    assert inputs.teacher is not None
+    teacher_BK = inputs.teacher.logits_BK
+    stones = _stone_logits(inputs, settings)
     # The mean of the stones teaches, and does not learn.
     mean_BK = torch.stack([logits_BK.detach().float() for logits_BK in stones]).mean(0)
 
@@ -57,19 +57,19 @@ def blockwise(batch: Batch, settings: Blockwise) -> Tensor:
         value = softened_kl(logits_BK, teacher_BK, settings.temperature)
         return value + settings.cross * softened_kl(logits_BK, mean_BK, settings.temperature)
 
-    total = taught(batch.student.logits_BK)
+    total = taught(inputs.student.logits_BK)
     for back, logits_BK in enumerate(reversed(stones)):
-        stone = taught(logits_BK) + settings.stone_labels * label_loss(logits_BK, batch.y, batch.weight_B)
+        stone = taught(logits_BK) + settings.stone_labels * label_loss(logits_BK, inputs.y, inputs.weight_B)
         total = total + stone / 2**back
     return total
 
 
-def _stone_logits(batch: Batch, settings: Blockwise) -> list[Tensor]:
+def _stone_logits(inputs: LossInputs, settings: Blockwise) -> list[Tensor]:
     """Every stone's answers, first stage to last."""
-    assert batch.teacher is not None
-    assert batch.adapter is not None
-    assert batch.tail is not None
-    numbers = _stones(settings, len(batch.student.maps))
-    sizes = [tuple(batch.teacher.maps[i].shape[2:]) for i in numbers]
-    maps = batch.adapter([batch.student.maps[i] for i in numbers], sizes)
-    return [batch.tail(i, map_BCHW) for i, map_BCHW in zip(numbers, maps, strict=True)]
+    assert inputs.teacher is not None
+    assert inputs.adapter is not None
+    assert inputs.tail is not None
+    numbers = _stones(settings, len(inputs.student.maps))
+    sizes = [tuple(inputs.teacher.maps[i].shape[2:]) for i in numbers]
+    maps = inputs.adapter([inputs.student.maps[i] for i in numbers], sizes)
+    return [inputs.tail(i, map_BCHW) for i, map_BCHW in zip(numbers, maps, strict=True)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Seen, Settings, Sizes, loss
+from archsearch.distill.loss import LossInputs, Outputs, Settings, Sizes, loss
 from archsearch.distill.maps import pooled
 from archsearch.errors import InvalidRequest
 
@@ -55,19 +55,19 @@ def _check(sizes: Sizes, settings: CATKD) -> nn.Module:
     adapter=_check,
     tasks={"classification", "multilabel"},
 )
-def catkd(batch: Batch, settings: CATKD) -> Tensor:
+def catkd(inputs: LossInputs, settings: CATKD) -> Tensor:
     """Mean squared difference of the class activation maps, averaged to 2×2 and of unit length each."""
     from torch.nn.functional import mse_loss
 
-    assert batch.teacher is not None
-    return mse_loss(_activations(batch.student, settings), _activations(batch.teacher, settings))
+    assert inputs.teacher is not None
+    return mse_loss(_activations(inputs.student, settings), _activations(inputs.teacher, settings))
 
 
-def _activations(seen: Seen, settings: CATKD) -> Tensor:
+def _activations(outputs: Outputs, settings: CATKD) -> Tensor:
     """What speaks for each class where, B×K×P. Averaged before it is weighed, which is the same and less to do."""
     from torch.nn.functional import normalize
 
-    assert seen.weight_KD is not None
-    map_BCP = pooled(seen.maps[-1], settings.size, settings.size).flatten(2)
-    activation_BKP: Tensor = seen.weight_KD.flatten(1).float() @ map_BCP
+    assert outputs.weight_KD is not None
+    map_BCP = pooled(outputs.maps[-1], settings.size, settings.size).flatten(2)
+    activation_BKP: Tensor = outputs.weight_KD.flatten(1).float() @ map_BCP
     return normalize(activation_BKP, dim=2, eps=1e-6) if settings.normalise else activation_BKP

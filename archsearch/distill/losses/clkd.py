@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 from archsearch.kernels import gram
 from archsearch.precision import exact
 
@@ -29,7 +29,7 @@ class CLKD(Settings):
     settings=CLKD,
     labels=0.1,
 )
-def clkd(batch: Batch, settings: CLKD) -> Tensor:
+def clkd(inputs: LossInputs, settings: CLKD) -> Tensor:
     """Logits as the teacher's in direction, image by image and class by class, and in the covariance of the classes.
 
     Mean squared differences of the rows, then of the columns, of the logits divided by their lengths; then
@@ -37,8 +37,8 @@ def clkd(batch: Batch, settings: CLKD) -> Tensor:
     one sees the logits' size, which the first two do not. Weights 0.5, 0.5·2 and 0.4 beside 0.1 cross-entropy. In a
     batch of one image a class's logit has no direction but its sign, which gives no gradient.
     """
-    assert batch.teacher is not None
-    student_BK, teacher_BK = batch.student.logits_BK.float(), batch.teacher.logits_BK.float()
+    assert inputs.teacher is not None
+    student_BK, teacher_BK = inputs.student.logits_BK.float(), inputs.teacher.logits_BK.float()
     return (
         settings.instances * _turned(student_BK, teacher_BK)
         + settings.classes * _turned(student_BK.T, teacher_BK.T)

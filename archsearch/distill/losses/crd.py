@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, Sizes, loss
+from archsearch.distill.loss import LossInputs, Settings, Sizes, loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,10 +51,10 @@ def _contrast(sizes: Sizes, settings: CRD) -> nn.Module:
     adapter=_contrast,
     tasks={"classification", "multilabel"},
 )
-def crd(batch: Batch, settings: CRD) -> Tensor:
+def crd(inputs: LossInputs, settings: CRD) -> Tensor:
     """Noise-contrastive loss: an image's embedding is to be told by the other network's of it, both ways."""
-    assert batch.teacher is not None
-    assert batch.adapter is not None
-    label_B = batch.y if settings.other_classes and batch.y.ndim == 1 else None
-    value: Tensor = batch.adapter(batch.student.embedding_BD, batch.teacher.embedding_BD, batch.row_B, label_B)
+    assert inputs.teacher is not None
+    assert inputs.adapter is not None
+    label_B = inputs.y if settings.other_classes and inputs.y.ndim == 1 else None
+    value: Tensor = inputs.adapter(inputs.student.embedding_BD, inputs.teacher.embedding_BD, inputs.row_B, label_B)
     return value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, loss, more_than_two_classes
+from archsearch.distill.loss import LossInputs, Settings, loss, more_than_two_classes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,15 +27,15 @@ class DIST(Settings):
     settings=DIST,
     refuse=more_than_two_classes,
 )
-def dist(batch: Batch, settings: DIST) -> Tensor:
+def dist(inputs: LossInputs, settings: DIST) -> Tensor:
     """τ²·(β·(1 − ρ of each image's classes) + γ·(1 − ρ of each class's images)), ρ Pearson's, of softened answers.
 
     τ² is not in the paper but in the authors' training on CIFAR. With two classes the first ρ is ±1; hence the refusal.
     A batch of one image has no relations between images: its second part is the constant γ·τ².
     """
-    assert batch.teacher is not None
-    student_BK = (batch.student.logits_BK.float() / settings.temperature).softmax(1)
-    teacher_BK = (batch.teacher.logits_BK.float() / settings.temperature).softmax(1)
+    assert inputs.teacher is not None
+    student_BK = (inputs.student.logits_BK.float() / settings.temperature).softmax(1)
+    teacher_BK = (inputs.teacher.logits_BK.float() / settings.temperature).softmax(1)
     classes = 1 - _pearson(student_BK, teacher_BK).mean()
     images = 1 - _pearson(student_BK.T, teacher_BK.T).mean()
     return settings.temperature**2 * (settings.beta * classes + settings.gamma * images)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, loss, more_than_two_classes
+from archsearch.distill.loss import LossInputs, Settings, loss, more_than_two_classes
 from archsearch.kernels import softened_kl
 
 if TYPE_CHECKING:
@@ -31,19 +31,19 @@ class DKD(Settings):
     settings=DKD,
     refuse=more_than_two_classes,
 )
-def dkd(batch: Batch, settings: DKD) -> Tensor:
+def dkd(inputs: LossInputs, settings: DKD) -> Tensor:
     """T²·(α·TCKD + β·NCKD): the labelled class against the others, and the others among themselves, weighed apart.
 
     Hinton's divergence is the special case α = 1, β = the teacher's doubt. With two classes there is one other, and
     NCKD is 0; hence the refusal. The warm-up is 20 of 240 epochs in the authors' trainings.
     """
-    assert batch.teacher is not None
+    assert inputs.teacher is not None
     temperature = settings.temperature
-    target_s_B2, others_s_BR = _decouple(batch.student.logits_BK, batch.y, temperature)
-    target_t_B2, others_t_BR = _decouple(batch.teacher.logits_BK, batch.y, temperature)
+    target_s_B2, others_s_BR = _decouple(inputs.student.logits_BK, inputs.y, temperature)
+    target_t_B2, others_t_BR = _decouple(inputs.teacher.logits_BK, inputs.y, temperature)
     tckd = softened_kl(target_s_B2, target_t_B2, temperature)
     nckd = softened_kl(others_s_BR, others_t_BR, temperature)
-    risen = min(batch.done / settings.warmup, 1.0) if settings.warmup else 1.0
+    risen = min(inputs.done / settings.warmup, 1.0) if settings.warmup else 1.0
     return (settings.alpha * tckd + settings.beta * nckd) * risen
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, Sizes, loss
+from archsearch.distill.loss import LossInputs, Settings, Sizes, loss
 from archsearch.distill.maps import same_size
 from archsearch.errors import InvalidRequest
 
@@ -50,16 +50,16 @@ def _attentions(sizes: Sizes, settings: FAM) -> nn.Module:
     adapter=_attentions,
     tasks={"classification", "multilabel"},
 )
-def fam(batch: Batch, settings: FAM) -> Tensor:
+def fam(inputs: LossInputs, settings: FAM) -> Tensor:
     """Mean squared difference of the teacher's maps and the student's after attention in the frequency domain."""
     import torch
     from torch.nn.functional import mse_loss
 
-    assert batch.teacher is not None
-    assert batch.adapter is not None
-    stages = zip(batch.student.maps, batch.teacher.maps, strict=True)
+    assert inputs.teacher is not None
+    assert inputs.adapter is not None
+    stages = zip(inputs.student.maps, inputs.teacher.maps, strict=True)
     pairs = [same_size(student, teacher) for student, teacher in stages]
-    attended = batch.adapter([student for student, _ in pairs])
+    attended = inputs.adapter([student for student, _ in pairs])
     gaps = [mse_loss(ours, theirs) for ours, (_, theirs) in zip(attended, pairs, strict=True)]
-    strength = min(1.0, batch.done / settings.warmup) if settings.warmup else 1.0
+    strength = min(1.0, inputs.done / settings.warmup) if settings.warmup else 1.0
     return strength * torch.stack(gaps).sum()

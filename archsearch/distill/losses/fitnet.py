@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, Sizes, loss
+from archsearch.distill.loss import LossInputs, Settings, Sizes, loss
 from archsearch.distill.maps import same_size
 
 if TYPE_CHECKING:
@@ -41,14 +41,16 @@ def _regressors(sizes: Sizes, settings: FitNet) -> nn.Module:
     adapter=_regressors,
     tasks={"classification", "multilabel"},
 )
-def fitnet(batch: Batch, settings: FitNet) -> Tensor:
+def fitnet(inputs: LossInputs, settings: FitNet) -> Tensor:
     """Mean squared difference of the teacher's maps and the student's after a trained 1×1 convolution."""
     import torch
     from torch.nn.functional import mse_loss
 
-    assert batch.teacher is not None
-    assert batch.adapter is not None
+    assert inputs.teacher is not None
+    assert inputs.adapter is not None
     # A 1×1 convolution and an average may change places: averaging first leaves it less to do.
-    pairs = [same_size(batch.student.maps[i], batch.teacher.maps[i]) for i in _hints(settings, len(batch.student.maps))]
-    regressed = batch.adapter([student for student, _ in pairs])
+    pairs = [
+        same_size(inputs.student.maps[i], inputs.teacher.maps[i]) for i in _hints(settings, len(inputs.student.maps))
+    ]
+    regressed = inputs.adapter([student for student, _ in pairs])
     return torch.stack([mse_loss(ours, theirs) for ours, (_, theirs) in zip(regressed, pairs, strict=True)]).sum()

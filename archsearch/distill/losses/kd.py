@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 from archsearch.kernels import softened_kl
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class KD(Settings):
 
 
 @loss("kd", source="Hinton et al. 2015, section 2", reads={"logits"}, settings=KD, weight=0.9, labels=0.1)
-def kd(batch: Batch, settings: KD) -> Tensor:
+def kd(inputs: LossInputs, settings: KD) -> Tensor:
     """T²·KL(teacher ‖ student) of softened logits."""
-    assert batch.teacher is not None
-    return softened_kl(batch.student.logits_BK, batch.teacher.logits_BK, settings.temperature)
+    assert inputs.teacher is not None
+    return softened_kl(inputs.student.logits_BK, inputs.teacher.logits_BK, settings.temperature)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, loss, more_than_two_classes
+from archsearch.distill.loss import LossInputs, Settings, loss, more_than_two_classes
 from archsearch.kernels import softened_kl, standardised
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ class KDStd(Settings):
     labels=0.1,
     refuse=more_than_two_classes,
 )
-def kd_std(batch: Batch, settings: KDStd) -> Tensor:
+def kd_std(inputs: LossInputs, settings: KDStd) -> Tensor:
     """T²·KL(teacher ‖ student) of logits standardised image by image: relations are learned, not their size.
 
     Two logits become ±0.707 whatever they were; hence the refusal.
     """
-    assert batch.teacher is not None
-    student_BK, teacher_BK = standardised(batch.student.logits_BK), standardised(batch.teacher.logits_BK)
+    assert inputs.teacher is not None
+    student_BK, teacher_BK = standardised(inputs.student.logits_BK), standardised(inputs.teacher.logits_BK)
     return softened_kl(student_BK, teacher_BK, settings.temperature)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 from archsearch.distill.losses.l2d_class import both, class_gap
 from archsearch.distill.losses.l2d_instance import instance_gap
 from archsearch.distill.losses.mld import PUBLISHED_WEIGHT, mld
@@ -28,11 +28,11 @@ class L2D(Settings):
     settings=L2D,
     tasks={"multilabel"},
 )
-def l2d(batch: Batch, settings: L2D) -> Tensor:
+def l2d(inputs: LossInputs, settings: L2D) -> Tensor:
     """Logits label by label, and the spacing of label-wise embeddings within labels and within images."""
-    embeddings = both(batch)
+    embeddings = both(inputs)
     return (
-        settings.logits * mld(batch, settings)
-        + settings.classes * class_gap(*embeddings, batch.y)
-        + settings.instances * instance_gap(*embeddings, batch.y)
+        settings.logits * mld(inputs, settings)
+        + settings.classes * class_gap(*embeddings, inputs.y)
+        + settings.instances * instance_gap(*embeddings, inputs.y)
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archsearch.distill.loss import Batch, Seen, Settings, loss
+from archsearch.distill.loss import LossInputs, Outputs, Settings, loss
 from archsearch.errors import InvalidRequest
 from archsearch.kernels import label_embeddings, structure_gap
 from archsearch.precision import exact
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     weight=100.0,
     tasks={"multilabel"},
 )
-def l2d_class(batch: Batch, settings: Settings) -> Tensor:
+def l2d_class(inputs: LossInputs, settings: Settings) -> Tensor:
     """Images that share a label lie as far apart in that label's embedding as they do in the teacher's.
 
     Theirs: distances of a label's positives over their mean, compared by Huber's loss, summed over pairs and labels,
@@ -31,7 +31,7 @@ def l2d_class(batch: Batch, settings: Settings) -> Tensor:
     that both networks have to be trained with; ours of the head a network has, as `kernels.label_embeddings` says. No
     gradient from labels of fewer than three images in the batch: one distance is its own mean.
     """
-    return class_gap(*both(batch), batch.y)
+    return class_gap(*both(inputs), inputs.y)
 
 
 def class_gap(student_BKD: Tensor, teacher_BKD: Tensor, y_BK: Tensor) -> Tensor:
@@ -41,22 +41,22 @@ def class_gap(student_BKD: Tensor, teacher_BKD: Tensor, y_BK: Tensor) -> Tensor:
     return gap
 
 
-def both(batch: Batch) -> tuple[Tensor, Tensor]:
+def both(inputs: LossInputs) -> tuple[Tensor, Tensor]:
     """Label-wise embeddings B×K×D of student and teacher."""
-    assert batch.teacher is not None
-    with exact(batch.student.logits_BK.device):
-        return _label_wise(batch.student), _label_wise(batch.teacher)
+    assert inputs.teacher is not None
+    with exact(inputs.student.logits_BK.device):
+        return _label_wise(inputs.student), _label_wise(inputs.teacher)
 
 
-def _label_wise(seen: Seen) -> Tensor:
-    assert seen.embedding_BD is not None
-    if seen.weight_KD is None:
+def _label_wise(outputs: Outputs) -> Tensor:
+    assert outputs.embedding_BD is not None
+    if outputs.weight_KD is None:
         raise InvalidRequest(
             "label-wise embeddings need classifiers with weights, and a network's has none; use mld",
             field="distill.method",
         )
-    map_BDHW = seen.maps[-1]
-    if map_BDHW.shape[1] != seen.weight_KD.shape[1]:
+    map_BDHW = outputs.maps[-1]
+    if map_BDHW.shape[1] != outputs.weight_KD.shape[1]:
         # Layers between the last stage and the classifier (MobileNet's) changed the width: one position is left.
-        map_BDHW = seen.embedding_BD[:, :, None, None]
-    return label_embeddings(map_BDHW, seen.weight_KD)
+        map_BDHW = outputs.embedding_BD[:, :, None, None]
+    return label_embeddings(map_BDHW, outputs.weight_KD)

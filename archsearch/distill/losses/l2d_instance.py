@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archsearch.data.task import Task
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 from archsearch.distill.losses.l2d_class import both
 from archsearch.kernels import structure_gap
 
@@ -29,13 +29,13 @@ def _more_than_two_labels(task: Task) -> str | None:
     tasks={"multilabel"},
     refuse=_more_than_two_labels,
 )
-def l2d_instance(batch: Batch, settings: Settings) -> Tensor:
+def l2d_instance(inputs: LossInputs, settings: Settings) -> Tensor:
     """The labels an image has lie as far apart in its label-wise embeddings as they do in the teacher's.
 
     What is theirs and what is ours: see `l2d_class`. No gradient from images with fewer than three labels: one
     distance is its own mean.
     """
-    return instance_gap(*both(batch), batch.y)
+    return instance_gap(*both(inputs), inputs.y)
 
 
 def instance_gap(student_BKD: Tensor, teacher_BKD: Tensor, y_BK: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,12 +23,12 @@ class LabelSmoothing(Settings):
     settings=LabelSmoothing,
     labels=0.0,
 )
-def label_smoothing(batch: Batch, settings: LabelSmoothing) -> Tensor:
+def label_smoothing(inputs: LossInputs, settings: LabelSmoothing) -> Tensor:
     """Cross-entropy with (1 − ε) of the label and ε of all classes alike; the teacher is not asked."""
     from torch.nn.functional import cross_entropy
 
-    logits_BK = batch.student.logits_BK.float()
-    if batch.weight_B is None:
-        return cross_entropy(logits_BK, batch.y, label_smoothing=settings.smoothing)
-    loss_B = cross_entropy(logits_BK, batch.y, label_smoothing=settings.smoothing, reduction="none")
-    return (batch.weight_B * loss_B).mean()
+    logits_BK = inputs.student.logits_BK.float()
+    if inputs.weight_B is None:
+        return cross_entropy(logits_BK, inputs.y, label_smoothing=settings.smoothing)
+    loss_B = cross_entropy(logits_BK, inputs.y, label_smoothing=settings.smoothing, reduction="none")
+    return (inputs.weight_B * loss_B).mean()

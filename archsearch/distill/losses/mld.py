@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 from archsearch.kernels import bernoulli_kl
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ PUBLISHED_WEIGHT = 10 / 64
     weight=PUBLISHED_WEIGHT,
     tasks={"multilabel"},
 )
-def mld(batch: Batch, settings: Settings) -> Tensor:
+def mld(inputs: LossInputs, settings: Settings) -> Tensor:
     """KL(teacher ‖ student) of one yes or no a label, summed over the labels and averaged over the images."""
-    assert batch.teacher is not None
-    return bernoulli_kl(batch.student.logits_BK, batch.teacher.logits_BK)
+    assert inputs.teacher is not None
+    return bernoulli_kl(inputs.student.logits_BK, inputs.teacher.logits_BK)

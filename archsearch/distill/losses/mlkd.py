@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 from archsearch.kernels import gram, softened_kl, standardised
 from archsearch.precision import exact
 
@@ -31,7 +31,7 @@ class MLKD(Settings):
     weight=0.9,
     labels=0.1,
 )
-def mlkd(batch: Batch, settings: MLKD) -> Tensor:
+def mlkd(inputs: LossInputs, settings: MLKD) -> Tensor:
     """Answers of images, likeness of images and likeness of classes, each the teacher's, at several temperatures.
 
     A batch's softened answers P (B×K) give T²·KL, ‖PPᵀ − the teacher's‖²/B and ‖PᵀP − the teacher's‖²/K. The authors
@@ -39,8 +39,8 @@ def mlkd(batch: Batch, settings: MLKD) -> Tensor:
     some terms of the weak view by the share of images or classes that are less sure than most, a constant of about a
     half, which is left out.
     """
-    assert batch.teacher is not None
-    student_BK, teacher_BK = batch.student.logits_BK.float(), batch.teacher.logits_BK.float()
+    assert inputs.teacher is not None
+    student_BK, teacher_BK = inputs.student.logits_BK.float(), inputs.teacher.logits_BK.float()
     if settings.standardise:
         student_BK, teacher_BK = standardised(student_BK), standardised(teacher_BK)
     total = student_BK.new_zeros(())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 from archsearch.kernels import label_loss
 
 if TYPE_CHECKING:
@@ -18,6 +18,6 @@ if TYPE_CHECKING:
     labels=0.0,
     tasks={"classification", "multilabel"},
 )
-def none(batch: Batch, settings: Settings) -> Tensor:
+def none(inputs: LossInputs, settings: Settings) -> Tensor:
     """The labels alone: cross-entropy, or the binary one for multi-label tasks; the teacher is not asked."""
-    return label_loss(batch.student.logits_BK, batch.y, batch.weight_B)
+    return label_loss(inputs.student.logits_BK, inputs.y, inputs.weight_B)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, Sizes, loss
+from archsearch.distill.loss import LossInputs, Settings, Sizes, loss
 from archsearch.distill.maps import pooled, smaller
 
 if TYPE_CHECKING:
@@ -38,17 +38,17 @@ def _review(sizes: Sizes, settings: ReviewKD) -> nn.Module:
     adapter=_review,
     tasks={"classification", "multilabel"},
 )
-def reviewkd(batch: Batch, settings: ReviewKD) -> Tensor:
+def reviewkd(inputs: LossInputs, settings: ReviewKD) -> Tensor:
     """Hierarchical context loss between the teacher's maps and the student's fused with its deeper ones."""
     import torch
 
-    assert batch.teacher is not None
-    assert batch.adapter is not None
-    ours, theirs = _with_pooled(batch.student.maps), _with_pooled(batch.teacher.maps)
+    assert inputs.teacher is not None
+    assert inputs.adapter is not None
+    ours, theirs = _with_pooled(inputs.student.maps), _with_pooled(inputs.teacher.maps)
     sizes = [smaller(student, teacher) for student, teacher in zip(ours, theirs, strict=True)]
-    reviews = batch.adapter(ours, sizes)
+    reviews = inputs.adapter(ours, sizes)
     gaps = [review - pooled(teacher, *size) for review, teacher, size in zip(reviews, theirs, sizes, strict=True)]
-    strength = min(1.0, batch.done / settings.warmup) if settings.warmup else 1.0
+    strength = min(1.0, inputs.done / settings.warmup) if settings.warmup else 1.0
     return strength * torch.stack([hierarchical(gap) for gap in gaps]).sum()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 from archsearch.kernels import gram
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ class RKD(Settings):
     settings=RKD,
     tasks={"classification", "multilabel"},
 )
-def rkd(batch: Batch, settings: RKD) -> Tensor:
+def rkd(inputs: LossInputs, settings: RKD) -> Tensor:
     """Huber loss between distances, and between angles, that student and teacher see among the samples of a batch."""
     from torch.nn.functional import smooth_l1_loss
 
-    assert batch.teacher is not None
-    assert batch.student.embedding_BD is not None
-    assert batch.teacher.embedding_BD is not None
-    ours_BB, theirs_BB = _distances(batch.student.embedding_BD), _distances(batch.teacher.embedding_BD)
+    assert inputs.teacher is not None
+    assert inputs.student.embedding_BD is not None
+    assert inputs.teacher.embedding_BD is not None
+    ours_BB, theirs_BB = _distances(inputs.student.embedding_BD), _distances(inputs.teacher.embedding_BD)
     total = settings.distance * smooth_l1_loss(ours_BB, theirs_BB)
     if settings.angle:
         total = total + settings.angle * smooth_l1_loss(_angles(ours_BB), _angles(theirs_BB))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 from archsearch.kernels import gram, relation
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ class SP(Settings):
     weight=3000.0,
     tasks={"classification", "multilabel"},
 )
-def sp(batch: Batch, settings: SP) -> Tensor:
+def sp(inputs: LossInputs, settings: SP) -> Tensor:
     """Mean squared difference of how alike the networks find the samples of a batch, summed over stages."""
     import torch
 
-    assert batch.teacher is not None
+    assert inputs.teacher is not None
     first = 0 if settings.stages == "all" else -1
-    stages = zip(batch.student.maps[first:], batch.teacher.maps[first:], strict=True)
+    stages = zip(inputs.student.maps[first:], inputs.teacher.maps[first:], strict=True)
     return torch.stack([_gap(student, teacher) for student, teacher in stages]).sum()
 
 

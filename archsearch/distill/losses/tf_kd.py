@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from archsearch.distill.loss import Batch, Settings, loss
+from archsearch.distill.loss import LossInputs, Settings, loss
 from archsearch.kernels import softened_kl
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ class TfKD(Settings):
     weight=0.1,
     labels=0.9,
 )
-def tf_kd(batch: Batch, settings: TfKD) -> Tensor:
+def tf_kd(inputs: LossInputs, settings: TfKD) -> Tensor:
     """KL(virtual teacher ‖ student): probability a for the label and (1 − a)/(K − 1) else, softened; no teacher asked.
 
     As in the authors' code, which the published weights belong to: softening takes the softmax of the virtual
     probabilities over T, and the student is not softened, as it is in the paper's equation.
     """
-    student_BK = batch.student.logits_BK.float()
+    student_BK = inputs.student.logits_BK.float()
     even = (1 - settings.correct) / (student_BK.shape[1] - 1)
-    virtual_BK = student_BK.new_full(student_BK.shape, even).scatter(1, batch.y[:, None], settings.correct)
+    virtual_BK = student_BK.new_full(student_BK.shape, even).scatter(1, inputs.y[:, None], settings.correct)
     return softened_kl(student_BK, virtual_BK / settings.temperature, 1.0)

@@ -7,8 +7,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from archsearch.distill.augment import Views
-from archsearch.distill.feed import feed
 from archsearch.distill.group import Group
+from archsearch.distill.loader import make_loader
 from archsearch.distill.train import train
 from archsearch.teachers import normalise
 from benchmarks.distill_speed.floor import floor
@@ -26,22 +26,22 @@ from benchmarks.distill_speed.turns import go_on
 
 def test_all_have_the_same_loss_for_the_same_weights_and_views(setting: Setting) -> None:
     task, spec = setting.dataset.task, setting.spec
-    shown = next(iter(feed(setting.dataset, spec, "cpu", Group()).epoch(0, 0)))
-    x_BCHW = normalise(shown.x_BCHW, task.mean, task.std)
+    batch = next(iter(make_loader(setting.dataset, spec, "cpu", Group()).epoch(0, 0)))
+    x_BCHW = normalise(batch.x_BCHW, task.mean, task.std)
 
     def both() -> tuple[torch.nn.Module, torch.nn.Module]:
         return student_of(setting), teacher_of(setting)
 
     student, teacher = both()
     with torch.no_grad():
-        expected = research_loss(student(x_BCHW), teacher(x_BCHW), shown.y).item()
+        expected = research_loss(student(x_BCHW), teacher(x_BCHW), batch.y).item()
     assert expected > 0.1
-    theirs = distillation_task(*both(), "cpu").train()(x_BCHW, shown.y)["loss"]
+    theirs = distillation_task(*both(), "cpu").train()(x_BCHW, batch.y)["loss"]
     assert theirs.item() == pytest.approx(expected, rel=1e-5)
     if installed("torchdistill"):
         box = distillation_box(*both(), setting)
         box.pre_epoch_process(epoch=0)
-        assert box.forward_process(x_BCHW, shown.y, None).item() == pytest.approx(expected, rel=1e-5)
+        assert box.forward_process(x_BCHW, batch.y, None).item() == pytest.approx(expected, rel=1e-5)
     # Ours from outside: a training of one step, which shows these views and reports the loss it had.
     for cache, close in ((None, 1e-5), (setting.home, 1e-3)):
         student, teacher = both()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from archsearch.data import Task
-from archsearch.distill.loss import Batch, Seen
+from archsearch.distill.loss import LossInputs, Outputs
 
 # B batch, K classes
 
@@ -16,16 +16,16 @@ Rows = Sequence[Sequence[float]] | torch.Tensor
 
 
 @pytest.fixture
-def of_logits() -> Callable[..., Batch]:
+def of_logits() -> Callable[..., LossInputs]:
     """A function from student's logits, teacher's logits and labels to a batch that shows nothing else."""
 
     def build(
         student: Rows, teacher: Rows | None = None, y: Sequence[int] | Rows | None = None, done: float = 1.0
-    ) -> Batch:
+    ) -> LossInputs:
         student_BK = torch.as_tensor(student, dtype=torch.float32)
         y = torch.zeros(len(student_BK), dtype=torch.long) if y is None else torch.as_tensor(y)
-        seen = None if teacher is None else Seen(torch.as_tensor(teacher, dtype=torch.float32))
-        return Batch(Seen(student_BK), seen, y, torch.arange(len(student_BK)), done)
+        outputs = None if teacher is None else Outputs(torch.as_tensor(teacher, dtype=torch.float32))
+        return LossInputs(Outputs(student_BK), outputs, y, torch.arange(len(student_BK)), done)
 
     return build
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from archsearch.distill.loss import Batch, Seen, Sizes, losses
+from archsearch.distill.loss import LossInputs, Outputs, Sizes, losses
 from archsearch.distill.losses.blockwise import Blockwise
 from archsearch.kernels import softened_kl
 
@@ -38,8 +38,8 @@ def answered(stones: list[Tensor], settings: Blockwise, student_BK: Tensor = UND
         assert map_BCHW.shape == maps[stage].shape
         return stones[stage]
 
-    student, teacher = Seen(student_BK, tuple(maps)), Seen(SURE, tuple(maps))
-    batch = Batch(student, teacher, torch.tensor([0]), torch.tensor([0]), 1.0, built(maps, maps, settings), tail)
+    student, teacher = Outputs(student_BK, tuple(maps)), Outputs(SURE, tuple(maps))
+    batch = LossInputs(student, teacher, torch.tensor([0]), torch.tensor([0]), 1.0, built(maps, maps, settings), tail)
     found: Tensor = blockwise.compute(batch, settings)
     return found.item()
 
@@ -71,10 +71,12 @@ def test_the_stones_mean_teaches_student_and_stones() -> None:
 def test_the_stones_mean_does_not_learn_from_whom_it_teaches() -> None:
     """A stone that answers as the teacher does has nothing to learn, whatever the student answers."""
     maps, stone_BK = (random(1, 2, 2, 2),), SURE.clone().requires_grad_()
-    student, teacher = Seen(UNDECIDED.clone().requires_grad_(), maps), Seen(SURE, maps)
+    student, teacher = Outputs(UNDECIDED.clone().requires_grad_(), maps), Outputs(SURE, maps)
     settings = Blockwise(temperature=1, cross=1, stone_labels=0)
     adapter = built(list(maps), list(maps), settings)
-    batch = Batch(student, teacher, torch.tensor([0]), torch.tensor([0]), 1.0, adapter, lambda _stage, _map: stone_BK)
+    batch = LossInputs(
+        student, teacher, torch.tensor([0]), torch.tensor([0]), 1.0, adapter, lambda _stage, _map: stone_BK
+    )
     blockwise.compute(batch, settings).backward()
     assert student.logits_BK.grad is not None
     assert student.logits_BK.grad.abs().max() > 0.1
@@ -102,12 +104,12 @@ class Network(nn.Module):
         )
         self.head = nn.Linear(widths[-1], 4)
 
-    def forward(self, x_BCHW: Tensor, first: int = 0) -> Seen:
+    def forward(self, x_BCHW: Tensor, first: int = 0) -> Outputs:
         maps = []
         for stage in self.stages[first:]:
             x_BCHW = stage(x_BCHW)
             maps.append(x_BCHW)
-        return Seen(self.head(x_BCHW.mean((2, 3))), tuple(maps))
+        return Outputs(self.head(x_BCHW.mean((2, 3))), tuple(maps))
 
     def tail(self) -> Callable[[int, Tensor], Tensor]:
         return lambda stage, map_BCHW: self.forward(map_BCHW, stage + 1).logits_BK
@@ -119,8 +121,8 @@ def test_gradients_reach_every_stage_through_the_teachers_layers() -> None:
     ours, theirs = student(x_BCHW), teacher(x_BCHW)
     adapter = built(list(ours.maps), list(theirs.maps), Blockwise())
     # The student's own logits taught already, so that all that teaches its stages are the stones.
-    seen = Seen(theirs.logits_BK, ours.maps)
-    batch = Batch(seen, theirs, y_B, torch.arange(6), 1.0, adapter, teacher.tail())
+    outputs = Outputs(theirs.logits_BK, ours.maps)
+    batch = LossInputs(outputs, theirs, y_B, torch.arange(6), 1.0, adapter, teacher.tail())
     blockwise.compute(batch, Blockwise()).backward()
     for module in (student.stages, adapter):
         assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
@@ -129,13 +131,13 @@ def test_gradients_reach_every_stage_through_the_teachers_layers() -> None:
 
 def test_a_student_that_shows_the_teachers_maps_makes_perfect_stones() -> None:
     teacher = Network(3, 1).requires_grad_(False)
-    seen = teacher(random(6, 1, 8, 8))
-    adapter = built(list(seen.maps), list(seen.maps)).eval()
+    outputs = teacher(random(6, 1, 8, 8))
+    adapter = built(list(outputs.maps), list(outputs.maps)).eval()
     with torch.no_grad():
         for stage in adapter.get_submodule("stages"):
             weight = stage.get_submodule("conv").weight
             weight.copy_(torch.eye(len(weight))[:, :, None, None])
-    batch = Batch(seen, seen, torch.arange(6) % 4, torch.arange(6), 1.0, adapter, teacher.tail())
+    batch = LossInputs(outputs, outputs, torch.arange(6) % 4, torch.arange(6), 1.0, adapter, teacher.tail())
     assert blockwise.compute(batch, ALONE).item() == pytest.approx(0, abs=1e-6)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from archsearch.distill.loss import Batch, Loss, Seen, Sizes, losses
+from archsearch.distill.loss import Loss, LossInputs, Outputs, Sizes, losses
 
 # B batch, C channels, H W space, D features, K classes
 
@@ -32,7 +32,7 @@ def loss(request: pytest.FixtureRequest) -> Loss:
 
 def make(
     loss: Loss, pair: str, size: int, change: Callable[[Tensor], Tensor] = lambda x: x, seed: int = 0
-) -> tuple[Batch, list[Tensor]]:
+) -> tuple[LossInputs, list[Tensor]]:
     """A batch of what the pair shows, and what a gradient may be asked of: the student's side and the adapter."""
     ours, theirs = PAIRS[pair]
     generator = torch.Generator().manual_seed(seed)
@@ -40,12 +40,12 @@ def make(
     def draw(*shape: int) -> Tensor:
         return change(torch.randn(shape, generator=generator))
 
-    def seen(stages: tuple[Shape, ...]) -> Seen:
+    def outputs(stages: tuple[Shape, ...]) -> Outputs:
         width = stages[-1][0]
         maps = tuple(draw(size, *stage) for stage in stages)
-        return Seen(draw(size, CLASSES), maps, draw(size, width), draw(CLASSES, width))
+        return Outputs(draw(size, CLASSES), maps, draw(size, width), draw(CLASSES, width))
 
-    student, teacher = seen(ours), seen(theirs)
+    student, teacher = outputs(ours), outputs(theirs)
     assert student.embedding_BD is not None
     assert student.weight_KD is not None
     leaves = [*student.maps, student.logits_BK, student.embedding_BD, student.weight_KD]
@@ -61,14 +61,14 @@ def make(
     y_B, row_B = torch.arange(size) % CLASSES, torch.randperm(IMAGES, generator=generator)[:size]
     for leaf in leaves:
         leaf.requires_grad_()
-    return Batch(student, teacher, y_B, row_B, 1.0, adapter, tail), leaves + parameters
+    return LossInputs(student, teacher, y_B, row_B, 1.0, adapter, tail), leaves + parameters
 
 
 def _adapter(loss: Loss, sizes: Sizes) -> nn.Module | None:
     return None if loss.adapter is None else loss.adapter(sizes, loss.settings())
 
 
-def check(loss: Loss, batch: Batch, leaves: list[Tensor]) -> Tensor:
+def check(loss: Loss, batch: LossInputs, leaves: list[Tensor]) -> Tensor:
     """A finite float32 scalar with finite gradients, some of which the student gets."""
     value = loss.compute(batch, loss.settings())
     assert value.dtype == torch.float32
@@ -111,7 +111,7 @@ def test_activations_of_any_size(loss: Loss, change: str) -> None:
 def test_a_dead_student_of_a_living_teacher(loss: Loss) -> None:
     living, _ = make(loss, "alike", 6)
     dead, leaves = make(loss, "alike", 6, torch.zeros_like)
-    check(loss, Batch(dead.student, living.teacher, dead.y, dead.row_B, 1.0, dead.adapter, dead.tail), leaves)
+    check(loss, LossInputs(dead.student, living.teacher, dead.y, dead.row_B, 1.0, dead.adapter, dead.tail), leaves)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -144,7 +144,7 @@ def test_what_an_adapter_learns_and_remembers_is_kept_with_it(loss: Loss) -> Non
     other, _ = make(loss, "alike", 6, seed=1)
     assert other.adapter is not None
     other.adapter.load_state_dict(batch.adapter.state_dict())
-    taken = Batch(batch.student, batch.teacher, batch.y, batch.row_B, 1.0, other.adapter, batch.tail)
+    taken = LossInputs(batch.student, batch.teacher, batch.y, batch.row_B, 1.0, other.adapter, batch.tail)
     with torch.no_grad():
         assert loss.compute(taken, loss.settings()).equal(loss.compute(batch, loss.settings()))
 
@@ -158,4 +158,4 @@ def test_losses_without_labels_serve_multi_label_tasks(name: str) -> None:
     batch, leaves = make(loss, "alike", 6)
     assert loss.tasks == {"classification", "multilabel"}
     many = torch.zeros(6, CLASSES)
-    check(loss, Batch(batch.student, batch.teacher, many, batch.row_B, 1.0, batch.adapter, batch.tail), leaves)
+    check(loss, LossInputs(batch.student, batch.teacher, many, batch.row_B, 1.0, batch.adapter, batch.tail), leaves)

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import conv2d, pad
 
 from archsearch.distill.adapters.fam import FrequencyAttention, FrequencyAttentions, high_pass
-from archsearch.distill.loss import Batch, Seen, Sizes, losses
+from archsearch.distill.loss import LossInputs, Outputs, Sizes, losses
 from archsearch.distill.losses.fam import FAM
 from archsearch.errors import InvalidRequest
 
@@ -35,9 +35,9 @@ def value(
     settings: FAM = FAM(),  # noqa: B008
 ) -> torch.Tensor:
     size = len(student[0])
-    seen = [Seen(torch.zeros(size, 2), tuple(maps)) for maps in (student, teacher)]
+    outputs = [Outputs(torch.zeros(size, 2), tuple(maps)) for maps in (student, teacher)]
     y_B = torch.zeros(size, dtype=torch.long)
-    return fam.compute(Batch(seen[0], seen[1], y_B, torch.arange(size), done, adapter), settings)
+    return fam.compute(LossInputs(outputs[0], outputs[1], y_B, torch.arange(size), done, adapter), settings)
 
 
 def everywhere(channels_in: int, channels_out: int, height: int, width: int, cutoff: float = 0.0) -> FrequencyAttention:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archsearch.distill.loss import Batch, Seen, Sizes, losses
+from archsearch.distill.loss import LossInputs, Outputs, Sizes, losses
 from archsearch.distill.losses.fitnet import FitNet
 
 # B batch, C channels, H W space
@@ -15,9 +15,9 @@ def value(
     student: list[torch.Tensor], teacher: list[torch.Tensor], adapter: torch.nn.Module, settings: FitNet
 ) -> torch.Tensor:
     size = len(student[0])
-    seen = [Seen(torch.zeros(size, 2), tuple(maps)) for maps in (student, teacher)]
+    outputs = [Outputs(torch.zeros(size, 2), tuple(maps)) for maps in (student, teacher)]
     y_B = torch.zeros(size, dtype=torch.long)
-    return fitnet.compute(Batch(seen[0], seen[1], y_B, torch.arange(size), adapter=adapter), settings)
+    return fitnet.compute(LossInputs(outputs[0], outputs[1], y_B, torch.arange(size), adapter=adapter), settings)
 
 
 def built(student: list[torch.Tensor], teacher: list[torch.Tensor], settings: FitNet) -> torch.nn.Module:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from archsearch.distill.loss import Batch, Seen, Settings, losses
+from archsearch.distill.loss import LossInputs, Outputs, Settings, losses
 from archsearch.distill.losses.l2d import L2D, l2d
 from archsearch.distill.losses.l2d_class import l2d_class
 from archsearch.distill.losses.l2d_instance import l2d_instance
@@ -14,17 +14,17 @@ from archsearch.distill.losses.mld import mld
 # B batch, D features, H W space, K labels
 
 
-def seen(seed: int, channels: int) -> Seen:
+def outputs(seed: int, channels: int) -> Outputs:
     generator = torch.Generator().manual_seed(seed)
     logits_BK, map_BDHW = torch.randn(6, 4, generator=generator), torch.randn(6, channels, 3, 3, generator=generator)
     weight_KD = torch.randn(4, channels, generator=generator)
-    return Seen(logits_BK, (map_BDHW,), map_BDHW.mean((2, 3)), weight_KD)
+    return Outputs(logits_BK, (map_BDHW,), map_BDHW.mean((2, 3)), weight_KD)
 
 
 @pytest.fixture
-def batch() -> Batch:
+def batch() -> LossInputs:
     y_BK = (torch.rand(6, 4, generator=torch.Generator().manual_seed(2)) < 0.7).float()
-    return Batch(seen(0, 5), seen(1, 8), y_BK, torch.arange(6))
+    return LossInputs(outputs(0, 5), outputs(1, 8), y_BK, torch.arange(6))
 
 
 def test_it_is_the_sum_of_the_three_in_the_published_weights(batch) -> None:
@@ -47,9 +47,9 @@ def test_l2d_by_hand() -> None:
     1/2. Embeddings at 0, 1, 3 (student) and 0, 2, 3 (teacher): 4·1/8 over 3 labels, as in the instance-aware loss.
     """
     one = torch.ones(1, 1, 1, 1)
-    student = Seen(torch.zeros(1, 3), (one,), one.flatten(1), torch.tensor([[0.0], [1.0], [3.0]]))
-    teacher = Seen(torch.tensor([[math.log(3), 0, 0]]), (one,), one.flatten(1), torch.tensor([[0.0], [2.0], [3.0]]))
-    value = l2d(Batch(student, teacher, torch.ones(1, 3), torch.arange(1)), L2D())
+    student = Outputs(torch.zeros(1, 3), (one,), one.flatten(1), torch.tensor([[0.0], [1.0], [3.0]]))
+    teacher = Outputs(torch.tensor([[math.log(3), 0, 0]]), (one,), one.flatten(1), torch.tensor([[0.0], [2.0], [3.0]]))
+    value = l2d(LossInputs(student, teacher, torch.ones(1, 3), torch.arange(1)), L2D())
     kl = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     assert value.item() == pytest.approx(10 / 64 * kl + 1000 * 4 / 8 / 3, rel=1e-5)
 

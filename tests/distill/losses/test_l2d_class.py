@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from archsearch.distill.loss import Batch, Seen, Settings, losses
+from archsearch.distill.loss import LossInputs, Outputs, Settings, losses
 from archsearch.distill.losses.l2d_class import class_gap, l2d_class
 from archsearch.errors import InvalidRequest
 
@@ -25,17 +25,17 @@ def test_class_gap_by_hand() -> None:
     assert class_gap(student_BK1, teacher_BK1, y_BK).item() == pytest.approx(4 / 8 / 3 / 4, abs=1e-6)
 
 
-def seen(seed: int, batch: int, channels: int, size: int) -> Seen:
+def outputs(seed: int, batch: int, channels: int, size: int) -> Outputs:
     generator = torch.Generator().manual_seed(seed)
     maps = (torch.randn(batch, channels, size, size, generator=generator),)
     embedding_BD = torch.randn(batch, channels, generator=generator)
-    return Seen(torch.zeros(batch, 3), maps, embedding_BD, torch.randn(3, channels, generator=generator))
+    return Outputs(torch.zeros(batch, 3), maps, embedding_BD, torch.randn(3, channels, generator=generator))
 
 
 @pytest.fixture
-def batch() -> Batch:
+def batch() -> LossInputs:
     y_BK = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0], [1.0, 1.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
-    return Batch(seen(0, 5, 4, 2), seen(1, 5, 6, 3), y_BK, torch.arange(5))
+    return LossInputs(outputs(0, 5, 4, 2), outputs(1, 5, 6, 3), y_BK, torch.arange(5))
 
 
 def test_embeddings_in_proportion_cost_nothing(batch) -> None:

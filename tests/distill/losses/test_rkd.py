@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize, smooth_l1_loss
 
-from archsearch.distill.loss import Batch, Seen, losses
+from archsearch.distill.loss import LossInputs, Outputs, losses
 from archsearch.distill.losses.rkd import RKD
 
 # B batch, D features; J×I×K samples of the batch, J at the vertex
@@ -19,8 +19,10 @@ LINE, TRIANGLE = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[0.0, 0.0], 
 
 def value(student_BD: torch.Tensor, teacher_BD: torch.Tensor, settings: RKD) -> torch.Tensor:
     size = len(student_BD)
-    seen = [Seen(torch.zeros(size, 2), embedding_BD=e) for e in (student_BD, teacher_BD)]
-    return rkd.compute(Batch(seen[0], seen[1], torch.zeros(size, dtype=torch.long), torch.arange(size)), settings)
+    outputs = [Outputs(torch.zeros(size, 2), embedding_BD=e) for e in (student_BD, teacher_BD)]
+    return rkd.compute(
+        LossInputs(outputs[0], outputs[1], torch.zeros(size, dtype=torch.long), torch.arange(size)), settings
+    )
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

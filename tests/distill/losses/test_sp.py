@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from archsearch.distill.loss import Batch, Seen, losses
+from archsearch.distill.loss import LossInputs, Outputs, losses
 from archsearch.distill.losses.sp import SP
 
 # B batch, C channels, H W space
@@ -14,8 +14,10 @@ sp = losses.get("sp")
 
 def value(student: list[torch.Tensor], teacher: list[torch.Tensor], settings: SP = SP()) -> torch.Tensor:  # noqa: B008
     size = len(student[0])
-    seen = [Seen(torch.zeros(size, 2), tuple(maps)) for maps in (student, teacher)]
-    return sp.compute(Batch(seen[0], seen[1], torch.zeros(size, dtype=torch.long), torch.arange(size)), settings)
+    outputs = [Outputs(torch.zeros(size, 2), tuple(maps)) for maps in (student, teacher)]
+    return sp.compute(
+        LossInputs(outputs[0], outputs[1], torch.zeros(size, dtype=torch.long), torch.arange(size)), settings
+    )
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from archsearch.distill.adapters.crd import Contrast
-from archsearch.distill.loss import Batch, Seen, Settings, losses
+from archsearch.distill.loss import LossInputs, Outputs, Settings, losses
 from archsearch.distill.losses.crd import CRD
 from archsearch.distill.losses.reviewkd import hierarchical
 from archsearch.distill.losses.rkd import RKD
@@ -29,13 +29,13 @@ def shown(tensor: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
     return {"stage": {"output": tensor}}
 
 
-def batch(student: Seen, teacher: Seen) -> Batch:
+def batch(student: Outputs, teacher: Outputs) -> LossInputs:
     size = len(student.logits_BK)
-    return Batch(student, teacher, torch.zeros(size, dtype=torch.long), torch.arange(size))
+    return LossInputs(student, teacher, torch.zeros(size, dtype=torch.long), torch.arange(size))
 
 
-def of_maps(student: torch.Tensor, teacher: torch.Tensor) -> Batch:
-    return batch(*(Seen(torch.zeros(len(maps), 2), (maps,)) for maps in (student, teacher)))
+def of_maps(student: torch.Tensor, teacher: torch.Tensor) -> LossInputs:
+    return batch(*(Outputs(torch.zeros(len(maps), 2), (maps,)) for maps in (student, teacher)))
 
 
 def test_at_is_that_of_the_published_code() -> None:
@@ -62,8 +62,8 @@ def test_sp_is_the_same_but_for_the_norm_of_the_rows(monkeypatch: pytest.MonkeyP
 def test_rkd_is_the_same() -> None:
     student, teacher = random(8, 6), random(8, 10, seed=1)
     theirs = mid_level.RKDLoss("stage", "stage", 25.0, 50.0, "mean")(shown(student), shown(teacher))
-    seen = (Seen(torch.zeros(8, 2), embedding_BD=e) for e in (student, teacher))
-    torch.testing.assert_close(losses.get("rkd").compute(batch(*seen), RKD()), theirs, rtol=1e-5, atol=0)
+    outputs = (Outputs(torch.zeros(8, 2), embedding_BD=e) for e in (student, teacher))
+    torch.testing.assert_close(losses.get("rkd").compute(batch(*outputs), RKD()), theirs, rtol=1e-5, atol=0)
 
 
 def test_the_hierarchy_of_reviewkd_is_the_same() -> None:
@@ -100,8 +100,10 @@ def test_crd_is_the_same_with_the_same_negatives() -> None:
         crd.memory_v1.copy_(ours.student_NF)
         crd.memory_v2.copy_(ours.teacher_NF)
         theirs = crd(student_io, {"t": {"output": teacher_BF}}).squeeze()
-    seen = (Seen(torch.zeros(size, 2), embedding_BD=e) for e in embeddings)
-    value = losses.get("crd").compute(Batch(*seen, torch.zeros(size, 2), row_B, adapter=ours), CRD(features=features))
+    outputs = (Outputs(torch.zeros(size, 2), embedding_BD=e) for e in embeddings)
+    value = losses.get("crd").compute(
+        LossInputs(*outputs, torch.zeros(size, 2), row_B, adapter=ours), CRD(features=features)
+    )
     # Theirs counts 199 negatives in the noise's share and ours 200; their 1e-7 against division by zero is no more.
     torch.testing.assert_close(value.detach(), theirs, rtol=2e-3, atol=0)
     torch.testing.assert_close(ours.student_NF, crd.memory_v1)

@@ -12,8 +12,8 @@ import numpy as np
 from archsearch.data.batches import Alive, fitting, unasked
 from archsearch.data.task import Dataset
 from archsearch.distill.augment import views
-from archsearch.distill.feed import Shown
-from archsearch.distill.loss import Seen
+from archsearch.distill.loader import Batch
+from archsearch.distill.loss import Outputs
 from archsearch.distill.view_cache import ViewCache, half, in_range, open_cache
 from archsearch.distill.watched import Watched
 from archsearch.precision import autocast, resolve
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 _PARTS = 4
 
 
-class Teaching(Protocol):
+class TeacherSource(Protocol):
     """The teacher's side of a training."""
 
-    def show(self, shown: Shown) -> Seen:
+    def outputs(self, batch: Batch) -> Outputs:
         """What the teacher shows of a batch."""
 
     def flush(self) -> None:
@@ -56,12 +56,12 @@ class Online:
         # Where answers could be kept they are rounded as if they were, so that a cache saves time and changes nothing.
         self.rounded = False
 
-    def show(self, shown: Shown) -> Seen:
+    def outputs(self, batch: Batch) -> Outputs:
         import torch
 
         with torch.no_grad(), autocast(self.spec.precision, self.device):
-            logits_BK = self._answers(shown.x_BCHW)
-            return self.watched.seen(in_range(logits_BK).half().float() if self.rounded else logits_BK)
+            logits_BK = self._answers(batch.x_BCHW)
+            return self.watched.outputs(in_range(logits_BK).half().float() if self.rounded else logits_BK)
 
     def flush(self) -> None:
         """Nothing is kept."""
@@ -91,35 +91,35 @@ class Cached:
     def __init__(self, online: Online, cache: ViewCache) -> None:
         self.online, self.cache = online, cache
 
-    def show(self, shown: Shown) -> Seen:
+    def outputs(self, batch: Batch) -> Outputs:
         import torch
 
-        assert shown.view_B is not None
-        known_B = self.cache.look(shown.row_B, shown.view_B)
+        assert batch.view_B is not None
+        known_B = self.cache.look(batch.row_B, batch.view_B)
         if not known_B.all():
-            self._ask(shown, np.flatnonzero(~known_B))
-        answers_BK = torch.from_numpy(self.cache.get(shown.row_B, shown.view_B))
-        return Seen(answers_BK.to(shown.x_BCHW.device, non_blocking=True).float())
+            self._ask(batch, np.flatnonzero(~known_B))
+        answers_BK = torch.from_numpy(self.cache.get(batch.row_B, batch.view_B))
+        return Outputs(answers_BK.to(batch.x_BCHW.device, non_blocking=True).float())
 
     def flush(self) -> None:
         self.cache.flush()
 
-    def _ask(self, shown: Shown, missing_M: np.ndarray[Any, np.dtype[np.intp]]) -> None:
+    def _ask(self, batch: Batch, missing_M: np.ndarray[Any, np.dtype[np.intp]]) -> None:
         import torch
 
-        assert shown.view_B is not None
-        batch = len(shown.row_B)
-        part = -(-batch // _PARTS)
-        padded = min(batch, -(-len(missing_M) // part) * part)
-        asked_P = torch.from_numpy(np.resize(missing_M, padded)).to(shown.x_BCHW.device)
-        x_PCHW = shown.x_BCHW[asked_P].contiguous(memory_format=torch.channels_last)
-        seen = self.online.show(Shown(x_PCHW, shown.y, shown.row_B, None))
-        self.cache.put(shown.row_B[missing_M], shown.view_B[missing_M], half(seen.logits_BK[: len(missing_M)]))
+        assert batch.view_B is not None
+        images = len(batch.row_B)
+        part = -(-images // _PARTS)
+        padded = min(images, -(-len(missing_M) // part) * part)
+        asked_P = torch.from_numpy(np.resize(missing_M, padded)).to(batch.x_BCHW.device)
+        x_PCHW = batch.x_BCHW[asked_P].contiguous(memory_format=torch.channels_last)
+        outputs = self.online.outputs(Batch(x_PCHW, batch.y, batch.row_B, None))
+        self.cache.put(batch.row_B[missing_M], batch.view_B[missing_M], half(outputs.logits_BK[: len(missing_M)]))
 
 
 def cached(
     online: Online, teacher: Teacher, dataset: Dataset, spec: DistillSpec, home: Path | None, device: str
-) -> Teaching:
+) -> TeacherSource:
     """The teacher with its answers kept under `home`, where logits are all that is read and views have numbers."""
     possible = views(spec.augment, dataset.task)
     online.rounded = possible is not None and not online.watched.reads - {"logits"}
@@ -136,9 +136,9 @@ def cached(
     return online if cache is None else Cached(online, cache)
 
 
-def tail(online: Online, shown: Shown) -> Any:
-    """The teacher's later layers as losses may call them; see `Batch.tail`."""
-    x_BCHW = online.teacher.prepare(shown.x_BCHW)
+def tail(online: Online, batch: Batch) -> Any:
+    """The teacher's later layers as losses may call them; see `LossInputs.tail`."""
+    x_BCHW = online.teacher.prepare(batch.x_BCHW)
 
     def go_on(stage: int, map_BCHW: Tensor) -> Tensor:
         with autocast(online.spec.precision, online.device):

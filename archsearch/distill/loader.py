@@ -31,7 +31,7 @@ _RESIDENT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class Shown:
+class Batch:
     """One process's share of a batch.
 
     Attributes:
@@ -46,20 +46,20 @@ class Shown:
     row_B: npt.NDArray[np.int64]
     view_B: npt.NDArray[np.int64] | None
 
-    def part(self, start: int, end: int) -> Shown:
+    def part(self, start: int, end: int) -> Batch:
         """Images number `start` to `end` of these."""
         view_B = None if self.view_B is None else self.view_B[start:end]
-        return Shown(self.x_BCHW[start:end], self.y[start:end], self.row_B[start:end], view_B)
+        return Batch(self.x_BCHW[start:end], self.y[start:end], self.row_B[start:end], view_B)
 
 
-class Feed(Protocol):
+class Loader(Protocol):
     """A source of batches."""
 
-    def epoch(self, epoch: int, first: int) -> Iterator[Shown]:
+    def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
         """The batches of an epoch, from step number `first` on."""
 
 
-def feed(dataset: Dataset, spec: DistillSpec, device: str, group: Group) -> Feed:
+def make_loader(dataset: Dataset, spec: DistillSpec, device: str, group: Group) -> Loader:
     """The source for an augmentation and a device."""
     enumerable = views(spec.augment, dataset.task)
     if enumerable is None:
@@ -83,7 +83,7 @@ class Resident:
         self.split, self.spec, self.device, self.group, self.views = dataset.train, spec, device, group, views
         self.x_NHWC, self.y = self._resident()
 
-    def epoch(self, epoch: int, first: int) -> Iterator[Shown]:
+    def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
         import torch
 
         order_N, generator = plan(len(self.split), self.spec, epoch)
@@ -96,7 +96,7 @@ class Resident:
             x_BHWC, y = self._take(order_N[mine], there_N[mine])
             x_BCHW = self.views.apply(x_BHWC, view_there_N[mine])
             scaled_BCHW = x_BCHW.to(torch.float32).div_(255)
-            yield Shown(scaled_BCHW, y, order_N[mine].numpy(), view_N[mine].numpy())
+            yield Batch(scaled_BCHW, y, order_N[mine].numpy(), view_N[mine].numpy())
 
     def _resident(self) -> tuple[Tensor | None, Tensor]:
         """The images on a GPU that has room for them, and all labels on the device."""
@@ -126,7 +126,7 @@ class Streamed:
         self.split, self.task, self.spec, self.device, self.group = dataset.train, dataset.task, spec, device, group
         self.y = self.split.labels()
 
-    def epoch(self, epoch: int, first: int) -> Iterator[Shown]:
+    def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
         import torch
         from torch.utils.data import DataLoader
 
@@ -145,7 +145,7 @@ class Streamed:
         for row_B, x_BCHW in zip(rows, loader, strict=True):
             x_BCHW = x_BCHW.to(self.device, non_blocking=True, memory_format=torch.channels_last)
             y = self.y[row_B].to(self.device, non_blocking=True)
-            yield Shown(x_BCHW.float().div_(255), y, np.asarray(row_B, np.int64), None)
+            yield Batch(x_BCHW.float().div_(255), y, np.asarray(row_B, np.int64), None)
 
 
 class _Transformed:
