@@ -1,0 +1,89 @@
+"""`JobRequest`: the one typed request that a REST body, a YAML file and the shell's flags all become.
+
+Nothing here touches torch, a disk or a database, so a client can build and check a request anywhere.
+"""
+
+from archsearch.request.base import Architecture, Id, OfJob, Spec
+from archsearch.request.budget import Budget, SizePrecision, TradedCost
+from archsearch.request.data import (
+    Broken,
+    DatasetData,
+    DataSpec,
+    DigitsData,
+    Duplicates,
+    Fit,
+    Fitting,
+    ImageFolderData,
+    ImageSize,
+    NpzData,
+    OnBroken,
+    OnDuplicates,
+    Side,
+    check_image_size,
+)
+from archsearch.request.distill import Augment, DistillSpec, LossTerm
+from archsearch.request.job import JobRequest, Kind, StudentSpec, parse_request, read_request
+from archsearch.request.search import Sampler, SearchSpec, Verification, VerifySpec
+from archsearch.request.teachers import (
+    CLASSES,
+    ClassMap,
+    ClassName,
+    InputSize,
+    LocalTeacher,
+    Pixels,
+    RegisteredTeacher,
+    TeacherSource,
+    TeacherSpec,
+    TimmTeacher,
+    UploadedTeacher,
+)
+from archsearch.request.wrong import errors_by_field, first_error
+
+__all__ = [
+    "CLASSES",
+    "Architecture",
+    "Augment",
+    "Broken",
+    "Budget",
+    "ClassMap",
+    "ClassName",
+    "DataSpec",
+    "DatasetData",
+    "DigitsData",
+    "DistillSpec",
+    "Duplicates",
+    "Fit",
+    "Fitting",
+    "Id",
+    "ImageFolderData",
+    "ImageSize",
+    "InputSize",
+    "JobRequest",
+    "Kind",
+    "LocalTeacher",
+    "LossTerm",
+    "NpzData",
+    "OfJob",
+    "OnBroken",
+    "OnDuplicates",
+    "Pixels",
+    "RegisteredTeacher",
+    "Sampler",
+    "SearchSpec",
+    "Side",
+    "SizePrecision",
+    "Spec",
+    "StudentSpec",
+    "TeacherSource",
+    "TeacherSpec",
+    "TimmTeacher",
+    "TradedCost",
+    "UploadedTeacher",
+    "Verification",
+    "VerifySpec",
+    "check_image_size",
+    "errors_by_field",
+    "first_error",
+    "parse_request",
+    "read_request",
+]

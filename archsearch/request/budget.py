@@ -1,0 +1,65 @@
+"""What a student may cost."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from archsearch.request.base import Spec
+
+SizePrecision = Literal["fp32", "fp16", "int8"]
+TradedCost = Literal["params", "macs", "size_bytes", "peak_activation_bytes", "latency_ms"]
+
+
+class Budget(Spec):
+    """Hard limits on the student. All that are set must hold; nothing beyond them is ever scored.
+
+    With limits on latency or activations alone, the student is at most as large as its teacher.
+    """
+
+    params: int | None = Field(None, ge=1, description="Most parameters (count; weights, biases, norm affine).")
+    macs: int | None = Field(None, ge=1, description="Most multiply-accumulates for one image.")
+    params_ratio: float | None = Field(None, gt=0, le=1, description="Most parameters as a share of the teacher's.")
+    macs_ratio: float | None = Field(
+        None, gt=0, le=1, description="Most multiply-accumulates as a share of the teacher's."
+    )
+
+    size_bytes: int | None = Field(None, ge=1, description="Most bytes of stored weights and buffers.")
+    size_precision: SizePrecision = Field("fp32", description="Precision whose bytes size_bytes limits.")
+    peak_activation_bytes: int | None = Field(
+        None, ge=1, description="Most bytes of activations alive at one time in an fp32 forward pass of one batch."
+    )
+    latency_ms: float | None = Field(None, gt=0, description="Most milliseconds for one batch on the device.")
+    device: str = Field(
+        "cpu-torch",
+        min_length=1,
+        max_length=100,
+        description="Device whose latency is limited: see GET /v1/devices, or the id of an uploaded profile.",
+    )
+    batch: int = Field(
+        1, ge=1, le=1024, description="Images in the batch whose latency and activations are limited (count)."
+    )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by name."""
+        values = {name: getattr(self, name) for name in _LIMITS}
+        return {name: limit for name, limit in values.items() if limit is not None}
+
+    @property
+    def unlimited(self) -> bool:
+        return not self.limits
+
+    def describe(self) -> str:
+        """`params ≤ 1000 and macs ≤ 2000`, for messages."""
+        units = {
+            "size_bytes": f" in {self.size_precision}",
+            "peak_activation_bytes": f" at batch {self.batch}",
+            "latency_ms": f" on {self.device} at batch {self.batch}",
+        }
+        parts = (f"{name} ≤ {limit}{units.get(name, '')}" for name, limit in self.limits.items())
+        return " and ".join(parts) or "no limit"
+
+
+_LIMITS = ("params", "macs", "params_ratio", "macs_ratio", "size_bytes", "peak_activation_bytes", "latency_ms")

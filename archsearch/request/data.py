@@ -1,0 +1,88 @@
+"""Where data come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from archsearch.request.base import Id, Spec
+
+Fit = Literal["crop", "pad", "stretch"]
+OnBroken = Literal["refuse", "skip"]
+OnDuplicates = Literal["refuse", "warn", "drop"]
+
+
+class DigitsData(Spec):
+    """The 1,797 handwritten 8×8 digits that come with scikit-learn."""
+
+    kind: Literal["digits"] = "digits"
+
+
+class DatasetData(Spec):
+    """A data set uploaded to this service."""
+
+    kind: Literal["dataset"] = "dataset"
+    id: Id = Field(description="Data set id from POST /v1/datasets.")
+
+
+Duplicates = Annotated[
+    OnDuplicates,
+    Field(
+        description="What images do that are there twice, pixel for pixel: `refuse` the data where over a tenth of a "
+        "split is also in train or over a twentieth of all have two labels, and warn of fewer; only `warn`; or `drop`: "
+        "each is left once, in test before train, and nowhere where its labels differ."
+    ),
+]
+
+
+class NpzData(Spec):
+    """A local .npz with x_train, y_train and, if you have them, x_test, y_test, x_selection, y_selection."""
+
+    kind: Literal["npz"] = "npz"
+    path: Path
+    duplicates: Duplicates = "refuse"
+
+
+def check_image_size(value: Any) -> Any:
+    """A side in pixels for both, or [height, width]; the same twice is one. Raises ValueError for anything else."""
+    if value is None:
+        return None
+    sides = list(value) if isinstance(value, list | tuple) else [value, value]
+    if len(sides) != 2 or not all(type(side) is int and 4 <= side <= 512 for side in sides):
+        raise ValueError("give one side in pixels or [height, width], each of 4 to 512")
+    return sides[0] if sides[0] == sides[1] else tuple(sides)
+
+
+Side = Annotated[int, Field(ge=4, le=512)]
+ImageSize = Annotated[
+    Side | tuple[Side, Side] | None,
+    BeforeValidator(check_image_size),
+    Field(description="Pixels all images become: a side, or [height, width]; null where they are of one size already."),
+]
+# Cropping keeps proportions and invents nothing, and is what `image_size` has always meant.
+Fitting = Annotated[
+    Fit,
+    Field(
+        description="How an image of another shape becomes image_size: `crop` takes the most of its centre, `pad` all "
+        "of it with white beside it, `stretch` all of it out of proportion. New photos are treated so too."
+    ),
+]
+Broken = Annotated[
+    OnBroken, Field(description="What images that cannot be read do: `refuse` the data, or are left out (`skip`).")
+]
+
+
+class ImageFolderData(Spec):
+    """A local folder (or zip) with one folder of images a class, or train/ and test/ holding such folders."""
+
+    kind: Literal["image_folder"] = "image_folder"
+    path: Path
+    image_size: ImageSize = None
+    fit: Fitting = "crop"
+    on_broken: Broken = "refuse"
+    duplicates: Duplicates = "refuse"
+
+
+DataSpec = Annotated[DigitsData | DatasetData | NpzData | ImageFolderData, Field(discriminator="kind")]

@@ -1,0 +1,144 @@
+"""Where a teacher comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from archsearch.request.base import Id, Spec
+from archsearch.teacher_config import (
+    LARGEST_SIDE,
+    MOST_CHANNELS,
+    MOST_CLASSES,
+    check_input_size,
+    check_normalisation,
+    check_plain,
+    teacher_fields,
+)
+
+# Which of a teacher's outputs each class of the data is: by name or number, or an order of all of them.
+ClassName = Annotated[str, Field(min_length=1, max_length=1000)]
+_ORDERS = ("natural", "sorted", "as_is")
+_MOST_OUTPUTS = 10**6
+
+
+def _class_map(value: Any) -> Any:
+    """A mapping whose whole-number keys, as YAML reads `1: 0`, are the names they were meant as; or an order."""
+    if not isinstance(value, dict):
+        if value not in _ORDERS:
+            raise ValueError(f"give a mapping from names to names or output numbers, or one of {', '.join(_ORDERS)}")
+        return value
+    named = {str(name) if type(name) is int else name: output for name, output in value.items()}
+    if len(named) < len(value):
+        raise ValueError("names a class twice")
+    for name, output in named.items():
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} is no name of a class; put the names in quotes: {{'{name}': 0}}")
+        is_number = type(output) is int and 0 <= output < _MOST_OUTPUTS
+        if not is_number and not (isinstance(output, str) and output):
+            raise ValueError(f"{name[:100]!r}: give the name of one of the teacher's classes, or an output's number")
+    return named
+
+
+ClassMap = Annotated[
+    Annotated[
+        dict[ClassName, Annotated[int, Field(strict=True, ge=0, lt=_MOST_OUTPUTS)] | ClassName],
+        Field(max_length=10_000),
+    ]
+    | Literal["natural", "sorted", "as_is"],
+    BeforeValidator(_class_map),
+]
+CLASSES = (
+    "Which of the teacher's outputs each class of the data is, where names do not tell: a mapping from the data's "
+    "class names to the teacher's names or output numbers (classes left out are found by name; the teacher may know "
+    "more), `natural` (1, 2, 10) or `sorted` (1, 10, 2) where its outputs have that order of the data's names, or "
+    "`as_is` for the data's own order, whatever the names say."
+)
+Pixels = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+InputSize = Annotated[
+    Pixels | tuple[Pixels, Pixels] | None,
+    BeforeValidator(check_input_size),
+    Field(
+        description="Pixels the weights expect: a side, or [height, width]; null is what the teacher's config says, or "
+        "where that is but the architecture's default and the data much smaller, the better of both."
+    ),
+]
+
+
+class TimmTeacher(Spec):
+    """A network timm can create and load by itself: a model name, or `hf-hub:owner/name`."""
+
+    kind: Literal["timm"] = "timm"
+    name: str = Field(min_length=1, max_length=200, description="timm model name with tag, or hf-hub:owner/name.")
+    classes: ClassMap | None = Field(None, description=CLASSES)
+    input_size: InputSize = None
+
+
+class LocalTeacher(Spec):
+    """A timm `local-dir:` folder on this machine; library and shell only, no server takes a path from a client."""
+
+    kind: Literal["local"] = "local"
+    path: Path = Field(description="Folder with config.json and model.safetensors, as timm saves it.")
+    classes: ClassMap | None = Field(None, description=CLASSES)
+    input_size: InputSize = None
+
+
+class UploadedTeacher(Spec):
+    """Safetensors weights uploaded before, with the timm config that rebuilds their network."""
+
+    kind: Literal["upload"] = "upload"
+    upload: Id = Field(description="Completed upload holding the safetensors file.")
+    config: dict[str, Any] | None = Field(
+        None, description="The config.json timm saved beside the weights; gives every field below that is not given."
+    )
+    architecture: str = Field(min_length=1, max_length=200, description="timm model name, e.g. resnet18.")
+    model_args: dict[str, Any] = Field({}, description="Keyword arguments for timm.create_model.")
+    num_classes: int = Field(ge=2, le=MOST_CLASSES, description="Classes the head tells apart.")
+    in_chans: int = Field(3, ge=1, le=MOST_CHANNELS, description="Input channels.")
+    mean: list[float] | None = Field(
+        None, max_length=MOST_CHANNELS, description="Channel means the weights were trained with, of pixels in 0-1."
+    )
+    std: list[float] | None = Field(
+        None,
+        max_length=MOST_CHANNELS,
+        description="Channel deviations the weights were trained with, of pixels in 0-1.",
+    )
+    input_size: InputSize = None
+    class_names: list[ClassName] | None = Field(
+        None, max_length=100_000, description="What the outputs are called, first to last; held against the data's."
+    )
+    classes: ClassMap | None = Field(None, description=CLASSES)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_config(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            check_plain(value.get("model_args"), "model_args")
+        if isinstance(value, dict) and value.get("config") is not None:
+            given = {name: field for name, field in value.items() if name != "config"}
+            return {**teacher_fields(value["config"]), **given}
+        return value
+
+    @model_validator(mode="after")
+    def _check_normalisation(self) -> UploadedTeacher:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None:
+                check_normalisation(name, values, self.in_chans, name)
+        if self.class_names is not None and not len(self.class_names) == len(set(self.class_names)) == self.num_classes:
+            raise ValueError(f"class_names: give {self.num_classes} names, one for each output and no two alike")
+        return self
+
+
+class RegisteredTeacher(Spec):
+    """A teacher this service already checked."""
+
+    kind: Literal["teacher"] = "teacher"
+    id: Id = Field(description="Teacher id from POST /v1/teachers.")
+    classes: ClassMap | None = Field(None, description=CLASSES)
+    input_size: InputSize = None
+
+
+TeacherSource = Annotated[TimmTeacher | UploadedTeacher, Field(discriminator="kind")]
+TeacherSpec = Annotated[TimmTeacher | LocalTeacher | RegisteredTeacher, Field(discriminator="kind")]
