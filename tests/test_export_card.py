@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
+from jinja2 import Environment, meta
 
 from archsearch import evaluate, export
 from archsearch.export import card
@@ -94,6 +96,27 @@ def test_the_hub_reads_its_metadata_and_its_results() -> None:
     assert found == {"accuracy": 87.67, "expected-calibration-error": 6.5, "negative-log-likelihood": 0.432}
     assert {(r.dataset_name, r.dataset_split) for r in data.eval_results} == {("pets.npz", "test")}
     assert data.metrics == sorted(found)
+
+
+def test_the_template_uses_what_it_is_given_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A name that is misspelt would be nothing in the text, silently.
+    render, given = ModelCard.from_template, set()
+
+    def look(card_data: Any, template_path: str, **values: Any) -> ModelCard:
+        given.update(values)
+        used = meta.find_undeclared_variables(Environment().parse(Path(template_path).read_text(encoding="utf-8")))
+        assert used == given | {"card_data"}
+        return render(card_data, template_path, **values)
+
+    monkeypatch.setattr(ModelCard, "from_template", look)
+    written()
+    assert given
+
+
+def test_what_looks_like_a_template_is_text() -> None:
+    assert "# {{ title }} {% if %} <b>\n" in written(
+        manifest={**MANIFEST, "request": {**MANIFEST["request"], "name": "{{ title }} {% if %} <b>"}}
+    )
 
 
 def test_data_with_a_name_no_hub_takes_are_named_in_the_results_alone() -> None:
