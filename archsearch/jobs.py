@@ -22,7 +22,7 @@ from archsearch.errors import (
     Unavailable,
 )
 from archsearch.examine import fetch
-from archsearch.ledger import RowLedger
+from archsearch.ledger.rows import RowLedger
 from archsearch.request import (
     Architecture,
     DatasetData,
@@ -215,7 +215,7 @@ class _Run:
         return {**story.find(self.story), "seconds": self.ledger.seconds("searching")}
 
     def verify(self, found: dict[str, Any]) -> dict[str, Any]:
-        return story.check(self.story, found)
+        return story.verify(self.story, found)
 
     def distil(self, space: str, architecture: Architecture) -> dict[str, Any]:
         folder = self._own_folder / "student"

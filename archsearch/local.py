@@ -19,6 +19,7 @@ from archsearch import data, export, progress, story
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile, read_profile
+from archsearch.ledger.folder import CANDIDATES, FolderLedger, Listener
 from archsearch.outfolder import FIX, TRAINING, WORK, begin, claimed
 from archsearch.request import (
     DatasetData,
@@ -32,18 +33,10 @@ from archsearch.request import (
     parse_request,
 )
 from archsearch.result import Result
-from archsearch.search import Trial
-from archsearch.settings import user_cache
-from archsearch.spaces import Cost
 from archsearch.teachers import Teacher, at_best_size, load_teacher
-from archsearch.whole import read_kept, write_whole
+from archsearch.whole import write_whole
 
 log = logging.getLogger(__name__)
-
-Listener = Callable[[dict[str, Any]], None]
-
-# Every candidate of a folder's search, a line of JSON each: any of them may be distilled later, by its number.
-CANDIDATES = "candidates.jsonl"
 
 
 def run(
@@ -108,7 +101,7 @@ def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any]
         result["search"] = ledger.once("search", lambda: _timed(lambda: story.find(teller)))
         chosen = result["search"]["winner"]
     if request.verification is not None:
-        result["verify"] = ledger.once("verify", lambda: story.check(teller, result["search"]))
+        result["verify"] = ledger.once("verify", lambda: story.verify(teller, result["search"]))
         chosen = result["verify"]["winner"]
     student = teller.student(chosen["space"], chosen["architecture"])
     if request.kind != "search":
@@ -126,68 +119,9 @@ def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any]
     return cast(Result, result)
 
 
-class FolderLedger:
-    """Trials as lines of JSON in a folder, for one request; another request in the same folder starts afresh."""
-
-    def __init__(self, folder: Path, request: JobRequest, listener: Listener) -> None:
-        self.folder, self.listener, self.cache = folder, listener, user_cache() / "evidence"
-        begin(folder, request.model_dump_json())
-        self.path, self.told = folder / "trials.jsonl", folder / "warnings.json"
-        self.phase = "validating"
-
-    def once(self, phase: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """A phase's result, kept when it ends: a finished search is not gone through again, whatever its time limit."""
-        kept = self.folder / f"{phase}.json"
-        found = read_kept(kept)
-        if isinstance(found, dict):
-            return found
-        result = run()
-        write_whole(kept, json.dumps(result))
-        return result
-
-    def trials(self) -> Sequence[Trial]:
-        if not self.path.is_file():
-            return []
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        found: list[Trial] = []
-        for line in lines:
-            try:
-                # A line without its end is one the crash cut short; its candidate is scored again.
-                found.append(_trial(json.loads(line if line.endswith(b"\n") else b"")))
-            except (ValueError, TypeError, KeyError):
-                # The same for all that follow: the search goes on from its first candidates, in their order.
-                write_whole(self.path, b"".join(lines[: len(found)]))
-                break
-        return found
-
-    def add(self, trial: Trial, report: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(asdict(trial)) + "\n")
-        self.report(report)
-
-    def report(self, report: dict[str, Any]) -> None:
-        self.phase = report["phase"]
-        self.listener(report)
-
-    def warn(self, code: str, detail: str) -> None:
-        told = self.warnings()
-        if code not in (warning["code"] for warning in told):
-            warning = {"code": code, "detail": detail}
-            write_whole(self.told, json.dumps([*told, warning]))
-            self.listener({"phase": self.phase, "warning": warning})
-
-    def warnings(self) -> Sequence[dict[str, str]]:
-        found = read_kept(self.told)
-        return found if isinstance(found, list) else []
-
-
 def _timed(phase: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     started = time.monotonic()
     return {**phase(), "seconds": time.monotonic() - started}
-
-
-def _trial(values: dict[str, Any]) -> Trial:
-    return Trial(**{**values, "cost": Cost(**values["cost"]), "rungs": tuple(values["rungs"])})
 
 
 def _data(request: JobRequest, listener: Listener) -> data.Dataset:

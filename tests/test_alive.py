@@ -13,7 +13,7 @@ from archsearch import export, story
 from archsearch.data import Dataset, batches
 from archsearch.errors import Cancelled
 from archsearch.export.make import make_formats
-from archsearch.local import FolderLedger
+from archsearch.ledger.folder import FolderLedger
 from archsearch.request import JobRequest
 from archsearch.spaces import spaces
 from archsearch.teachers import Teacher

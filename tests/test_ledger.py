@@ -15,10 +15,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from archsearch import ledger as ledger_
 from archsearch.engine import StartAgain
 from archsearch.errors import ArchsearchError, Cancelled, TrainingError
-from archsearch.ledger import RowLedger, Superseded
+from archsearch.ledger import rows
+from archsearch.ledger.rows import RowLedger, Superseded
 from archsearch.store import queries
 from archsearch.store.database import connect, session_factory
 from archsearch.store.files import Files
@@ -191,7 +191,7 @@ def test_an_attempt_that_was_superseded_or_is_over_writes_nothing(house: House) 
 
 
 def test_a_heart_beats_while_a_step_says_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(rows, "HEARTBEAT_S", 0.02)
     with house.ledger.beating():
         deadline = time.monotonic() + 20
         seen = set()

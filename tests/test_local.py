@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import torch
 from PIL import Image
 
 import archsearch
-from archsearch import story
 from archsearch.data import Dataset, load
 from archsearch.data.metrics import accuracy, mean_average_precision
 from archsearch.distill.train import logits
@@ -471,8 +471,9 @@ def test_a_student_that_diverges_in_half_precision_is_distilled_in_fp32_and_says
         model.register_forward_hook(spoil)
         return model
 
-    fresh = story._fresh
-    monkeypatch.setattr("archsearch.story._fresh", spoiled)
+    training = importlib.import_module("archsearch.story.distil")  # the package's own name is the function's
+    fresh = training._fresh
+    monkeypatch.setattr(training, "_fresh", spoiled)
     monkeypatch.setattr("archsearch.precision._has_bf16", lambda kind: True)
     space, task = spaces.get("resnet_cifar"), load(DigitsData()).task
     student = {"space": space.name, "architecture": dict(space.smallest(task))}

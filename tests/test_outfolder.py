@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archsearch.errors import Conflict, InvalidRequest
-from archsearch.local import FolderLedger
+from archsearch.ledger.folder import FolderLedger
 from archsearch.outfolder import claimed
 from archsearch.request import parse_request
 

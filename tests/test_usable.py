@@ -15,11 +15,11 @@ from archsearch.data import Dataset, Task
 from archsearch.errors import SearchError
 from archsearch.hardware import Limits, Ruler, measure, measure_exactly
 from archsearch.hardware.latency import Latency
-from archsearch.local import FolderLedger
+from archsearch.ledger.folder import FolderLedger
 from archsearch.request import JobRequest, parse_request
 from archsearch.search import Trial
 from archsearch.spaces import Space, TimmModel, spaces
-from archsearch.story import Story, check, find
+from archsearch.story import Story, find, verify
 from archsearch.teachers import Teacher
 from archsearch.usable import contenders, settle
 
@@ -176,7 +176,7 @@ def test_verification_keeps_away_from_what_the_search_found_unusable_and_counts_
     told = Story(parse_request(body), teacher, few_digits, ledger)
     found = find(told)
     best = str(found["winner"]["number"])
-    verified = check(told, {**found, "unusable": {best: "it cannot be had"}})
+    verified = verify(told, {**found, "unusable": {best: "it cannot be had"}})
     assert best not in {str(one["number"]) for one in verified["candidates"]}
     assert verified["unusable"] == {best: "it cannot be had"}
     won = verified["winner"]

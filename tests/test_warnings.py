@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from archsearch.ledger import RowLedger
-from archsearch.local import FolderLedger
+from archsearch.ledger.folder import FolderLedger
+from archsearch.ledger.rows import RowLedger
 from archsearch.request import JobRequest, parse_request
 from archsearch.store import queries
 from archsearch.store.database import connect, session_factory

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from archsearch import choice, verify
-from archsearch.local import FolderLedger
+from archsearch.ledger.folder import FolderLedger
 from archsearch.request import parse_request
 from archsearch.whole import read_kept, write_whole
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from archsearch.cli.outcome import chosen
 from archsearch.errors import InvalidRequest, NotFound
-from archsearch.local import CANDIDATES
+from archsearch.ledger.folder import CANDIDATES
 from archsearch.outfolder import MANIFEST
 from archsearch.whole import read_kept
 

@@ -1,0 +1,157 @@
+"""The student is trained on its teacher, once or with several seeds, and without the teacher to compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archsearch import export
+from archsearch.data.metrics import Key, answers, metric, scores
+from archsearch.data.task import Task
+from archsearch.distill.amount import amount
+from archsearch.distill.attempts import FALLBACK, fallback
+from archsearch.distill.method import settle
+from archsearch.distill.objective import objective
+from archsearch.distill.schedule import usual_lr
+from archsearch.distill.together import train_together
+from archsearch.distill.train import device_of, logits, train
+from archsearch.errors import TrainingError
+from archsearch.ledger.ledger import Ledger, Report
+from archsearch.precision import resolve
+from archsearch.request import DistillSpec
+from archsearch.story.story import Story, Student, alive
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from archsearch.distill.progress import Progress
+
+# What makes of a distillation the training it has to beat.
+WITHOUT_TEACHER = {"method": "none", "losses": None, "labels": None, "temperature": None, "alpha": None}
+
+
+def distil(story: Story, student: Student, folder: Path) -> Report:
+    """Train one architecture to the end and save it as a folder timm loads.
+
+    Several seeds are trained one after the other, and the best on the selection split is the student; so is, where the
+    request asks for it, the same network without a teacher, for comparison.
+
+    Args:
+        folder: Where the student goes; checkpoints lie in the ledger's folder, so that any attempt finds them.
+    """
+    spec, task = story.request.distill, story.dataset.task
+    method = settle(spec, task)
+    runs = [("student", method.spec.model_copy(update={"seed": spec.seed + i})) for i in range(spec.seeds)]
+    if spec.baseline:
+        runs.append(("baseline", spec.model_copy(update=WITHOUT_TEACHER)))
+    found: dict[str, Mapping[Key, float]] = {}
+    accs: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    recipes: dict[str, Report] = {}
+    for i, (role, one) in enumerate(runs):
+        name = str(one.seed) if role == "student" else role
+        try:
+            model, recipes[name] = _train(story, student, one, role, i, len(runs))
+            # The last epoch's, as it is; picking the best epoch would flatter it.
+            selection = story.dataset.selection
+            asked = answers(partial(_sound, model, task), selection, report=alive(story.ledger, "distilling"))
+            found[name] = scores(asked, selection.y_N, task)
+        except TrainingError as error:  # one of several does not take the others along
+            failed[name] = str(error)
+            if len(runs) == 1 or (role == "student" and i + 1 == spec.seeds and not accs):
+                raise
+            continue
+        acc = found[name][metric(task).key]
+        if role == "baseline":
+            export.save_student(model, task, story.ledger.folder / "baseline")
+        elif acc > max(accs.values(), default=-1.0):  # of equals the first
+            export.save_student(model, task, folder)
+        accs[name] = acc
+    accs.pop("baseline", None)
+    best = max(accs, key=lambda seed: accs[seed])
+    return {
+        "method": method.spec.method if spec.losses is None else "+".join(spec.losses),
+        "why": method.why,
+        **objective(method.spec, task).describe(),
+        "epochs": spec.epochs,
+        "recipe": recipes[best],
+        "seed": int(best),
+        **{f"selection_{key}": value for key, value in found[best].items()},
+        "seeds": accs,
+        "failed": failed,
+        "baseline": {f"selection_{key}": value for key, value in found.get("baseline", {}).items()} or None,
+    }
+
+
+def _train(
+    story: Story, student: Student, spec: DistillSpec, role: str, number: int, count: int
+) -> tuple[nn.Module, Report]:
+    """One of a job's trainings, gone on with where an earlier attempt left it; returns what it took, too."""
+    model, images = _fresh(story, student, spec.seed), len(story.dataset.train)
+    started, last, fell_back = time.monotonic(), None, False
+    trained = train if spec.devices == 1 else train_together
+    for last in trained(
+        model,
+        story.dataset,
+        spec,
+        teacher=story.teacher,
+        optimizer=student.space.optimizer,
+        checkpoint_path=story.ledger.folder / "checkpoints" / f"{role}-{spec.seed}.safetensors",
+        cache=story.ledger.cache,
+        **({"alive": alive(story.ledger, "distilling")} if spec.devices == 1 else {}),
+    ):
+        fell_back = fell_back or _tell_fallback(story.ledger.warn, last, spec)
+        share = last.step / last.steps
+        eta_s = last.eta_s + (count - number - 1) * (time.monotonic() - started + last.eta_s)
+        report = {"phase": "distilling", **asdict(last), "eta_s": eta_s, "progress": (number + share) / count}
+        story.ledger.report({**report, "training": role, "trainings": count, "seed": spec.seed})
+    whole, usual = amount(spec), usual_lr(spec, student.space.optimizer)
+    asked = spec.micro_batch or whole.batch_size // spec.devices
+    if last is not None and last.micro_batch < asked:
+        story.ledger.warn(
+            "fewer_at_a_time",
+            f"for want of memory {last.micro_batch} images were computed at a time instead of {asked}: batch norm and "
+            "what compares images saw those alone; set distill.micro_batch or distill.batch_size to choose yourself",
+        )
+    return model, {
+        **asdict(whole),
+        "steps": images // whole.batch_size * whole.epochs,
+        # An earlier attempt may have ended the training without saying so; what it took back is not known then.
+        "lr": last.lr if last else spec.lr or usual,
+        "usual_lr": usual,
+        "retries": last.retries if last else 0,
+        "precision": last.precision if last else _computed_in(story.ledger, spec),
+    }
+
+
+def _fresh(story: Story, student: Student, seed: int) -> nn.Module:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return student.space.build(student.architecture, story.dataset.task)
+
+
+def _computed_in(ledger: Ledger, spec: DistillSpec) -> str:
+    """What a training computed in that an earlier attempt ended, as far as that told."""
+    fell_back = any(warning["code"] == FALLBACK for warning in ledger.warnings())
+    return "fp32" if fell_back else resolve(spec.precision, device_of(spec))
+
+
+def _tell_fallback(warn: Callable[[str, str], None], last: Progress, spec: DistillSpec) -> bool:
+    found = fallback(last, spec, device_of(spec))
+    if found is not None:
+        warn(found.code, found.detail)
+    return found is not None
+
+
+def _sound(model: nn.Module, task: Task, x_BCHW: Tensor) -> Tensor:
+    """A student's answers; raises TrainingError where they are no numbers, whatever its weights are."""
+    answers_BK = logits(model, task, x_BCHW)
+    if not answers_BK.isfinite().all():
+        raise TrainingError("the trained network's answers are no numbers; lower distill.lr", field="distill.lr")
+    return answers_BK

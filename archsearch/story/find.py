@@ -1,0 +1,78 @@
+"""The second phase: candidates are scored until there are enough, and the best usable one is the winner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from archsearch import choice, usable
+from archsearch.errors import SearchError
+from archsearch.ledger.ledger import Report
+from archsearch.search import Trial, prepare, search, winner
+from archsearch.story.story import Story
+
+
+def find(story: Story) -> Report:
+    """Search until the request's count; returns the winner and why it won."""
+    spec, ledger, task = story.request.search, story.ledger, story.dataset.task
+    ruler, searched = choice.measured_by(
+        story.request,
+        story.spaces,
+        task,
+        story.limits,
+        profile=story.profile,
+        folder=ledger.folder,
+        cache=ledger.cache,
+        report=ledger.report,
+    )
+    bench = prepare(spec, story.teacher, story.dataset, cache=ledger.cache)
+    trials = list(ledger.trials())
+    ledger.report(_search_report(trials, spec.candidates, None))
+    started, first, stop = time.monotonic(), len(trials), None
+    running = search(spec, bench, ruler, searched, done=list(trials))
+    while stop is None:
+        try:
+            trial = next(running)
+        except StopIteration as end:
+            stop = end.value
+            break
+        trials.append(trial)
+        pace = (time.monotonic() - started) / (len(trials) - first)
+        ledger.add(trial, _search_report(trials, spec.candidates, pace))
+    if not trials:
+        raise SearchError("search.time_limit_s ran out before the first candidate was scored; raise it")
+    if winner(trials) is None:
+        reasons = {trial.reason for trial in trials}
+        raise SearchError(
+            f"none of {len(trials)} candidates could be scored: {'; '.join(map(str, sorted(reasons, key=str)))}"
+        )
+    measurable = choice.wants_latency(story.request) and story.profile is None
+    found = usable.settle(
+        story.request, ruler, searched, trials, measurable=measurable, report=ledger.report, warn=ledger.warn
+    )
+    return {
+        "candidates_scored": sum(trial.state == "scored" for trial in trials),
+        "candidates_failed": sum(trial.state == "failed" for trial in trials),
+        # Of the winner and the front, whose costs are counted on the networks themselves.
+        "infeasible_scored": len(found["budget_check"]["beyond"]),
+        "spaces": [space.name for space in searched],
+        "stopped": stop,
+        "exhausted": stop == "exhausted",
+        "limit": dict(ruler.limits.given()),
+        **found,
+    }
+
+
+def _search_report(trials: Sequence[Trial], total: int, pace_s: float | None) -> Report:
+    best = winner(trials)
+    return {
+        "phase": "searching",
+        "scored": len(trials),
+        "candidates": total,
+        "progress": len(trials) / total,
+        "best_score": best.score if best else None,
+        "best_params": best.cost.params if best else None,
+        "best_space": best.space if best else None,
+        "best_architecture": dict(best.architecture) if best else None,
+        "eta_s": None if pace_s is None else pace_s * (total - len(trials)),
+    }

@@ -1,0 +1,92 @@
+"""The last phase: the student is loaded as a user would, made into every format and held against the test split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from archsearch import doubt, evaluate, export
+from archsearch.data.task import Dataset, Task
+from archsearch.distill.train import device_of
+from archsearch.hardware import measure
+from archsearch.ledger.ledger import Ledger, Report
+from archsearch.story.story import Story, Student, alive
+
+
+def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Report:
+    """Load the exported folder as a user would, make every format of it, and read the test split once, for them all."""
+    started = time.monotonic()
+    story.ledger.report({"phase": "exporting"})
+    task, dataset, spec = story.dataset.task, story.dataset, story.request.distill
+
+    def tell(what: str, done: int, of: int) -> None:
+        # The formats are half of the work here, and the test split the other half; 1.0 is the job's own end.
+        share = done / of if what == "test" else (done / of) - 1
+        story.ledger.report({"phase": "exporting", "making": what, "progress": 0.5 + 0.49 * share})
+
+    made = export.make_formats(folder, task, dataset.selection, listener=tell, alive=alive(story.ledger, "exporting"))
+    others: dict[str, evaluate.Network] = {evaluate.TEACHER: story.teacher.logits}
+    baseline = so_far.get("baseline")
+    if baseline is not None:
+        without = export.load_student(story.ledger.folder / "baseline")
+        others = {evaluate.NO_TEACHER: evaluate.network(without, task), **others}
+    seen = export.examine(folder, made, dataset, task, others, listener=partial(tell, "test"))
+    if baseline is not None:
+        baseline = {**baseline, **_tested(seen.rows[evaluate.NO_TEACHER], task)}
+    cost = measure(student.space, student.architecture, task)
+    judgement = _judge(story, student, so_far, seen.rows)
+    measured = {
+        **so_far,
+        **_tested(seen.rows[evaluate.STUDENT], task),
+        "baseline": baseline,
+        "params": cost.params,
+        "macs": cost.macs,
+        "architecture": dict(student.architecture),
+        "space": student.space.name,
+        "device": device_of(spec),
+        "formats": export.brief(seen.report),
+        "evaluation": {name: evaluate.summary(row) for name, row in seen.rows.items()},
+        "judged": judgement.summary(),
+        "export": {"seconds": time.monotonic() - started},
+    }
+    teacher = {
+        **_tested(seen.rows[evaluate.TEACHER], task),
+        "params": story.teacher_cost.params,
+        "macs": story.teacher_cost.macs,
+    }
+    return {"student": measured, "teacher": teacher}
+
+
+def _tested(row: evaluate.Row, task: Task) -> Report:
+    """What a network is worth on the test split: what the task is judged by, and accuracy beside it."""
+    if isinstance(row.evaluation, evaluate.MultiLabelEvaluation):
+        return {"test_map": row.evaluation.mean_ap}
+    plain = {"test_acc": row.evaluation.top1_acc.percent}
+    return {"test_balanced_acc": row.evaluation.balanced_acc, **plain} if task.uneven else plain
+
+
+def _judge(story: Story, student: Student, trained: Report, rows: Mapping[str, evaluate.Row]) -> doubt.Judgement:
+    """Hold the student against the others, and warn where it is not a success."""
+    dataset, space = story.dataset, student.space
+    how = doubt.Training(**trained["recipe"], space=space.name, learns_from=space.learns_from)
+    found = doubt.judge({name: row.evaluation for name, row in rows.items()}, dataset, how)
+    if found.degraded:
+        story.ledger.warn(doubt.DEGRADED, found.describe())
+    return found
+
+
+def doubts(ledger: Ledger) -> Report:
+    """What a result says of its own worth.
+
+    `degraded` is True where the student is hardly one; `warnings` are all the user was told.
+    """
+    told = [dict(warning) for warning in ledger.warnings()]
+    return {"degraded": any(warning["code"] == doubt.DEGRADED for warning in told), "warnings": told}
+
+
+def describe_data(dataset: Dataset) -> Report:
+    """The data's identity for results and manifests."""
+    sizes = {name: len(getattr(dataset, name)) for name in ("train", "selection", "test")}
+    return {"sha256": dataset.sha256, "classes": dataset.task.classes, "images": sizes}

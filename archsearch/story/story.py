@@ -1,0 +1,71 @@
+"""A request with what it names at hand, as every phase is given it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from archsearch import choice
+from archsearch.data.batches import Alive, now_and_then
+from archsearch.data.task import Dataset
+from archsearch.hardware import Limits, limits, measure_teacher
+from archsearch.hardware.profile import Profile
+from archsearch.ledger.ledger import Ledger
+from archsearch.request import Architecture, JobRequest
+from archsearch.spaces import Cost, Space, choose
+from archsearch.story.checks import possible
+from archsearch.teachers import Teacher
+
+
+@dataclass(frozen=True)
+class Student:
+    """The architecture a job ends with: the winner of its search, or the one the request names."""
+
+    space: Space
+    architecture: Architecture
+
+
+@dataclass(frozen=True)
+class Story:
+    """A request with its teacher and data at hand.
+
+    Attributes:
+        profile: Latencies measured on another machine, where the budget names such a device.
+        chosen: What the request left open, by part, and why it is as it is; see `settled`.
+    """
+
+    request: JobRequest
+    teacher: Teacher
+    dataset: Dataset
+    ledger: Ledger
+    profile: Profile | None = None
+    chosen: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def teacher_cost(self) -> Cost:
+        return measure_teacher(self.teacher, self.dataset.task)
+
+    @property
+    def limits(self) -> Limits:
+        return limits(self.request.budget, self.teacher_cost)
+
+    @cached_property
+    def spaces(self) -> tuple[Space, ...]:
+        """The spaces that are searched together: those of the request that some member within the budget is in."""
+        request, task = self.request, self.dataset.task
+        named = choose(request.search.space, task, self.teacher.model, len(self.dataset.train))
+        if choice.wants_latency(request):
+            named = choice.timed_spaces(request, named, task, self.profile)
+        return possible(request, named, task, self.limits, exactly=True)
+
+    def student(self, space: str, architecture: Mapping[str, int]) -> Student:
+        """A student of this job by the name of its space."""
+        (found,) = choose(space, self.dataset.task, self.teacher.model)
+        return Student(found, dict(architecture))
+
+
+def alive(ledger: Ledger, phase: str) -> Alive:
+    """What long work calls while it goes on: a sign of life in the ledger, which raises Cancelled where it is not
+    wanted any more."""
+    return now_and_then(lambda: ledger.report({"phase": phase}))
