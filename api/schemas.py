@@ -249,11 +249,11 @@ class TeacherAnswer(Answer):
     source: dict[str, Any]
     data: dict[str, Any] | None
     sha256: str | None
-    num_classes: int | None
-    in_chans: int | None
-    params: int | None
-    macs: int | None
-    selection_acc: float | None = Field(description="Accuracy in percent on the selection split; mAP with many labels.")
+    facts: dict[str, Any] | None = Field(
+        description="What its check found out: `num_classes`, `in_chans`, `class_names` where they are known and, with "
+        "data, `params`, `macs` on images as in `measured_on`, and `selection_acc` in percent on the selection split "
+        "(balanced where classes are uneven, mAP with many labels)."
+    )
     notes: list[NoteAnswer] | None = Field(None, description="What its check found that its owner should hear.")
     error: PublicProblem = None
     created_at: datetime

@@ -31,12 +31,10 @@ def examine(
     tell({"doing": "loading"})
     asked = _SOURCES.validate_python(source)
     teacher = load_teacher(asked, Path(weights) if weights else None, task=held.task if held else None)
-    known: dict[str, Any] = {
-        "num_classes": teacher.num_classes,
-        "in_chans": teacher.in_chans,
-        "sha256": teacher.sha256,
-        "class_names": list(teacher.namings[0]) if teacher.namings else None,
-    }
+    facts: dict[str, Any] = {"num_classes": teacher.num_classes, "in_chans": teacher.in_chans}
+    if teacher.namings:
+        facts["class_names"] = list(teacher.namings[0])
+    known = {"sha256": teacher.sha256, "facts": facts}
     if held is None:
         return known
     teacher = at_best_size(teacher, held)
@@ -50,7 +48,7 @@ def examine(
         "measured_on": {"in_chans": task.in_chans, "height": task.height, "width": task.width},
         "selection_acc": checked.measured,
     }
-    return {**known, **measured, "notes": notes or None}
+    return {**known, "facts": {**facts, **measured}, "notes": notes or None}
 
 
 def fetch(tell: Tell, *, name: str) -> Any:

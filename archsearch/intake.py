@@ -210,15 +210,17 @@ def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task, 
     if row.status == "refused" and not (row.error or {}).get("retryable"):
         raise TeacherError(f"{spec.id} was refused: {(row.error or {}).get('detail')}", field="teacher.id")
     # An upload says itself what its head is, before any worker has looked at it.
-    num_classes, in_chans = (row.source.get(name, getattr(row, name)) for name in ("num_classes", "in_chans"))
+    facts = {**(row.facts or {}), **row.source}
+    num_classes, in_chans = facts.get("num_classes"), facts.get("in_chans")
     if num_classes is not None and in_chans is not None:
         given = row.source.get("classes") if spec.classes is None else spec.classes
-        check_classes(row.source.get("class_names", row.class_names), num_classes, task, given, "teacher")
+        check_classes(facts.get("class_names"), num_classes, task, given, "teacher")
         check_channels(in_chans, task, "teacher.id")
-    if row.params is None or row.macs is None:
+    params, macs = facts.get("params"), facts.get("macs")
+    if params is None or macs is None:
         return limits(budget, None)
-    if row.measured_on == {"in_chans": task.in_chans, "height": task.height, "width": task.width}:
-        return limits(budget, Cost(row.params, row.macs))
+    if facts.get("measured_on") == {"in_chans": task.in_chans, "height": task.height, "width": task.width}:
+        return limits(budget, Cost(params, macs))
     # Counted on images of another size, or who knows which: a worker counts its multiply-accumulates on these.
-    known = Cost(row.params, row.macs) if budget.params_ratio is not None else None
+    known = Cost(params, macs) if budget.params_ratio is not None else None
     return limits(budget.model_copy(update={"macs_ratio": None}), known)

@@ -113,7 +113,8 @@ def demonstrate(recipe: Recipe, name: str, out: Path) -> dict[str, Any]:
         named = {"kind": "dataset", "id": dataset["id"]}
         source = describe_folder(out / "teacher")
         teacher = client.add_teacher(source, weights=out / "teacher" / "model.safetensors", name="demo", data=named)
-        say(f"     {dataset['id']}, {teacher['id']}: checked, {teacher['selection_acc']:.2f} % on the selection split")
+        known = teacher["facts"]["selection_acc"]
+        say(f"     {dataset['id']}, {teacher['id']}: checked, {known:.2f} % on the selection split")
 
         say("3/5  ask for a student")
         request = {

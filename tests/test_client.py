@@ -210,7 +210,7 @@ def test_what_a_job_needs_is_waited_for_as_long_as_its_check_takes(
             splits = {"train": 1000, "selection": 10, "test": 10}
             with rows.begin() as session:
                 session.execute(update(DatasetRow).values(status="ready", task=task, splits=splits))
-                session.execute(update(TeacherRow).values(status="ready", selection_acc=75.0))
+                session.execute(update(TeacherRow).values(status="ready", facts={"selection_acc": 75.0}))
 
     for module in (client_module, inputs):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now, sleep=nap))

@@ -60,10 +60,10 @@ def desk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
 def test_a_good_teacher_is_ready_with_all_that_was_found_out(desk: Desk, teacher_folder: Path) -> None:
     desk.add(desk.upload(teacher_folder), {"kind": "digits"})
     row = desk.check()
-    assert (row.status, row.error, row.num_classes, row.in_chans) == ("ready", None, 10, 1)
-    assert row.params
-    assert row.macs
-    assert (row.selection_acc or 0) > 80
+    assert (row.status, row.error, row.facts["num_classes"], row.facts["in_chans"]) == ("ready", None, 10, 1)
+    assert row.facts["params"]
+    assert row.facts["macs"]
+    assert (row.facts["selection_acc"] or 0) > 80
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,6 @@ def test_a_hub_that_is_away_refuses_no_teacher_for_good(
         with desk.place.sessions.begin() as session:
             session.execute(sa.update(TeacherRow).values(status="checking"))
         row = desk.check()
-        assert (row.status, row.error, row.num_classes) == ("ready", None, 10)
+        assert (row.status, row.error, row.facts["num_classes"]) == ("ready", None, 10)
     finally:
         hub.close()

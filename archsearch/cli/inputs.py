@@ -276,7 +276,7 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
             wait_s=math.inf,
             listener=_waiting(say, "teacher"),
         )
-        say(f"teacher {teacher['id']}: {teacher['selection_acc']:.2f} % on the selection split")
+        say(f"teacher {teacher['id']}: {teacher['facts']['selection_acc']:.2f} % on the selection split")
         body["teacher"] = {"kind": "teacher", "id": teacher["id"], **said}
     return parse_request(body)
 

@@ -178,15 +178,10 @@ class TeacherRow(Row):
     status: Mapped[str] = mapped_column(default="checking")
     attempt: Mapped[int] = mapped_column(default=0)
     sha256: Mapped[str | None]
-    num_classes: Mapped[int | None]
-    # What its outputs are called, first to last; null where nobody said.
-    class_names: Mapped[list[str] | None]
-    in_chans: Mapped[int | None]
-    params: Mapped[int | None]
-    macs: Mapped[int | None]
-    # Channels, height and width of the images `macs` was counted for.
-    measured_on: Mapped[dict[str, Any] | None]
-    selection_acc: Mapped[float | None]
+    # What a check found out, by name; what there is to know depends on the task. Of an image classifier `num_classes`,
+    # `class_names` (first output to last; where somebody said), `in_chans`; with data `params`, `macs`, `measured_on`
+    # (channels, height and width of the images `macs` was counted for) and `selection_acc`.
+    facts: Mapped[dict[str, Any] | None]
     # What its check found that its owner should hear: code and detail of each.
     notes: Mapped[list[dict[str, str]] | None]
     error: Mapped[dict[str, Any] | None]

@@ -107,12 +107,13 @@ def test_a_share_of_a_teacher_counted_on_other_images_is_left_to_the_worker(
     cost = SPACE.cost(SPACE.smallest(DIGITS), DIGITS)
     with client.app.state.services.sessions.begin() as session:  # type: ignore[attr-defined]
         row = session.get_one(TeacherRow, teacher)
-        row.status, row.params, row.macs = "ready", 10**7, cost.macs
-        row.measured_on = {"in_chans": 3, "height": 4, "width": 4}
+        counted = {"params": 10**7, "macs": cost.macs}
+        row.status, row.facts = "ready", {**counted, "measured_on": {"in_chans": 3, "height": 4, "width": 4}}
     body = request(kind="search", teacher={"kind": "teacher", "id": teacher}, budget={"macs_ratio": 0.1})
     assert client.post("/v1/jobs", json=body).status_code == 202
     with client.app.state.services.sessions.begin() as session:  # type: ignore[attr-defined]
-        session.get_one(TeacherRow, teacher).measured_on = {"in_chans": 1, "height": 8, "width": 8}
+        measured_on = {"in_chans": 1, "height": 8, "width": 8}
+        session.get_one(TeacherRow, teacher).facts = {**counted, "measured_on": measured_on}
     refused("POST", "/v1/jobs", status=422, code="impossible_budget", field="budget", part="macs", json=body)
     body["budget"] = {"params_ratio": 1e-6}
     refused("POST", "/v1/jobs", status=422, code="impossible_budget", field="budget", part="params", json=body)

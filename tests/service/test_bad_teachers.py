@@ -93,7 +93,7 @@ def test_a_teacher_that_only_guesses_is_refused(house: House, tmp_path: Path) ->
 def test_a_teacher_for_other_classes_is_ready_but_for_no_job_on_this_data(house: House, tmp_path: Path) -> None:
     client = house.server.client
     teacher = client.add_teacher(source(7), weights=untrained(tmp_path, 7), wait_s=PATIENCE_S)
-    assert (teacher["status"], teacher["num_classes"]) == ("ready", 7)
+    assert (teacher["status"], teacher["facts"]["num_classes"]) == ("ready", 7)
     body = house.request(teacher={"kind": "teacher", "id": teacher["id"]})
     answer = house.server.http.post("/v1/jobs", json=body)
     problem = answer.json()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from alembic import command
-from archsearch.store.database import connect
+from archsearch.store.database import connect, session_factory
 from archsearch.store.migrate import VERSION_TABLE, upgrade
-from archsearch.store.models import Row
+from archsearch.store.models import Row, TeacherRow
 
 pytestmark = pytest.mark.smoke
 
@@ -25,7 +25,7 @@ UPGRADE = """
 import sys, time
 from pathlib import Path
 from archsearch.engine import EngineClient
-from archsearch.store.database import connect
+from archsearch.store.database import connect, session_factory
 from archsearch.store.migrate import upgrade
 engine = connect(sys.argv[1])
 time.sleep(max(0, float(sys.argv[3]) - time.time()))
@@ -99,13 +99,56 @@ def test_there_is_a_way_back(engine: sa.Engine, tmp_path: Path) -> None:
     assert differences(engine) == []
 
 
-def test_candidates_of_the_first_release_keep_their_space(engine: sa.Engine) -> None:
-    def move(to: str) -> None:
+Move = Callable[[str], None]
+
+
+@pytest.fixture
+def move(engine: sa.Engine) -> Move:
+    """Bring the database to a revision, up or down."""
+    current = "0000"
+
+    def to(revision: str) -> None:
+        nonlocal current
         with engine.begin() as connection:
             config = Config()
             config.set_main_option("script_location", str(ROOT / "alembic"))
             config.attributes["connection"] = connection
-            (command.upgrade if to > current else command.downgrade)(config, to)
+            (command.upgrade if revision > current else command.downgrade)(config, revision)
+        current = revision
+
+    return to
+
+
+def test_what_is_known_of_a_teacher_is_kept_as_facts(engine: sa.Engine, move: Move) -> None:
+    def rows(columns: str) -> list[tuple[object, ...]]:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(f"SELECT {columns} FROM teachers ORDER BY id"))]
+
+    move("0008")
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO teachers (id, source, status, attempt, num_classes, in_chans, class_names, params, macs, "
+                "measured_on, selection_acc, created_at) VALUES ('tch_1', '{}', 'ready', 1, 2, 3, '[\"a\", \"b\"]', "
+                "5000000000, 7, '{\"height\": 8}', 97.5, CURRENT_TIMESTAMP), ('tch_2', '{}', 'refused', 1, NULL, NULL, "
+                "NULL, NULL, NULL, NULL, NULL, CURRENT_TIMESTAMP)"
+            )
+        )
+    before = rows("id, num_classes, params, selection_acc, status, created_at")
+    move("0009")
+    with session_factory(engine)() as session:
+        known, unknown = session.scalars(sa.select(TeacherRow).order_by(TeacherRow.id))
+    assert known.facts == {
+        "num_classes": 2, "in_chans": 3, "class_names": ["a", "b"], "params": 5_000_000_000, "macs": 7,
+        "measured_on": {"height": 8}, "selection_acc": 97.5,
+    }  # fmt: skip
+    assert unknown.facts is None
+    move("0008")
+    assert rows("id, num_classes, params, selection_acc, status, created_at") == before
+
+
+def test_candidates_of_the_first_release_keep_their_space(engine: sa.Engine, move: Move) -> None:
+    current = "0002"
 
     def kept() -> list[tuple[object, ...]]:
         columns = "job_id, architecture_key" + (", space, latency_ms" if current == "0003" else "")
@@ -113,9 +156,7 @@ def test_candidates_of_the_first_release_keep_their_space(engine: sa.Engine) -> 
             found = connection.execute(sa.text(f"SELECT {columns} FROM candidates ORDER BY job_id"))
             return [tuple(row) for row in found]
 
-    current = "0000"
     move("0002")
-    current = "0002"
     requests = {"job_1": '{"search": {"space": "vit"}}', "job_2": '{"kind": "search"}'}
     with engine.begin() as connection:
         for job, request in requests.items():
