@@ -46,8 +46,8 @@ class Training:
     """How the student was trained.
 
     Attributes:
-        lr: Peak learning rate, after what taking back made of it; `usual_lr` is what its optimizer and batch take.
-        retries: Times it was taken back after diverging.
+        lr: Peak learning rate, after what rolling back made of it; `usual_lr` is what its optimizer and batch take.
+        retries: Times it was rolled back after diverging.
         learns_from: Training images (count) its family takes to learn from scratch.
         precision: What was computed in.
     """
@@ -213,7 +213,7 @@ def causes(training: Training, student: Row, images: int, classes: int) -> list[
         )
     if training.retries:
         found.append(
-            f"too high a rate: the training diverged, was taken back {training.retries}× and ended at "
+            f"too high a rate: the training diverged, was rolled back {training.retries}× and ended at "
             f"{training.lr:.3g}; lower distill.lr"
         )
     elif training.lr > _HIGH * training.usual_lr:

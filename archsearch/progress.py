@@ -135,7 +135,7 @@ def details(report: dict[str, Any], room: float = math.inf) -> str:
             balanced = "balanced " if report.get("metric") == "balanced_acc" else ""
             parts.append(f"selection {balanced}{report['selection_acc']:.2f} %")
         if report.get("retries"):
-            parts.append(f"taken back {report['retries']}×")
+            parts.append(f"rolled back {report['retries']}×")
     if report.get("eta_s"):
         parts.append(f"ETA {duration(report['eta_s'])}")
     text = "  ".join(parts)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsearch.distill.state import TrainState
 from archsearch.whole import put_in_place
 
 if TYPE_CHECKING:
@@ -39,31 +40,6 @@ class Parts:
     def _modules(self) -> dict[str, nn.Module]:
         named = {"student": self.student, "adapters": self.adapters}
         return named if self.average is None else {**named, "average": self.average}
-
-
-@dataclass(frozen=True)
-class TrainState:
-    """Where a training stands, beside its tensors.
-
-    Attributes:
-        step: Steps finished.
-        retries: Times it was taken back after diverging.
-        gentle: Factor on the learning rate since then.
-        micro_batch: Images computed at a time, which a lack of memory may have made smaller.
-        loss_sum, loss_count: Of the epoch under way.
-        term_sums: Of the loss's terms, over the same steps; empty where they are not known of all of them.
-        usual, looked: The running mean of the losses, and how many it is of: what divergence is measured by.
-    """
-
-    step: int = 0
-    retries: int = 0
-    gentle: float = 1.0
-    micro_batch: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    usual: float = 0.0
-    looked: int = 0
-    term_sums: Mapping[str, float] = field(default_factory=dict)
 
 
 def take(parts: Parts) -> dict[str, Tensor]:

@@ -21,10 +21,10 @@ class Progress:
         eta_s: Estimated seconds to the end.
         images_per_s: Training images a second, since the start or the resume.
         resumed_at: The step a checkpoint let this training continue from, 0 for a fresh start.
-        retries: Times the training was taken back after diverging.
+        retries: Times the training was rolled back after diverging.
         cached: Share of the teacher's answers that were found in the view cache; None without one.
         micro_batch: Images computed at a time; fewer than asked for where memory ran out.
-        lr: Peak learning rate, after what taking back made of it.
+        lr: Peak learning rate, after what rolling back made of it.
         precision: What it computes in: fp32 also where half precision was asked for and diverged.
     """
 

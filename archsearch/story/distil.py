@@ -120,7 +120,7 @@ def _train(
     return model, {
         **asdict(whole),
         "steps": images // whole.batch_size * whole.epochs,
-        # An earlier attempt may have ended the training without saying so; what it took back is not known then.
+        # An earlier attempt may have ended the training without saying so; its rollbacks are not known then.
         "lr": last.lr if last else spec.lr or usual,
         "usual_lr": usual,
         "retries": last.retries if last else 0,

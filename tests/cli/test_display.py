@@ -89,7 +89,7 @@ def test_a_report_says_which_round_or_training_it_is_of() -> None:
     verifying = {"phase": "verifying", "round": 1, "rounds": 3, "contenders": 8, "eta_s": 61}
     assert details(verifying) == "round 1/3, 8 contenders  ETA 1:01"
     report = {"phase": "distilling", "epoch": 2, "epochs": 5, "loss": 0.51, "trainings": 3, "training": "student"}
-    assert details({**report, "seed": 4, "retries": 1}) == "seed 4  epoch 2/5  loss 0.510  taken back 1×"
+    assert details({**report, "seed": 4, "retries": 1}) == "seed 4  epoch 2/5  loss 0.510  rolled back 1×"
     assert details({**report, "training": "baseline", "seed": 0}) == "without teacher  epoch 2/5  loss 0.510"
 
 

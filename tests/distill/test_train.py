@@ -267,7 +267,7 @@ class Exploding(torch.nn.Module):
         return self.inner(x_BCHW)
 
 
-def test_a_training_that_diverges_once_is_taken_back_and_ends_well(few_digits: Dataset) -> None:
+def test_a_training_that_diverges_once_is_rolled_back_and_ends_well(few_digits: Dataset) -> None:
     model = Exploding(student(few_digits), step=7, times=1)
     reports = trained(model, few_digits, spec(method="none", epochs=10, lr=0.2), teacher=None)
     assert (reports[-1].retries, reports[-1].step) == (1, 40)
@@ -276,7 +276,7 @@ def test_a_training_that_diverges_once_is_taken_back_and_ends_well(few_digits: D
 
 
 @pytest.mark.parametrize("every_s", [0.0, 1e9])
-def test_where_a_training_is_taken_back_to_does_not_depend_on_the_clock(
+def test_where_a_training_is_rolled_back_to_does_not_depend_on_the_clock(
     few_digits: Dataset, tmp_path: Path, every_s: float
 ) -> None:
     kept = {"checkpoint_path": tmp_path / "checkpoint.safetensors", "checkpoint_every_s": every_s}
