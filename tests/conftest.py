@@ -6,11 +6,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from archsearch.data import Dataset, Split, Task, load_digits
-from archsearch.data.assemble import assemble
 
 # Tiny nets gain nothing from threads, and on a busy machine threads wait for one another: seven times as long here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -91,14 +89,8 @@ def teacher(teacher_folder: Path):
 
 
 @pytest.fixture(scope="session")
-def pairs(digits: Dataset) -> Dataset:
+def pairs() -> Dataset:
     """Two digits side by side on 8×16 pixels, labelled with both: many labels an image, no digit in two splits."""
+    from archsearch.testing.images import two_digits
 
-    def paired(split: Split, seed: int) -> Split:
-        other_N = np.random.RandomState(seed).permutation(len(split))
-        x_NHWC = np.concatenate([split.x_NHWC, split.x_NHWC[other_N]], axis=2)
-        eye_KK = np.eye(10, dtype=np.uint8)
-        return Split(x_NHWC, eye_KK[split.y_N] | eye_KK[split.y_N[other_N]])
-
-    splits = [paired(split, seed) for seed, split in enumerate((digits.train, digits.selection, digits.test))]
-    return assemble(*splits, 10, digits.task.class_names)
+    return two_digits()

@@ -30,6 +30,7 @@ FLOORS: tuple[set[str], ...] = (
     {"api", "jobs"},
     {"worker"},
     {"cli"},
+    {"testing"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # A space names networks of ours, which timm builds once they are imported; networks and teachers know each other so.
@@ -40,7 +41,7 @@ MAY_SQL = {
     "workplace", "api",
 }  # fmt: skip
 MAY_HTTP = {"api": HTTP, "client": {"httpx"}, "connection": {"httpx"}, "serve": {"uvicorn"}}
-HEAVY = ("torch", "torchvision", "timm", "optuna", "sklearn", "scipy", "pandas")
+HEAVY = ("torch", "torchvision", "timm", "optuna", "sklearn", "scipy", "pandas", "pytest")
 
 
 def _files() -> dict[Path, str]:
