@@ -19,9 +19,11 @@ if not hasattr(pytest, "Subtests"):
     raise ImportError("archsearch.testing needs pytest 9 or later: pip install 'archsearch[testing]'")
 
 # Before they are imported: what fails then shows the values it compared.
-pytest.register_assert_rewrite("archsearch.testing.proxy", "archsearch.testing.space")
+for _suite in ("loss", "proxy", "shown", "space"):
+    pytest.register_assert_rewrite(f"{__name__}.{_suite}")
 
+from archsearch.testing.loss import LossContract  # noqa: E402
 from archsearch.testing.proxy import ProxyContract  # noqa: E402
 from archsearch.testing.space import SpaceContract  # noqa: E402
 
-__all__ = ["ProxyContract", "SpaceContract"]
+__all__ = ["LossContract", "ProxyContract", "SpaceContract"]
