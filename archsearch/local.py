@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from archsearch import data, export, progress, story
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile, read_profile
-from archsearch.ledger.folder import CANDIDATES, FolderLedger, Listener
+from archsearch.ledger.folder import FolderLedger, Listener
 from archsearch.outfolder import FIX, TRAINING, WORK, begin, claimed
 from archsearch.request import (
     DatasetData,
@@ -33,6 +32,7 @@ from archsearch.request import (
     parse_request,
 )
 from archsearch.result import Result
+from archsearch.story import Opened, Story
 from archsearch.teachers import Teacher, at_best_size, load_teacher
 from archsearch.whole import write_whole
 
@@ -88,40 +88,11 @@ def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any]
                 field="out",
             )
         return cast(Result, {name: made[name] for name in Result.__annotations__ if name in made})
-    ledger = FolderLedger(out / WORK, request, tell)
-    teacher = at_best_size(teacher, dataset)
-    teller = story.Story(request, teacher, dataset, ledger, _profile(request))
-    checked = story.validate(teller)
-    checked["settled"] = ledger.once("settled", lambda: checked["settled"])
-    teller = story.settled(teller, checked)
-    asked, request = request, teller.request
-    result: dict[str, Any] = {"teacher": checked, "chosen": dict(teller.chosen)}
-    chosen: Mapping[str, Any] = request.student.model_dump() if request.student else {}
-    if request.kind != "distill":
-        result["search"] = ledger.once("search", lambda: _timed(lambda: story.find(teller)))
-        chosen = result["search"]["winner"]
-    if request.verification is not None:
-        result["verify"] = ledger.once("verify", lambda: story.verify(teller, result["search"]))
-        chosen = result["verify"]["winner"]
-    student = teller.student(chosen["space"], chosen["architecture"])
-    if request.kind != "search":
-        distilled = _timed(lambda: story.distil(teller, student, out))
-        last = story.finish(teller, student, out, distilled)
-        result = {**result, "student": last["student"], "teacher": {**result["teacher"], **last["teacher"]}}
-    result = {**result, "data": story.describe_data(teller.dataset), **story.doubts(ledger)}
-    model = student.space.model(student.architecture, dataset.task)
-    write_whole(out / CANDIDATES, "".join(json.dumps(asdict(trial)) + "\n" for trial in ledger.trials()))
-    bodies = {"request": request.model_dump(mode="json"), "asked": asked.model_dump(mode="json")}
-    # Where relative paths in them begin, as seen from the folder, for whoever goes on from elsewhere.
-    bodies["asked_from"] = {"path": os.path.relpath(Path.cwd().resolve(), out.resolve())}
-    export.write_manifest(out, {**bodies, **result}, model)
+    ledger = FolderLedger(out, request, tell)
+    opened = Opened(at_best_size(teacher, dataset), dataset, _profile(request))
+    result = story.tell(Story(request, ledger, lambda: opened), ledger.once)
     shutil.rmtree(ledger.folder, ignore_errors=True)
     return cast(Result, result)
-
-
-def _timed(phase: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    started = time.monotonic()
-    return {**phase(), "seconds": time.monotonic() - started}
 
 
 def _data(request: JobRequest, listener: Listener) -> data.Dataset:

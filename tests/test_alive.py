@@ -55,8 +55,8 @@ def slow(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> Slow:
 
 def told(slow: Slow, teacher: Teacher, dataset: Dataset, folder: Path) -> story.Story:
     request = JobRequest.model_validate(BODY)
-    ledger = FolderLedger(folder / ".work", request, slow.report)
-    return story.Story(request, dataclasses.replace(teacher, model=slow), dataset, ledger)
+    ledger = FolderLedger(folder, request, slow.report)
+    return story.Story(request, ledger, lambda: story.Opened(dataclasses.replace(teacher, model=slow), dataset))
 
 
 def test_a_validation_is_cancelled_between_two_batches(
@@ -75,9 +75,12 @@ def test_the_reading_of_the_test_split_is_cancelled_between_two_batches(
     architecture = space.smallest(few_digits.task)
     export.save_student(space.build(architecture, few_digits.task), few_digits.task, tmp_path / "student")
     slow.cancelled_from = 3
-    teller, student = told(slow, teacher, few_digits, tmp_path), story.Student(space, architecture)
+    chosen, so_far = (
+        {"space": space.name, "architecture": architecture},
+        {"teacher": {}, "student": {"folder": "student"}},
+    )
     with pytest.raises(Cancelled):
-        story.finish(teller, student, tmp_path / "student", {})
+        story.finish(told(slow, teacher, few_digits, tmp_path), chosen, so_far)
     assert slow.asked == 3
 
 

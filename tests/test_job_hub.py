@@ -13,15 +13,16 @@ import pytest
 import sqlalchemy as sa
 from huggingface_hub.utils import close_session
 
-from archsearch import jobs
+from archsearch import jobs, story
 from archsearch.errors import Cancelled, Unavailable
-from archsearch.jobs import Workplace, _Run
+from archsearch.jobs import Attempt
 from archsearch.request import JobRequest
 from archsearch.settings import Settings
 from archsearch.store.database import connect, session_factory
 from archsearch.store.files import Files
 from archsearch.store.migrate import upgrade
 from archsearch.store.models import Job
+from archsearch.workplace import Workplace
 from tests.hub import HubOfFiles, environment
 
 pytestmark = pytest.mark.slow  # every child imports torch
@@ -54,44 +55,44 @@ def hub(teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[_Run]:
+def attempt(tmp_path: Path) -> Iterator[Attempt]:
     database = connect(f"sqlite:///{tmp_path / 'db'}")
     upgrade(database, tmp_path / "lock")
     place = Workplace(session_factory(database), Files(tmp_path), Settings(data_dir=tmp_path), "me")
     with place.sessions.begin() as session:
         body = REQUEST.model_dump(mode="json")
         session.add(Job(id="job_1", kind="search", request=body, status="running", attempt=1))
-    yield _Run(place, "job_1", 1)
+    yield Attempt(place, "job_1", 1)
     database.dispose()
 
 
 def test_a_job_asks_again_and_goes_on_once_the_hub_is_back(
-    hub: HubOfFiles, run: _Run, monkeypatch: pytest.MonkeyPatch
+    hub: HubOfFiles, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.mood = "503"
     waited: list[float] = []
 
-    def back(self: _Run, seconds: float) -> None:
+    def back(self: Attempt, seconds: float) -> None:
         waited.append(seconds)
         hub.mood = "serve"
 
-    monkeypatch.setattr(_Run, "_wait", back)
-    assert run.validate()["name"] == "hf-hub:me/good"
+    monkeypatch.setattr(Attempt, "_wait", back)
+    assert story.validate(attempt.story())["name"] == "hf-hub:me/good"
     assert waited == [2.0]
 
 
 def test_a_hub_that_stays_away_is_the_jobs_end_and_may_be_tried_again(
-    hub: HubOfFiles, run: _Run, monkeypatch: pytest.MonkeyPatch
+    hub: HubOfFiles, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.mood = "503"
     monkeypatch.setattr(jobs, "_AWAY_S", (0.1,))
     with pytest.raises(Unavailable) as caught:
-        run.validate()
+        story.validate(attempt.story())
     assert caught.value.retryable
 
 
 def test_a_job_that_waits_for_a_silent_hub_is_cancelled_within_seconds(
-    hub: HubOfFiles, run: _Run, monkeypatch: pytest.MonkeyPatch
+    hub: HubOfFiles, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.mood = "silent"
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "300")
@@ -99,7 +100,7 @@ def test_a_job_that_waits_for_a_silent_hub_is_cancelled_within_seconds(
 
     def validate() -> None:
         try:
-            run.validate()
+            story.validate(attempt.story())
         except Cancelled:
             ended.append(time.monotonic())
 
@@ -109,7 +110,7 @@ def test_a_job_that_waits_for_a_silent_hub_is_cancelled_within_seconds(
     while not hub.asked and time.monotonic() < deadline:
         time.sleep(0.05)
     assert hub.asked, "nobody asked the hub"
-    with run.place.sessions.begin() as session:
+    with attempt.place.sessions.begin() as session:
         session.execute(sa.update(Job).values(status="cancelling"))
     cancelled = time.monotonic()
     running.join(60)

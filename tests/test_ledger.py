@@ -44,7 +44,7 @@ class House:
         self.ledger = self.attempt(1)
 
     def attempt(self, number: int) -> RowLedger:
-        return RowLedger(self.sessions, self.files, "job_1", number, lambda phase, progress: progress)
+        return RowLedger(self.sessions, self.files, "job_1", number)
 
     def job(self) -> Job:
         with self.sessions() as session:

@@ -111,7 +111,7 @@ def test_an_unfinished_run_from_before_a_field_existed_goes_on(tmp_path: Path) -
     unfinished(tmp_path, json.dumps(old))
     (tmp_path / ".work" / "trials.jsonl").write_text("")
     assert take(tmp_path) is None
-    FolderLedger(tmp_path / ".work", parse_request(BODY), lambda report: None)
+    FolderLedger(tmp_path, parse_request(BODY), lambda report: None)
     assert (tmp_path / ".work" / "trials.jsonl").is_file()
     with pytest.raises(InvalidRequest, match="not finished"):
         take(tmp_path, OTHER)

@@ -19,7 +19,7 @@ from archsearch.ledger.folder import FolderLedger
 from archsearch.request import JobRequest, parse_request
 from archsearch.search import Trial
 from archsearch.spaces import Space, TimmModel, spaces
-from archsearch.story import Story, find, verify
+from archsearch.story import Opened, Story, find, verify
 from archsearch.teachers import Teacher
 from archsearch.usable import contenders, settle
 
@@ -172,8 +172,8 @@ def test_verification_keeps_away_from_what_the_search_found_unusable_and_counts_
         "verify": {"candidates": 2, "epochs": 1},
         "distill": {"method": "kd", "epochs": 4, "batch_size": 64},
     }
-    ledger = FolderLedger(tmp_path / ".work", parse_request(body), lambda report: None)
-    told = Story(parse_request(body), teacher, few_digits, ledger)
+    ledger = FolderLedger(tmp_path, parse_request(body), lambda report: None)
+    told = Story(parse_request(body), ledger, lambda: Opened(teacher, few_digits))
     found = find(told)
     best = str(found["winner"]["number"])
     verified = verify(told, {**found, "unusable": {best: "it cannot be had"}})

@@ -30,7 +30,7 @@ def request_() -> JobRequest:
 def test_a_folder_tells_a_warning_once_over_all_attempts(request_: JobRequest, tmp_path: Path) -> None:
     reports: list[Report] = []
     for detail in ("the first attempt's words", "the second's"):
-        ledger = FolderLedger(tmp_path / ".work", request_, reports.append)
+        ledger = FolderLedger(tmp_path, request_, reports.append)
         ledger.report({"phase": "validating"})
         ledger.warn("odd_data", detail)
     ledger.warn("another", "of another kind")
@@ -52,7 +52,7 @@ def test_rows_tell_a_warning_once_over_all_attempts(request_: JobRequest, tmp_pa
     for attempt in (1, 2):
         with sessions.begin() as session:
             session.get_one(Job, "job_1").attempt = attempt
-        ledger = RowLedger(sessions, Files(tmp_path), "job_1", attempt, lambda phase, progress: progress)
+        ledger = RowLedger(sessions, Files(tmp_path), "job_1", attempt)
         ledger.warn("odd_data", f"attempt {attempt}")
         ledger.warn("another", "of another kind")
     told = [{"code": "odd_data", "detail": "attempt 1"}, {"code": "another", "detail": "of another kind"}]

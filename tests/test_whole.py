@@ -106,7 +106,7 @@ def test_damaged_predictors_are_made_again(tmp_path: Path, content: bytes) -> No
 
 @pytest.mark.parametrize("content", [b"", b'{"winner": {"numb', b"\x00" * 64, b"[1]"])
 def test_a_phase_with_a_damaged_result_is_gone_through_again(tmp_path: Path, content: bytes) -> None:
-    ledger = FolderLedger(tmp_path / "work", REQUEST, lambda report: None)
+    ledger = FolderLedger(tmp_path, REQUEST, lambda report: None)
     (ledger.folder / "search.json").write_bytes(content)
     assert ledger.once("search", lambda: {"winner": 3}) == {"winner": 3}
     assert ledger.once("search", lambda: {"winner": 4}) == {"winner": 3}
@@ -116,11 +116,12 @@ def test_a_phase_with_a_damaged_result_is_gone_through_again(tmp_path: Path, con
 def test_a_search_goes_on_from_the_trials_before_a_damaged_line(tmp_path: Path, damage: bytes) -> None:
     from tests.test_verify import trial
 
-    ledger = FolderLedger(tmp_path / "work", REQUEST, lambda report: None)
+    ledger = FolderLedger(tmp_path, REQUEST, lambda report: None)
     for number in range(3):
         ledger.add(trial(number, 1.0), {"phase": "searching"})
-    lines = ledger.path.read_bytes().splitlines(keepends=True)
-    ledger.path.write_bytes(lines[0] + damage + lines[2])
+    listing = ledger.folder / "trials.jsonl"
+    lines = listing.read_bytes().splitlines(keepends=True)
+    listing.write_bytes(lines[0] + damage + lines[2])
     assert [found.number for found in ledger.trials()] == [0]
     ledger.add(trial(1, 1.0), {"phase": "searching"})
     assert [found.number for found in ledger.trials()] == [0, 1]

@@ -3,47 +3,59 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
-from archsearch.outfolder import begin
+from archsearch import export
+from archsearch.ledger.ledger import Report
+from archsearch.outfolder import WORK, begin
 from archsearch.request import JobRequest
 from archsearch.search import Trial
 from archsearch.settings import user_cache
-from archsearch.spaces import Cost
+from archsearch.spaces import Cost, TimmModel
 from archsearch.whole import read_kept, write_whole
 
-Listener = Callable[[dict[str, Any]], None]
+P = ParamSpec("P")
+Listener = Callable[[Report], None]
 
 # Every candidate of a folder's search, a line of JSON each: any of them may be distilled later, by its number.
 CANDIDATES = "candidates.jsonl"
+# Phases whose results are kept. The others are gone through again: validation and export look at files that may have
+# changed since, and a training goes on from its checkpoint.
+_KEPT = ("search", "verify")
 
 
 class FolderLedger:
-    """Trials as lines of JSON in a folder, for one request; another request in the same folder starts afresh."""
+    """Trials as lines of JSON beneath the folder a student goes to; another request's are removed.
 
-    def __init__(self, folder: Path, request: JobRequest, listener: Listener) -> None:
-        self.folder, self.listener, self.cache = folder, listener, user_cache() / "evidence"
-        begin(folder, request.model_dump_json())
-        self.path, self.told = folder / "trials.jsonl", folder / "warnings.json"
-        self.phase = "validating"
+    Args:
+        out: Where the student goes; the ledger's own folder is inside it.
+        request: As it was asked.
+    """
 
-    def once(self, phase: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def __init__(self, out: Path, request: JobRequest, listener: Listener) -> None:
+        self.out, self.request, self.listener = out, request, listener
+        self.folder, self.cache = out / WORK, user_cache() / "evidence"
+        begin(self.folder, request.model_dump_json())
+        self._listing, self._told = self.folder / "trials.jsonl", self.folder / "warnings.json"
+        self._phase, self._began = "validating", time.monotonic()
+
+    def once(self, name: str, phase: Callable[P, Report], /, *args: P.args, **kwargs: P.kwargs) -> Report:
         """A phase's result, kept when it ends: a finished search is not gone through again, whatever its time limit."""
-        kept = self.folder / f"{phase}.json"
-        found = read_kept(kept)
-        if isinstance(found, dict):
-            return found
-        result = run()
-        write_whole(kept, json.dumps(result))
-        return result
+        self._began = time.monotonic()
+        if name == "validate":  # what was settled stays as it was
+            found = phase(*args, **kwargs)
+            return {**found, "settled": self._kept("settled", lambda: found["settled"])}
+        return self._kept(name, lambda: phase(*args, **kwargs)) if name in _KEPT else phase(*args, **kwargs)
 
     def trials(self) -> Sequence[Trial]:
-        if not self.path.is_file():
+        if not self._listing.is_file():
             return []
-        lines = self.path.read_bytes().splitlines(keepends=True)
+        lines = self._listing.read_bytes().splitlines(keepends=True)
         found: list[Trial] = []
         for line in lines:
             try:
@@ -51,29 +63,57 @@ class FolderLedger:
                 found.append(_trial(json.loads(line if line.endswith(b"\n") else b"")))
             except (ValueError, TypeError, KeyError):
                 # The same for all that follow: the search goes on from its first candidates, in their order.
-                write_whole(self.path, b"".join(lines[: len(found)]))
+                write_whole(self._listing, b"".join(lines[: len(found)]))
                 break
         return found
 
     def add(self, trial: Trial, report: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
+        with self._listing.open("a") as file:
             file.write(json.dumps(asdict(trial)) + "\n")
         self.report(report)
 
     def report(self, report: dict[str, Any]) -> None:
-        self.phase = report["phase"]
+        self._phase = report["phase"]
         self.listener(report)
 
     def warn(self, code: str, detail: str) -> None:
         told = self.warnings()
         if code not in (warning["code"] for warning in told):
             warning = {"code": code, "detail": detail}
-            write_whole(self.told, json.dumps([*told, warning]))
-            self.listener({"phase": self.phase, "warning": warning})
+            write_whole(self._told, json.dumps([*told, warning]))
+            self.listener({"phase": self._phase, "warning": warning})
 
     def warnings(self) -> Sequence[dict[str, str]]:
-        found = read_kept(self.told)
+        found = read_kept(self._told)
         return found if isinstance(found, list) else []
+
+    def expect(self, spans: Mapping[str, tuple[float, float]]) -> None:
+        """Listeners are told of each phase by itself."""
+
+    def seconds(self, phase: str) -> float:
+        return time.monotonic() - self._began
+
+    def new_student(self) -> str:
+        return "."
+
+    def path(self, student: str) -> Path:
+        return self.out / student
+
+    def publish(self, student: str | None, told: Report, model: TimmModel) -> None:
+        write_whole(self.out / CANDIDATES, "".join(json.dumps(asdict(trial)) + "\n" for trial in self.trials()))
+        # Where relative paths of the request begin, as seen from the folder, for whoever goes on from elsewhere.
+        start = {"path": os.path.relpath(Path.cwd().resolve(), self.out.resolve())}
+        asked = {"asked": self.request.model_dump(mode="json"), "asked_from": start}
+        export.write_manifest(self.out, {**asked, **told}, model)
+
+    def _kept(self, name: str, run: Callable[[], Report]) -> Report:
+        kept = self.folder / f"{name}.json"
+        found = read_kept(kept)
+        if isinstance(found, dict):
+            return found
+        result = run()
+        write_whole(kept, json.dumps(result))
+        return result
 
 
 def _trial(values: dict[str, Any]) -> Trial:

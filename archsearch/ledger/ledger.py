@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol
 
 from archsearch.search import Trial
+from archsearch.spaces import TimmModel
 
+P = ParamSpec("P")
 Report = dict[str, Any]
+
+
+class Once(Protocol):
+    """How a finished phase is not repeated: its result is kept by its name, and given back when the story starts again.
+
+    A phase that was cut off is gone through again, and goes on from its trials or its checkpoint.
+    """
+
+    def __call__(self, name: str, phase: Callable[P, Report], /, *args: P.args, **kwargs: P.kwargs) -> Report: ...
 
 
 class Ledger(Protocol):
     """Where a running job writes down what happened. Any call may raise Cancelled."""
 
+    # What a later attempt goes on from.
     folder: Path
     # Where the teacher's evidence and devices' latencies are kept for later jobs.
     cache: Path
@@ -32,3 +44,23 @@ class Ledger(Protocol):
 
     def warnings(self) -> Sequence[Mapping[str, str]]:
         """What was warned of so far, in order: code and detail."""
+
+    def expect(self, spans: Mapping[str, tuple[float, float]]) -> None:
+        """Learn where in the whole each phase begins and ends (0 to 1)."""
+
+    def seconds(self, phase: str) -> float:
+        """Wall time of the phase so far."""
+
+    def new_student(self) -> str:
+        """A place for a student, by the name that results keep of it; what a training cut off left there is gone."""
+
+    def path(self, student: str) -> Path:
+        """The folder of a student by such a name; of an earlier attempt's, it may be gone."""
+
+    def publish(self, student: str | None, told: Report, model: TimmModel) -> None:
+        """Write the manifest, beside the student if there is one, and hand over what was made.
+
+        Args:
+            told: The request as it was settled, and the job's result.
+            model: What timm is to build.
+        """

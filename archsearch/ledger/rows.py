@@ -6,23 +6,28 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
-from archsearch.engine import StartAgain, pause
+from archsearch import export
+from archsearch.engine import StartAgain, pause, step
 from archsearch.errors import ArchsearchError, Cancelled
+from archsearch.ledger.ledger import Report
 from archsearch.patience import outlast, passing
 from archsearch.search import Trial
+from archsearch.spaces import TimmModel
 from archsearch.store import queries
-from archsearch.store.files import Files
+from archsearch.store.files import Files, sha256_of
 from archsearch.store.models import Artifact, Candidate, Job, now
 from archsearch.store.trials import candidate_of, trial_of
 
+P = ParamSpec("P")
 R = TypeVar("R")
 log = logging.getLogger(__name__)
 
@@ -43,25 +48,21 @@ class RowLedger:
 
     A transaction that fails for a reason that passes by itself is tried again until it succeeds. It may have been
     committed all the same, when the connection broke in the commit; so each can be done twice.
-
-    Args:
-        overall: From a phase and the progress within it to that of the whole job.
     """
 
-    def __init__(
-        self,
-        sessions: sessionmaker[Session],
-        files: Files,
-        job_id: str,
-        attempt: int,
-        overall: Callable[[str, float], float],
-    ) -> None:
+    def __init__(self, sessions: sessionmaker[Session], files: Files, job_id: str, attempt: int) -> None:
         self.job_id, self.attempt = job_id, attempt
         self.folder, self.cache = files.job(job_id), files.evidence
-        self._sessions, self._overall = sessions, overall
+        self._sessions, self._files = sessions, files
+        self._own = self.folder / "attempts" / str(attempt)
+        self._spans: Mapping[str, tuple[float, float]] = {}
         self._reported_at, self._phase = 0.0, ""
 
     # What the story asks for.
+
+    def once(self, name: str, phase: Callable[P, Report], /, *args: P.args, **kwargs: P.kwargs) -> Report:
+        """A phase as a step of the workflow: its result is kept, and it is not run again once it has one."""
+        return step(name, lambda: self.lasting(lambda: phase(*args, **kwargs)))
 
     def trials(self) -> Sequence[Trial]:
         return self.read(lambda session: [trial_of(row) for row in queries.candidates(session, self.job_id)])
@@ -99,16 +100,8 @@ class RowLedger:
     def warnings(self) -> Sequence[dict[str, str]]:
         return self.read(lambda session: queries.warnings(session, self.job_id))
 
-    # What the attempt asks for.
-
-    def read(self, question: Callable[[Session], R]) -> R:
-        """The answer to a question, once the database gives one."""
-
-        def once() -> R:
-            with self._sessions() as session:
-                return question(session)
-
-        return outlast(once, pause=pause, told=self._log_wait)
+    def expect(self, spans: Mapping[str, tuple[float, float]]) -> None:
+        self._spans = spans
 
     def seconds(self, phase: str) -> float:
         """Wall time since the job first entered the phase, whatever happened in between."""
@@ -119,16 +112,39 @@ class RowLedger:
 
         return (now() - self.read(entered)).total_seconds()
 
-    def publish(self, artifacts: Callable[[], Sequence[Artifact]]) -> None:
-        """Put these in the place of the job's artifacts."""
+    def new_student(self) -> str:
+        folder = self._own / "student"
+        shutil.rmtree(folder, ignore_errors=True)
+        return self._files.relative(folder)
+
+    def path(self, student: str) -> Path:
+        return self._files.artifact(student)
+
+    def publish(self, student: str | None, told: Report, model: TimmModel) -> None:
+        folder = self.path(student) if student is not None else self._own / "manifest"
+        names = [export.write_manifest(folder, {"job": self.job_id, **told}, model).name]
+        if student is not None:
+            names += [name for name in export.FILES if (folder / name).is_file()] + [export.pack(folder).name]
+        described = [self._describe(folder / name) for name in names]
 
         def replace(session: Session, job: Job) -> None:
             for row in queries.artifacts(session, self.job_id):
                 session.delete(row)
             session.flush()
-            session.add_all(artifacts())
+            session.add_all(Artifact(id=queries.new_id("art"), **each) for each in described)
 
         self._write(replace)
+
+    # What the attempt asks for.
+
+    def read(self, question: Callable[[Session], R]) -> R:
+        """The answer to a question, once the database gives one."""
+
+        def once() -> R:
+            with self._sessions() as session:
+                return question(session)
+
+        return outlast(once, pause=pause, told=self._log_wait)
 
     def lasting(self, phase: Callable[[], R]) -> R:
         """A phase, gone through again from where it was for as long as the disk is full or the like."""
@@ -216,6 +232,16 @@ class RowLedger:
         self._transact(end)
         log.info("job %s %s: %s", self.job_id, status, error["detail"])
 
+    def _describe(self, path: Path) -> dict[str, Any]:
+        return {
+            "job_id": self.job_id,
+            "name": path.name,
+            "media_type": export.MEDIA_TYPES[path.name],
+            "size_bytes": path.stat().st_size,
+            "sha256": sha256_of(path),
+            "path": self._files.relative(path),
+        }
+
     def _write(self, change: Callable[[Session, Job], None]) -> None:
         """A transaction that only the current attempt of a job still wanted may commit."""
 
@@ -279,7 +305,8 @@ class RowLedger:
         if "eta_s" in report or phase != job.phase:  # a mere sign of life leaves it as it is
             job.eta_s = report.get("eta_s")
         job.phase = phase
-        overall = self._overall(phase, progress or 0.0)
+        low, high = self._spans.get(phase, (0.0, 1.0))
+        overall = low + (high - low) * (progress or 0.0)
         if overall > job.progress:
             job.progress, job.strikes = overall, 0
         if new_phase:

@@ -6,25 +6,23 @@ Every phase returns plain JSON. A `Ledger` keeps trials and progress: SQL rows f
 """
 
 from archsearch.story.checks import check_names, check_possible, check_request
-from archsearch.story.distil import distil
 from archsearch.story.find import find
-from archsearch.story.finish import describe_data, doubts, finish
-from archsearch.story.story import Story, Student
-from archsearch.story.validate import settled, validate
+from archsearch.story.finish import finish
+from archsearch.story.story import Opened, Story, Student
+from archsearch.story.tell import tell
+from archsearch.story.validate import validate
 from archsearch.story.verify import verify
 
 __all__ = [
+    "Opened",
     "Story",
     "Student",
     "check_names",
     "check_possible",
     "check_request",
-    "describe_data",
-    "distil",
-    "doubts",
     "find",
     "finish",
-    "settled",
+    "tell",
     "validate",
     "verify",
 ]

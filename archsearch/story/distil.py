@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from archsearch import export
 from archsearch.data.metrics import Key, answers, metric, scores
@@ -34,16 +33,17 @@ if TYPE_CHECKING:
 WITHOUT_TEACHER = {"method": "none", "losses": None, "labels": None, "temperature": None, "alpha": None}
 
 
-def distil(story: Story, student: Student, folder: Path) -> Report:
-    """Train one architecture to the end and save it as a folder timm loads.
+def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
+    """Train one architecture to the end and save it as a folder timm loads; checkpoints lie in the ledger's folder.
 
     Several seeds are trained one after the other, and the best on the selection split is the student; so is, where the
     request asks for it, the same network without a teacher, for comparison.
 
     Args:
-        folder: Where the student goes; checkpoints lie in the ledger's folder, so that any attempt finds them.
+        chosen: Space and architecture.
     """
-    spec, task = story.request.distill, story.dataset.task
+    spec, task, ledger = story.request.distill, story.dataset.task, story.ledger
+    student, place = story.student(chosen["space"], chosen["architecture"]), ledger.new_student()
     method = settle(spec, task)
     runs = [("student", method.spec.model_copy(update={"seed": spec.seed + i})) for i in range(spec.seeds)]
     if spec.baseline:
@@ -58,7 +58,7 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
             model, recipes[name] = _train(story, student, one, role, i, len(runs))
             # The last epoch's, as it is; picking the best epoch would flatter it.
             selection = story.dataset.selection
-            asked = answers(partial(_sound, model, task), selection, report=alive(story.ledger, "distilling"))
+            asked = answers(partial(_sound, model, task), selection, report=alive(ledger, "distilling"))
             found[name] = scores(asked, selection.y_N, task)
         except TrainingError as error:  # one of several does not take the others along
             failed[name] = str(error)
@@ -67,9 +67,9 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
             continue
         acc = found[name][metric(task).key]
         if role == "baseline":
-            export.save_student(model, task, story.ledger.folder / "baseline")
+            export.save_student(model, task, ledger.folder / "baseline")
         elif acc > max(accs.values(), default=-1.0):  # of equals the first
-            export.save_student(model, task, folder)
+            export.save_student(model, task, ledger.path(place))
         accs[name] = acc
     accs.pop("baseline", None)
     best = max(accs, key=lambda seed: accs[seed])
@@ -84,6 +84,8 @@ def distil(story: Story, student: Student, folder: Path) -> Report:
         "seeds": accs,
         "failed": failed,
         "baseline": {f"selection_{key}": value for key, value in found.get("baseline", {}).items()} or None,
+        "seconds": ledger.seconds("distilling"),
+        "folder": place,
     }
 
 

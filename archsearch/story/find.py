@@ -60,6 +60,7 @@ def find(story: Story) -> Report:
         "exhausted": stop == "exhausted",
         "limit": dict(ruler.limits.given()),
         **found,
+        "seconds": ledger.seconds("searching"),
     }
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from archsearch import doubt, evaluate, export
 from archsearch.data.task import Dataset, Task
@@ -15,7 +16,25 @@ from archsearch.ledger.ledger import Ledger, Report
 from archsearch.story.story import Story, Student, alive
 
 
-def finish(story: Story, student: Student, folder: Path, so_far: Report) -> Report:
+def finish(story: Story, chosen: Mapping[str, Any], so_far: Report) -> Report:
+    """Examine the student, where one was trained, and hand over all that was made; returns the job's result.
+
+    Args:
+        chosen: Space and architecture.
+        so_far: What the phases before have told, by name.
+    """
+    student, trained = story.student(chosen["space"], chosen["architecture"]), dict(so_far.get("student", {}))
+    place = trained.pop("folder", None)
+    if place is not None:
+        seen = _examine(story, student, story.ledger.path(place), trained)
+        so_far = {**so_far, "student": seen["student"], "teacher": {**so_far["teacher"], **seen["teacher"]}}
+    result = {**so_far, "data": _describe(story.dataset), **_doubts(story.ledger)}
+    told = {"request": story.request.model_dump(mode="json"), **result}
+    story.ledger.publish(place, told, student.space.model(student.architecture, story.dataset.task))
+    return result
+
+
+def _examine(story: Story, student: Student, folder: Path, so_far: Report) -> Report:
     """Load the exported folder as a user would, make every format of it, and read the test split once, for them all."""
     started = time.monotonic()
     story.ledger.report({"phase": "exporting"})
@@ -77,7 +96,7 @@ def _judge(story: Story, student: Student, trained: Report, rows: Mapping[str, e
     return found
 
 
-def doubts(ledger: Ledger) -> Report:
+def _doubts(ledger: Ledger) -> Report:
     """What a result says of its own worth.
 
     `degraded` is True where the student is hardly one; `warnings` are all the user was told.
@@ -86,7 +105,7 @@ def doubts(ledger: Ledger) -> Report:
     return {"degraded": any(warning["code"] == doubt.DEGRADED for warning in told), "warnings": told}
 
 
-def describe_data(dataset: Dataset) -> Report:
+def _describe(dataset: Dataset) -> Report:
     """The data's identity for results and manifests."""
     sizes = {name: len(getattr(dataset, name)) for name in ("train", "selection", "test")}
     return {"sha256": dataset.sha256, "classes": dataset.task.classes, "images": sizes}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -27,20 +27,47 @@ class Student:
 
 
 @dataclass(frozen=True)
-class Story:
-    """A request with its teacher and data at hand.
+class Opened:
+    """What a request names, at hand.
 
     Attributes:
         profile: Latencies measured on another machine, where the budget names such a device.
+    """
+
+    teacher: Teacher
+    dataset: Dataset
+    profile: Profile | None = None
+
+
+@dataclass(frozen=True)
+class Story:
+    """A request, what it names, and where its progress is kept.
+
+    Attributes:
+        open: Opens what the request names, when the first phase that is gone through asks for it.
         chosen: What the request left open, by part, and why it is as it is; see `settled`.
     """
 
     request: JobRequest
-    teacher: Teacher
-    dataset: Dataset
     ledger: Ledger
-    profile: Profile | None = None
+    open: Callable[[], Opened]
     chosen: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def opened(self) -> Opened:
+        return self.open()
+
+    @property
+    def teacher(self) -> Teacher:
+        return self.opened.teacher
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.opened.dataset
+
+    @property
+    def profile(self) -> Profile | None:
+        return self.opened.profile
 
     @cached_property
     def teacher_cost(self) -> Cost:

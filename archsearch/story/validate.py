@@ -61,7 +61,8 @@ def settled(story: Story, checked: Report) -> Story:
     """
     found = checked.pop("settled", None) or _settle(story)
     known = replace(story, request=JobRequest.model_validate(found["request"]), chosen=found["chosen"])
-    for name in {"teacher_cost", "spaces"} & story.__dict__.keys():  # took time to tell, and do not depend on it
+    # These took time to tell, and do not depend on it.
+    for name in {"opened", "teacher_cost", "spaces"} & story.__dict__.keys():
         known.__dict__[name] = story.__dict__[name]
     return known
 
