@@ -45,9 +45,7 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
     spec, task, ledger = story.request.distill, story.dataset.task, story.ledger
     student, place = story.student(chosen["space"], chosen["architecture"]), ledger.new_student()
     method = settle(spec, task)
-    runs = [("student", method.spec.model_copy(update={"seed": spec.seed + i})) for i in range(spec.seeds)]
-    if spec.baseline:
-        runs.append(("baseline", spec.model_copy(update=WITHOUT_TEACHER)))
+    runs = _trainings(spec, method.spec)
     found: dict[str, Mapping[Key, float]] = {}
     accs: dict[str, float] = {}
     failed: dict[str, str] = {}
@@ -56,10 +54,7 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
         name = str(one.seed) if role == "student" else role
         try:
             model, recipes[name] = _train(story, student, one, role, i, len(runs))
-            # The last epoch's, as it is; picking the best epoch would flatter it.
-            selection = story.dataset.selection
-            asked = answers(partial(_sound, model, task), selection, report=alive(ledger, "distilling"))
-            found[name] = scores(asked, selection.y_N, task)
+            found[name] = _selection_scores(story, model)
         except TrainingError as error:  # one of several does not take the others along
             failed[name] = str(error)
             if len(runs) == 1 or (role == "student" and i + 1 == spec.seeds and not accs):
@@ -87,6 +82,23 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
         "seconds": ledger.seconds("distilling"),
         "folder": place,
     }
+
+
+def _trainings(spec: DistillSpec, settled: DistillSpec) -> list[tuple[str, DistillSpec]]:
+    """What is trained one after the other, each with its role: the student with every seed, and the baseline.
+
+    Args:
+        settled: The same with its method chosen.
+    """
+    runs = [("student", settled.model_copy(update={"seed": spec.seed + i})) for i in range(spec.seeds)]
+    return [*runs, ("baseline", spec.model_copy(update=WITHOUT_TEACHER))] if spec.baseline else runs
+
+
+def _selection_scores(story: Story, model: nn.Module) -> Mapping[Key, float]:
+    """What the last epoch's network is worth, as it is; picking the best epoch would flatter it."""
+    task, selection = story.dataset.task, story.dataset.selection
+    asked = answers(partial(_sound, model, task), selection, report=alive(story.ledger, "distilling"))
+    return scores(asked, selection.y_N, task)
 
 
 def _train(

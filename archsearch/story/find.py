@@ -7,14 +7,16 @@ from collections.abc import Sequence
 
 from archsearch import choice, usable
 from archsearch.errors import SearchError
+from archsearch.hardware import Ruler
 from archsearch.ledger.ledger import Report
 from archsearch.search import Trial, prepare, search, winner
+from archsearch.spaces import Space
 from archsearch.story.story import Story
 
 
 def find(story: Story) -> Report:
     """Search until the request's count; returns the winner and why it won."""
-    spec, ledger, task = story.request.search, story.ledger, story.dataset.task
+    ledger, task = story.ledger, story.dataset.task
     ruler, searched = choice.measured_by(
         story.request,
         story.spaces,
@@ -25,20 +27,7 @@ def find(story: Story) -> Report:
         cache=ledger.cache,
         report=ledger.report,
     )
-    bench = prepare(spec, story.teacher, story.dataset, cache=ledger.cache)
-    trials = list(ledger.trials())
-    ledger.report(_search_report(trials, spec.candidates, None))
-    started, first, stop = time.monotonic(), len(trials), None
-    running = search(spec, bench, ruler, searched, done=list(trials))
-    while stop is None:
-        try:
-            trial = next(running)
-        except StopIteration as end:
-            stop = end.value
-            break
-        trials.append(trial)
-        pace = (time.monotonic() - started) / (len(trials) - first)
-        ledger.add(trial, _search_report(trials, spec.candidates, pace))
+    trials, stop = _scored(story, ruler, searched)
     if not trials:
         raise SearchError("search.time_limit_s ran out before the first candidate was scored; raise it")
     if winner(trials) is None:
@@ -62,6 +51,24 @@ def find(story: Story) -> Report:
         **found,
         "seconds": ledger.seconds("searching"),
     }
+
+
+def _scored(story: Story, ruler: Ruler, searched: Sequence[Space]) -> tuple[Sequence[Trial], str]:
+    """The trials of earlier attempts and those that were missing, each kept as it comes; and why there are no more."""
+    spec, ledger = story.request.search, story.ledger
+    bench = prepare(spec, story.teacher, story.dataset, cache=ledger.cache)
+    trials = list(ledger.trials())
+    ledger.report(_search_report(trials, spec.candidates, None))
+    started, first = time.monotonic(), len(trials)
+    running = search(spec, bench, ruler, searched, done=list(trials))
+    while True:
+        try:
+            trial = next(running)
+        except StopIteration as end:
+            return trials, end.value
+        trials.append(trial)
+        pace = (time.monotonic() - started) / (len(trials) - first)
+        ledger.add(trial, _search_report(trials, spec.candidates, pace))
 
 
 def _search_report(trials: Sequence[Trial], total: int, pace_s: float | None) -> Report:
