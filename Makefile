@@ -7,6 +7,7 @@ PIP    := $(BIN)/pip install --disable-pip-version-check --quiet -c constraints.
 LOWEST := .venv-lowest
 # Tests compute with one thread each, so two processes take half the time; a file stays whole, for what its tests share.
 SPREAD := -n auto --maxprocesses 4 --dist loadfile
+LONGEST := --durations=15
 
 .PHONY: help demo demo-cifar test test-all smoke-lowest check format bench clean
 
@@ -20,10 +21,10 @@ demo-cifar: $(VENV)/.ready ## The same on 12,000 CIFAR-100 images with a ResNet-
 	$(BIN)/python examples/demo.py --data cifar100
 
 test: $(VENV)/.ready-dev ## The fast tests (under 5 minutes)
-	$(BIN)/python -m pytest $(SPREAD) -m "not slow"
+	$(BIN)/python -m pytest $(SPREAD) $(LONGEST) -m "not slow"
 
 test-all: $(VENV)/.ready-dev ## All tests
-	$(BIN)/python -m pytest $(SPREAD)
+	$(BIN)/python -m pytest $(SPREAD) $(LONGEST)
 
 smoke-lowest: $(LOWEST)/.ready ## The main job on the lowest versions pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -m "smoke and not slow" -o filterwarnings=default -p no:cacheprovider
