@@ -87,9 +87,9 @@ def test_whoever_looks_at_the_network_itself_finds_it_in_order(digits: Dataset, 
     torch.testing.assert_close(found.logits(x_BCHW), teacher.logits(x_BCHW)[:, order])
     assert found.model.fc.weight.equal(teacher.model.fc.weight[order])
     assert not any(weight.requires_grad for weight in found.model.parameters())
-    seen = Watched(found.model, (), {"head"}).seen(found.logits(x_BCHW))
-    assert seen.weight_KD is not None
-    assert seen.weight_KD.equal(teacher.model.fc.weight[order])
+    outputs = Watched(found.model, (), {"head"}).outputs(found.logits(x_BCHW))
+    assert outputs.weight_KD is not None
+    assert outputs.weight_KD.equal(teacher.model.fc.weight[order])
 
 
 def test_another_order_is_another_identity_of_the_same_weights(digits: Dataset, teacher: Teacher, named: Named) -> None:
