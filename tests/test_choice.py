@@ -93,6 +93,7 @@ def test_the_knee_is_chosen_among_what_holds_the_limit(settle: Any) -> None:
     assert settle(TRIALS, {2: 1.1}, choose="knee", trade="latency_ms")["winner"]["number"] in (0, 1)
 
 
+@pytest.mark.slow
 def test_a_job_that_goes_on_measures_by_the_predictors_it_began_with(gray_task: Task, tmp_path: Path) -> None:
     said: list[Any] = []
 

@@ -272,6 +272,7 @@ def test_another_start_on_postgresql_too(postgres_house: House) -> None:
     check_another_start(postgres_house)
 
 
+@pytest.mark.slow
 def test_a_workflow_no_thread_runs_is_put_back(house: House) -> None:
     """As one is that was claimed when the database went away, and one that has to start again."""
     house.enqueue("a", "again")

@@ -169,6 +169,7 @@ def test_interrupted_in_the_distillation_it_goes_on_from_its_checkpoint(
     assert (out / weights).read_bytes() == (done[1] / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_line_the_crash_cut_short_is_scored_again(done, body: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "student"
     interrupted(body, out, "searching", scored=3)

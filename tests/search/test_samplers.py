@@ -106,6 +106,7 @@ def test_the_seed_decides_the_search(run, told) -> None:
     assert told(run(LIMITS, candidates=20, seed=2)[0]) != told(first)
 
 
+@pytest.mark.slow
 def test_the_default_finds_more_than_chance_does(run) -> None:
     def mean_best(sampler: str) -> float:
         searches = [run(LIMITS, candidates=60, sampler=sampler, seed=seed)[0] for seed in range(4)]

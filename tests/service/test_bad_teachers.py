@@ -13,6 +13,8 @@ from archsearch.teachers import build
 from tests.service.conftest import House
 from tests.service.server import PATIENCE_S, wait
 
+pytestmark = pytest.mark.slow
+
 ARGS = {"depths": [1, 1, 1], "widths": [8, 8, 8]}
 
 

@@ -69,6 +69,7 @@ def test_a_second_upgrade_changes_nothing(engine: sa.Engine, tmp_path: Path) -> 
         assert len(connection.execute(sa.text(f"SELECT * FROM {VERSION_TABLE}")).all()) == 1
 
 
+@pytest.mark.slow
 def test_processes_may_upgrade_at_the_same_moment(engine: sa.Engine, empty_url: str, tmp_path: Path) -> None:
     # A lock file each: on PostgreSQL they might be on three machines. On SQLite they share a folder, and so the file.
     own = engine.dialect.name == "postgresql"
