@@ -356,9 +356,11 @@ def test_of_several_seeds_the_best_on_the_selection_split_is_the_student(thoroug
     student, reports = thorough[0]["student"], thorough[1]
     assert list(student["seeds"]) == ["0", "1"]
     assert student["selection_acc"] == max(student["seeds"].values()) == student["seeds"][str(student["seed"])]
-    trained = [(r["training"], r["seed"]) for r in reports if r["phase"] == "distilling"]
+    # Beside these there are mere signs of life, where something takes long.
+    told = [r for r in reports if r["phase"] == "distilling" and "training" in r]
+    trained = [(r["training"], r["seed"]) for r in told]
     assert list(dict.fromkeys(trained)) == [("student", 0), ("student", 1), ("baseline", 0)]
-    progress = [r["progress"] for r in reports if r["phase"] == "distilling"]
+    progress = [r["progress"] for r in told]
     assert progress == sorted(progress)
     assert progress[-1] == 1
 
