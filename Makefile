@@ -20,7 +20,7 @@ demo: $(VENV)/.ready ## The main job on handwritten digits, from teacher to down
 demo-cifar: $(VENV)/.ready ## The same on 12,000 CIFAR-100 images with a ResNet-56 teacher (about 25 minutes)
 	$(BIN)/python examples/demo.py --data cifar100
 
-test: $(VENV)/.ready-dev ## The fast tests (under 5 minutes)
+test: $(VENV)/.ready-dev ## The fast tests (about 5 minutes)
 	$(BIN)/python -m pytest $(SPREAD) $(LONGEST) -m "not slow"
 
 test-all: $(VENV)/.ready-dev ## All tests
