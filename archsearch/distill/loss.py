@@ -123,7 +123,32 @@ class Loss:
         return bool(self.reads)
 
 
-losses: Registry[Loss] = Registry("distillation method", "archsearch.distill.losses")
+# The files of losses/ that register one, each under its own name; a new file goes in here, too.
+FILES = (
+    "at",
+    "blockwise",
+    "catkd",
+    "clkd",
+    "crd",
+    "dist",
+    "dkd",
+    "fam",
+    "fitnet",
+    "kd",
+    "kd_std",
+    "l2d",
+    "l2d_class",
+    "l2d_instance",
+    "label_smoothing",
+    "mld",
+    "mlkd",
+    "none",
+    "reviewkd",
+    "rkd",
+    "sp",
+    "tf_kd",
+)
+losses: Registry[Loss] = Registry("distillation method", "archsearch.distill.losses", FILES)
 
 
 def loss(

@@ -49,7 +49,7 @@ class Device:
     ready: Ready
 
 
-devices: Registry[Device] = Registry("device", "archsearch.hardware")
+devices: Registry[Device] = Registry("device")
 
 
 @contextmanager

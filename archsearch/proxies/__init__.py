@@ -1,4 +1,4 @@
-"""Zero-cost proxies, one file each. Adding one is adding a file with one decorated function."""
+"""Zero-cost proxies, one file each. Adding one is adding a file with one decorated function, and a name to `FILES`."""
 
 from archsearch.proxies.proxy import Proxy, Undefined, proxies, proxy
 

@@ -1,4 +1,4 @@
-"""Student families, one file each. Adding a family is adding a file that registers a `Space`."""
+"""Student families, one file each. Adding one is adding a file that registers a `Space`, and a name to `FILES`."""
 
 from archsearch.spaces.choose import check_name, choose, suited
 from archsearch.spaces.count import Cost, Count

@@ -1,1 +1,1 @@
-"""The forms a student is shipped in, one file each. Adding one is adding a file that registers a `Format`."""
+"""The forms a student is shipped in, one file each that registers a `Format`, as `FILES` in format.py lists them."""
