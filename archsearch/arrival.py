@@ -13,8 +13,8 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from archsearch import bounded, data
-from archsearch.data.stored import is_whole
-from archsearch.data.unpack import unpack
+from archsearch.domains.images.stored import is_whole
+from archsearch.domains.images.unpack import unpack
 from archsearch.engine import patiently, pause
 from archsearch.errors import ArchsearchError, Cancelled, DataError, TooLarge, TooManyAttempts
 from archsearch.examine import examine

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from archsearch import data
+from archsearch import domains
 from archsearch.bounded import Tell
 from archsearch.hardware import measure_teacher
 from archsearch.request import DigitsData, TimmTeacher, UploadedTeacher
@@ -27,7 +27,7 @@ def examine(
         weights: File of an uploaded teacher.
         dataset: Folder of a stored data set; `digits` names the built-in one instead, and both are None without data.
     """
-    held = data.open_dataset(Path(dataset)) if dataset else data.load(DigitsData(**digits)) if digits else None
+    held = domains.open_dataset(Path(dataset)) if dataset else domains.load(DigitsData(**digits)) if digits else None
     tell({"doing": "loading"})
     asked = _SOURCES.validate_python(source)
     teacher = load_teacher(asked, Path(weights) if weights else None, task=held.task if held else None)

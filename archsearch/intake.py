@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from archsearch import choice, data, story
+from archsearch import choice, story
 from archsearch.data.task import Task
 from archsearch.defaults import as_before
+from archsearch.domains.images.digits import DIGITS, DIGITS_TRAIN
 from archsearch.engine import Engine
 from archsearch.errors import ArchsearchError, Conflict, InvalidRequest, TeacherError
 from archsearch.followup import fill, resolve
@@ -201,7 +202,7 @@ def _known_data(session: Session, spec: DigitsData | DatasetData) -> _KnownData:
     if isinstance(spec, DatasetData):
         row = ready_dataset(session, spec.id, field="data.id")
         return _KnownData(task_of(row), range((row.splits or {})["train"]))
-    return _KnownData(data.DIGITS, range(data.DIGITS_TRAIN))
+    return _KnownData(DIGITS, range(DIGITS_TRAIN))
 
 
 def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task, budget: Budget) -> Limits:

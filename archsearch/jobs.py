@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from archsearch import arrival, bounded, data, intake
+from archsearch import arrival, bounded, domains, intake
 from archsearch.data.task import Dataset, Task
 from archsearch.engine import patiently, pause
 from archsearch.errors import Cancelled, TooManyAttempts, Unavailable
@@ -118,8 +118,8 @@ class Attempt:
 
     def _data(self, spec: Any) -> Dataset:
         if isinstance(spec, DatasetData):
-            return data.open_dataset(self.place.files.dataset(spec.id))
-        return data.load(spec)
+            return domains.open_dataset(self.place.files.dataset(spec.id))
+        return domains.load(spec)
 
     def _teacher(self, spec: Any, task: Task) -> Teacher:
         if not isinstance(spec, RegisteredTeacher):

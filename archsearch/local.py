@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from archsearch import data, export, progress, story
+from archsearch import data, domains, export, progress, story
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile, read_profile
@@ -101,7 +101,7 @@ def _data(request: JobRequest, listener: Listener) -> data.Dataset:
     if isinstance(request.data, DatasetData):
         raise InvalidRequest(f"{request.data.id} lives in a service; name a local npz or image_folder", field="data")
     assert not isinstance(request.data, OfJob)  # only a student of a service's job goes with it
-    return data.load(request.data, listener=_reading(listener))
+    return domains.load(request.data, listener=_reading(listener))
 
 
 def _reading(listener: Listener) -> Callable[[int, int], None]:
@@ -176,7 +176,7 @@ def train_teacher(
         _check_apart(asked.pretrained, out, "weights it begins with")
     parse, body = TeacherTraining.model_validate, asked.model_dump_json()
     with claimed(out, body, overwrite=overwrite, record=TRAINING, parse=parse) as made:
-        dataset = data.load(asked.data, listener=_reading(tell))
+        dataset = domains.load(asked.data, listener=_reading(tell))
         if made is not None:
             return _taught_before(made, dataset, out)
         begin(out / WORK, body, parse)

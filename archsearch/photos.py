@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.files import open_files
-from archsearch.data.layout import IMAGES
 from archsearch.data.limits import Limits
-from archsearch.data.preprocessing import Preprocessing, parse_preprocessing
+from archsearch.domains.images.layout import IMAGES
+from archsearch.domains.images.preprocessing import Preprocessing, parse_preprocessing
 from archsearch.errors import ArchsearchError, DataError, InvalidRequest, UnknownName
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _named(
     """Predictions of some images, which are asked about together; of those that cannot be read, why."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from archsearch.data import photo
+    from archsearch.domains.images import photo
 
     with ThreadPoolExecutor() as pool:
         read = list(pool.map(partial(_pixels, settings=settings), sources))
@@ -118,7 +118,7 @@ def _named(
 
 
 def _pixels(source: _Source, settings: Preprocessing) -> Pixels | ArchsearchError:
-    from archsearch.data.images import decode
+    from archsearch.domains.images.images import decode
 
     size = (settings.height, settings.width)
     try:
@@ -185,7 +185,7 @@ def _open_program(folder: Path, form: str) -> tuple[Answer, Preprocessing]:
 
 def _open_onnx(path: Path) -> tuple[Answer, Preprocessing]:
     """By ONNX Runtime alone: neither torch nor onnx is imported."""
-    from archsearch.data import photo
+    from archsearch.domains.images import photo
 
     try:
         session, settings = photo.open_student(path)

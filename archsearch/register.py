@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from archsearch.data.stored import is_whole
 from archsearch.data.task import Task
+from archsearch.domains.images.stored import is_whole
 from archsearch.engine import Engine
 from archsearch.errors import Conflict, DataError, Gone, InvalidRequest, NotReady, TeacherError
 from archsearch.hardware.profile import Profile

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from archsearch.data import Dataset, load_npz
+from archsearch.data import Dataset
+from archsearch.domains.images import load_npz
 from archsearch.local import train_teacher
 from archsearch.request import LocalTeacher
 from archsearch.settings import user_cache

@@ -31,7 +31,7 @@ import httpx
 import numpy as np
 
 from archsearch.client import Client
-from archsearch.data import DIGITS
+from archsearch.domains.images import DIGITS
 from archsearch.errors import ServiceError
 from archsearch.spaces import spaces
 

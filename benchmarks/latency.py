@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.progress import track
 from scipy.stats import spearmanr
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware.devices import devices
 from archsearch.hardware.latency import describe_machine, measure_latency
 from archsearch.hardware.predict import Predictor, fit, pick_members
@@ -49,7 +49,7 @@ from archsearch.spaces.nasbench201 import OPERATIONS, parse
 
 Floats = npt.NDArray[np.float64]
 
-TASK = Task(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
+TASK = ImageTask(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
 CALIBRATED_ON = 20
 # Cells compared for each seed; all 15,284 take eight times as long and change the third digit.
 CELLS = 2000

@@ -37,7 +37,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.evidence import TEMPERATURE, NetworkEvidence, observe_student, observe_teacher
 from archsearch.hardware import Ruler
 from archsearch.kernels import softened_kl
@@ -50,7 +50,7 @@ from archsearch.spaces import spaces
 
 # B batch, C channels, H W space, K classes, D features
 
-TASK = Task(100, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
+TASK = ImageTask(100, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
 SPACE = spaces.get("resnet_cifar")
 S1: list[Architecture] = [
     {"depth1": a, "depth2": b, "depth3": c, "width1": 16, "width2": 32, "width3": 64}

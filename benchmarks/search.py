@@ -38,7 +38,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import Limits, Ruler, fits
 from archsearch.request import Architecture, Sampler, SearchSpec
 from archsearch.search import Bench, Trial, search
@@ -49,7 +49,7 @@ from benchmarks.cells import load_scores, require_current
 from benchmarks.tables import TABLES
 
 Floats = npt.NDArray[np.float64]
-TASK = Task(100, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
+TASK = ImageTask(100, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
 DEVICE = "1080ti_1"
 WITHIN = 0.15
 SETTINGS = ("unlimited", "latency")
@@ -255,7 +255,7 @@ def cells_space(cells: Cells) -> tuple[Space, Table]:
     rows = {cell: i for i, cell in enumerate(cells.latency_ms)}
     space = spaces.get("nasbench201")
 
-    def count(architecture: Architecture, task: Task) -> Count:
+    def count(architecture: Architecture, task: ImageTask) -> Count:
         return replace(space.count(architecture, task), moved=rows[nasbench201.cell_string(architecture)])
 
     return replace(space, count=count), Table(np.array(list(cells.latency_ms.values())))

@@ -23,10 +23,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from archsearch.data import Dataset, Split, load_digits
+from archsearch.data import Dataset
 from archsearch.data.metrics import accuracy
 from archsearch.distill.amount import amount, chosen
 from archsearch.distill.train import logits, train
+from archsearch.domains.images import load_digits
+from archsearch.domains.images.task import ImageSplit
 from archsearch.doubt import guessing, linear_model
 from archsearch.errors import TrainingError
 from archsearch.request import DistillSpec
@@ -72,10 +74,10 @@ def _fewer(dataset: Dataset, images: int | None) -> Dataset:
 
 
 def _halved(dataset: Dataset) -> Dataset:
-    def half(split: Split) -> Split:
+    def half(split: ImageSplit) -> ImageSplit:
         count, height, width, channels = split.x_NHWC.shape
         parts = split.x_NHWC.reshape(count, height // 2, 2, width // 2, 2, channels).astype(np.float32)
-        return Split(np.round(parts.mean((2, 4))).astype(np.uint8), split.y_N)
+        return ImageSplit(np.round(parts.mean((2, 4))).astype(np.uint8), split.y_N)
 
     task = replace(dataset.task, height=dataset.task.height // 2, width=dataset.task.width // 2)
     splits = {name: half(getattr(dataset, name)) for name in ("train", "selection", "test")}

@@ -38,7 +38,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from archsearch import export
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import measure_model, size_bytes
 from archsearch.request import Architecture
 from archsearch.spaces import Space, spaces
@@ -160,7 +160,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def drawn(space: Space, task: Task, members: int) -> list[Architecture]:
+def drawn(space: Space, task: ImageTask, members: int) -> list[Architecture]:
     """The smallest and others, always the same."""
     rng = random.Random(f"{space.name}/{task.height}")
     some = [{p.name: rng.choice(p.values) for p in space.parameters(task)} for _ in range(members - 1)]
@@ -168,7 +168,7 @@ def drawn(space: Space, task: Task, members: int) -> list[Architecture]:
 
 
 def _try_row(row: Row, members: int, folder: Path) -> None:
-    space, task = spaces.get(row.family), Task(CLASSES, 3, row.side, row.side, (0.5,) * 3, (0.25,) * 3)
+    space, task = spaces.get(row.family), ImageTask(CLASSES, 3, row.side, row.side, (0.5,) * 3, (0.25,) * 3)
     row.refused = space.refuses(task)
     if row.refused is not None:
         return
@@ -183,7 +183,7 @@ def _try_row(row: Row, members: int, folder: Path) -> None:
     row.attempt("files", partial(_save, row, space, task, architectures[-1], x_BCHW, pixels_BHWC, folder / row.name))
 
 
-def _try_member(row: Row, space: Space, task: Task, architecture: Architecture, x_BCHW: Tensor) -> None:
+def _try_member(row: Row, space: Space, task: ImageTask, architecture: Architecture, x_BCHW: Tensor) -> None:
     student = _student(space, task, architecture)
     count = space.count(architecture, task)
     row.params_mismatch += count.params != sum(weight.numel() for weight in student.parameters())
@@ -201,7 +201,7 @@ def _try_member(row: Row, space: Space, task: Task, architecture: Architecture, 
 def _save(
     row: Row,
     space: Space,
-    task: Task,
+    task: ImageTask,
     architecture: Architecture,
     x_BCHW: Tensor,
     pixels_BHWC: npt.NDArray[np.uint8],
@@ -249,7 +249,7 @@ def _load_elsewhere(rows: Sequence[Row], folder: Path) -> None:
             row.failures.append(f"loading: answers differ by {off:.2g}")
 
 
-def _student(space: Space, task: Task, architecture: Architecture) -> nn.Module:
+def _student(space: Space, task: ImageTask, architecture: Architecture) -> nn.Module:
     """A student as a training might leave it: norm statistics and biases moved."""
     torch.manual_seed(0)
     student = space.build(architecture, task)

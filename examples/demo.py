@@ -160,7 +160,7 @@ def demonstrate(recipe: Recipe, name: str, out: Path) -> dict[str, Any]:
 
 def digits() -> dict[str, Any]:
     """scikit-learn's handwritten digits, split before anything looks at them."""
-    from archsearch.data import load_digits
+    from archsearch.domains.images import load_digits
 
     found = load_digits()
     splits = {"train": found.train, "selection": found.selection, "test": found.test}

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from archsearch.data import Dataset, Split, Task, load_digits
+from archsearch.data import Dataset
+from archsearch.domains.images import load_digits
+from archsearch.domains.images.task import ImageSplit, ImageTask
 
 # Tiny nets gain nothing from threads, and on a busy machine threads wait for one another: seven times as long here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["tests.postgres_server", "tests.small_disk"]
+pytest_plugins = ["tests.postgres_server", "tests.small_disk", "tests.data_files"]
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -41,8 +43,8 @@ def digits() -> Dataset:
 def few_digits(digits: Dataset) -> Dataset:
     """256 of the digits to learn from and 128 to select and test on, for what is trained or searched in a test."""
 
-    def first(split: Split, count: int) -> Split:
-        return Split(split.x_NHWC[:count], split.y_N[:count])
+    def first(split: ImageSplit, count: int) -> ImageSplit:
+        return ImageSplit(split.x_NHWC[:count], split.y_N[:count])
 
     return replace(
         digits,
@@ -54,15 +56,15 @@ def few_digits(digits: Dataset) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def gray_task(digits: Dataset) -> Task:
+def gray_task(digits: Dataset) -> ImageTask:
     """8×8 pixels, one channel, ten classes."""
     return digits.task
 
 
 @pytest.fixture(scope="session")
-def colour_task() -> Task:
+def colour_task() -> ImageTask:
     """32×32 pixels, three channels, a hundred classes: CIFAR-100's shape."""
-    return Task(100, 3, 32, 32, (0.51, 0.49, 0.44), (0.27, 0.26, 0.28))
+    return ImageTask(100, 3, 32, 32, (0.51, 0.49, 0.44), (0.27, 0.26, 0.28))
 
 
 @pytest.fixture(scope="session")

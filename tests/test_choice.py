@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from archsearch import choice
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import SearchError
 from archsearch.hardware import Limits, Ruler
 from archsearch.hardware.latency import Latency
@@ -32,7 +32,7 @@ def request(**search: Any) -> JobRequest:
 
 
 def trial(number: int, score: float, predicted_ms: float) -> Trial:
-    architecture = {p.name: p.low for p in SPACE.parameters(Task(10, 1, 8, 8, (0.5,), (0.25,)))} | {
+    architecture = {p.name: p.low for p in SPACE.parameters(ImageTask(10, 1, 8, 8, (0.5,), (0.25,)))} | {
         "depth1": 1 + number
     }
     cost = Cost(100 + number, 1000, latency_ms=predicted_ms)
@@ -40,7 +40,7 @@ def trial(number: int, score: float, predicted_ms: float) -> Trial:
 
 
 @pytest.fixture
-def settle(gray_task: Task, monkeypatch: pytest.MonkeyPatch) -> Any:
+def settle(gray_task: ImageTask, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`choice.settle` on a device that takes so many times as long as predicted, for each depth."""
 
     def run(trials: list[Trial], slower: dict[int, float], measurable: bool = True, **search: Any) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def test_the_knee_is_chosen_among_what_holds_the_limit(settle: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_that_goes_on_measures_by_the_predictors_it_began_with(gray_task: Task, tmp_path: Path) -> None:
+def test_a_job_that_goes_on_measures_by_the_predictors_it_began_with(gray_task: ImageTask, tmp_path: Path) -> None:
     said: list[Any] = []
 
     def ruler() -> Any:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from archsearch.data import Dataset, Split
+from archsearch.data import Dataset
+from archsearch.domains.images.task import ImageSplit
 from archsearch.doubt import Training, causes, guessing, judge, linear_model, worth
 from archsearch.evaluate import evaluate, evaluate_labels
 
@@ -25,7 +26,7 @@ def knowing(y_N: npt.NDArray[Any], share: float, rng: Rng, classes: int = 10) ->
     return 5 * np.eye(classes)[told_N]
 
 
-def rows(test: Split, **shares: float) -> dict[str, Any]:
+def rows(test: ImageSplit, **shares: float) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     return {name: evaluate(knowing(test.y_N, share, rng), test.y_N) for name, share in shares.items()}
 
@@ -66,16 +67,16 @@ def test_a_student_that_knows_far_less_than_it_could_is_degraded(
 def test_a_linear_model_knows_what_pixels_tell(digits: Dataset) -> None:
     assert 88 < linear_model(digits) < 97
     shuffled = np.random.default_rng(0).permutation(digits.train.y_N)
-    assert linear_model(replace(digits, train=Split(digits.train.x_NHWC, shuffled))) < 25
+    assert linear_model(replace(digits, train=ImageSplit(digits.train.x_NHWC, shuffled))) < 25
 
 
 def uneven(digits: Dataset) -> Dataset:
     """Zeros and the rest, 19 to 1: nine in ten of the zeros are looked at elsewhere."""
 
-    def split(of: Split) -> Split:
+    def split(of: ImageSplit) -> ImageSplit:
         rare = np.flatnonzero(of.y_N == 0)[: len(of) // 20]
         rows = np.sort(np.concatenate([rare, np.flatnonzero(of.y_N != 0)]))
-        return Split(of.x_NHWC[rows], (of.y_N[rows] == 0).astype(np.int64))
+        return ImageSplit(of.x_NHWC[rows], (of.y_N[rows] == 0).astype(np.int64))
 
     task = replace(digits.task, classes=2, prevalence=(0.95, 0.05))
     return replace(
@@ -98,9 +99,9 @@ def test_of_uneven_classes_the_largest_one_always_is_no_knowledge(digits: Datase
 def test_many_labels_are_judged_by_how_they_are_ranked(digits: Dataset) -> None:
     """Which of even, below five, and three an image is."""
 
-    def labels(of: Split) -> Split:
+    def labels(of: ImageSplit) -> ImageSplit:
         y_NK = np.stack([of.y_N % 2 == 0, of.y_N < 5, of.y_N == 3], axis=1)
-        return Split(of.x_NHWC, y_NK.astype(np.uint8))
+        return ImageSplit(of.x_NHWC, y_NK.astype(np.uint8))
 
     task = replace(digits.task, classes=3, kind="multilabel", prevalence=(0.5, 0.5, 0.1))
     data = replace(

@@ -14,7 +14,8 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 
 from archsearch import evaluate
-from archsearch.data import Dataset, Split, Task
+from archsearch.data import Dataset
+from archsearch.domains.images.task import ImageSplit, ImageTask
 from archsearch.evaluate.metrics import calibration_error, confusion, log_softmax, per_class, reliability
 
 # N images, B batch, C channels, H W space, K classes
@@ -185,9 +186,9 @@ def test_all_networks_answer_in_one_pass_as_each_does_alone(teacher, few_digits:
     np.testing.assert_allclose(found["teacher"], -alone_NK, atol=1e-5)
 
 
-def test_rows_are_held_against_the_teacher_where_there_is_one(some, gray_task: Task) -> None:
+def test_rows_are_held_against_the_teacher_where_there_is_one(some, gray_task: ImageTask) -> None:
     logits_NK, y_N = some
-    split = Split(np.zeros((200, 1, 1, 1), np.uint8), y_N)
+    split = ImageSplit(np.zeros((200, 1, 1, 1), np.uint8), y_N)
     task = replace(gray_task, classes=12, class_names=())
     rows = evaluate.compare({"student": logits_NK, "no_teacher": -logits_NK, "teacher": logits_NK}, split, task)
     assert list(rows) == ["student", "no_teacher", "teacher"]
@@ -198,11 +199,11 @@ def test_rows_are_held_against_the_teacher_where_there_is_one(some, gray_task: T
     assert evaluate.score(logits_NK, split, task) == rows["student"].evaluation.top1_acc.percent
 
 
-def test_a_multi_label_task_has_rows_and_a_score_of_its_own(gray_task: Task, tmp_path: Path) -> None:
+def test_a_multi_label_task_has_rows_and_a_score_of_its_own(gray_task: ImageTask, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y_NK = (rng.random((60, 4)) < 0.3).astype(np.uint8)
     logits_NK = rng.normal(size=(60, 4)) + 2 * y_NK
-    split = Split(np.zeros((60, 1, 1, 1), np.uint8), y_NK)
+    split = ImageSplit(np.zeros((60, 1, 1, 1), np.uint8), y_NK)
     task = replace(gray_task, classes=4, class_names=tuple("abcd"), kind="multilabel")
     rows = evaluate.compare({"student": logits_NK, "teacher": logits_NK}, split, task)
     assert evaluate.score(logits_NK, split, task) == rows["student"].evaluation.mean_ap > 50
@@ -214,9 +215,9 @@ def test_a_multi_label_task_has_rows_and_a_score_of_its_own(gray_task: Task, tmp
     assert "confusion" not in student
 
 
-def test_an_evaluation_is_written_whole_and_readable(some, gray_task: Task, tmp_path: Path) -> None:
+def test_an_evaluation_is_written_whole_and_readable(some, gray_task: ImageTask, tmp_path: Path) -> None:
     logits_NK, y_N = some
-    split = Split(np.zeros((200, 1, 1, 1), np.uint8), y_N)
+    split = ImageSplit(np.zeros((200, 1, 1, 1), np.uint8), y_N)
     task = replace(gray_task, classes=12, class_names=tuple("abcdefghijkl"))
     rows = evaluate.compare({"student": logits_NK, "teacher": logits_NK[::-1]}, split, task)
     paths = evaluate.write_evaluation(tmp_path / "new", rows, task, data_sha256="f" * 64)
@@ -233,9 +234,9 @@ def test_an_evaluation_is_written_whole_and_readable(some, gray_task: Task, tmp_
     assert len(student["bins"]) == 15
 
 
-def test_very_many_classes_are_told_by_the_cells_that_hold_images(gray_task: Task, tmp_path: Path) -> None:
+def test_very_many_classes_are_told_by_the_cells_that_hold_images(gray_task: ImageTask, tmp_path: Path) -> None:
     classes = 1001
-    split = Split(np.zeros((3, 1, 1, 1), np.uint8), np.array([0, 1000, 1000]))
+    split = ImageSplit(np.zeros((3, 1, 1, 1), np.uint8), np.array([0, 1000, 1000]))
     logits_NK = np.zeros((3, classes), np.float32)
     logits_NK[[0, 1, 2], [0, 1000, 5]] = 9
     (tmp_path / "confusion.png").write_bytes(b"of an earlier evaluation")
@@ -251,10 +252,10 @@ def test_very_many_classes_are_told_by_the_cells_that_hold_images(gray_task: Tas
     assert (student["classes"], student["per_class_left_out"]) == (1001, 999)
 
 
-def test_a_thousand_classes_stay_below_a_megabyte(gray_task: Task, tmp_path: Path) -> None:
+def test_a_thousand_classes_stay_below_a_megabyte(gray_task: ImageTask, tmp_path: Path) -> None:
     """With three networks, long names and as many different mistakes as there can be, it was many megabytes."""
     draw, classes = np.random.default_rng(0), 1000
-    split = Split(np.zeros((2000, 1, 1, 1), np.uint8), draw.integers(0, classes, 2000))
+    split = ImageSplit(np.zeros((2000, 1, 1, 1), np.uint8), draw.integers(0, classes, 2000))
     names = tuple(f"{number:04}: the name of a class as ImageNet has them, with commas" for number in range(classes))
     task = replace(gray_task, classes=classes, class_names=names)
     networks = ("student", "teacher", "no_teacher")
@@ -275,9 +276,12 @@ def test_very_many_classes_take_little_memory() -> None:
     assert confusion(answer_N, y_N, 50_000).tolist() == [[0, 0, 1], [9, 7, 1], [49_999, 49_999, 1]]
 
 
-def test_uneven_classes_have_a_balanced_accuracy_beside(gray_task: Task) -> None:
+def test_uneven_classes_have_a_balanced_accuracy_beside(gray_task: ImageTask) -> None:
     logits_NK, y_N = np.tile(np.float32([1, 0]), (20, 1)), np.array([0] * 19 + [1])
-    split, task = Split(np.zeros((20, 1, 1, 1), np.uint8), y_N), replace(gray_task, classes=2, class_names=("a", "b"))
+    split, task = (
+        ImageSplit(np.zeros((20, 1, 1, 1), np.uint8), y_N),
+        replace(gray_task, classes=2, class_names=("a", "b")),
+    )
     row = evaluate.compare({"student": logits_NK}, split, task)["student"]
     assert (evaluate.summary(row)["top1_acc"], evaluate.summary(row)["balanced_acc"]) == (95, 50)
     even = evaluate.compare({"student": logits_NK[:2]}, split.take(np.array([0, 19])), task)["student"]
@@ -291,7 +295,7 @@ def test_a_network_that_takes_much_memory_is_asked_about_a_few_images_at_a_time(
         seen.append(len(x_BCHW))
         return x_BCHW.repeat(1, 2**20, 1, 1)[:, :2, 0, 0]  # 64 MiB an image
 
-    found = evaluate.answers({"student": large}, Split(np.zeros((20, 4, 4, 1), np.uint8), np.zeros(20, np.int64)))
+    found = evaluate.answers({"student": large}, ImageSplit(np.zeros((20, 4, 4, 1), np.uint8), np.zeros(20, np.int64)))
     assert max(seen) <= 8
     assert found["student"].shape == (20, 2)
 

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from archsearch import export
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.spaces import TimmModel, spaces
 
@@ -49,10 +49,10 @@ assert not any(name.startswith("archsearch") for name in sys.modules)
 """
 
 
-COLOUR = Task(100, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
+COLOUR = ImageTask(100, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
 
 
-def student(space: str, task: Task, **changes: int) -> torch.nn.Module:
+def student(space: str, task: ImageTask, **changes: int) -> torch.nn.Module:
     """A student that a training might have left: channels last, norm statistics and biases moved."""
     here = spaces.get(space)
     torch.manual_seed(0)
@@ -69,11 +69,11 @@ def space(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=["gray_task", "colour_task"])
-def task(request: pytest.FixtureRequest) -> Task:
+def task(request: pytest.FixtureRequest) -> ImageTask:
     return request.getfixturevalue(request.param)
 
 
-def test_a_student_comes_back_bit_for_bit(space: str, task: Task, tmp_path: Path) -> None:
+def test_a_student_comes_back_bit_for_bit(space: str, task: ImageTask, tmp_path: Path) -> None:
     model = student(space, task)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     export.save_student(model, task, tmp_path / "student")
@@ -87,7 +87,7 @@ def test_a_student_comes_back_bit_for_bit(space: str, task: Task, tmp_path: Path
 
 
 def test_the_config_says_what_the_student_wants_and_nothing_of_another_origin(
-    space: str, task: Task, tmp_path: Path
+    space: str, task: ImageTask, tmp_path: Path
 ) -> None:
     export.save_student(student(space, task), task, tmp_path)
     config = export.load_config(tmp_path)
@@ -103,14 +103,14 @@ def test_the_config_says_what_the_student_wants_and_nothing_of_another_origin(
     assert not [word for word in ("augreg", "imagenet", "timm/", "http", "apache", "1000") if word in text.lower()]
 
 
-def test_class_names_travel_with_the_student(gray_task: Task, colour_task: Task, tmp_path: Path) -> None:
+def test_class_names_travel_with_the_student(gray_task: ImageTask, colour_task: ImageTask, tmp_path: Path) -> None:
     export.save_student(student("vit", gray_task), gray_task, tmp_path / "named")
     assert export.load_config(tmp_path / "named")["label_names"] == list("0123456789")
     export.save_student(student("vit", colour_task), colour_task, tmp_path / "unnamed")
     assert not export.load_config(tmp_path / "unnamed").get("label_names")
 
 
-def test_weights_are_safetensors_and_nothing_is_pickled(gray_task: Task, tmp_path: Path) -> None:
+def test_weights_are_safetensors_and_nothing_is_pickled(gray_task: ImageTask, tmp_path: Path) -> None:
     export.save_student(student("vit", gray_task), gray_task, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "model.safetensors", "config.json", "preprocessing.json", "predict.py",
@@ -120,7 +120,7 @@ def test_weights_are_safetensors_and_nothing_is_pickled(gray_task: Task, tmp_pat
 
 @pytest.mark.parametrize("name", [space.name for space in spaces if space.stock(COLOUR)])
 def test_a_stock_student_loads_with_plain_timm_where_archsearch_is_not_to_be_had(
-    name: str, colour_task: Task, tmp_path: Path
+    name: str, colour_task: ImageTask, tmp_path: Path
 ) -> None:
     """Acceptance: same answers, from a folder and timm alone."""
     model = student(name, colour_task)
@@ -153,7 +153,7 @@ def test_the_manifest_says_versions_machine_and_how_to_load(tmp_path: Path) -> N
     assert stock["machine"]["device"] == "cpu"
 
 
-def test_a_packed_student_loads_from_its_zip(gray_task: Task, tmp_path: Path) -> None:
+def test_a_packed_student_loads_from_its_zip(gray_task: ImageTask, tmp_path: Path) -> None:
     folder = tmp_path / "made"
     export.save_student(student("vit", gray_task), gray_task, folder)
     export.write_manifest(folder, {}, TimmModel("vit"))
@@ -170,12 +170,12 @@ def test_every_public_file_has_a_media_type_and_its_archive_too() -> None:
     assert export.MEDIA_TYPES[export.CARD] == "text/markdown; charset=utf-8"
 
 
-def test_the_portable_forms_need_none_of_our_code(gray_task: Task, tmp_path: Path) -> None:
+def test_the_portable_forms_need_none_of_our_code(gray_task: ImageTask, tmp_path: Path) -> None:
     export.save_portable(student("vit", gray_task), gray_task, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"student.pt2", "student.onnx"}
 
 
-def test_a_task_comes_back_from_the_folder(gray_task: Task, tmp_path: Path) -> None:
+def test_a_task_comes_back_from_the_folder(gray_task: ImageTask, tmp_path: Path) -> None:
     export.save_student(student("vit", gray_task), gray_task, tmp_path / "digits")
     # Shares of the classes are kept where they are uneven.
     assert export.load_task(tmp_path / "digits") == replace(gray_task, prevalence=())
@@ -193,7 +193,7 @@ def test_a_task_comes_back_from_the_folder(gray_task: Task, tmp_path: Path) -> N
         (lambda config: config["pretrained_cfg"].update(mean=[0.5] * 3), "3 means for 1 channels"),
     ],
 )
-def test_a_folder_of_something_else_is_refused(gray_task: Task, tmp_path: Path, change: Any, told: str) -> None:
+def test_a_folder_of_something_else_is_refused(gray_task: ImageTask, tmp_path: Path, change: Any, told: str) -> None:
     export.save_student(student("vit", gray_task), gray_task, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     change(config)
@@ -203,7 +203,7 @@ def test_a_folder_of_something_else_is_refused(gray_task: Task, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("wrong", ["architecture", "tensors", "bytes"])
-def test_a_folder_timm_cannot_load_is_named(gray_task: Task, tmp_path: Path, wrong: str) -> None:
+def test_a_folder_timm_cannot_load_is_named(gray_task: ImageTask, tmp_path: Path, wrong: str) -> None:
     from safetensors.torch import load_file, save_file
 
     space, weights = spaces.get("vit"), tmp_path / export.WEIGHTS
@@ -220,7 +220,7 @@ def test_a_folder_timm_cannot_load_is_named(gray_task: Task, tmp_path: Path, wro
     assert str(tmp_path) in caught.value.detail
 
 
-def test_only_public_files_are_packed(gray_task: Task, tmp_path: Path) -> None:
+def test_only_public_files_are_packed(gray_task: ImageTask, tmp_path: Path) -> None:
     export.save_student(student("vit", gray_task), gray_task, tmp_path)
     (tmp_path / "checkpoint.safetensors").write_bytes(b"not for others")
     with zipfile.ZipFile(export.pack(tmp_path)) as archive:
@@ -228,7 +228,7 @@ def test_only_public_files_are_packed(gray_task: Task, tmp_path: Path) -> None:
         assert archive.namelist() == [f"student/{name}" for name in names]
 
 
-def test_a_manifest_names_every_file_with_its_hash_and_the_machine(gray_task: Task, tmp_path: Path) -> None:
+def test_a_manifest_names_every_file_with_its_hash_and_the_machine(gray_task: ImageTask, tmp_path: Path) -> None:
     export.save_student(student("vit", gray_task), gray_task, tmp_path)
     story = {
         "request": {
@@ -264,7 +264,7 @@ def test_a_damaged_manifest_is_told(tmp_path: Path) -> None:
         export.read_manifest(tmp_path)
 
 
-def test_a_folder_of_an_earlier_version_learns_how_photos_are_read(gray_task: Task, tmp_path: Path) -> None:
+def test_a_folder_of_an_earlier_version_learns_how_photos_are_read(gray_task: ImageTask, tmp_path: Path) -> None:
     """It had neither statement nor program; its photos were cropped, as `crop_mode` says."""
     export.save_student(student("vit", gray_task), gray_task, tmp_path)
     for name in (export.PREPROCESSING, export.PROGRAM):
@@ -278,13 +278,13 @@ def test_a_folder_of_an_earlier_version_learns_how_photos_are_read(gray_task: Ta
 
 @pytest.mark.parametrize(("fit", "mode"), [("crop", "center"), ("pad", "border"), ("stretch", "squash")])
 def test_timm_s_own_transform_sizes_photos_as_the_student_s(
-    gray_task: Task, tmp_path: Path, fit: Any, mode: str
+    gray_task: ImageTask, tmp_path: Path, fit: Any, mode: str
 ) -> None:
     """As nearly as its words allow: of a photo in three colours without EXIF or transparency, within a few levels."""
     from PIL import Image
     from timm.data import create_transform, resolve_model_data_config
 
-    from archsearch.data import photo
+    from archsearch.domains.images import photo
 
     task = replace(gray_task, in_chans=3, height=16, width=16, mean=(1.0,) * 3, std=(0.5,) * 3, fit=fit)
     export.save_student(student("vit", task), task, tmp_path)

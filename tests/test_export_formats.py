@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from archsearch import export
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.evaluate import network
 from archsearch.spaces import spaces
 
 # B batch, C channels, H W space, K classes
 
-TASK = Task(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
-GRAY = Task(10, 1, 28, 28, (0.5,), (0.25,))
+TASK = ImageTask(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
+GRAY = ImageTask(10, 1, 28, 28, (0.5,), (0.25,))
 FAMILIES = [space.name for space in spaces if not space.benchmark]
 # Tracing takes seconds each; two families are enough for every run.
 TRACED = [pytest.param(name, marks=[] if name in ("resnet_cifar", "vit") else pytest.mark.slow) for name in FAMILIES]
@@ -37,7 +37,7 @@ assert not any(name.startswith(("archsearch", "timm")) for name in sys.modules)
 """
 
 
-def student(space: str, task: Task) -> nn.Module:
+def student(space: str, task: ImageTask) -> nn.Module:
     """A student that a training might have left: in train mode, channels last, norm statistics and biases moved."""
     torch.manual_seed(0)
     here = spaces.get(space)
@@ -48,13 +48,13 @@ def student(space: str, task: Task) -> nn.Module:
     return model.train()
 
 
-def batches(task: Task) -> list[np.ndarray]:
+def batches(task: ImageTask) -> list[np.ndarray]:
     """Two batches B×H×W×C of other sizes than the one that was traced."""
     rng = np.random.RandomState(0)
     return [rng.randint(0, 256, (size, task.height, task.width, task.in_chans), dtype=np.uint8) for size in (1, 5)]
 
 
-def answers(model: nn.Module, task: Task, x_BHWC: np.ndarray) -> np.ndarray:
+def answers(model: nn.Module, task: ImageTask, x_BHWC: np.ndarray) -> np.ndarray:
     """What the training's own normalisation makes of it."""
     x_BCHW = torch.from_numpy(x_BHWC).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
@@ -64,7 +64,7 @@ def answers(model: nn.Module, task: Task, x_BHWC: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("space", TRACED)
 @pytest.mark.parametrize("task", [TASK, GRAY], ids=["colour", "gray"])
-def test_onnx_answers_as_the_module_does_for_batches_of_any_size(space: str, task: Task, tmp_path: Path) -> None:
+def test_onnx_answers_as_the_module_does_for_batches_of_any_size(space: str, task: ImageTask, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     model = student(space, task)
     export.save_onnx(model, task, tmp_path / "student.onnx")

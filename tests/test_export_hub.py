@@ -19,7 +19,7 @@ from huggingface_hub.utils import close_session
 
 from archsearch import export
 from archsearch.cli import app
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import ExportError, InvalidRequest
 from archsearch.spaces import spaces
 
@@ -170,7 +170,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def folder(gray_task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(gray_task: ImageTask, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student's folder with everything in it that is public, and some that is not."""
     folder = tmp_path_factory.mktemp("push") / "student"
     space = spaces.get("vit")

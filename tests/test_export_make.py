@@ -19,11 +19,12 @@ import torch
 from PIL import Image, ImageOps
 
 from archsearch import evaluate, export
-from archsearch.data import Dataset, Limits, Split, Task
-from archsearch.data.images import decode
+from archsearch.data import Dataset, Limits
 from archsearch.data.metrics import accuracy
-from archsearch.data.preprocessing import Preprocessing
 from archsearch.distill.train import logits
+from archsearch.domains.images.images import decode
+from archsearch.domains.images.preprocessing import Preprocessing
+from archsearch.domains.images.task import ImageSplit, ImageTask
 from archsearch.errors import ExportError, InvalidRequest, UnknownName
 from archsearch.export import Formats, format, make
 from archsearch.export.format import Subject, formats, reference
@@ -285,7 +286,7 @@ def test_what_fails_is_told_without_the_folders_it_was_made_in(
     assert {path.name for path in folder.iterdir()} == SAVED
 
 
-def test_a_format_that_answers_no_number_is_not_shipped(gray_task: Task, tmp_path: Path) -> None:
+def test_a_format_that_answers_no_number_is_not_shipped(gray_task: ImageTask, tmp_path: Path) -> None:
     subject = Subject(torch.nn.Identity(), gray_task, np.zeros((3, 8, 8, 1), np.uint8), tmp_path)
     with pytest.raises(ExportError, match="by nan"):
         make.require_parity(
@@ -293,7 +294,7 @@ def test_a_format_that_answers_no_number_is_not_shipped(gray_task: Task, tmp_pat
         )
 
 
-def test_a_format_that_may_differ_has_to_answer_numbers_too(gray_task: Task, tmp_path: Path) -> None:
+def test_a_format_that_may_differ_has_to_answer_numbers_too(gray_task: ImageTask, tmp_path: Path) -> None:
     subject = Subject(torch.nn.Identity(), gray_task, np.zeros((3, 8, 8, 1), np.uint8), tmp_path)
     with pytest.raises(ExportError, match="no number"):
         make.require_parity(
@@ -301,7 +302,7 @@ def test_a_format_that_may_differ_has_to_answer_numbers_too(gray_task: Task, tmp
         )
 
 
-def test_a_single_held_out_image_is_enough(gray_task: Task, tmp_path: Path) -> None:
+def test_a_single_held_out_image_is_enough(gray_task: ImageTask, tmp_path: Path) -> None:
     seen: list[int] = []
 
     def answer(x_BHWC: np.ndarray) -> np.ndarray:
@@ -315,7 +316,7 @@ def test_a_single_held_out_image_is_enough(gray_task: Task, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("largest", "off", "agrees"), [(0.5, 9e-5, True), (0.5, 2e-4, False), (40.0, 2e-3, True)])
 def test_the_tolerance_grows_with_the_logits(
-    gray_task: Task, tmp_path: Path, largest: float, off: float, agrees: bool
+    gray_task: ImageTask, tmp_path: Path, largest: float, off: float, agrees: bool
 ) -> None:
     expected_NK = np.linspace(-largest, largest, 30, dtype=np.float64).reshape(3, 10)
     subject = Subject(torch.nn.Identity(), gray_task, np.zeros((3, 8, 8, 1), np.uint8), tmp_path)
@@ -351,7 +352,7 @@ def test_a_format_whose_packages_are_missing_is_told_with_the_fix(
         export.choose_formats(["onnx"], calibrated=True)
 
 
-def test_what_a_killed_process_left_is_cleared_away(teacher_folder: Path, gray_task: Task, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_cleared_away(teacher_folder: Path, gray_task: ImageTask, tmp_path: Path) -> None:
     folder = copied(teacher_folder, tmp_path / "student")
     (folder / ".archsearch-killed").mkdir()
     (folder / ".archsearch-killed" / "student.onnx").write_bytes(b"half of it")
@@ -388,10 +389,10 @@ def test_formats_are_named_rightly_or_refused() -> None:
 # Images.
 
 
-def test_held_out_images_are_spread_over_the_split_and_bounded_in_bytes(gray_task: Task) -> None:
+def test_held_out_images_are_spread_over_the_split_and_bounded_in_bytes(gray_task: ImageTask) -> None:
     y_N = np.arange(3000) // 300  # sorted by class, as data may come
     x_NHWC = np.broadcast_to(y_N[:, None, None, None].astype(np.uint8), (3000, 8, 8, 1))
-    images_NHWC = make.held_out_images(Split(x_NHWC, y_N), gray_task)
+    images_NHWC = make.held_out_images(ImageSplit(x_NHWC, y_N), gray_task)
     assert (images_NHWC.shape, images_NHWC.dtype) == ((1280, 8, 8, 1), np.uint8)
     assert np.bincount(images_NHWC[:, 0, 0, 0]).min() == 128
     # 32 MiB of floats are 128 images of 256 pixels a side.
@@ -399,10 +400,10 @@ def test_held_out_images_are_spread_over_the_split_and_bounded_in_bytes(gray_tas
     x_NHWC = np.broadcast_to(np.uint8(0), (3000, 256, 256, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make, "_MOST_BYTES", 2**25)
-        assert len(make.held_out_images(Split(x_NHWC, y_N), large)) == 128
+        assert len(make.held_out_images(ImageSplit(x_NHWC, y_N), large)) == 128
 
 
-def test_without_data_parity_is_measured_on_noise(gray_task: Task) -> None:
+def test_without_data_parity_is_measured_on_noise(gray_task: ImageTask) -> None:
     images_NHWC = make.held_out_images(None, gray_task)
     assert images_NHWC.shape == (64, 8, 8, 1)
     assert np.array_equal(images_NHWC, make.held_out_images(None, gray_task))
@@ -410,7 +411,7 @@ def test_without_data_parity_is_measured_on_noise(gray_task: Task) -> None:
 
 @pytest.mark.parametrize("images", [1, 2, 3])
 def test_int8_can_be_made_from_very_few_images(
-    made: tuple[Path, Formats], gray_task: Task, tmp_path: Path, images: int
+    made: tuple[Path, Formats], gray_task: ImageTask, tmp_path: Path, images: int
 ):
     few_NHWC = make.held_out_images(None, gray_task)[:images]
     details = export.save_int8(made[0] / "student.onnx", gray_task, few_NHWC, tmp_path / "int8.onnx")
@@ -419,7 +420,7 @@ def test_int8_can_be_made_from_very_few_images(
 
 
 def test_where_answers_change_the_ends_are_tried_in_fp32_too(
-    made: tuple[Path, Formats], gray_task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: tuple[Path, Formats], gray_task: ImageTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import onnx
 
@@ -437,7 +438,7 @@ def test_where_answers_change_the_ends_are_tried_in_fp32_too(
 
 @pytest.mark.parametrize("spoilt", [1, 6])
 def test_int8_passes_over_scales_that_answer_no_numbers(
-    made: tuple[Path, Formats], gray_task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: int
+    made: tuple[Path, Formats], gray_task: ImageTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: int
 ) -> None:
     opened: list[str] = []
 
@@ -467,8 +468,8 @@ def test_a_multi_label_student_is_judged_by_its_average_precision(
     folder = copied(made[0], tmp_path / "student")
     task = replace(digits.task, kind="multilabel", prevalence=(0.1,) * 10)
 
-    def many(split: Split) -> Split:
-        return Split(split.x_NHWC, np.eye(10, dtype=np.uint8)[split.y_N])
+    def many(split: ImageSplit) -> ImageSplit:
+        return ImageSplit(split.x_NHWC, np.eye(10, dtype=np.uint8)[split.y_N])
 
     several = Dataset(task, many(digits.train), many(digits.selection), many(digits.test), "f" * 64)
     found = export.make_formats(folder, task, several.selection, names=["pt2"])
@@ -548,7 +549,7 @@ def test_the_program_beside_a_student_names_photos_in_a_shell(shown: tuple[Path,
 
 
 def test_the_program_beside_a_student_is_what_training_reads_photos_with(made: tuple[Path, Formats]) -> None:
-    from archsearch.data import photo
+    from archsearch.domains.images import photo
 
     assert (made[0] / "predict.py").read_bytes() == Path(photo.__file__).read_bytes()
 

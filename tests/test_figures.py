@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import archsearch
-from archsearch.data import load_digits
+from archsearch.domains.images import load_digits
 
 FIGURES = Path(__file__).with_name("figures.json")
 FAMILIES = ("resnet_cifar", "resnet", "convnext", "mobilenet", "regnet", "vit")

@@ -18,7 +18,8 @@ FLOORS: tuple[set[str], ...] = (
     {"bounded", "connection", "gaussian_process", "locks", "precision", "registry"},
     {"evidence", "request"},
     {"data", "outfolder", "proxies", "result"},
-    {"spaces", "models", "teachers"},
+    {"domains.images"},
+    {"domains", "spaces", "models", "teachers"},
     {"evaluate", "hardware"},
     {"client", "examine", "export", "search"},
     {"choice", "distill", "photos", "store"},
@@ -48,10 +49,16 @@ def _files() -> dict[Path, str]:
     """Every source file with the room it belongs to."""
     found = dict.fromkeys((ROOT / "api").rglob("*.py"), "api")
     for path in (ROOT / "archsearch").rglob("*.py"):
-        room = path.relative_to(ROOT / "archsearch").parts[0].removesuffix(".py")
+        room = _room(path.relative_to(ROOT / "archsearch").with_suffix("").parts)
         if room not in ("__init__", "__main__"):  # the front door names everything and imports it late
             found[path] = room
     return found
+
+
+def _room(parts: tuple[str, ...]) -> str:
+    """The room of a module by its names below `archsearch`; each folder of a domain or a zoo is one."""
+    inside = parts[0] in ("domains", "zoos") and len(parts) > 1 and parts[1] != "__init__"
+    return ".".join(parts[:2]) if inside and ".".join(parts[:2]) in FLOOR else parts[0]
 
 
 def _imported(path: Path) -> set[str]:
@@ -78,7 +85,8 @@ def test_imports_point_downwards() -> None:
     for path, room in _files().items():
         for name in _imported(path):
             parts = name.split(".")
-            target = "api" if parts[0] == "api" else parts[1] if parts[0] == "archsearch" else None
+            known = parts[0] == "archsearch" and len(parts) > 1
+            target = "api" if parts[0] == "api" else _room(tuple(parts[1:])) if known else None
             if target in FLOOR and target != room and FLOOR[target] >= FLOOR[room] and (room, target) not in BESIDE:
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert wrong == []

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 import archsearch
-from archsearch.data import Dataset, load
+from archsearch.data import Dataset
 from archsearch.data.metrics import accuracy, mean_average_precision
 from archsearch.distill.train import logits
+from archsearch.domains import load
 from archsearch.errors import Cancelled, ImpossibleBudget, InvalidRequest, SearchError, TeacherError
 from archsearch.local import run, train_teacher
 from archsearch.request import DigitsData, parse_request

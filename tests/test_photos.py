@@ -20,9 +20,10 @@ from PIL import Image
 import archsearch
 from archsearch import export
 from archsearch.cli import app
-from archsearch.data import Dataset, Task
-from archsearch.data.photo import probabilities, read
+from archsearch.data import Dataset
 from archsearch.distill.train import logits
+from archsearch.domains.images.photo import probabilities, read
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import DataError, InvalidRequest, UnknownName
 from archsearch.spaces import spaces
 
@@ -125,7 +126,7 @@ def test_the_shell_prints_json(student: Path, photos: Path, expected: list[tuple
     assert rows[0]["error"] is None
 
 
-def test_many_labels_are_told_by_a_threshold(gray_task: Task, photos: Path, tmp_path: Path) -> None:
+def test_many_labels_are_told_by_a_threshold(gray_task: ImageTask, photos: Path, tmp_path: Path) -> None:
     many, space = replace(gray_task, kind="multilabel"), spaces.get("vit")
     model = space.build(space.smallest(many), many)
     export.save_student(model, many, tmp_path)
@@ -178,9 +179,10 @@ def test_naming_by_onnx_imports_no_torch(student: Path, photos: Path) -> None:
 
 def test_a_photo_is_read_alike_in_training_and_afterwards(tmp_path: Path) -> None:
     """Mean differences of 71 and 128 of 255 there were for EXIF and transparency, and of 23 for odd sizes."""
-    from archsearch.data import Limits, load_image_folder, photo
-    from archsearch.data.images import decode
-    from archsearch.data.preprocessing import Preprocessing
+    from archsearch.data import Limits
+    from archsearch.domains.images import load_image_folder, photo
+    from archsearch.domains.images.images import decode
+    from archsearch.domains.images.preprocessing import Preprocessing
 
     rng = np.random.RandomState(0)
     for i, (mode, size) in enumerate((("RGB", (33, 20)), ("RGBA", (21, 47)), ("L", (50, 50)), ("P", (17, 18)))):

@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 import archsearch
 from archsearch import local, train_teacher
 from archsearch.cli import app
-from archsearch.data import Dataset, load
+from archsearch.data import Dataset
 from archsearch.data.metrics import accuracy
+from archsearch.domains import load
 from archsearch.errors import ArchsearchError, Conflict, InvalidRequest, TeacherError, UnknownName
 from archsearch.request import LocalTeacher, NpzData
 from archsearch.teachers import Teacher, build, load_teacher

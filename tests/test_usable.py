@@ -11,7 +11,8 @@ import pytest
 from torch import nn
 
 from archsearch import choice
-from archsearch.data import Dataset, Task
+from archsearch.data import Dataset
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import SearchError
 from archsearch.hardware import Limits, Ruler, measure, measure_exactly
 from archsearch.hardware.latency import Latency
@@ -31,7 +32,7 @@ REQUEST = JobRequest.model_validate(
 
 
 @pytest.fixture
-def ruler(gray_task: Task) -> Ruler:
+def ruler(gray_task: ImageTask) -> Ruler:
     return Ruler(gray_task, Limits(params=10**6))
 
 
@@ -72,10 +73,10 @@ def test_a_winner_that_cannot_be_built_leaves_the_place_to_the_next_best(ruler: 
     assert list(found["unusable"]) == ["0"]
 
 
-def test_a_winner_beyond_the_budget_as_torch_counts_it_does_not_win(ruler: Ruler, gray_task: Task) -> None:
+def test_a_winner_beyond_the_budget_as_torch_counts_it_does_not_win(ruler: Ruler, gray_task: ImageTask) -> None:
     """The closed form of this space says half of the truth."""
 
-    def half(architecture: Any, task: Task) -> Any:
+    def half(architecture: Any, task: ImageTask) -> Any:
         count = RESNETS.count(architecture, task)
         return replace(count, params=count.params // 2)
 
@@ -89,7 +90,7 @@ def test_a_winner_beyond_the_budget_as_torch_counts_it_does_not_win(ruler: Ruler
 
 
 @pytest.mark.parametrize("name", ["resnet_cifar", "vit", "mobilenet"])
-def test_exact_costs_are_those_of_the_closed_form(name: str, gray_task: Task) -> None:
+def test_exact_costs_are_those_of_the_closed_form(name: str, gray_task: ImageTask) -> None:
     space = spaces.get(name)
     for precision in ("fp32", "fp16", "int8"):
         ruler = Ruler(gray_task, size_precision=precision, batch=2, trade="peak_activation_bytes")
@@ -106,7 +107,7 @@ def test_one_candidate_that_cannot_be_timed_does_not_end_the_search(
         return Latency(1.0, 0.9, 1.1, 20, "cpu-torch", 1, 1)
 
     def marked(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        def run(self: Space, architecture: Any, task: Task) -> nn.Module:
+        def run(self: Space, architecture: Any, task: ImageTask) -> nn.Module:
             model = build(self, architecture, task)
             model.odd = self.name == "odd"  # type: ignore[assignment]
             return model

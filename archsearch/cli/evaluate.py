@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from archsearch.cli.inputs import data_of, on_broken_option, teacher_of, with_images
-from archsearch.data.measured import Measured, Part, load_measured
 from archsearch.data.task import Dataset, Task
+from archsearch.domains.images.measured import Measured, Part, load_measured
 from archsearch.errors import InvalidRequest
 from archsearch.evaluate import MultiLabelEvaluation, Network, Row
 from archsearch.outfolder import TRAINING

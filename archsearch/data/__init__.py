@@ -1,61 +1,7 @@
-"""Data sets: from wherever images come to one `Dataset` with three splits."""
+"""Data of any domain: a task, its splits, their labels, and what was found while they were read."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
-from archsearch.data.digits import DIGITS, DIGITS_TRAIN, load_digits
-from archsearch.data.image_folder import load_image_folder
 from archsearch.data.limits import Limits
 from archsearch.data.notes import Note
-from archsearch.data.npz import load_npz
-from archsearch.data.stored import open_dataset, save_dataset
 from archsearch.data.task import Dataset, Split, Task
-from archsearch.errors import InvalidRequest
-from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderData, NpzData
 
-__all__ = [
-    "DIGITS",
-    "DIGITS_TRAIN",
-    "Dataset",
-    "Limits",
-    "Note",
-    "Split",
-    "Task",
-    "load",
-    "load_digits",
-    "load_image_folder",
-    "load_npz",
-    "open_dataset",
-    "save_dataset",
-]
-
-
-def load(
-    spec: DataSpec, limits: Limits | None = None, *, listener: Callable[[int, int], None] | None = None
-) -> Dataset:
-    """The data set a request names; raises InvalidRequest for one that only a service holds.
-
-    Args:
-        listener: Called with image files read and those there are, now and then.
-    """
-    match spec:
-        case DigitsData():
-            return load_digits()
-        case NpzData():
-            return load_npz(spec.path, limits, duplicates=spec.duplicates)
-        case ImageFolderData():
-            return load_image_folder(
-                spec.path,
-                spec.image_size,
-                limits,
-                fit=spec.fit,
-                on_broken=spec.on_broken,
-                duplicates=spec.duplicates,
-                listener=listener,
-            )
-        case DatasetData():
-            raise InvalidRequest(
-                f"data set {spec.id} lives in a service; submit the job there, or give a local npz or image_folder",
-                field="data",
-            )
+__all__ = ["Dataset", "Limits", "Note", "Split", "Task"]

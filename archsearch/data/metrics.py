@@ -84,7 +84,7 @@ def accuracy(logits: Logits, split: Split, batch_size: int = MOST, *, report: Re
         report: Told where it stands; it may raise.
     """
     right, y_N = 0, np.asarray(split.y_N)
-    for rows, logits_BK in asked(logits, split.pixels, len(split), most=batch_size, report=report):
+    for rows, logits_BK in asked(logits, split.examples, len(split), most=batch_size, report=report):
         right += int((logits_BK.argmax(1).cpu().numpy() == y_N[rows]).sum())
     return 100 * right / len(split)
 
@@ -108,7 +108,7 @@ def answers(
     logits: Logits, split: Split, batch_size: int = MOST, *, report: Report | None = None
 ) -> npt.NDArray[np.float32]:
     """The logits N×K of a whole split; arguments as `accuracy` has them."""
-    found = asked(logits, split.pixels, len(split), most=batch_size, report=report)
+    found = asked(logits, split.examples, len(split), most=batch_size, report=report)
     return np.concatenate([logits_BK.float().cpu().numpy() for _, logits_BK in found])
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch import export
-from archsearch.data.stored import RECORD, open_dataset, save_dataset
 from archsearch.data.task import Dataset
 from archsearch.distill import checkpoint
 from archsearch.distill.progress import Progress
 from archsearch.distill.schedule import OptimizerName
 from archsearch.distill.train import device_of, train
+from archsearch.domains.images.stored import RECORD, open_dataset, save_dataset
 from archsearch.errors import ArchsearchError, InvalidRequest, TrainingError
 from archsearch.request import DistillSpec, LocalTeacher
 from archsearch.teachers import Teacher, load_teacher

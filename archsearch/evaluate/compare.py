@@ -61,7 +61,7 @@ def answers(
         return {name: run(x_BCHW).float().cpu().numpy() for name, run in networks.items()}
 
     found: dict[str, list[Logits]] = {name: [] for name in networks}
-    for _, told in asked(all_of_them, split.pixels, len(split), most=batch_size, report=report):
+    for _, told in asked(all_of_them, split.examples, len(split), most=batch_size, report=report):
         for name, logits_BK in told.items():
             found[name].append(logits_BK)
     return {name: np.concatenate(parts) for name, parts in found.items()}

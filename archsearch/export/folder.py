@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsearch.data.preprocessing import Preprocessing
 from archsearch.data.task import Task
+from archsearch.domains.images.preprocessing import Preprocessing
 from archsearch.errors import InvalidRequest
 from archsearch.export.files import ARCHIVE, CONFIG, PREPROCESSING, PROGRAM, PUBLIC, WEIGHTS
 from archsearch.request import Fit
@@ -40,7 +40,7 @@ def save_student(student: nn.Module, task: Task, folder: Path) -> None:
         "input_size": (task.in_chans, task.height, task.width),
         "mean": task.mean,
         "std": task.std,
-        # What comes nearest in timm's own words to what `data/photo.py` does.
+        # What comes nearest in timm's own words to what `domains/images/photo.py` does.
         "interpolation": "bicubic",
         "crop_pct": 1.0,
         "crop_mode": _CROP_MODES[task.fit],
@@ -64,10 +64,10 @@ def save_student(student: nn.Module, task: Task, folder: Path) -> None:
 
 
 def write_reading(folder: Path, task: Task) -> None:
-    """Write how photos are read: `preprocessing.json`, and `predict.py`, which is `data/photo.py` word for word."""
+    """Write how photos are read: `preprocessing.json`, and `predict.py`, word for word `domains/images/photo.py`."""
     fields = Preprocessing.of(task).fields()
     write_whole(folder / PREPROCESSING, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
-    program = importlib.resources.files("archsearch.data") / "photo.py"
+    program = importlib.resources.files("archsearch.domains.images") / "photo.py"
     write_whole(folder / PROGRAM, program.read_text(encoding="utf-8"))
 
 

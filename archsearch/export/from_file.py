@@ -50,8 +50,8 @@ def measure_from_file(
     Raises:
         ExportError: The file tells a photo to be read otherwise, or names answers otherwise.
     """
-    from archsearch.data import photo
-    from archsearch.data.preprocessing import Preprocessing
+    from archsearch.domains.images import photo
+    from archsearch.domains.images.preprocessing import Preprocessing
 
     if not subject.photos:
         return None
@@ -72,6 +72,6 @@ def measure_from_file(
 
 
 def _names(chances_K: Any, settings: Mapping[str, Any]) -> set[str]:
-    from archsearch.data import photo
+    from archsearch.domains.images import photo
 
     return {name for name, _ in photo.best(chances_K, settings)}

@@ -6,8 +6,10 @@ from functools import cache
 
 import numpy as np
 
-from archsearch.data import Dataset, Split, load_digits
-from archsearch.data.assemble import assemble
+from archsearch.data import Dataset
+from archsearch.domains.images import load_digits
+from archsearch.domains.images.assemble import assemble
+from archsearch.domains.images.task import ImageSplit
 
 # N images, H W space, C channels, K classes
 
@@ -26,8 +28,8 @@ def two_digits() -> Dataset:
     return assemble(train, selection, test, 10, single.task.class_names)
 
 
-def _paired(split: Split, seed: int) -> Split:
+def _paired(split: ImageSplit, seed: int) -> ImageSplit:
     other_N = np.random.RandomState(seed).permutation(len(split))
     x_NHWC = np.concatenate([split.x_NHWC, split.x_NHWC[other_N]], axis=2)
     eye_KK = np.eye(10, dtype=np.uint8)
-    return Split(x_NHWC, eye_KK[split.y_N] | eye_KK[split.y_N[other_N]])
+    return ImageSplit(x_NHWC, eye_KK[split.y_N] | eye_KK[split.y_N[other_N]])

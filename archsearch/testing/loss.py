@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from archsearch.data import Task
 from archsearch.distill.loss import Loss, LossInputs, losses
+from archsearch.domains.images.task import ImageTask
 from archsearch.testing.shown import (
     CLASSES,
     NETWORKS,
@@ -265,6 +265,6 @@ def _rounded(dtype: torch.dtype) -> tuple[Change, Change]:
     return lambda x: x.to(dtype), lambda x: x.to(dtype).float()
 
 
-def _task(classes: int, kind: str) -> Task:
+def _task(classes: int, kind: str) -> ImageTask:
     many = kind == "multilabel"
-    return Task(classes, 3, 8, 8, (0.5,) * 3, (0.25,) * 3, kind="multilabel" if many else "classification")
+    return ImageTask(classes, 3, 8, 8, (0.5,) * 3, (0.25,) * 3, kind="multilabel" if many else "classification")

@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.evidence import Evidence, NetworkEvidence, Read, observe_student, observe_teacher
 from archsearch.models import CifarResNet
 from archsearch.spaces import Space, spaces
@@ -52,7 +52,7 @@ class Pair:
 
     name: str
     space: Space
-    task: Task
+    task: ImageTask
     teacher: nn.Module
     x_BCHW: Tensor
     other_BCHW: Tensor
@@ -149,7 +149,7 @@ def pair_of(name: str) -> Pair:
     return found
 
 
-def teacher_of(student: nn.Module, task: Task, seed: int) -> nn.Module:
+def teacher_of(student: nn.Module, task: ImageTask, seed: int) -> nn.Module:
     """An untrained ResNet in eval mode whose classifier is as wide as the student's."""
     torch.manual_seed(seed)
     width = cast(Any, student).get_classifier().in_features

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import archsearch.models  # noqa: F401  (registers with timm)
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware import measure_model, size_bytes
 from archsearch.request import Architecture
@@ -28,8 +28,8 @@ SIDES = {8: 10, 28: 10, 32: 100, 64: 20, 224: 10}  # pixels, and classes to tell
 CHANNELS = {"gray": 1, "colour": 3}
 
 
-def task_of(classes: int, channels: int, height: int, width: int) -> Task:
-    return Task(classes, channels, height, width, (0.5,) * channels, (0.25,) * channels)
+def task_of(classes: int, channels: int, height: int, width: int) -> ImageTask:
+    return ImageTask(classes, channels, height, width, (0.5,) * channels, (0.25,) * channels)
 
 
 TASKS = {
@@ -53,9 +53,9 @@ class SpaceContract:
     """
 
     spaces: ClassVar[Iterable[Space]] = ()
-    tasks: ClassVar[Mapping[str, Task]] = TASKS
+    tasks: ClassVar[Mapping[str, ImageTask]] = TASKS
 
-    def _each(self, subtests: pytest.Subtests) -> Iterator[tuple[Space, Task, AbstractContextManager[None]]]:
+    def _each(self, subtests: pytest.Subtests) -> Iterator[tuple[Space, ImageTask, AbstractContextManager[None]]]:
         """Every space with every task it takes, and the subtest to look at them in."""
         for space in self.spaces:
             for name, task in self.tasks.items():
@@ -185,19 +185,19 @@ class SpaceContract:
                 assert space.cardinality(task) == math.prod(values) > 100
 
 
-def _members(space: Space, task: Task, count: int = 4) -> list[Architecture]:
+def _members(space: Space, task: ImageTask, count: int = 4) -> list[Architecture]:
     """The smallest, the largest and some between."""
     rng = random.Random(f"{space.name}/{task.in_chans}/{task.height}")
     some = [{p.name: rng.choice(p.values) for p in space.parameters(task)} for _ in range(count)]
     return [space.smallest(task), space.largest(task), *some]
 
 
-def _by_macs(space: Space, architectures: list[Architecture], task: Task) -> list[Architecture]:
+def _by_macs(space: Space, architectures: list[Architecture], task: ImageTask) -> list[Architecture]:
     return sorted(architectures, key=lambda architecture: space.cost(architecture, task).macs)
 
 
 def _steps(
-    space: Space, architecture: Architecture, task: Task, *, ordered: bool
+    space: Space, architecture: Architecture, task: ImageTask, *, ordered: bool
 ) -> Iterator[tuple[str, Architecture]]:
     """Members one step away: more of one parameter of this kind, with its name."""
     for parameter in space.parameters(task):
@@ -206,7 +206,7 @@ def _steps(
             yield parameter.name, {**architecture, parameter.name: more}
 
 
-def _cheaper_with_more(space: Space, task: Task) -> set[str]:
+def _cheaper_with_more(space: Space, task: ImageTask) -> set[str]:
     """Parameters that are not ordered of which more made a member cheaper."""
     found = set()
     for architecture in _members(space, task, UNORDERED):
@@ -218,7 +218,7 @@ def _cheaper_with_more(space: Space, task: Task) -> set[str]:
     return found
 
 
-def _no_members(space: Space, task: Task) -> Iterator[tuple[Architecture, str, str]]:
+def _no_members(space: Space, task: ImageTask) -> Iterator[tuple[Architecture, str, str]]:
     """What is no member, the field that is wrong, and what is said of it."""
     good, first = space.smallest(task), space.parameters(task)[0]
     yield {n: v for n, v in good.items() if n != first.name}, "student.architecture", f"{first.name!r} is missing"
@@ -230,16 +230,16 @@ def _no_members(space: Space, task: Task) -> Iterator[tuple[Architecture, str, s
             yield {**good, p.name: p.low + 1}, f"student.architecture.{p.name}", f"in steps of {p.step}"
 
 
-def _on_meta(space: Space, architecture: Architecture, task: Task) -> nn.Module:
+def _on_meta(space: Space, architecture: Architecture, task: ImageTask) -> nn.Module:
     with torch.device("meta"):
         return space.build(architecture, task)
 
 
-def _meta_image(task: Task) -> Tensor:
+def _meta_image(task: ImageTask) -> Tensor:
     return torch.empty(1, task.in_chans, task.height, task.width, device="meta")
 
 
-def _counted_as_by_torch(space: Space, architecture: Architecture, task: Task) -> None:
+def _counted_as_by_torch(space: Space, architecture: Architecture, task: ImageTask) -> None:
     network = _on_meta(space, architecture, task).requires_grad_(False)
     count = space.count(architecture, task)
     with _layers_that_run(network) as ran:
@@ -282,7 +282,7 @@ def _kind(module: nn.Module) -> str:
     return "conv" if conv.kernel_size[0] > 1 else "pointwise"
 
 
-def _looks(space: Space, architecture: Architecture, task: Task) -> bool:
+def _looks(space: Space, architecture: Architecture, task: ImageTask) -> bool:
     """Whether the network's answers, which are finite, differ between two images."""
     x_BCHW = torch.rand(2, task.in_chans, task.height, task.width, generator=torch.Generator().manual_seed(0))
     network = space.build(architecture, task)
@@ -293,7 +293,7 @@ def _looks(space: Space, architecture: Architecture, task: Task) -> bool:
     return bool(logits_BK[0].ne(logits_BK[1]).any())
 
 
-def _initial(space: Space, task: Task, seed: int) -> list[Tensor]:
+def _initial(space: Space, task: ImageTask, seed: int) -> list[Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return list(space.build(space.smallest(task), task).state_dict().values())

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from archsearch.data.task import Dataset, Split, Task
+from archsearch.data.task import Dataset
+from archsearch.domains.images.task import ImageSplit, ImageTask
 from benchmarks.cifar import load_cifar
 
 # It has no types.
@@ -32,9 +33,9 @@ def load_images(folder: Path | None) -> tuple[Dataset, str]:
         return dataset, f"{len(dataset.train)} images of CIFAR-100"
     generator = np.random.default_rng(0)
     x_NHWC = generator.integers(0, 256, (NOISE_IMAGES, 32, 32, 3), np.uint8)
-    split = Split(x_NHWC, generator.integers(0, 100, NOISE_IMAGES))
+    split = ImageSplit(x_NHWC, generator.integers(0, 100, NOISE_IMAGES))
     few = split.take(slice(0, SELECTION_IMAGES))
-    task = Task(100, 3, 32, 32, (0.5,) * 3, (0.29,) * 3)
+    task = ImageTask(100, 3, 32, 32, (0.5,) * 3, (0.29,) * 3)
     return Dataset(task, split, few, few, "noise"), f"{NOISE_IMAGES} images of noise"
 
 
@@ -48,7 +49,7 @@ def one_epoch(dataset: Dataset, images: int) -> Dataset:
 class Photos(torch.utils.data.Dataset[tuple[Any, ...]]):
     """Images as PIL hands them to a transform, with their labels and, where asked for, their numbers."""
 
-    def __init__(self, split: Split, transform: Any, *, numbered: bool = False) -> None:
+    def __init__(self, split: ImageSplit, transform: Any, *, numbered: bool = False) -> None:
         self.x_NHWC, self.labels = split.x_NHWC, split.y_N.tolist()
         self.transform, self.numbered = transform, numbered
 
@@ -60,7 +61,7 @@ class Photos(torch.utils.data.Dataset[tuple[Any, ...]]):
         return (image, self.labels[index], index) if self.numbered else (image, self.labels[index])
 
 
-def field_transform(task: Task) -> Any:
+def field_transform(task: ImageTask) -> Any:
     """What RepDistiller, mdistiller and torchdistill do to a training image of CIFAR."""
     return transforms.Compose([*crop_and_flip(), transforms.ToTensor(), transforms.Normalize(task.mean, task.std)])
 

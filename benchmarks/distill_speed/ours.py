@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from archsearch.data.task import Task
 from archsearch.distill.progress import Progress
 from archsearch.distill.train import train
+from archsearch.domains.images.task import ImageTask
 from archsearch.teachers import Teacher, fingerprint
 from benchmarks.distill_speed.images import one_epoch
 from benchmarks.distill_speed.setting import Setting, student_of, teacher_of
@@ -47,7 +47,7 @@ def ours(setting: Setting, *, cached: bool) -> Turn:
     return turn
 
 
-def as_teacher(model: nn.Module, task: Task) -> Teacher:
+def as_teacher(model: nn.Module, task: ImageTask) -> Teacher:
     """A network as one of our teachers, normalised as the student is."""
     return Teacher("teacher", model, task.classes, task.in_chans, task.mean, task.std, None, fingerprint(model))
 

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 import archsearch.models  # noqa: F401  (registers with timm)
-from archsearch.data.task import Dataset, Task
+from archsearch.data.task import Dataset
+from archsearch.domains.images.task import ImageTask
 from archsearch.precision import Precision
 from archsearch.request import DistillSpec
 from archsearch.teachers import normalise
@@ -91,7 +92,7 @@ def teacher_of(setting: Setting) -> nn.Module:
     return teacher.eval().requires_grad_(False)
 
 
-def network(name: str, task: Task) -> nn.Module:
+def network(name: str, task: ImageTask) -> nn.Module:
     """A CIFAR ResNet by its name in the field's tables, as timm builds it."""
     depth, _, factor = name.partition("x")
     sizes = {

@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from archsearch.data import open_dataset
+from archsearch.domains import open_dataset
 from tests.api.conftest import Refused, Send, finish, npz, request, small_arrays
 
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from archsearch import intake
-from archsearch.data import DIGITS
+from archsearch.domains.images import DIGITS
 from archsearch.errors import NotFound
 from archsearch.request import parse_request
 from archsearch.spaces import spaces

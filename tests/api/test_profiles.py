@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from archsearch import register
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import profile as profile_module
 from archsearch.spaces import spaces
 from archsearch.store.models import ProfileRow
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .conftest import Refused
 
 
-TASK = Task(10, 1, 8, 8, (0.5,), (0.25,))
+TASK = ImageTask(10, 1, 8, 8, (0.5,), (0.25,))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces import nasbench201, spaces
 from benchmarks.tables import TABLES
@@ -42,7 +42,7 @@ def test_all_rows_are_members_of_their_space_with_an_accuracy_in_percent(shared:
     architectures, accuracy_N = read(shared, name)
     assert len(architectures) == len(accuracy_N) == SIZES[name]
     table = TABLES[name]
-    task = Task(table.classes, 3, table.side, table.side, (0.5,) * 3, (0.25,) * 3)
+    task = ImageTask(table.classes, 3, table.side, table.side, (0.5,) * 3, (0.25,) * 3)
     for architecture in architectures:
         spaces.get(table.space).check(architecture, task)
     assert accuracy_N.min() >= 1

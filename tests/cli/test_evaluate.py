@@ -15,9 +15,10 @@ from PIL import Image
 from archsearch import evaluate, export, train_teacher
 from archsearch.cli import app
 from archsearch.cli.evaluate import open_data
-from archsearch.data import Dataset, load_npz
+from archsearch.data import Dataset
 from archsearch.data.metrics import accuracy
 from archsearch.distill.train import logits
+from archsearch.domains.images import load_npz
 from archsearch.errors import InvalidRequest
 from archsearch.spaces import spaces
 

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 from archsearch.cli import app
 from archsearch.cli.inputs import build_request, request_options
-from archsearch.data import Dataset, load_npz
+from archsearch.data import Dataset
+from archsearch.domains.images import load_npz
 from archsearch.errors import ExportError, InvalidRequest, ServiceError, UnknownName
 from archsearch.request import JobRequest, parse_request
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from archsearch.data import Limits, load_image_folder, load_npz
+from archsearch.data import Limits
 from archsearch.data.archive import listening, open_zip, read_member
+from archsearch.domains.images import load_image_folder, load_npz
 from archsearch.errors import DataError, TooLarge
 
 LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archsearch.data import load
+from archsearch.domains import load
 from archsearch.errors import InvalidRequest
 from archsearch.request import DatasetData, DigitsData, ImageFolderData, NpzData
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from archsearch.data import load_image_folder
 from archsearch.data.pack import pack
+from archsearch.domains.images import load_image_folder
 from archsearch.errors import DataError
 
 

@@ -5,17 +5,17 @@ import pytest
 
 from archsearch.data import Dataset
 from archsearch.data.splits import complete, hold_out
-from archsearch.data.task import Split
+from archsearch.domains.images.task import ImageSplit
 from archsearch.errors import DataError
 
 Y_N = np.repeat(np.arange(4), [5, 20, 100, 2])
 
 
-def numbered(y_N: np.ndarray) -> Split:
+def numbered(y_N: np.ndarray) -> ImageSplit:
     """Images that tell their row."""
     x_NHWC = np.zeros((len(y_N), 4, 4, 1), dtype=np.uint8)
     x_NHWC[:, 0, 0, 0] = np.arange(len(y_N))
-    return Split(x_NHWC, y_N)
+    return ImageSplit(x_NHWC, y_N)
 
 
 def test_hold_out_takes_the_share_of_every_class() -> None:

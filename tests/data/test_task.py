@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from archsearch.data import Dataset, load_digits, open_dataset, save_dataset
+from archsearch.data import Dataset
+from archsearch.domains import open_dataset, save_dataset
+from archsearch.domains.images import load_digits
 
 
 def test_tensors_are_writable_copies_even_of_a_read_only_map(tmp_path: Path) -> None:

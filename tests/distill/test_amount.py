@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from archsearch.data import Dataset, Split
+from archsearch.data import Dataset
 from archsearch.distill.amount import amount, chosen
 from archsearch.distill.train import train
+from archsearch.domains.images.task import ImageSplit
 from archsearch.errors import InvalidRequest
 from archsearch.request import DistillSpec
 from archsearch.spaces import spaces
@@ -67,7 +68,9 @@ def test_batches_part_into_processes_and_their_parts() -> None:
 
 def test_a_training_chooses_for_itself_where_nobody_did(digits: Dataset) -> None:
     rows = np.arange(40)
-    few = replace(digits, train=digits.train.take(rows), selection=Split(digits.test.x_NHWC[:9], digits.test.y_N[:9]))
+    few = replace(
+        digits, train=digits.train.take(rows), selection=ImageSplit(digits.test.x_NHWC[:9], digits.test.y_N[:9])
+    )
     torch.manual_seed(0)
     space = spaces.get("resnet_cifar")
     model = space.build(space.smallest(digits.task), digits.task)

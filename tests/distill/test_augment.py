@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archsearch.data.task import Task
 from archsearch.distill.augment import views
+from archsearch.domains.images.task import ImageTask
 
 # B batch, C channels, H W space
 
@@ -16,7 +16,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def augment(x_BCHW: torch.Tensor, how, generator: torch.Generator) -> torch.Tensor:
     """A batch in views drawn for it."""
     batch, channels, height, width = x_BCHW.shape
-    shown = views(how, Task(2, channels, height, width, (0.5,) * channels, (0.5,) * channels))
+    shown = views(how, ImageTask(2, channels, height, width, (0.5,) * channels, (0.5,) * channels))
     return shown.apply(x_BCHW.permute(0, 2, 3, 1), shown.draw(batch, generator))
 
 
@@ -89,7 +89,9 @@ def test_the_generator_decides(how) -> None:
 
 
 @pytest.mark.parametrize(("how", "count"), [("none", 1), ("crop", 81), ("crop_flip", 162)])
-def test_every_view_of_a_cifar_image_has_a_number_and_no_two_are_the_same(colour_task: Task, how, count: int) -> None:
+def test_every_view_of_a_cifar_image_has_a_number_and_no_two_are_the_same(
+    colour_task: ImageTask, how, count: int
+) -> None:
     shown = views(how, colour_task)
     assert shown.count == count
     pixels = torch.arange(1, 32 * 32 + 1).reshape(1, 32, 32, 1).expand(count, -1, -1, -1)
@@ -99,11 +101,11 @@ def test_every_view_of_a_cifar_image_has_a_number_and_no_two_are_the_same(colour
     assert drawn.unique().numel() == count
 
 
-def test_a_random_part_at_a_random_scale_has_no_number(colour_task: Task) -> None:
+def test_a_random_part_at_a_random_scale_has_no_number(colour_task: ImageTask) -> None:
     assert views("resized_crop", colour_task) is None
 
 
-def test_views_come_in_channels_last_memory(colour_task: Task) -> None:
+def test_views_come_in_channels_last_memory(colour_task: ImageTask) -> None:
     shown = views("crop_flip", colour_task)
     x_BCHW = shown.apply(torch.zeros(4, 32, 32, 3, dtype=torch.uint8), torch.tensor([0, 80, 81, 161]))
     assert x_BCHW.is_contiguous(memory_format=torch.channels_last)

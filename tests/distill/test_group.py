@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from archsearch.data import load_digits
+from archsearch.domains.images import load_digits
 from archsearch.distill.train import train
 from archsearch.request import DistillSpec, LocalTeacher
 from archsearch.spaces import spaces
@@ -90,7 +90,7 @@ def test_two_processes_train_as_one_on_the_same_batches(
 
 
 def run_start(name: str) -> dict[str, torch.Tensor]:
-    from archsearch.data import load_digits
+    from archsearch.domains.images import load_digits
     from archsearch.spaces import spaces
 
     task, space = load_digits().task, spaces.get(name)
@@ -109,7 +109,7 @@ TOGETHER = """
 import sys
 from pathlib import Path
 import torch
-from archsearch.data import load_digits
+from archsearch.domains.images import load_digits
 from archsearch.distill.together import train_together
 from archsearch.request import DistillSpec, LocalTeacher
 from archsearch.spaces import spaces
@@ -127,7 +127,7 @@ for report in train_together(
 
 
 def digits_student(seed: int = 0) -> torch.nn.Module:
-    from archsearch.data import load_digits
+    from archsearch.domains.images import load_digits
     from archsearch.spaces import spaces
 
     task, space = load_digits().task, spaces.get("resnet_cifar")

@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 import torch
 
-from archsearch.data.task import Task
 from archsearch.distill.loss import LossInputs, Outputs, losses
 from archsearch.distill.method import check_method, settle
 from archsearch.distill.objective import objective
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest, UnknownName
 from archsearch.request import DistillSpec
 
 # B batch, K classes
 
 
-def task(classes: int = 10, kind: Any = "classification") -> Task:
-    return Task(classes, 3, 8, 8, (0.5,) * 3, (0.25,) * 3, kind=kind)
+def task(classes: int = 10, kind: Any = "classification") -> ImageTask:
+    return ImageTask(classes, 3, 8, 8, (0.5,) * 3, (0.25,) * 3, kind=kind)
 
 
 def batch() -> LossInputs:
@@ -100,7 +100,7 @@ def test_a_loss_for_another_kind_of_task_is_refused_with_those_that_fit() -> Non
 
 
 @pytest.mark.parametrize("kind", [task(2), task(3), task(100), task(20, "multilabel")])
-def test_auto_chooses_what_the_task_allows_and_says_why(kind: Task) -> None:
+def test_auto_chooses_what_the_task_allows_and_says_why(kind: ImageTask) -> None:
     chosen = settle(DistillSpec(method="auto"), kind)
     assert chosen.why
     check_method(chosen.spec, kind)
@@ -141,7 +141,7 @@ def test_uneven_classes_count_alike_in_the_labels_loss() -> None:
 def test_classes_are_weighed_where_it_is_asked_for_or_they_are_uneven() -> None:
     even, uneven = (replace(task(2), prevalence=shares) for shares in ((0.6, 0.4), (0.9, 0.1)))
 
-    def weighed(choice: str, on: Task) -> bool:
+    def weighed(choice: str, on: ImageTask) -> bool:
         return objective(DistillSpec.model_validate({"class_weights": choice, "method": "kd"}), on).weight_K is not None
 
     assert [weighed(choice, even) for choice in ("auto", "none", "balanced")] == [False, False, True]

@@ -8,11 +8,12 @@ from contextlib import ExitStack
 import pytest
 import torch
 
-from archsearch.data import Dataset, Task
+from archsearch.data import Dataset
 from archsearch.distill import room, teacher_source
 from archsearch.distill.learner import prepare
 from archsearch.distill.room import affordable, require_room_for_batch
 from archsearch.distill.train import train
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import Cancelled, TooMuchMemory
 from archsearch.request import DistillSpec
 from archsearch.spaces import spaces
@@ -27,9 +28,9 @@ def student(dataset: Dataset, seed: int = 0) -> torch.nn.Module:
     return space.build(space.smallest(dataset.task), dataset.task)
 
 
-def test_a_step_of_more_images_than_there_is_room_for_is_refused_with_the_field(gray_task: Task) -> None:
+def test_a_step_of_more_images_than_there_is_room_for_is_refused_with_the_field(gray_task: ImageTask) -> None:
     require_room_for_batch(8192, gray_task)
-    photos = Task(10, 3, 4096, 4096, (0.5,) * 3, (0.5,) * 3)
+    photos = ImageTask(10, 3, 4096, 4096, (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(TooMuchMemory, match="a step of 8192 images of 4096×4096 pixels would take") as caught:
         require_room_for_batch(8192, photos)
     assert caught.value.field == "distill.batch_size"

@@ -97,7 +97,7 @@ import os, signal, sys, threading
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from archsearch.data import load_digits
+from archsearch.domains.images import load_digits
 from archsearch.distill.train import train
 from archsearch.request import DistillSpec, LocalTeacher
 from archsearch.spaces import spaces

@@ -5,14 +5,14 @@ import timm
 import torch
 from torch import nn
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.evidence import draw_weights
 from archsearch.evidence.layers import weighted
 from archsearch.spaces import spaces
 
 
 @pytest.mark.parametrize("name", spaces.names())
-def test_each_layer_passes_on_its_inputs_variance(name: str, colour_task: Task) -> None:
+def test_each_layer_passes_on_its_inputs_variance(name: str, colour_task: ImageTask) -> None:
     space = spaces.get(name)
     torch.manual_seed(0)
     student = space.build({p.name: p.values[-1] for p in space.parameters(colour_task)}, colour_task)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.spaces import Space, spaces
 
 
 @pytest.fixture(scope="session")
-def task() -> Task:
-    return Task(10, 3, 16, 16, (0.5,) * 3, (0.25,) * 3)
+def task() -> ImageTask:
+    return ImageTask(10, 3, 16, 16, (0.5,) * 3, (0.25,) * 3)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import ImpossibleBudget
 from archsearch.hardware import UNLIMITED, Limits, Ruler, excess, fits, limits, nearest, require_possible
 from archsearch.request import Budget
@@ -63,7 +63,7 @@ def test_excess_adds_up_the_logarithms_of_what_is_beyond() -> None:
     assert excess(cost, Limits(params=100)) == 0
 
 
-def test_an_impossible_budget_names_the_nearest_possible_one(gray_task: Task) -> None:
+def test_an_impossible_budget_names_the_nearest_possible_one(gray_task: ImageTask) -> None:
     smallest = SPACE.cost(SPACE.smallest(gray_task), gray_task)
     price = Ruler(gray_task).estimate
     budget = Budget(params=smallest.params)
@@ -78,7 +78,7 @@ def test_an_impossible_budget_names_the_nearest_possible_one(gray_task: Task) ->
     require_possible([other, SPACE], gray_task, price, Limits(params=smallest.params), budget)
 
 
-def test_limits_that_contradict_each_other_are_impossible_together(gray_task: Task) -> None:
+def test_limits_that_contradict_each_other_are_impossible_together(gray_task: ImageTask) -> None:
     price = Ruler(gray_task).estimate
     small = price(SPACE, SPACE.smallest(gray_task))
     assert small.size_bytes is not None
@@ -87,7 +87,7 @@ def test_limits_that_contradict_each_other_are_impossible_together(gray_task: Ta
         require_possible([SPACE], gray_task, price, limits(budget, None), budget)
 
 
-def test_the_nearest_member_is_found_where_more_costs_less(gray_task: Task) -> None:
+def test_the_nearest_member_is_found_where_more_costs_less(gray_task: ImageTask) -> None:
     # A price that falls with depth: the smallest member is the most expensive one.
     def price(space: object, architecture: dict[str, int]) -> Cost:
         return Cost(1000 - 100 * architecture["depth1"], architecture["width1"])
@@ -99,7 +99,7 @@ def test_the_nearest_member_is_found_where_more_costs_less(gray_task: Task) -> N
     assert fits(cost, limit)
 
 
-def test_the_nearest_member_fits_wherever_any_does(colour_task: Task) -> None:
+def test_the_nearest_member_fits_wherever_any_does(colour_task: ImageTask) -> None:
     price = Ruler(colour_task, batch=4, trade="peak_activation_bytes").estimate
     rng = random.Random(0)
     for _ in range(10):

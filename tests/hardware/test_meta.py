@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import Ruler, measure, measure_model, measure_teacher, peak_activation_bytes, size_bytes
 from archsearch.spaces import Cost, Count, spaces
 from archsearch.spaces.count import batch_norm, conv, linear
@@ -31,13 +31,13 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
-def test_measuring_draws_no_random_numbers_and_makes_no_weights(gray_task: Task) -> None:
+def test_measuring_draws_no_random_numbers_and_makes_no_weights(gray_task: ImageTask) -> None:
     state = torch.get_rng_state()
     measure(SPACE, SPACE.largest(gray_task), gray_task)
     assert torch.get_rng_state().equal(state)
 
 
-def test_a_teacher_costs_what_it_does_at_its_own_resolution(teacher: Teacher, gray_task: Task) -> None:
+def test_a_teacher_costs_what_it_does_at_its_own_resolution(teacher: Teacher, gray_task: ImageTask) -> None:
     own = measure_teacher(teacher, gray_task)
     larger = measure_teacher(dataclasses.replace(teacher, input_hw=(16, 16)), gray_task)
     assert own.params == larger.params == 31_434
@@ -61,14 +61,14 @@ class Chain(nn.Module):
         return logits_BK
 
 
-def test_the_peak_of_activations_by_hand(gray_task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_of_activations_by_hand(gray_task: ImageTask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(SPACE), "build", lambda self, architecture, task: Chain())
     # While the sum is made: the images, the first map, the middle's map and the sum itself, 64 positions each.
     images, maps = 2 * 64, 3 * 2 * 4 * 64
     assert peak_activation_bytes(SPACE, {}, gray_task, batch=2) == 4 * (images + maps)
 
 
-def test_the_peak_grows_with_the_batch_and_counts_no_weights(gray_task: Task) -> None:
+def test_the_peak_grows_with_the_batch_and_counts_no_weights(gray_task: ImageTask) -> None:
     small, wide = SPACE.smallest(gray_task), SPACE.largest(gray_task)
     one, four = (peak_activation_bytes(SPACE, small, gray_task, batch) for batch in (1, 4))
     assert 3.9 < four / one <= 4.0
@@ -77,7 +77,7 @@ def test_the_peak_grows_with_the_batch_and_counts_no_weights(gray_task: Task) ->
 
 
 @pytest.mark.parametrize("name", ["resnet_cifar", "vit"])
-def test_stored_bytes_are_those_of_the_state_dict(name: str, gray_task: Task) -> None:
+def test_stored_bytes_are_those_of_the_state_dict(name: str, gray_task: ImageTask) -> None:
     space = spaces.get(name)
     for architecture in (space.smallest(gray_task), space.largest(gray_task)):
         model, count = space.build(architecture, gray_task), space.count(architecture, gray_task)
@@ -96,7 +96,7 @@ def test_int8_stores_matrices_in_a_byte_and_the_rest_in_four() -> None:
     assert size_bytes(count, "int8") == (2 * 4 * 9 + 4 * 3) + 4 * (scales + norm + bias) + 8 * counter
 
 
-def test_a_ruler_looks_only_at_what_is_asked(gray_task: Task) -> None:
+def test_a_ruler_looks_only_at_what_is_asked(gray_task: ImageTask) -> None:
     small = SPACE.smallest(gray_task)
     bare = Ruler(gray_task).measure(SPACE, small)
     assert bare == dataclasses.replace(SPACE.cost(small, gray_task), size_bytes=bare.size_bytes)
@@ -107,7 +107,7 @@ def test_a_ruler_looks_only_at_what_is_asked(gray_task: Task) -> None:
     assert 0 < estimate <= peak_activation_bytes(SPACE, small, gray_task, 3)
 
 
-def test_a_ruler_predicts_latency_by_the_space_s_own_predictor(gray_task: Task) -> None:
+def test_a_ruler_predicts_latency_by_the_space_s_own_predictor(gray_task: ImageTask) -> None:
     class Linear:
         def predict(self, count: Count) -> float:
             return count.macs / 1e6

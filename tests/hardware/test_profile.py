@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.latency import Latency
 from archsearch.hardware.predict import Calibration, fit, pick_members
@@ -26,7 +26,7 @@ MACHINE = {"processor": "Cortex-A76", "system": "Linux aarch64", "torch": "2.11.
 Body = dict[str, Any]
 
 
-def calibration(space: Space, task: Task, n: int = 12) -> Calibration:
+def calibration(space: Space, task: ImageTask, n: int = 12) -> Calibration:
     """As `calibrate` would leave it, on a device of 1 ms for a million multiply-accumulates."""
     members = pick_members(space, task, None, n, 0)
     times_ms = [space.cost(member, task).macs / 1e6 for member in members]
@@ -36,7 +36,7 @@ def calibration(space: Space, task: Task, n: int = 12) -> Calibration:
 
 
 @pytest.fixture(scope="module")
-def profile(space: Space, task: Task) -> Profile:
+def profile(space: Space, task: ImageTask) -> Profile:
     found = {each.name: calibration(each, task) for each in (space, spaces.get("vit"))}
     return make_profile("a board", "cpu-torch", MACHINE, task, found)
 
@@ -56,7 +56,7 @@ def test_a_profile_survives_its_file(profile: Profile, tmp_path: Path) -> None:
     assert read_profile(path) == read_profile(path.read_bytes()) == profile
 
 
-def test_a_profile_predicts_what_it_was_not_shown(profile: Profile, space: Space, task: Task) -> None:
+def test_a_profile_predicts_what_it_was_not_shown(profile: Profile, space: Space, task: ImageTask) -> None:
     predictors = profile.predictors(task, 1)
     assert list(predictors) == ["resnet_cifar", "vit"]
     for member in pick_members(space, task, None, 10, 5):
@@ -64,21 +64,23 @@ def test_a_profile_predicts_what_it_was_not_shown(profile: Profile, space: Space
         assert predictors[space.name].predict(count) == pytest.approx(count.macs / 1e6, rel=0.1)
 
 
-def test_pixel_statistics_are_no_part_of_a_task_here(profile: Profile, task: Task) -> None:
-    other = Task(task.classes, 3, task.height, task.width, (0.1,) * 3, (0.9,) * 3, ("a",) * task.classes)
+def test_pixel_statistics_are_no_part_of_a_task_here(profile: Profile, task: ImageTask) -> None:
+    other = ImageTask(task.classes, 3, task.height, task.width, (0.1,) * 3, (0.9,) * 3, ("a",) * task.classes)
     assert profile.predictors(other, 1) == profile.predictors(task, 1)
 
 
 @pytest.mark.parametrize(
     ("other", "batch", "field", "words"),
     [
-        (Task(10, 1, 16, 16, (0.5,), (0.5,)), 1, "budget.device", "3×16×16 and the data has 1×16×16"),
-        (Task(10, 3, 32, 32, (0.5,) * 3, (0.5,) * 3), 1, "budget.device", "--image-size 32"),
-        (Task(11, 3, 16, 16, (0.5,) * 3, (0.5,) * 3), 1, "budget.device", "--classes 11"),
-        (Task(10, 3, 16, 16, (0.5,) * 3, (0.5,) * 3), 8, "budget.batch", "set budget.batch to 1"),
+        (ImageTask(10, 1, 16, 16, (0.5,), (0.5,)), 1, "budget.device", "3×16×16 and the data has 1×16×16"),
+        (ImageTask(10, 3, 32, 32, (0.5,) * 3, (0.5,) * 3), 1, "budget.device", "--image-size 32"),
+        (ImageTask(11, 3, 16, 16, (0.5,) * 3, (0.5,) * 3), 1, "budget.device", "--classes 11"),
+        (ImageTask(10, 3, 16, 16, (0.5,) * 3, (0.5,) * 3), 8, "budget.batch", "set budget.batch to 1"),
     ],
 )
-def test_another_task_or_batch_is_refused(profile: Profile, other: Task, batch: int, field: str, words: str) -> None:
+def test_another_task_or_batch_is_refused(
+    profile: Profile, other: ImageTask, batch: int, field: str, words: str
+) -> None:
     with pytest.raises(InvalidRequest, match=words) as error:
         profile.predictors(other, batch)
     assert error.value.field == field

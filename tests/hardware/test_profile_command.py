@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from archsearch.cli.profile import commands
 from archsearch.cli.profile import devices as devices_command
 from archsearch.cli.profile import profile as profile_command
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.profile import read_profile
 
@@ -36,7 +36,7 @@ def test_a_profile_is_written_that_can_be_read(tmp_path: Path) -> None:
     profile = read_profile(out)
     assert (profile.name, profile.device, profile.batch, profile.threads) == ("board", "cpu-torch", 1, 1)
     assert len(profile.entries) == 8
-    assert profile.predictors(Task(3, 1, 8, 8, (0.5,), (0.5,)), 1).keys() == {"resnet_cifar"}
+    assert profile.predictors(ImageTask(3, 1, 8, 8, (0.5,), (0.5,)), 1).keys() == {"resnet_cifar"}
 
 
 @pytest.mark.parametrize(

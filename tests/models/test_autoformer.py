@@ -7,7 +7,7 @@ import timm
 import torch
 
 from archsearch import export
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import measure_model
 from archsearch.models import AutoFormer
 
@@ -69,7 +69,7 @@ def test_a_number_of_heads_without_its_mlp_is_refused() -> None:
         tiny((3, 4), (4.0,))
 
 
-def test_timm_builds_it_by_name_and_loads_it_from_a_folder(tmp_path: Path, gray_task: Task) -> None:
+def test_timm_builds_it_by_name_and_loads_it_from_a_folder(tmp_path: Path, gray_task: ImageTask) -> None:
     torch.manual_seed(0)
     args = {"embed_dim": 12, "num_heads": [3, 4], "mlp_ratio": [3.5, 4.0], "img_size": 8, "patch_size": 4}
     model = timm.create_model("autoformer", num_classes=10, in_chans=1, **args).eval()

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from archsearch import export
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import measure
 from archsearch.models.nasbench201 import Cell, NasBench201, Reduction
 from archsearch.spaces import nasbench201, spaces
@@ -34,7 +34,7 @@ class Times(nn.Module):
 
 @pytest.mark.shared
 @pytest.mark.parametrize("classes", [10, pytest.param(100, marks=pytest.mark.slow)])
-def test_what_torch_counts_is_what_the_table_says(shared: Path, colour_task: Task, classes: int) -> None:
+def test_what_torch_counts_is_what_the_table_says(shared: Path, colour_task: ImageTask, classes: int) -> None:
     with gzip.open(shared / "nb201_accuracy.csv.gz", "rt") as file:
         rows = list(csv.DictReader(file))[7::1300]
     assert len(rows) == 13
@@ -137,7 +137,7 @@ def test_what_is_no_cell_is_refused_with_the_reason() -> None:
         NasBench201(global_pool="max")
 
 
-def test_a_saved_cell_comes_back_with_its_wiring(tmp_path: Path, gray_task: Task) -> None:
+def test_a_saved_cell_comes_back_with_its_wiring(tmp_path: Path, gray_task: ImageTask) -> None:
     torch.manual_seed(0)
     cell = [CONV3, NONE, POOL, CONV1, SKIP, NONE]
     model = timm.create_model("nasbench201", cell=cell, width=4, cells=1, num_classes=10, in_chans=1).eval()

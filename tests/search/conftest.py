@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from archsearch.data import Dataset
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import Limits, Ruler, fits
 from archsearch.request import SearchSpec
 from archsearch.search import Bench, Stop, Trial, key, prepare, search
@@ -54,7 +54,7 @@ def glance(spec, space, bench, architecture, ruler, number=0, seen=()) -> Trial:
 
 
 @pytest.fixture(scope="session")
-def run(gray_task: Task) -> Callable[..., tuple[list[Trial], Stop]]:
+def run(gray_task: ImageTask) -> Callable[..., tuple[list[Trial], Stop]]:
     """A whole search of digits-sized networks by `glance`: its trials and why it ended."""
 
     def whole(

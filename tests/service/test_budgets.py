@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from archsearch.cli import app
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware.latency import measure_latency
 from archsearch.spaces import choose
 from tests.service.conftest import House
@@ -27,12 +27,12 @@ def outcome(house: House, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def task(house: House) -> Task:
-    return Task(10, 1, 8, 8, (0.5,), (0.25,))
+def task(house: House) -> ImageTask:
+    return ImageTask(10, 1, 8, 8, (0.5,), (0.25,))
 
 
 @pytest.fixture(scope="module")
-def timed(house: House, task: Task) -> dict[str, Any]:
+def timed(house: House, task: ImageTask) -> dict[str, Any]:
     """A search in the default space for what takes at most half as long as the largest of the ResNets."""
     (space,) = choose("resnet_cifar", task, None)
     slow = measure_latency(space.build(space.largest(task), task), (1, 8, 8), "cpu-torch")

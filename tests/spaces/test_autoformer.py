@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import measure
 from archsearch.spaces import autoformer, spaces
 
@@ -17,12 +17,12 @@ ROW = {"hidden_dim": 216, "depth": 12, "num_heads": [3, 4] * 6, "mlp_ratio": [4.
 
 
 @pytest.fixture
-def large_task(colour_task: Task) -> Task:
+def large_task(colour_task: ImageTask) -> ImageTask:
     """The published resolution."""
     return replace(colour_task, height=224, width=224)
 
 
-def test_a_row_by_hand(large_task: Task) -> None:
+def test_a_row_by_hand(large_task: ImageTask) -> None:
     architecture = autoformer.from_table(ROW)
     SPACE.check(architecture, large_task)
     assert (architecture["width"], architecture["depth"]) == (216, 12)
@@ -34,14 +34,14 @@ def test_a_row_by_hand(large_task: Task) -> None:
     assert (args["patch_size"], args["embed_dim"]) == (16, 216)
 
 
-def test_what_is_said_of_layers_beyond_the_depth_is_ignored(large_task: Task) -> None:
+def test_what_is_said_of_layers_beyond_the_depth_is_ignored(large_task: ImageTask) -> None:
     architecture = autoformer.from_table(ROW)
     other = {**architecture, "heads13": 4, "mlp14": 8}
     assert SPACE.model(other, large_task) == SPACE.model(architecture, large_task)
     assert SPACE.cost(other, large_task) == SPACE.cost(architecture, large_task)
 
 
-def test_heads_cost_nothing_and_mlps_do(large_task: Task) -> None:
+def test_heads_cost_nothing_and_mlps_do(large_task: ImageTask) -> None:
     architecture = autoformer.from_table(ROW)
     cost = SPACE.cost(architecture, large_task)
     assert SPACE.cost({**architecture, "heads1": 4}, large_task) == cost
@@ -52,14 +52,14 @@ def test_heads_cost_nothing_and_mlps_do(large_task: Task) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (33, 30), (14, 28)])
-def test_any_side_costs_what_torch_counts(colour_task: Task, height: int, width: int) -> None:
+def test_any_side_costs_what_torch_counts(colour_task: ImageTask, height: int, width: int) -> None:
     task = replace(colour_task, height=height, width=width)
     architecture = autoformer.from_table(ROW)
     assert SPACE.cost(architecture, task) == measure(SPACE, architecture, task)
 
 
 @pytest.mark.shared
-def test_every_row_of_the_table_becomes_the_network_it_says(shared: Path, large_task: Task) -> None:
+def test_every_row_of_the_table_becomes_the_network_it_says(shared: Path, large_task: ImageTask) -> None:
     rows = [row["arch"] for row in json.loads((shared / "autoprox_vit_kd_gt.json").read_text())["autoformer_a"]]
     assert len(rows) == 100
     different = set()

@@ -7,13 +7,13 @@ import pytest
 import timm
 
 import archsearch.models  # noqa: F401  (registers with timm)
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest, UnknownName
 from archsearch.spaces import check_name, choose, spaces, suited
 
 
-def task(side: int) -> Task:
-    return Task(10, 3, side, side, (0.5,) * 3, (0.25,) * 3)
+def task(side: int) -> ImageTask:
+    return ImageTask(10, 3, side, side, (0.5,) * 3, (0.25,) * 3)
 
 
 def names(*args) -> list[str]:
@@ -83,9 +83,9 @@ def test_an_unknown_name_suggests_the_nearest(wrong: str, meant: str) -> None:
 def test_names_are_checked_and_costs_counted_without_torch() -> None:
     code = """
 import sys
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.spaces import check_name, choose
-task = Task(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
+task = ImageTask(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
 check_name("auto", task)
 for space in choose("auto", task, None):
     space.check(space.largest(task), task)

@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.spaces import spaces
 
 SPACE = spaces.get("convnext")
 
 
-def task(side: int, classes: int = 10) -> Task:
-    return Task(classes, 3, side, side, (0.5,) * 3, (0.25,) * 3)
+def task(side: int, classes: int = 10) -> ImageTask:
+    return ImageTask(classes, 3, side, side, (0.5,) * 3, (0.25,) * 3)
 
 
 def test_the_largest_is_convnext_t() -> None:

@@ -3,15 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.spaces import spaces
 from archsearch.spaces.mobilenet import Block, divisible
 
 SPACE = spaces.get("mobilenet")
 
 
-def task(side: int, classes: int = 10) -> Task:
-    return Task(classes, 3, side, side, (0.5,) * 3, (0.25,) * 3)
+def task(side: int, classes: int = 10) -> ImageTask:
+    return ImageTask(classes, 3, side, side, (0.5,) * 3, (0.25,) * 3)
 
 
 def test_the_cost_by_hand() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware import measure
 from archsearch.spaces import Cost, nasbench201, spaces
@@ -42,7 +42,7 @@ def test_what_is_no_cell_string_is_refused_with_the_reason(cell: str, reason: st
     assert reason in caught.value.detail
 
 
-def test_the_bare_frame_by_hand(colour_task: Task) -> None:
+def test_the_bare_frame_by_hand(colour_task: ImageTask) -> None:
     """What is left when all edges are `none`: stem, two reductions, last norm, classifier."""
     stem, last, head = Cost(3 * 9 * 16 + 32, 3 * 9 * 16 * 32**2), Cost(128, 0), Cost(64 * 100 + 100, 64 * 100)
     first = 16 * 32 * 9 + 32 * 32 * 9 + 16 * 32
@@ -53,7 +53,7 @@ def test_the_bare_frame_by_hand(colour_task: Task) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 33), (5, 1)])
-def test_odd_sides_round_up_and_cost_what_torch_counts(colour_task: Task, height: int, width: int) -> None:
+def test_odd_sides_round_up_and_cost_what_torch_counts(colour_task: ImageTask, height: int, width: int) -> None:
     task, architecture = replace(colour_task, height=height, width=width), nasbench201.parse(CELL)
     assert SPACE.cost(architecture, task) == measure(SPACE, architecture, task)
     with torch.device("meta"):
@@ -64,7 +64,7 @@ def test_odd_sides_round_up_and_cost_what_torch_counts(colour_task: Task, height
 @pytest.mark.shared
 @pytest.mark.parametrize("classes", [10, 100])
 def test_all_15625_cells_are_members_and_cost_what_the_table_says(
-    shared: Path, colour_task: Task, classes: int
+    shared: Path, colour_task: ImageTask, classes: int
 ) -> None:
     with gzip.open(shared / "nb201_accuracy.csv.gz", "rt") as file:
         rows = list(csv.DictReader(file))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware import measure
 from archsearch.spaces import Cost, pit, spaces
@@ -17,12 +17,12 @@ ROW = {"base_dim": 24, "mlp_ratio": 2, "depth": [1, 6, 4], "num_heads": [2, 2, 8
 
 
 @pytest.fixture
-def large_task(colour_task: Task) -> Task:
+def large_task(colour_task: ImageTask) -> ImageTask:
     """The published resolution."""
     return replace(colour_task, height=224, width=224)
 
 
-def test_a_row_by_hand(large_task: Task) -> None:
+def test_a_row_by_hand(large_task: ImageTask) -> None:
     architecture = pit.from_table(ROW)
     expected = {"base": 24, "mlp_ratio": 2, "depth1": 1, "depth2": 6, "depth3": 4, "heads1": 1, "rise2": 0, "rise3": 2}
     assert architecture == expected
@@ -42,7 +42,7 @@ def test_heads_rise_up_to_eight(first: int, rise2: int, rise3: int, heads: list[
     assert pit.heads(architecture) == heads
 
 
-def test_fewer_heads_in_a_later_stage_are_no_member(large_task: Task) -> None:
+def test_fewer_heads_in_a_later_stage_are_no_member(large_task: ImageTask) -> None:
     architecture = pit.from_table({**ROW, "num_heads": [4, 2, 8]})
     with pytest.raises(InvalidRequest, match="-1 is not in 0…2"):
         SPACE.check(architecture, large_task)
@@ -71,19 +71,19 @@ def test_the_cost_by_hand() -> None:
     params += 64 * 10 + 32 * 64 + 64 + 64 * 10 + 64 * 64 + 64
     macs += 64 * 9 * 16 + 32 * 64 + 64 * 9 * 4 + 64 * 64
     params, macs = params + 2 * 64 + 64 * 10 + 10, macs + 64 * 10
-    task = Task(10, 1, 8, 8, (0.5,), (0.25,))
+    task = ImageTask(10, 1, 8, 8, (0.5,), (0.25,))
     assert SPACE.cost(architecture, task) == Cost(params, macs)
 
 
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (33, 30), (28, 64)])
-def test_any_side_costs_what_torch_counts(colour_task: Task, height: int, width: int) -> None:
+def test_any_side_costs_what_torch_counts(colour_task: ImageTask, height: int, width: int) -> None:
     task = replace(colour_task, height=height, width=width)
     for architecture in (pit.from_table(ROW), SPACE.smallest(task)):
         assert SPACE.cost(architecture, task) == measure(SPACE, architecture, task)
 
 
 @pytest.mark.shared
-def test_every_row_of_the_table_becomes_the_network_it_says(shared: Path, large_task: Task) -> None:
+def test_every_row_of_the_table_becomes_the_network_it_says(shared: Path, large_task: ImageTask) -> None:
     rows = [row["arch"] for row in json.loads((shared / "autoprox_vit_kd_gt.json").read_text())["pit"]]
     assert len(rows) == 100
     different = set()

@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import measure
 from archsearch.spaces import spaces
 from archsearch.spaces.regnet import Net, count_net, slope, stages
@@ -15,8 +15,8 @@ SPACE = spaces.get("regnet")
 SEARCHED = ("depth", "w0", "wm", "climb", "group")
 
 
-def task(side: int, classes: int = 10) -> Task:
-    return Task(classes, 3, side, side, (0.5,) * 3, (0.25,) * 3)
+def task(side: int, classes: int = 10) -> ImageTask:
+    return ImageTask(classes, 3, side, side, (0.5,) * 3, (0.25,) * 3)
 
 
 def test_every_design_has_four_stages() -> None:

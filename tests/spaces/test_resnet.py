@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.spaces import Cost, spaces
 from archsearch.spaces.resnet import BASIC, BOTTLENECK, GROUPED
 
@@ -20,8 +20,8 @@ PUBLISHED = {
 }
 
 
-def task(side: int, classes: int = 1000) -> Task:
-    return Task(classes, 3, side, side, (0.5,) * 3, (0.25,) * 3)
+def task(side: int, classes: int = 1000) -> ImageTask:
+    return ImageTask(classes, 3, side, side, (0.5,) * 3, (0.25,) * 3)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch import nn
 
 import archsearch.models  # noqa: F401  (registers with timm)
 from archsearch import export
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware import measure_model, size_bytes
 from archsearch.spaces import Space, of_teacher
@@ -46,8 +46,8 @@ TEACHERS: list[tuple[str, dict[str, Any], int, bool]] = [
 ]
 
 
-def task(side: int) -> Task:
-    return Task(10, 3, side, side, (0.5,) * 3, (0.25,) * 3)
+def task(side: int) -> ImageTask:
+    return ImageTask(10, 3, side, side, (0.5,) * 3, (0.25,) * 3)
 
 
 @cache

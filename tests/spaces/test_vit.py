@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import measure
 from archsearch.spaces import Cost, spaces
 from archsearch.spaces.vit import patch_sizes
@@ -11,8 +11,8 @@ from archsearch.spaces.vit import patch_sizes
 SPACE = spaces.get("vit")
 
 
-def task(height: int, width: int, in_chans: int = 3, classes: int = 10) -> Task:
-    return Task(classes, in_chans, height, width, (0.5,) * in_chans, (0.25,) * in_chans)
+def task(height: int, width: int, in_chans: int = 3, classes: int = 10) -> ImageTask:
+    return ImageTask(classes, in_chans, height, width, (0.5,) * in_chans, (0.25,) * in_chans)
 
 
 @pytest.mark.parametrize(

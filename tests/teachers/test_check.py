@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from archsearch.data import Dataset, Split
-from archsearch.data.assemble import assemble
+from archsearch.data import Dataset
 from archsearch.data.metrics import mean_average_precision
 from archsearch.data.splits import complete
+from archsearch.domains.images.assemble import assemble
+from archsearch.domains.images.task import ImageSplit
 from archsearch.errors import ArchsearchError, TeacherError
 from archsearch.request import UploadedTeacher
 from archsearch.teachers import (
@@ -67,7 +68,7 @@ def test_knowing_only_the_largest_class_is_guessing(teacher: Teacher, digits: Da
 
     y_N = digits.selection.y_N.copy()
     y_N[: int(0.95 * len(y_N))] = 0
-    skewed = dataclasses.replace(digits, selection=Split(digits.selection.x_NHWC, y_N))
+    skewed = dataclasses.replace(digits, selection=ImageSplit(digits.selection.x_NHWC, y_N))
     with pytest.raises(TeacherError, match=r"is right on 9\d\.\d %"):
         check_teacher(dataclasses.replace(teacher, model=Zero()), skewed)
 
@@ -130,9 +131,9 @@ def test_with_many_labels_untrained_networks_are_refused(pairs: Dataset) -> None
 def test_with_labels_that_nearly_always_come_together_a_good_teacher_is_one(pairs: Dataset) -> None:
     """Read in the wrong order its answers are nearly as good, which says nothing against it."""
 
-    def alike(split: Split) -> Split:
+    def alike(split: ImageSplit) -> ImageSplit:
         small = split.y_N[:, :5].any(axis=1)
-        return Split(split.x_NHWC, np.stack([small, small | split.y_N[:, 5] > 0], axis=1).astype(np.uint8))
+        return ImageSplit(split.x_NHWC, np.stack([small, small | split.y_N[:, 5] > 0], axis=1).astype(np.uint8))
 
     few = alike(pairs.selection.take(slice(0, 60)))
     dataset = dataclasses.replace(
@@ -162,7 +163,7 @@ def rare() -> Dataset:
     x_NHWC = rng.integers(0, 200, (400, 8, 8, 1), dtype=np.uint8)
     y_N = (np.arange(400) % 20 == 0).astype(np.int64)
     x_NHWC[:, 0, 0, 0] = np.where(y_N, 255, 0)
-    train, selection, test = complete(Split(x_NHWC, y_N), None, None)
+    train, selection, test = complete(ImageSplit(x_NHWC, y_N), None, None)
     return assemble(train, selection, test, 2, ("common", "rare"))
 
 

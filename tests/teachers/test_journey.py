@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from torch.nn.functional import cross_entropy
 
 from archsearch.cli import app
-from archsearch.data import Dataset, Split
+from archsearch.data import Dataset
+from archsearch.domains.images.task import ImageSplit
 
 # B batch, C channels, H W space, N images
 
@@ -24,7 +25,7 @@ def photos(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits as pictures of 32×32 in colour."""
     arrays = {}
     for name in ("train", "selection", "test"):
-        split: Split = getattr(digits, name)
+        split: ImageSplit = getattr(digits, name)
         arrays |= {f"x_{name}": split.x_NHWC.repeat(4, axis=1).repeat(4, axis=2).repeat(3, axis=3)}
         arrays |= {f"y_{name}": split.y_N}
     path = tmp_path_factory.mktemp("photos") / "photos.npz"

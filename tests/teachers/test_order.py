@@ -14,9 +14,10 @@ import pytest
 import timm
 import torch
 
-from archsearch.data import Dataset, Split, Task
-from archsearch.data.assemble import assemble
+from archsearch.data import Dataset
 from archsearch.distill.watched import Watched
+from archsearch.domains.images.assemble import assemble
+from archsearch.domains.images.task import ImageSplit, ImageTask
 from archsearch.errors import ArchsearchError, TeacherError
 from archsearch.request import LocalTeacher, UploadedTeacher
 from archsearch.teachers import Teacher, check_teacher, describe_folder, load_teacher
@@ -51,8 +52,8 @@ def called(digits: Dataset, names: Sequence[str]) -> Dataset:
     """The digits 0 to 9 called 8 to 17, with the classes in the order of `names`; no names where these are others."""
     number = [names.index(name) for name in NATURAL] if set(names) == set(NATURAL) else list(range(10))
 
-    def renumbered(split: Split) -> Split:
-        return Split(split.x_NHWC, np.asarray(number)[split.y_N])
+    def renumbered(split: ImageSplit) -> ImageSplit:
+        return ImageSplit(split.x_NHWC, np.asarray(number)[split.y_N])
 
     splits = [renumbered(split) for split in (digits.train, digits.selection, digits.test)]
     return assemble(*splits, 10, tuple(names))
@@ -166,14 +167,14 @@ def test_a_teacher_of_more_classes_serves_data_of_some_of_them(digits: Dataset, 
 def test_stock_networks_are_known_by_imagenets_names() -> None:
     from timm.data.imagenet_info import ImageNetInfo
 
-    from archsearch.data.task import Task
+    from archsearch.domains.images.task import ImageTask
     from archsearch.teachers.order import in_order_of
 
     synsets = ImageNetInfo("imagenet-1k").label_names()
     model = timm.create_model("test_vit", img_size=32)
     model.eval().requires_grad_(False)
     stock = Teacher("test_vit", model, 1000, 3, (0.5,) * 3, (0.5,) * 3, (32, 32), "sha")
-    task = Task(1000, 3, 32, 32, (0.5,) * 3, (0.5,) * 3, tuple(reversed(synsets)))
+    task = ImageTask(1000, 3, 32, 32, (0.5,) * 3, (0.5,) * 3, tuple(reversed(synsets)))
     assert in_order_of(task, stock).order == tuple(range(999, -1, -1))
 
 
@@ -255,8 +256,8 @@ def test_nothing_is_found_in_luck(digits: Dataset) -> None:
             assert better_order(answer_N, y_N, (), classes) is None
 
 
-def replace_labels(split: Split, number_K: np.ndarray) -> Split:
-    return Split(split.x_NHWC, number_K[split.y_N])
+def replace_labels(split: ImageSplit, number_K: np.ndarray) -> ImageSplit:
+    return ImageSplit(split.x_NHWC, number_K[split.y_N])
 
 
 class Counted(str):
@@ -277,7 +278,7 @@ def test_many_names_are_compared_in_linear_time(mapped: bool) -> None:
     given: Any = {f"mine {k}": f"theirs {k}" for k in range(many - 1)} if mapped else None
     theirs = tuple(Counted(f"theirs {k}") for k in range(many))
     mine = tuple(Counted(f"mine {k}") for k in range(many))
-    task = Task(many, 1, 8, 8, (0.5,), (0.5,), mine)
+    task = ImageTask(many, 1, 8, 8, (0.5,), (0.5,), mine)
     Counted.compared = 0
     with pytest.raises(TeacherError, match="'mine 2999'" if mapped else "name their classes differently"):
         order_of("the teacher", (theirs,), many, task, given)

@@ -13,8 +13,9 @@ import torch
 from timm.models import save_for_hf
 
 from archsearch import train_teacher
-from archsearch.data import Dataset, Split, Task
+from archsearch.data import Dataset
 from archsearch.data.metrics import accuracy
+from archsearch.domains.images.task import ImageSplit, ImageTask
 from archsearch.errors import TeacherError
 from archsearch.local import run
 from archsearch.request import LocalTeacher, UploadedTeacher
@@ -87,8 +88,8 @@ def levels() -> Dataset:
     """Ten greys, each a class."""
     y_N = np.arange(10).repeat(30)
     x_NHWC = np.broadcast_to((y_N * 25.5).round().astype(np.uint8)[:, None, None, None], (300, 32, 32, 3)).copy()
-    split = Split(x_NHWC, y_N)
-    return Dataset(Task(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3), split, split, split, "")
+    split = ImageSplit(x_NHWC, y_N)
+    return Dataset(ImageTask(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3), split, split, split, "")
 
 
 def test_a_network_trained_large_stays_large(levels: Dataset) -> None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from archsearch.data import Task
 from archsearch.distill.loss import LossInputs, Settings, losses
+from archsearch.domains.images.task import ImageTask
 from archsearch.evidence import Evidence
 from archsearch.proxies import proxies
 from archsearch.request import Architecture
@@ -20,7 +20,7 @@ from archsearch.testing.space import TASKS
 HOUSE = spaces.get("resnet_cifar")
 
 
-def one_too_many(architecture: Architecture, task: Task) -> Count:
+def one_too_many(architecture: Architecture, task: ImageTask) -> Count:
     return HOUSE.count(architecture, task) + learned(1)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsearch.data.preprocessing import Preprocessing
 from archsearch.data.task import Task
+from archsearch.domains.images.preprocessing import Preprocessing
 from archsearch.export.files import ONNX
 from archsearch.export.format import Answer, Format, Images, Subject, formats, needs_onnx, trace
 

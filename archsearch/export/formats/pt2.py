@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from archsearch.data.preprocessing import Preprocessing
 from archsearch.data.task import Task
+from archsearch.domains.images.preprocessing import Preprocessing
 from archsearch.export.files import PREPROCESSING, PT2
 from archsearch.export.format import Answer, Format, Images, Subject, formats, trace
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
-from archsearch.data import Task
 from archsearch.distill.loss import LossInputs, Outputs
+from archsearch.domains.images.task import ImageTask
 
 # B batch, K classes
 
@@ -41,5 +41,5 @@ def answers() -> Callable[..., torch.Tensor]:
 
 
 @pytest.fixture
-def two_classes() -> Task:
-    return Task(2, 3, 8, 8, (0.5,) * 3, (0.25,) * 3)
+def two_classes() -> ImageTask:
+    return ImageTask(2, 3, 8, 8, (0.5,) * 3, (0.25,) * 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware.predict import pick_members
 from archsearch.spaces import Count, Space
 
@@ -12,5 +12,5 @@ def device_ms(count: Count) -> float:
     return 0.2 + 0.01 * sum(count.layers) + sum(count.work) / 30e6 + count.moved / 5e6
 
 
-def counts(space: Space, task: Task, seed: int, n: int = 20) -> list[Count]:
+def counts(space: Space, task: ImageTask, seed: int, n: int = 20) -> list[Count]:
     return [space.count(member, task) for member in pick_members(space, task, None, n, seed)]

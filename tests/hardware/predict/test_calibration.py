@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.hardware.latency import Latency
 from archsearch.hardware.predict import calibrate, calibration
 from archsearch.request import Architecture
@@ -14,7 +14,7 @@ from archsearch.spaces import Space, spaces
 from tests.hardware.predict.arithmetic import device_ms
 
 
-def test_calibrating_times_fits_and_reports(space: Space, task: Task, tmp_path: Path) -> None:
+def test_calibrating_times_fits_and_reports(space: Space, task: ImageTask, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     state = torch.get_rng_state()
     found = calibrate(
@@ -34,7 +34,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """What is timed, on a device of arithmetic."""
     calls: list[tuple[object, ...]] = []
 
-    def instead(space: Space, task: Task, member: Architecture, device: str, batch: int, threads: int) -> Latency:
+    def instead(space: Space, task: ImageTask, member: Architecture, device: str, batch: int, threads: int) -> Latency:
         calls.append((space.name, device, batch, threads))
         milliseconds = batch * device_ms(space.count(member, task))
         return Latency(milliseconds, milliseconds, milliseconds, 1, device, batch, threads)
@@ -43,7 +43,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     return calls
 
 
-def test_a_calibration_is_made_once(space: Space, task: Task, tmp_path: Path, timed: list[object]) -> None:
+def test_a_calibration_is_made_once(space: Space, task: ImageTask, tmp_path: Path, timed: list[object]) -> None:
     first = calibrate(space, task, "cpu-torch", 1, cache=tmp_path)
     assert len(timed) == 20
     assert calibrate(space, task, "cpu-torch", 1, cache=tmp_path) == first
@@ -51,7 +51,7 @@ def test_a_calibration_is_made_once(space: Space, task: Task, tmp_path: Path, ti
 
 
 def test_another_question_is_another_calibration(
-    space: Space, task: Task, tmp_path: Path, timed: list[object], monkeypatch: pytest.MonkeyPatch
+    space: Space, task: ImageTask, tmp_path: Path, timed: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ask(**other: object) -> None:
         asked = {"space": space, "task": task, "device": "cpu-torch", "batch": 1, "threads": 1, **other}
@@ -76,7 +76,7 @@ def test_another_question_is_another_calibration(
 
 @pytest.mark.parametrize("content", ["", "[]", '[{"median_ms": 1}]', "{"])
 def test_a_broken_file_is_measured_again(
-    content: str, space: Space, task: Task, tmp_path: Path, timed: list[object]
+    content: str, space: Space, task: ImageTask, tmp_path: Path, timed: list[object]
 ) -> None:
     first = calibrate(space, task, "cpu-torch", 1, cache=tmp_path)
     (path,) = tmp_path.iterdir()
@@ -86,7 +86,7 @@ def test_a_broken_file_is_measured_again(
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(
-    space: Space, task: Task, tmp_path: Path, timed: list[object], caplog: pytest.LogCaptureFixture
+    space: Space, task: ImageTask, tmp_path: Path, timed: list[object], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
     calibrate(space, task, "cpu-torch", 1, cache=tmp_path / "file")

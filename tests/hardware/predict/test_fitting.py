@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.predict import fit
 from archsearch.spaces import Count, Space, spaces
@@ -11,7 +11,7 @@ from tests.hardware.predict.arithmetic import counts, device_ms
 
 
 @pytest.mark.parametrize("name", ["resnet_cifar", "vit", "nasbench201"])
-def test_a_device_that_is_a_sum_is_recovered(name: str, task: Task) -> None:
+def test_a_device_that_is_a_sum_is_recovered(name: str, task: ImageTask) -> None:
     space = spaces.get(name)
     known, others = counts(space, task, 0), counts(space, task, 1, 60)
     found = fit(known, [device_ms(count) for count in known])
@@ -20,7 +20,7 @@ def test_a_device_that_is_a_sum_is_recovered(name: str, task: Task) -> None:
     assert found.error < 0.03
 
 
-def test_noise_is_not_learned(space: Space, task: Task) -> None:
+def test_noise_is_not_learned(space: Space, task: ImageTask) -> None:
     known, others = counts(space, task, 0), counts(space, task, 1, 60)
     noise = np.random.default_rng(0).normal(0, 0.05, len(known))
     found = fit(known, [device_ms(count) * float(np.exp(e)) for count, e in zip(known, noise, strict=True)])
@@ -29,7 +29,7 @@ def test_noise_is_not_learned(space: Space, task: Task) -> None:
     assert 0.02 < found.error < 0.15
 
 
-def test_prices_that_fit_are_not_negative(space: Space, task: Task) -> None:
+def test_prices_that_fit_are_not_negative(space: Space, task: ImageTask) -> None:
     known = counts(space, task, 0)
     found = fit(known, [device_ms(count) for count in known])
     assert found.reading == "prices"
@@ -37,7 +37,7 @@ def test_prices_that_fit_are_not_negative(space: Space, task: Task) -> None:
     assert min(found.prices) >= 0
 
 
-def test_what_no_price_above_zero_fits_is_fitted_all_the_same(task: Task) -> None:
+def test_what_no_price_above_zero_fits_is_fitted_all_the_same(task: ImageTask) -> None:
     # A pooling that costs what a convolution writing as much does not.
     space = spaces.get("nasbench201")
 
@@ -51,12 +51,12 @@ def test_what_no_price_above_zero_fits_is_fitted_all_the_same(task: Task) -> Non
 
 
 @pytest.mark.parametrize("latencies", [[1.0] * 19, [1.0] * 19 + [0.0], [1.0] * 19 + [float("nan")]])
-def test_latencies_that_are_none_are_refused(latencies: list[float], space: Space, task: Task) -> None:
+def test_latencies_that_are_none_are_refused(latencies: list[float], space: Space, task: ImageTask) -> None:
     with pytest.raises(InvalidRequest):
         fit(counts(space, task, 0), latencies)
 
 
-def test_too_few_members_are_refused(space: Space, task: Task) -> None:
+def test_too_few_members_are_refused(space: Space, task: ImageTask) -> None:
     with pytest.raises(InvalidRequest, match="at least 5"):
         fit(counts(space, task, 0)[:4], [1.0, 2.0, 3.0, 4.0])
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from archsearch.data import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.predict import Predictor, fit
 from archsearch.hardware.predict.features import featurise
@@ -15,7 +15,7 @@ from archsearch.spaces import Count, Space
 from tests.hardware.predict.arithmetic import counts, device_ms
 
 
-def test_nine_in_ten_lie_in_the_interval(space: Space, task: Task) -> None:
+def test_nine_in_ten_lie_in_the_interval(space: Space, task: ImageTask) -> None:
     known, others = counts(space, task, 0), counts(space, task, 1, 200)
     rng = np.random.default_rng(1)
     found = fit(known, [device_ms(c) * float(np.exp(rng.normal(0, 0.1))) for c in known])
@@ -27,13 +27,13 @@ def test_nine_in_ten_lie_in_the_interval(space: Space, task: Task) -> None:
     assert inside > 0.8 * len(others)
 
 
-def test_predictions_stay_above_zero(space: Space, task: Task) -> None:
+def test_predictions_stay_above_zero(space: Space, task: ImageTask) -> None:
     known = counts(space, task, 0)
     found = fit(known, np.random.default_rng(0).uniform(0.1, 10, len(known)).tolist())
     assert all(found.predict(count) > 0 for count in [Count(), *counts(space, task, 1, 60)])
 
 
-def test_a_predictor_survives_json(space: Space, task: Task) -> None:
+def test_a_predictor_survives_json(space: Space, task: ImageTask) -> None:
     known = counts(space, task, 0)
     for signed, corrected in _READINGS.values():
         latencies = np.array([device_ms(count) * (1 + 0.3 * (count.params % 7)) for count in known])
@@ -50,7 +50,7 @@ def test_what_is_no_predictor_is_refused(text: str) -> None:
         Predictor.from_json(text)
 
 
-def test_a_predictor_with_features_nobody_knows_is_refused(space: Space, task: Task) -> None:
+def test_a_predictor_with_features_nobody_knows_is_refused(space: Space, task: ImageTask) -> None:
     known = counts(space, task, 0)
     body = json.loads(fit(known, [device_ms(count) for count in known]).to_json())
     body["features"][0] = "colour"
@@ -58,7 +58,7 @@ def test_a_predictor_with_features_nobody_knows_is_refused(space: Space, task: T
         Predictor.from_json(json.dumps(body))
 
 
-def test_predicting_is_quick(space: Space, task: Task) -> None:
+def test_predicting_is_quick(space: Space, task: ImageTask) -> None:
     known = counts(space, task, 0)
     latencies = np.array([device_ms(count) * (1 + 0.3 * (count.params % 7)) for count in known])
     found = _fit(featurise(known), latencies, True, True)

@@ -11,21 +11,22 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.assemble import assemble, fingerprint, prevalence
-from archsearch.data.digits import load_digits
-from archsearch.data.duplicates import look
-from archsearch.data.image_folder import read_image_folder
 from archsearch.data.labels import check_range
 from archsearch.data.limits import Limits
 from archsearch.data.notes import Note
-from archsearch.data.npz import read_npz
 from archsearch.data.splits import complete
-from archsearch.data.task import Dataset, Kind, Labels, Split, Task
+from archsearch.data.task import Kind, Labels
+from archsearch.domains.images.assemble import assemble, fingerprint, prevalence
+from archsearch.domains.images.digits import load_digits
+from archsearch.domains.images.duplicates import look
+from archsearch.domains.images.image_folder import read_image_folder
+from archsearch.domains.images.npz import read_npz
+from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
 from archsearch.errors import DataError, InvalidRequest
 from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderData, NpzData, OnDuplicates
 
 Part = Literal["auto", "test", "selection", "train", "all"]
-Given = Mapping[str, Split]
+Given = Mapping[str, ImageSplit]
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,14 @@ class Measured:
         notes: What whoever asked should hear.
     """
 
-    dataset: Dataset
+    dataset: ImageDataset
     part: str
     notes: tuple[Note, ...]
 
 
 def load_measured(
     spec: DataSpec,
-    known: Task,
+    known: ImageTask,
     part: Part = "auto",
     *,
     learned_from: str | None = None,
@@ -79,7 +80,7 @@ def load_measured(
         part = "test"
     if part == "all":
         return _all(given, known, whole, notes)
-    source: Mapping[str, Split] = given
+    source: Mapping[str, ImageSplit] = given
     if learned is not None or part not in given:
         held = learned or whole
         if held is None:
@@ -90,9 +91,9 @@ def load_measured(
     return Measured(_measuring(source[part], given, known, learned or whole), part, notes)
 
 
-def _all(given: Given, known: Task, whole: Dataset | None, notes: tuple[Note, ...]) -> Measured:
+def _all(given: Given, known: ImageTask, whole: ImageDataset | None, notes: tuple[Note, ...]) -> Measured:
     splits = list(given.values())
-    together = Split(
+    together = ImageSplit(
         np.concatenate([split.x_NHWC for split in splits]) if len(splits) > 1 else splits[0].x_NHWC,
         np.concatenate([split.y_N for split in splits]) if len(splits) > 1 else splits[0].y_N,
     )
@@ -105,7 +106,7 @@ def _all(given: Given, known: Task, whole: Dataset | None, notes: tuple[Note, ..
     return Measured(found, "all", (*notes, Note("all_measured", detail)))
 
 
-def _measuring(measured: Split, given: Given, known: Task, whole: Dataset | None) -> Dataset:
+def _measuring(measured: ImageSplit, given: Given, known: ImageTask, whole: ImageDataset | None) -> ImageDataset:
     """A data set whose test split is what is measured; what is looked at before is as separate as can be."""
     if whole is not None:
         return replace(whole, test=measured)
@@ -116,10 +117,12 @@ def _measuring(measured: Split, given: Given, known: Task, whole: Dataset | None
     if not task.prevalence:
         task = replace(task, prevalence=prevalence(measured.y_N, known.classes))
     name = fingerprint(given.get("train", empty), given.get("selection", empty), given.get("test", measured))
-    return Dataset(task, empty, given.get("selection", measured), measured, name)
+    return ImageDataset(task, empty, given.get("selection", measured), measured, name)
 
 
-def _wholes(given: Given, known: Task, learned_from: str | None) -> tuple[Dataset | None, Dataset | None]:
+def _wholes(
+    given: Given, known: ImageTask, learned_from: str | None
+) -> tuple[ImageDataset | None, ImageDataset | None]:
     """The data set a training would make of the images as they are, and the very one the network learned from.
 
     Either is None where there is none. Who trained may have left out images that are there twice.
@@ -131,7 +134,7 @@ def _wholes(given: Given, known: Task, learned_from: str | None) -> tuple[Datase
     return whole, dropped if dropped is not None and dropped.sha256 == learned_from else None
 
 
-def _whole(given: Given, known: Task, duplicates: OnDuplicates) -> Dataset | None:
+def _whole(given: Given, known: ImageTask, duplicates: OnDuplicates) -> ImageDataset | None:
     """The data set a training would make of it; None where there is too little to train on."""
     if "train" not in given:
         return None
@@ -169,7 +172,7 @@ def _read(
             )
 
 
-def _renumbered(given: Given, names: tuple[str, ...], known: Task) -> tuple[Given, tuple[Note, ...]]:
+def _renumbered(given: Given, names: tuple[str, ...], known: ImageTask) -> tuple[Given, tuple[Note, ...]]:
     """The splits with labels as the network numbers its classes, told by names where both sides have them."""
     many = next(iter(given.values())).y_N.ndim == 2
     if not names or not known.class_names or names == known.class_names:
@@ -188,7 +191,7 @@ def _renumbered(given: Given, names: tuple[str, ...], known: Task) -> tuple[Give
         else "the data has the network's classes in another order"
     )
     note = Note("classes_reordered", f"{detail}; its labels were matched by name")
-    return {split: Split(one.x_NHWC, _as_numbered(one.y_N, number)) for split, one in given.items()}, (note,)
+    return {split: ImageSplit(one.x_NHWC, _as_numbered(one.y_N, number)) for split, one in given.items()}, (note,)
 
 
 def _as_numbered(y_N: Labels, number: npt.NDArray[np.int64]) -> Labels:
@@ -221,5 +224,5 @@ def _different(names: tuple[str, ...], own: tuple[str, ...], strangers: list[str
     )  # fmt: skip
 
 
-def _none(like: Split) -> Split:
+def _none(like: ImageSplit) -> ImageSplit:
     return like.take(slice(0, 0))

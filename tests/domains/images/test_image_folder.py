@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from archsearch.data import Limits, load_image_folder
-from archsearch.data.images import decode
-from archsearch.data.layout import plan
+from archsearch.data import Limits
+from archsearch.domains.images import load_image_folder
+from archsearch.domains.images.images import decode
+from archsearch.domains.images.layout import plan
 from archsearch.errors import DataError, InvalidRequest, TooLarge
 
 Picture = Callable[..., bytes]

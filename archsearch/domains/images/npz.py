@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from archsearch.data.archive import check_ratio, open_zip
-from archsearch.data.assemble import assemble
-from archsearch.data.duplicates import look
 from archsearch.data.labels import (
     check_label_layout,
     check_labels,
@@ -22,9 +20,11 @@ from archsearch.data.labels import (
 )
 from archsearch.data.limits import Limits
 from archsearch.data.npy import Header, read_array, read_header
-from archsearch.data.pixels import check_layout, to_pixels
 from archsearch.data.splits import complete
-from archsearch.data.task import Dataset, Split
+from archsearch.domains.images.assemble import assemble
+from archsearch.domains.images.duplicates import look
+from archsearch.domains.images.pixels import check_layout, to_pixels
+from archsearch.domains.images.task import ImageDataset, ImageSplit
 from archsearch.errors import DataError, TooLarge
 from archsearch.request import OnDuplicates
 
@@ -36,7 +36,7 @@ MOST_ARRAYS = 1000
 FIX = "write the file with np.savez_compressed(path, x_train=..., y_train=...)"
 
 
-def load_npz(path: Path, limits: Limits | None = None, *, duplicates: OnDuplicates = "refuse") -> Dataset:
+def load_npz(path: Path, limits: Limits | None = None, *, duplicates: OnDuplicates = "refuse") -> ImageDataset:
     """The data set of an .npz file: arrays x_train, y_train; optional x_/y_selection, x_/y_test and class_names.
 
     Images are N×H×W or N×H×W×C with 1 to 4 channels, uint8 or floats in 0-1. Labels are whole numbers 0 to K-1, or
@@ -55,7 +55,7 @@ def load_npz(path: Path, limits: Limits | None = None, *, duplicates: OnDuplicat
     return replace(assemble(train, selection, test, classes, names), notes=looked.notes)
 
 
-def read_npz(path: Path, limits: Limits) -> tuple[dict[str, Split], tuple[str, ...]]:
+def read_npz(path: Path, limits: Limits) -> tuple[dict[str, ImageSplit], tuple[str, ...]]:
     """The splits an .npz file has, and the names of its classes; see `load_npz`."""
     # A handful of arrays: an archive of a hundred thousand members is something else.
     with open_zip(path, replace(limits, max_members=min(limits.max_members, MOST_ARRAYS)), FIX) as archive:
@@ -65,7 +65,7 @@ def read_npz(path: Path, limits: Limits) -> tuple[dict[str, Split], tuple[str, .
         return {name: _read_split(archive, headers, name) for name in SPLITS if f"x_{name}" in headers}, names
 
 
-def _count(splits: Mapping[str, Split], names: tuple[str, ...], limits: Limits) -> int:
+def _count(splits: Mapping[str, ImageSplit], names: tuple[str, ...], limits: Limits) -> int:
     y_train = splits["train"].y_N
     if y_train.ndim == 1:
         classes = count_classes(y_train, names, limits)
@@ -130,8 +130,8 @@ def _read_names(archive: zipfile.ZipFile, headers: dict[str, Header], limits: Li
     return check_names(read_array(archive, headers["class_names"]), limits)
 
 
-def _read_split(archive: zipfile.ZipFile, headers: dict[str, Header], name: str) -> Split:
+def _read_split(archive: zipfile.ZipFile, headers: dict[str, Header], name: str) -> ImageSplit:
     # Labels first: they are small, and wrong more often.
     x_key, y_key = f"x_{name}", f"y_{name}"
     y_N = check_labels(y_key, read_array(archive, headers[y_key]))
-    return Split(to_pixels(x_key, read_array(archive, headers[x_key])), y_N)
+    return ImageSplit(to_pixels(x_key, read_array(archive, headers[x_key])), y_N)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from archsearch.data import Limits, load_image_folder
-from archsearch.data.labels_csv import find_table, plan_table
-from archsearch.data.layout import Layout
+from archsearch.data import Limits
+from archsearch.domains.images import load_image_folder
+from archsearch.domains.images.labels_csv import find_table, plan_table
+from archsearch.domains.images.layout import Layout
 from archsearch.errors import DataError, TooLarge
 
 TABLE = """\

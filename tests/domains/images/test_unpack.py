@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from archsearch import bounded
-from archsearch.data import Limits, open_dataset
-from archsearch.data.unpack import unpack
+from archsearch.data import Limits
+from archsearch.domains import open_dataset
+from archsearch.domains.images.unpack import unpack
 from archsearch.errors import ArchsearchError, DataError, TooLarge, TooMuchMemory
 
 LIMITS = {"max_bytes": 2_000_000, "max_images": 5000}

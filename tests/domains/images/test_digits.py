@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsearch.data.digits import load_digits
+from archsearch.domains.images.digits import load_digits
 
 
 def test_digits_are_1797_images_and_none_is_in_two_splits() -> None:

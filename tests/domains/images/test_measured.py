@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archsearch.data import Task
-from archsearch.data.measured import load_measured
+from archsearch.domains.images.measured import load_measured
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import DataError, InvalidRequest
 from archsearch.request import ImageFolderData, NpzData
 
-PETS = Task(3, 3, 6, 6, (0.5,) * 3, (0.25,) * 3, ("eel", "cat", "dog"))
+PETS = ImageTask(3, 3, 6, 6, (0.5,) * 3, (0.25,) * 3, ("eel", "cat", "dog"))
 
 
 def test_a_table_of_nothing_but_test_images_loads(make_zip, picture) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archsearch.data import Dataset, load_image_folder, load_npz
+from archsearch.data import Dataset
 from archsearch.data.splits import complete
-from archsearch.data.task import Split
+from archsearch.domains.images import load_image_folder, load_npz
+from archsearch.domains.images.task import ImageSplit
 from archsearch.errors import DataError
 
 # 200 images that all differ, of four classes.
@@ -41,7 +42,7 @@ def codes(dataset: Dataset) -> list[str]:
     return [note.code for note in dataset.notes]
 
 
-def images(*splits: Split) -> set[bytes]:
+def images(*splits: ImageSplit) -> set[bytes]:
     return {image.tobytes() for split in splits for image in split.x_NHWC}
 
 
@@ -90,8 +91,8 @@ def test_copies_stay_together_where_images_are_held_out(load: Load) -> None:
 
 
 def test_data_without_copies_is_split_as_ever() -> None:
-    plain = complete(Split(X_NHWC, Y_N), None, None)
-    grouped = complete(Split(X_NHWC, Y_N), None, None, np.arange(200))
+    plain = complete(ImageSplit(X_NHWC, Y_N), None, None)
+    grouped = complete(ImageSplit(X_NHWC, Y_N), None, None, np.arange(200))
     for one, other in zip(plain, grouped, strict=True):
         assert np.array_equal(one.x_NHWC, other.x_NHWC)
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.notes import Note
-from archsearch.data.task import Split
+from archsearch.domains.images.task import ImageSplit
 from archsearch.errors import DataError
 from archsearch.request import OnDuplicates
 
@@ -40,12 +40,12 @@ class Looked:
         notes: What was found, with counts.
     """
 
-    splits: dict[str, Split]
+    splits: dict[str, ImageSplit]
     group_N: Rows | None
     notes: tuple[Note, ...]
 
 
-def look(splits: Mapping[str, Split], wanted: OnDuplicates, called: Called) -> Looked:
+def look(splits: Mapping[str, ImageSplit], wanted: OnDuplicates, called: Called) -> Looked:
     """Find images that are there twice, and do with them what is wanted.
 
     Args:
@@ -106,7 +106,7 @@ def _repeated(copies: int, images: int) -> tuple[Note, ...]:
     return (Note("repeated_images", detail),)
 
 
-def _groups(splits: Mapping[str, Split]) -> Rows | None:
+def _groups(splits: Mapping[str, ImageSplit]) -> Rows | None:
     """For every image the first row, counted over all splits, with the same pixels; None where all differ."""
     images = [split.x_NHWC for split in splits.values()]
     # A checksum of 32 bits finds who may be the same, a hash of 128 who is.
@@ -130,7 +130,7 @@ def _bytes(image_HWC: npt.NDArray[np.uint8]) -> memoryview:
     return np.ascontiguousarray(image_HWC).data.cast("B")
 
 
-def _torn(splits: Mapping[str, Split], group_N: Rows) -> npt.NDArray[np.bool_]:
+def _torn(splits: Mapping[str, ImageSplit], group_N: Rows) -> npt.NDArray[np.bool_]:
     """Whether an image has another label elsewhere."""
     y_N = np.concatenate([split.y_N for split in splits.values()])
     differs_N = y_N != y_N[group_N]
@@ -139,7 +139,7 @@ def _torn(splits: Mapping[str, Split], group_N: Rows) -> npt.NDArray[np.bool_]:
     return np.isin(group_N, group_N[differs_N])
 
 
-def _leaked(splits: Mapping[str, Split], group_N: Rows) -> dict[tuple[str, str], npt.NDArray[np.bool_]]:
+def _leaked(splits: Mapping[str, ImageSplit], group_N: Rows) -> dict[tuple[str, str], npt.NDArray[np.bool_]]:
     """For each pair of splits that share images, which images of the first are in the second."""
     starts = _starts(splits)
     own = {name: group_N[starts[name] : starts[name] + len(split)] for name, split in splits.items()}
@@ -148,7 +148,7 @@ def _leaked(splits: Mapping[str, Split], group_N: Rows) -> dict[tuple[str, str],
     return {pair: leaked_M for pair, leaked_M in found.items() if leaked_M.any()}
 
 
-def _first_other(splits: Mapping[str, Split], group_N: Rows, row: int, example: Callable[[int, int], str]) -> str:
+def _first_other(splits: Mapping[str, ImageSplit], group_N: Rows, row: int, example: Callable[[int, int], str]) -> str:
     """An image with the same pixels as this one and another label."""
     y_N = np.concatenate([split.y_N for split in splits.values()])
     same = np.flatnonzero(group_N == group_N[row])
@@ -157,11 +157,11 @@ def _first_other(splits: Mapping[str, Split], group_N: Rows, row: int, example: 
 
 
 def _dropped(
-    splits: Mapping[str, Split], group_N: Rows, torn_N: npt.NDArray[np.bool_], notes: tuple[Note, ...]
+    splits: Mapping[str, ImageSplit], group_N: Rows, torn_N: npt.NDArray[np.bool_], notes: tuple[Note, ...]
 ) -> Looked:
     """Every image once: in test rather than in selection, there rather than in train; nowhere if its labels differ."""
     starts, seen = _starts(splits), group_N[torn_N]
-    kept: dict[str, Split] = {}
+    kept: dict[str, ImageSplit] = {}
     for name in ("test", "selection", "train"):
         if name in splits:
             own = group_N[starts[name] : starts[name] + len(splits[name])]
@@ -175,7 +175,7 @@ def _dropped(
     return Looked({name: kept[name] for name in splits}, None, (*notes, Note("duplicates_dropped", detail)))
 
 
-def _starts(splits: Mapping[str, Split]) -> dict[str, int]:
+def _starts(splits: Mapping[str, ImageSplit]) -> dict[str, int]:
     """The number of each split's first image, counted over all of them."""
     lengths = [len(split) for split in splits.values()]
     return dict(zip(splits, np.cumsum([0, *lengths]).tolist(), strict=False))

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch.data.archive import listening
-from archsearch.data.image_folder import load_image_folder
 from archsearch.data.limits import Limits
-from archsearch.data.npz import load_npz
-from archsearch.data.stored import SPLITS, save_dataset
+from archsearch.domains.images.image_folder import load_image_folder
+from archsearch.domains.images.npz import load_npz
+from archsearch.domains.images.stored import SPLITS, save_dataset
 
 if TYPE_CHECKING:
     from pydantic import JsonValue

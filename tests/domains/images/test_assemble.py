@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archsearch.data import assemble
-from archsearch.data.assemble import channel_statistics, fingerprint
-from archsearch.data.task import Split
+from archsearch.domains.images import assemble
+from archsearch.domains.images.assemble import channel_statistics, fingerprint
+from archsearch.domains.images.task import ImageSplit
 
 X_NHWC = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 3), dtype=np.uint8)
 
@@ -17,9 +17,9 @@ def test_statistics_are_numpys_on_pixels_in_0_to_1() -> None:
 
 
 def test_statistics_and_hash_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    split = Split(X_NHWC, np.arange(50))
+    split = ImageSplit(X_NHWC, np.arange(50))
     whole = channel_statistics(X_NHWC), fingerprint(split, split, split)
-    monkeypatch.setattr("archsearch.data.assemble.CHUNK_BYTES", 200)
+    monkeypatch.setattr("archsearch.domains.images.assemble.CHUNK_BYTES", 200)
     assert (channel_statistics(X_NHWC), fingerprint(split, split, split)) == whole
 
 
@@ -28,44 +28,44 @@ def test_a_constant_channel_has_a_deviation_of_one_grey_level() -> None:
 
 
 def test_the_hash_sees_every_pixel_label_shape_and_border() -> None:
-    split, more = Split(X_NHWC, np.arange(50)), Split(X_NHWC[:20], np.arange(20))
+    split, more = ImageSplit(X_NHWC, np.arange(50)), ImageSplit(X_NHWC[:20], np.arange(20))
     pixel = X_NHWC.copy()
     pixel[7, 1, 2, 0] ^= 1
     label = np.arange(50)
     label[3] = 4
     variants = [
         (split, more, more),
-        (Split(pixel, split.y_N), more, more),
-        (Split(X_NHWC, label), more, more),
-        (Split(X_NHWC.reshape(50, 5, 6, 3), split.y_N), more, more),
+        (ImageSplit(pixel, split.y_N), more, more),
+        (ImageSplit(X_NHWC, label), more, more),
+        (ImageSplit(X_NHWC.reshape(50, 5, 6, 3), split.y_N), more, more),
         (more, split, more),
     ]
     assert len({fingerprint(*splits) for splits in variants}) == len(variants)
 
 
 def test_the_hash_does_not_see_memory_order_or_byte_order() -> None:
-    split = Split(X_NHWC, np.arange(50))
-    other = Split(np.asfortranarray(X_NHWC), np.arange(50).astype(">i8"))
+    split = ImageSplit(X_NHWC, np.arange(50))
+    other = ImageSplit(np.asfortranarray(X_NHWC), np.arange(50).astype(">i8"))
     assert fingerprint(split, split, split) == fingerprint(other, other, other)
 
 
 def test_the_task_tells_classes_and_image_shape() -> None:
-    split = Split(X_NHWC, np.arange(50) % 3)
+    split = ImageSplit(X_NHWC, np.arange(50) % 3)
     task = assemble.assemble(split, split, split, 3, ("a", "b", "c")).task
     assert (task.classes, task.height, task.width, task.in_chans, task.class_names) == (3, 6, 5, 3, ("a", "b", "c"))
 
 
 def test_many_labels_make_the_task_a_multi_label_one() -> None:
     y_NK = np.stack([np.arange(50) % 2 == 0, np.arange(50) < 40, np.arange(50) < 5], axis=1).astype(np.uint8)
-    split = Split(X_NHWC, y_NK)
-    task = assemble.assemble(split, Split(X_NHWC[:7], 1 - y_NK[:7]), split, 3).task
+    split = ImageSplit(X_NHWC, y_NK)
+    task = assemble.assemble(split, ImageSplit(X_NHWC[:7], 1 - y_NK[:7]), split, 3).task
     assert (task.kind, task.classes) == ("multilabel", 3)
     assert task.prevalence == (0.5, 0.8, 0.1)
 
 
 def test_one_label_hashes_as_it_did_before_there_were_many() -> None:
     x_NHWC = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4, 1)
-    split = Split(x_NHWC, np.array([0, 1]))
+    split = ImageSplit(x_NHWC, np.array([0, 1]))
     assert fingerprint(split, split, split) == "a4d6bf05c9eb3da12215da628490040e3a757db1f562d5c16ac18cf8ad3307be"
     task = assemble.assemble(split, split, split, 2).task
     assert (task.kind, task.prevalence) == ("classification", (0.5, 0.5))
@@ -76,5 +76,7 @@ def test_the_hash_sees_every_one_of_many_labels() -> None:
     other_NK = y_NK.copy()
     other_NK[3, 1] ^= 1
     variants = [y_NK, other_NK, y_NK[:, ::-1], y_NK[:, 0].astype(np.int64)]
-    assert len({fingerprint(*[Split(X_NHWC, y)] * 3) for y in variants}) == len(variants)
-    assert fingerprint(*[Split(X_NHWC, np.asfortranarray(y_NK))] * 3) == fingerprint(*[Split(X_NHWC, y_NK)] * 3)
+    assert len({fingerprint(*[ImageSplit(X_NHWC, y)] * 3) for y in variants}) == len(variants)
+    assert fingerprint(*[ImageSplit(X_NHWC, np.asfortranarray(y_NK))] * 3) == fingerprint(
+        *[ImageSplit(X_NHWC, y_NK)] * 3
+    )

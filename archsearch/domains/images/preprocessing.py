@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
-from archsearch.data.task import Kind, Task
+from archsearch.data.task import Kind
+from archsearch.domains.images.task import ImageTask
 from archsearch.request import Fit
 
 
@@ -42,7 +43,7 @@ class Preprocessing:
     input: Literal["uint8 N×H×W×C"] = "uint8 N×H×W×C"
 
     @classmethod
-    def of(cls, task: Task) -> Preprocessing:
+    def of(cls, task: ImageTask) -> Preprocessing:
         """What a task's images go through."""
         return cls(
             task.height, task.width, task.in_chans, task.mean, task.std, task.fit, task.class_names, task.kind

@@ -80,7 +80,7 @@ def sides(data: bytes) -> tuple[int, int] | None:
 
 
 def _pixels(opened: Image.Image, size: tuple[int, int] | None, fit: Fit, channels: int | None) -> npt.NDArray[np.uint8]:
-    from archsearch.data import photo
+    from archsearch.domains.images import photo
 
     image = photo.flat(opened)
     if size is not None:

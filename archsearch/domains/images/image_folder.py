@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.assemble import assemble
-from archsearch.data.duplicates import look
 from archsearch.data.files import Files, open_files
 from archsearch.data.labels import count_classes, count_labels
-from archsearch.data.labels_csv import find_table, plan_table
-from archsearch.data.layout import Layout, plan
 from archsearch.data.limits import Limits
 from archsearch.data.notes import Note
-from archsearch.data.read_images import Broken, read_images
 from archsearch.data.splits import complete
-from archsearch.data.task import Dataset, Labels, Split
+from archsearch.data.task import Labels
+from archsearch.domains.images.assemble import assemble
+from archsearch.domains.images.duplicates import look
+from archsearch.domains.images.labels_csv import find_table, plan_table
+from archsearch.domains.images.layout import Layout, plan
+from archsearch.domains.images.read_images import Broken, read_images
+from archsearch.domains.images.task import ImageDataset, ImageSplit
 from archsearch.errors import DataError, InvalidRequest, TooLarge
 from archsearch.request import Fit, OnBroken, OnDuplicates
 
@@ -39,7 +40,7 @@ def load_image_folder(
     on_broken: OnBroken = "refuse",
     duplicates: OnDuplicates = "refuse",
     listener: Listener | None = None,
-) -> Dataset:
+) -> ImageDataset:
     """The data set of class folders, or of train/, val/ and test/ holding class folders, in a folder or a zip.
 
     Classes are numbered in the sorted order of their folders' names, as torchvision does. Where a labels.csv lies
@@ -76,7 +77,7 @@ def read_image_folder(
     fit: Fit,
     on_broken: OnBroken,
     listener: Listener | None = None,
-) -> tuple[Mapping[str, Split], tuple[str, ...], tuple[Note, ...]]:
+) -> tuple[Mapping[str, ImageSplit], tuple[str, ...], tuple[Note, ...]]:
     """The splits a folder or zip has, the names of its classes, and what reading found; see `load_image_folder`."""
     layout, splits, notes = _read(path, image_size, limits, fit, on_broken, listener)
     return splits, layout.class_names, notes
@@ -84,7 +85,7 @@ def read_image_folder(
 
 def _read(
     path: Path, image_size: Size | None, limits: Limits, fit: Fit, on_broken: OnBroken, listener: Listener | None
-) -> tuple[Layout, Mapping[str, Split], tuple[Note, ...]]:
+) -> tuple[Layout, Mapping[str, ImageSplit], tuple[Note, ...]]:
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if size is not None and not all(limits.min_side <= side <= limits.max_side for side in size):
         raise InvalidRequest(f"{image_size} is not within {limits.min_side}-{limits.max_side}", field="image_size")
@@ -160,7 +161,7 @@ def _told(broken: Broken, images: int) -> str:
     return f"{len(broken):,} of {images:,} images cannot be read: {few}{more}"
 
 
-def _stack(layout: Layout, images: dict[str, Pixels]) -> Mapping[str, Split]:
+def _stack(layout: Layout, images: dict[str, Pixels]) -> Mapping[str, ImageSplit]:
     channels = max(image_HWC.shape[-1] for image_HWC in images.values())
     height, width, _ = next(iter(images.values())).shape
 
@@ -171,4 +172,4 @@ def _stack(layout: Layout, images: dict[str, Pixels]) -> Mapping[str, Split]:
             x_NHWC[row] = images.pop(name)
         return x_NHWC
 
-    return {split: Split(stacked(names), layout.labels[split]) for split, names in layout.files.items()}
+    return {split: ImageSplit(stacked(names), layout.labels[split]) for split, names in layout.files.items()}

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.files import Files
-from archsearch.data.images import decode, sides
 from archsearch.data.limits import Limits
+from archsearch.domains.images.images import decode, sides
 from archsearch.errors import DataError, TooLarge
 from archsearch.request import Fit
 

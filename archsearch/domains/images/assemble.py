@@ -1,4 +1,4 @@
-"""Three splits become a `Dataset`: statistics of the training pixels and a name for all the bytes."""
+"""Three splits become a `ImageDataset`: statistics of the training pixels and a name for all the bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.task import Dataset, Labels, Split, Task
+from archsearch.data.task import Labels
+from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
 from archsearch.request import Fit
 
 # N images, H W space, C channels, K classes
@@ -21,16 +22,21 @@ MIN_STD = 1 / 255
 
 
 def assemble(
-    train: Split, selection: Split, test: Split, classes: int, class_names: tuple[str, ...] = (), fit: Fit = "crop"
-) -> Dataset:
+    train: ImageSplit,
+    selection: ImageSplit,
+    test: ImageSplit,
+    classes: int,
+    class_names: tuple[str, ...] = (),
+    fit: Fit = "crop",
+) -> ImageDataset:
     """The data set of three checked splits; labels N×K make its task a multi-label one."""
     _, height, width, in_chans = train.x_NHWC.shape
     mean, std = channel_statistics(train.x_NHWC)
     shares = prevalence(train.y_N, classes)
-    task = Task(classes, in_chans, height, width, mean, std, class_names, prevalence=shares, fit=fit)
+    task = ImageTask(classes, in_chans, height, width, mean, std, class_names, prevalence=shares, fit=fit)
     if train.y_N.ndim == 2:
         task = replace(task, kind="multilabel")
-    return Dataset(task, train, selection, test, fingerprint(train, selection, test))
+    return ImageDataset(task, train, selection, test, fingerprint(train, selection, test))
 
 
 def prevalence(y_N: Labels, classes: int) -> tuple[float, ...]:
@@ -57,7 +63,7 @@ def channel_statistics(x_NHWC: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...]
     return mean, std
 
 
-def fingerprint(train: Split, selection: Split, test: Split) -> str:
+def fingerprint(train: ImageSplit, selection: ImageSplit, test: ImageSplit) -> str:
     """SHA-256, in hex, over shape, type and bytes of all images and labels, whatever file they came from."""
     digest = hashlib.sha256()
     for name, split in (("train", train), ("selection", selection), ("test", test)):

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from archsearch.data.assemble import prevalence
 from archsearch.data.notes import Note
-from archsearch.data.task import Dataset, Split, Task
+from archsearch.domains.images.assemble import prevalence
+from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
 from archsearch.errors import Conflict, DataError
 from archsearch.whole import is_full
 
@@ -34,11 +34,11 @@ class Record(BaseModel):
     format: Literal[1] = 1
     sha256: str
     images: dict[Literal["train", "selection", "test"], int]
-    task: Task
+    task: ImageTask
     notes: tuple[Note, ...] = ()
 
 
-def save_dataset(dataset: Dataset, folder: Path) -> None:
+def save_dataset(dataset: ImageDataset, folder: Path) -> None:
     """Write the data set to `folder`, whole or not at all; the same data set there already is left alone.
 
     Raises Conflict where the folder holds anything else.
@@ -59,7 +59,7 @@ def save_dataset(dataset: Dataset, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def open_dataset(folder: Path) -> Dataset:
+def open_dataset(folder: Path) -> ImageDataset:
     """The data set stored in `folder`, its arrays read-only memory maps; raises DataError if it is not whole.
 
     Shapes and types are compared with task.json; the bytes are not hashed again.
@@ -69,7 +69,7 @@ def open_dataset(folder: Path) -> Dataset:
     task = record.task
     if not task.prevalence:  # stored before it was told of tasks with one label an image
         task = replace(task, prevalence=prevalence(splits["train"].y_N, task.classes))
-    return Dataset(task, splits["train"], splits["selection"], splits["test"], record.sha256, record.notes)
+    return ImageDataset(task, splits["train"], splits["selection"], splits["test"], record.sha256, record.notes)
 
 
 def is_whole(folder: Path) -> bool:
@@ -96,10 +96,10 @@ def _holds(folder: Path, sha256: str) -> bool:
         return False
 
 
-def _write(dataset: Dataset, folder: Path) -> None:
+def _write(dataset: ImageDataset, folder: Path) -> None:
     folder.mkdir()
     for name in SPLITS:
-        split: Split = getattr(dataset, name)
+        split: ImageSplit = getattr(dataset, name)
         _write_array(folder / f"{name}_x.npy", split.x_NHWC)
         _write_array(folder / f"{name}_y.npy", split.y_N)
     images = {name: len(getattr(dataset, name)) for name in SPLITS}
@@ -118,13 +118,13 @@ def _write_array(path: Path, array: npt.NDArray[np.uint8] | npt.NDArray[np.int64
         os.fsync(file.fileno())
 
 
-def _open_split(folder: Path, name: Literal["train", "selection", "test"], record: Record) -> Split:
+def _open_split(folder: Path, name: Literal["train", "selection", "test"], record: Record) -> ImageSplit:
     task, count = record.task, record.images.get(name, -1)
     x_NHWC = _open_array(folder / f"{name}_x.npy", (count, task.height, task.width, task.in_chans), np.uint8)
     path = folder / f"{name}_y.npy"
     if task.kind == "multilabel":
-        return Split(x_NHWC, _open_array(path, (count, task.classes), np.uint8))
-    return Split(x_NHWC, _open_array(path, (count,), np.int64))
+        return ImageSplit(x_NHWC, _open_array(path, (count, task.classes), np.uint8))
+    return ImageSplit(x_NHWC, _open_array(path, (count,), np.int64))
 
 
 def _open_array(path: Path, shape: tuple[int, ...], dtype: type[S]) -> npt.NDArray[S]:

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.labels import check_distinct, count_labels, refuse_one_hot
-from archsearch.data.layout import IMAGES, SPLIT_FOLDERS, Layout, check_image_name, is_document
 from archsearch.data.limits import Limits
 from archsearch.data.task import Labels
+from archsearch.domains.images.layout import IMAGES, SPLIT_FOLDERS, Layout, check_image_name, is_document
 from archsearch.errors import DataError, TooLarge
 
 # N images, K labels

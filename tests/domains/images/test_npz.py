@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archsearch.data import Dataset, Limits, load_npz
+from archsearch.data import Dataset, Limits
+from archsearch.domains.images import load_npz
 from archsearch.errors import DataError, TooLarge
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "cifar100_mini.npz"
+SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "cifar100_mini.npz"
 X_NHWC = np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3), dtype=np.uint8)
 Y_N = np.arange(30) % 3
 # Three labels: on every second image, on every third and on the first five; images with none, some and all.

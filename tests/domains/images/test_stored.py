@@ -8,16 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archsearch.data import Dataset, Note, Split, load_digits, open_dataset, save_dataset
-from archsearch.data.assemble import assemble, fingerprint
+from archsearch.data import Dataset, Note
+from archsearch.domains import open_dataset, save_dataset
+from archsearch.domains.images import load_digits
+from archsearch.domains.images.assemble import assemble, fingerprint
+from archsearch.domains.images.task import ImageSplit
 from archsearch.errors import Conflict, DataError
 
 
 @pytest.fixture
 def dataset() -> Dataset:
     x_NHWC = np.random.default_rng(0).integers(0, 256, (12, 5, 7, 3), dtype=np.uint8)
-    split = Split(x_NHWC, np.arange(12) % 2)
-    return assemble(split, Split(x_NHWC[:4], split.y_N[:4]), Split(x_NHWC[4:9], split.y_N[4:9]), 2, ("cat", "hônd"))
+    split = ImageSplit(x_NHWC, np.arange(12) % 2)
+    return assemble(
+        split, ImageSplit(x_NHWC[:4], split.y_N[:4]), ImageSplit(x_NHWC[4:9], split.y_N[4:9]), 2, ("cat", "hônd")
+    )
 
 
 def test_what_is_saved_opens_bit_for_bit(dataset: Dataset, tmp_path: Path) -> None:
