@@ -25,7 +25,6 @@ from archsearch.whole import read_kept, write_whole
 log = logging.getLogger(__name__)
 
 Report = Callable[[dict[str, Any]], None]
-log = logging.getLogger(__name__)
 
 # Members measured on the device before latencies of the others are predicted.
 _CALIBRATED_ON = 20
@@ -47,26 +46,22 @@ def traded(request: JobRequest) -> str:
     return first.removesuffix("_ratio")
 
 
-def timed_spaces(
-    request: JobRequest, spaces: Sequence[Space], task: Task, profile: Profile | None
-) -> tuple[Space, ...]:
-    """Those of `spaces` whose latency a profile tells; all of them where the device itself can be asked."""
-    if profile is None:
-        return tuple(spaces)
+def timed_spaces(request: JobRequest, named: Sequence[str], task: Task, profile: Profile) -> tuple[str, ...]:
+    """Those of the spaces a request means whose latency a profile tells."""
     device = request.budget.device
     profile.require(task, request.budget.batch)
     known = profile.by_space()
-    found = tuple(space for space in spaces if space.name in known)
-    # `auto` takes what there is; a space that was asked for by name has to be there.
-    if found and (request.search.space == "auto" or len(found) == len(spaces)):
-        return found
-    missing = next(space.name for space in spaces if space.name not in known)
-    if missing == "teacher":
+    if request.search.space == "teacher":
         raise InvalidRequest(
             f"{device} cannot hold the teacher's own space, which is another one for every teacher; set search.space "
             f"to one it has: {', '.join(known)}",
             field="budget.device",
         )
+    found = tuple(name for name in named if name in known)
+    # `auto` takes what there is; a space that was asked for by name has to be there.
+    if found and (request.search.space == "auto" or len(found) == len(named)):
+        return found
+    missing = next(name for name in named if name not in known)
     raise InvalidRequest(
         f"{device} has no measurements of {missing}; set search.space to one it has ({', '.join(known)}), or measure "
         f"again with `archsearch profile --space {missing}`",
@@ -104,27 +99,35 @@ def measured_by(
     budget = request.budget
     ruler = Ruler(task, limits, budget.size_precision, budget.batch, trade=request.search.trade)
     if wants_latency(request):
-        predictors = (
-            _predictors(request, spaces, ruler, folder, cache, report)
-            if profile is None
-            else profile.predictors(task, budget.batch)
-        )
-        ruler = replace(ruler, predictors=predictors)
+
+        def fitted() -> dict[str, Predictor]:
+            if profile is not None:
+                return profile.predictors(task, budget.batch)
+            return _calibrated(request, spaces, ruler, cache, report)
+
+        ruler = replace(ruler, predictors=_fitted_once(folder / "predictors.json", fitted))
     return ruler, require_fast_enough(ruler, spaces, budget)
 
 
-def _predictors(
-    request: JobRequest, spaces: Sequence[Space], ruler: Ruler, folder: Path, cache: Path | None, report: Report
-) -> dict[str, Predictor]:
+def _fitted_once(kept: Path, fitted: Callable[[], dict[str, Predictor]]) -> dict[str, Predictor]:
     """A predictor for each space, kept in the job's folder.
 
     Whoever goes on with the job, on another machine or without the cache, measures by the same ones, and proposes what
     would have been proposed.
     """
-    kept = folder / "predictors.json"
     predictors = _kept_predictors(kept)
-    if predictors:
-        return predictors
+    if not predictors:
+        predictors = fitted()
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, json.dumps({name: found.to_json() for name, found in predictors.items()}))
+    return predictors
+
+
+def _calibrated(
+    request: JobRequest, spaces: Sequence[Space], ruler: Ruler, cache: Path | None, report: Report
+) -> dict[str, Predictor]:
+    """A predictor for each space from members that are timed here."""
+    predictors: dict[str, Predictor] = {}
     for done, space in enumerate(spaces):
 
         def seen(timed: int, total: int, done: int = done, space: Space = space) -> None:
@@ -137,8 +140,6 @@ def _predictors(
             # With several spaces, one that is too small within the budget to be learned from is left out.
             if done == len(spaces) - 1 and not predictors:
                 raise
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(kept, json.dumps({name: found.to_json() for name, found in predictors.items()}))
     return predictors
 
 

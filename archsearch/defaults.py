@@ -26,12 +26,13 @@ class Settled:
     why: Mapping[str, str]
 
 
-def settle(request: JobRequest, images: int, families: Sequence[str] = ()) -> Settled:
+def settle(request: JobRequest, images: int, families: Sequence[str] | None = ()) -> Settled:
     """The request as it will be carried out; settling it again changes nothing.
 
     Args:
         images: In the training split (count).
-        families: Names of the spaces that are searched.
+        families: Names of the spaces that are searched; None where they are not known yet, and what depends on them
+            stays open.
     """
     search = request.search.model_copy(update={"batch_size": scored_on(request, images)})
     update: dict[str, Spec | None] = {"search": search}
@@ -42,8 +43,8 @@ def settle(request: JobRequest, images: int, families: Sequence[str] = ()) -> Se
         update["distill"] = distill = found.spec
         if open_:
             why["distill"] = found.why
-    if request.verify == "auto":
-        update["verify"], reason = verified(request, distill, families)
+    if request.verify == "auto" and not (families is None and compares(request)):
+        update["verify"], reason = verified(request, distill, families or ())
         if reason:
             why["verify"] = reason
     return Settled(request.model_copy(update=update), why)
@@ -52,6 +53,11 @@ def settle(request: JobRequest, images: int, families: Sequence[str] = ()) -> Se
 def trains(request: JobRequest) -> bool:
     """Whether anything is trained: a student, or candidates to verify."""
     return request.kind != "search" or request.verification is not None
+
+
+def compares(request: JobRequest) -> bool:
+    """Whether a search may end with several families, of which one is distilled."""
+    return request.kind == "search_and_distill" and request.search.space == "auto"
 
 
 def scored_on(request: JobRequest, images: int) -> int:
@@ -68,7 +74,7 @@ def scored_on(request: JobRequest, images: int) -> int:
 
 def verified(request: JobRequest, distill: DistillSpec, families: Sequence[str]) -> tuple[VerifySpec | None, str]:
     """How a search's best are verified where nobody said, and why so; nothing is said where there is nothing to."""
-    if request.kind != "search_and_distill" or request.search.space != "auto" or len(families) < 2:
+    if not compares(request) or len(families) < 2:
         return None, ""
     trainings = distill.seeds + distill.baseline
     epochs = math.floor(SHARE * trainings * amount(distill).epochs)

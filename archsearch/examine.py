@@ -13,6 +13,7 @@ from archsearch.bounded import Tell
 from archsearch.hardware import measure_teacher
 from archsearch.request import DigitsData, TimmTeacher, UploadedTeacher
 from archsearch.teachers import at_best_size, check_teacher, load_teacher
+from archsearch.teachers.facts import shape_of
 
 _SOURCES: TypeAdapter[TimmTeacher | UploadedTeacher] = TypeAdapter(TimmTeacher | UploadedTeacher)
 
@@ -41,11 +42,10 @@ def examine(
     checked = check_teacher(teacher, held, report=lambda done, of: tell({"doing": "measuring", "done": done, "of": of}))
     cost = measure_teacher(teacher, held.task)
     notes = [asdict(note) for note in (*teacher.notes, *checked.notes)]
-    task = held.task
     measured = {
         "params": cost.params,
         "macs": cost.macs,
-        "measured_on": {"in_chans": task.in_chans, "height": task.height, "width": task.width},
+        "measured_on": shape_of(held.task),
         "selection_acc": checked.measured,
     }
     return {**known, "facts": {**facts, **measured}, "notes": notes or None}

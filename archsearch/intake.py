@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from archsearch import choice, story
+from archsearch import checks, choice
+from archsearch.checks import Known, Plan
 from archsearch.data.task import Task
 from archsearch.defaults import as_before
 from archsearch.domains.images.digits import DIGITS, DIGITS_TRAIN
 from archsearch.engine import Engine
 from archsearch.errors import ArchsearchError, Conflict, InvalidRequest, TeacherError
 from archsearch.followup import fill, resolve
-from archsearch.hardware import Limits, limits
-from archsearch.hardware.devices import devices
-from archsearch.hardware.profile import Profile
-from archsearch.register import check_channels, check_classes, ready_dataset, ready_profile, recheck_teacher, task_of
+from archsearch.register import profile_of, ready_dataset, recheck_teacher, task_of
 from archsearch.request import (
-    Budget,
     DatasetData,
     DigitsData,
     JobRequest,
@@ -28,20 +24,22 @@ from archsearch.request import (
     TimmTeacher,
     parse_request,
 )
-from archsearch.spaces import Cost, choose
 from archsearch.store import queries, scored
 from archsearch.store.models import DatasetRow, Job, ProfileRow, TeacherRow
 from archsearch.store.trials import trial_of
-from archsearch.teachers import check_source
 
-__all__ = ["cancel", "check", "pareto", "profile_of", "resolve", "retry", "submit"]
+__all__ = ["cancel", "check", "pareto", "resolve", "retry", "submit"]
 
 
-def check(session: Session, request: JobRequest, *, idempotency_key: str | None = None) -> None:
-    """Check a request as far as that goes without torch; raises what `submit` raises. Writes nothing."""
+def check(session: Session, request: JobRequest, *, idempotency_key: str | None = None) -> Plan | None:
+    """Plan a request as far as that goes without torch; raises what `submit` raises. Writes nothing.
+
+    Returns None where a job was made under the same key already.
+    """
     request = fill(session, request)
     if _earlier(session, idempotency_key, request.model_dump(mode="json")) is None:
-        _check_remote(session, resolve(session, request))
+        return _planned(session, request)
+    return None
 
 
 def submit(
@@ -50,12 +48,12 @@ def submit(
     request: JobRequest,
     *,
     idempotency_key: str | None = None,
-    checked: bool = False,
+    plan: Plan | None = None,
 ) -> Job:
     """Check a request as far as that goes without torch, and queue it in the caller's transaction.
 
     Args:
-        checked: `check` had nothing to say a moment ago: its work need not hold up others who want to write.
+        plan: What `check` returned a moment ago, whose work need not hold up others who want to write.
 
     Raises:
         InvalidRequest: A field is wrong, or the key was used for another request; nothing was queued.
@@ -65,15 +63,16 @@ def submit(
     body = request.model_dump(mode="json")
     if (earlier := _earlier(session, idempotency_key, body)) is not None:
         return earlier
-    if checked:
-        _require_named(session, request)
+    if plan is None:
+        plan = _planned(session, request)
     else:
-        _check_remote(session, resolve(session, request))
+        _require_named(session, request)
     job = Job(
         id=queries.new_id("job"),
         kind=request.kind,
         name=request.name,
         request=body,
+        plan=plan.to_json(),
         status="queued",
         idempotency_key=idempotency_key,
     )
@@ -99,14 +98,6 @@ def _earlier(session: Session, key: str | None, body: dict[str, Any]) -> Job | N
     if job is not None and parse_request(job.request).model_dump(mode="json") not in (body, as_before(body)):
         raise InvalidRequest("was used for another request; choose a new one", field="Idempotency-Key")
     return job
-
-
-def profile_of(session: Session, budget: Budget) -> Profile | None:
-    """The uploaded profile a budget's device names, if it names one; raises for a device nobody knows."""
-    if budget.device.startswith("prf_"):
-        return ready_profile(session, budget.device, field="budget.device")
-    devices.get(budget.device, field="budget.device")
-    return None
 
 
 def pareto(session: Session, job: Job, against: str | None) -> dict[str, Any]:
@@ -164,64 +155,31 @@ def _require_named(session: Session, request: JobRequest) -> None:
             queries.require(session, table, id, field=field, lock="shared")
 
 
-def _check_remote(session: Session, request: JobRequest) -> None:
-    """Everything about a request that rows and closed forms can tell; no path of this machine is for clients."""
+def _planned(session: Session, request: JobRequest) -> Plan:
+    """What rows and closed forms tell of a request; no path of this machine is for clients."""
+    request = resolve(session, request)
     if not isinstance(request.data, DigitsData | DatasetData):
         raise InvalidRequest("paths are for the library; upload the data and use kind 'dataset'", field="data.kind")
     if not isinstance(request.teacher, TimmTeacher | RegisteredTeacher):
         raise InvalidRequest(
             "paths are for the library; register the teacher and use kind 'teacher'", field="teacher.kind"
         )
-    known = _known_data(session, request.data)
-    story.check_request(request, known)
-    most = limits(request.budget, None)
-    if isinstance(request.teacher, TimmTeacher):
-        check_source(request.teacher, field="teacher")
-    else:
-        most = _check_known_teacher(session, request.teacher, known.task, request.budget)
-    profile = profile_of(session, request.budget)
-    if request.kind == "distill":
-        return
-    if request.search.space == "teacher":  # what it holds takes the network itself to tell
-        return
-    searched = choose(request.search.space, known.task, None, len(known.train))
-    if choice.wants_latency(request):
-        searched = choice.timed_spaces(request, searched, known.task, profile)
-    story.check_possible(request, searched, known.task, most)
+    task, images = _known_data(session, request.data)
+    teacher = _known_teacher(session, request.teacher) if isinstance(request.teacher, RegisteredTeacher) else {}
+    return checks.plan(request, Known(task, images, teacher, profile_of(session, request.budget)))
 
 
-@dataclass(frozen=True)
-class _KnownData:
-    """What the tables know of a data set: enough to check a request against."""
-
-    task: Task
-    train: range
-
-
-def _known_data(session: Session, spec: DigitsData | DatasetData) -> _KnownData:
+def _known_data(session: Session, spec: DigitsData | DatasetData) -> tuple[Task, int]:
+    """The task, and how many images there are to learn from."""
     if isinstance(spec, DatasetData):
         row = ready_dataset(session, spec.id, field="data.id")
-        return _KnownData(task_of(row), range((row.splits or {})["train"]))
-    return _KnownData(DIGITS, range(DIGITS_TRAIN))
+        return task_of(row), (row.splits or {})["train"]
+    return DIGITS, DIGITS_TRAIN
 
 
-def _check_known_teacher(session: Session, spec: RegisteredTeacher, task: Task, budget: Budget) -> Limits:
-    """Hold a registered teacher against the data; returns the budget in absolute numbers, as far as they are known."""
+def _known_teacher(session: Session, spec: RegisteredTeacher) -> dict[str, Any]:
+    """What a teacher's row tells; an upload says itself what its head is, before any worker has looked at it."""
     row: TeacherRow = queries.require(session, TeacherRow, spec.id, field="teacher.id", lock="shared")
     if row.status == "refused" and not (row.error or {}).get("retryable"):
         raise TeacherError(f"{spec.id} was refused: {(row.error or {}).get('detail')}", field="teacher.id")
-    # An upload says itself what its head is, before any worker has looked at it.
-    facts = {**(row.facts or {}), **row.source}
-    num_classes, in_chans = facts.get("num_classes"), facts.get("in_chans")
-    if num_classes is not None and in_chans is not None:
-        given = row.source.get("classes") if spec.classes is None else spec.classes
-        check_classes(facts.get("class_names"), num_classes, task, given, "teacher")
-        check_channels(in_chans, task, "teacher.id")
-    params, macs = facts.get("params"), facts.get("macs")
-    if params is None or macs is None:
-        return limits(budget, None)
-    if facts.get("measured_on") == {"in_chans": task.in_chans, "height": task.height, "width": task.width}:
-        return limits(budget, Cost(params, macs))
-    # Counted on images of another size, or who knows which: a worker counts its multiply-accumulates on these.
-    known = Cost(params, macs) if budget.params_ratio is not None else None
-    return limits(budget.model_copy(update={"macs_ratio": None}), known)
+    return {**(row.facts or {}), **row.source}

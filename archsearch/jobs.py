@@ -11,12 +11,13 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from archsearch import arrival, bounded, domains, intake
+from archsearch import arrival, bounded, checks, domains, intake
 from archsearch.data.task import Dataset, Task
 from archsearch.engine import patiently, pause
 from archsearch.errors import Cancelled, TooManyAttempts, Unavailable
 from archsearch.examine import fetch
 from archsearch.ledger.rows import RowLedger
+from archsearch.register import profile_of
 from archsearch.request import (
     DatasetData,
     JobRequest,
@@ -95,11 +96,14 @@ class Attempt:
         self.ledger = RowLedger(place.sessions, place.files, job_id, number)
 
     def story(self) -> Story:
-        def asked(session: Session) -> JobRequest:
-            return intake.resolve(session, parse_request(session.get_one(Job, self.job_id).request))
+        request, plan = self.ledger.read(self._asked)
+        return Story(request, self.ledger, lambda: self._opened(request), plan)
 
-        request = self.ledger.read(asked)
-        return Story(request, self.ledger, lambda: self._opened(request))
+    def _asked(self, session: Session) -> tuple[JobRequest, checks.Plan | None]:
+        """The request as it was planned when it was submitted; what was queued before that was done is planned here."""
+        job = session.get_one(Job, self.job_id)
+        plan = checks.kept(job.plan)
+        return (intake.resolve(session, parse_request(job.request)), None) if plan is None else (plan.request, plan)
 
     def _opened(self, request: JobRequest) -> Opened:
         """What the request names, asked for again for a while where the hub is away."""
@@ -113,7 +117,7 @@ class Attempt:
 
     def _open(self, request: JobRequest) -> Opened:
         dataset = self._data(request.data)
-        profile = self.ledger.read(lambda session: intake.profile_of(session, request.budget))
+        profile = self.ledger.read(lambda session: profile_of(session, request.budget))
         return Opened(at_best_size(self._teacher(request.teacher, dataset.task), dataset), dataset, profile)
 
     def _data(self, spec: Any) -> Dataset:

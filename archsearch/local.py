@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from archsearch import data, domains, export, progress, story
 from archsearch.errors import InvalidRequest
-from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile, read_profile
 from archsearch.ledger.folder import FolderLedger, Listener
 from archsearch.outfolder import FIX, TRAINING, WORK, begin, claimed
@@ -116,7 +115,6 @@ def _profile(request: JobRequest) -> Profile | None:
         raise InvalidRequest(f"{device} lives in a service; name a profile's file", field="budget.device")
     if device.endswith(".json"):
         return read_profile(Path(device))
-    devices.get(device, field="budget.device")
     return None
 
 

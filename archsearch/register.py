@@ -15,15 +15,16 @@ from sqlalchemy.orm import Session
 
 from archsearch.data.task import Task
 from archsearch.domains.images.stored import is_whole
+from archsearch.domains.images.task import ImageTask
 from archsearch.engine import Engine
-from archsearch.errors import Conflict, DataError, Gone, InvalidRequest, NotReady, TeacherError
+from archsearch.errors import Conflict, DataError, Gone, InvalidRequest, NotReady
 from archsearch.hardware.profile import Profile
-from archsearch.request import ClassMap, DatasetData, DigitsData, TimmTeacher, UploadedTeacher
+from archsearch.request import Budget, DatasetData, DigitsData, TimmTeacher, UploadedTeacher
 from archsearch.store import queries
 from archsearch.store.files import Files
 from archsearch.store.models import DatasetRow, ProfileRow, TeacherRow, Upload
 from archsearch.teachers import check_counts, check_source, check_weights_file
-from archsearch.teachers.classes import order_of
+from archsearch.teachers.facts import check_channels, check_classes
 
 Format = Literal["npz", "image_folder"]
 R = TypeVar("R", TeacherRow, DatasetRow, ProfileRow)
@@ -176,23 +177,16 @@ def ready_profile(session: Session, profile_id: str, *, field: str) -> Profile:
     return profile if row.predictors is None else profile.knowing(row.predictors)
 
 
+def profile_of(session: Session, budget: Budget) -> Profile | None:
+    """The profile that was handed in and a budget's device names, if it names one."""
+    named = budget.device.startswith("prf_")
+    return ready_profile(session, budget.device, field="budget.device") if named else None
+
+
 def task_of(row: DatasetRow) -> Task:
     """The task a stored data set defines."""
-    task: Task = TypeAdapter(Task).validate_python(row.task)
+    task: Task = TypeAdapter(ImageTask).validate_python(row.task)
     return task
-
-
-def check_classes(names: list[str] | None, num_classes: int, task: Task, given: ClassMap | None, field: str) -> None:
-    """Hold what is known of a head against the data: how many classes, what they are called, and who is who."""
-    if given is None and num_classes != task.classes:
-        raise TeacherError(f"the teacher knows {num_classes} classes, the data has {task.classes}", field=field)
-    if names:  # else a worker may find some in the teacher's own configuration
-        order_of("the teacher", (tuple(names),), num_classes, task, given, field=field)
-
-
-def check_channels(in_chans: int, task: Task, field: str) -> None:
-    if in_chans != task.in_chans:
-        raise TeacherError(f"the teacher knows {in_chans} channels, the data has {task.in_chans}", field=field)
 
 
 def _named_task(

@@ -24,7 +24,7 @@ FLOORS: tuple[set[str], ...] = (
     {"client", "examine", "export", "search"},
     {"choice", "distill", "photos", "store"},
     {"defaults", "doubt", "followup", "patience", "storage", "verify", "workplace"},
-    {"engine", "usable"},
+    {"checks", "engine", "usable"},
     {"arrival", "ledger", "reconcile", "register", "serve"},
     {"story"},
     {"intake", "local"},

@@ -33,9 +33,9 @@ def create(
 ) -> JobAnswer:
     """Queue a job. The same `Idempotency-Key` with the same body gives back the job it made the first time."""
     with services.reading() as session:
-        intake.check(session, body, idempotency_key=idempotency_key)
+        plan = intake.check(session, body, idempotency_key=idempotency_key)
     with services.transaction() as session:
-        job = intake.submit(session, services.engine, body, idempotency_key=idempotency_key, checked=True)
+        job = intake.submit(session, services.engine, body, idempotency_key=idempotency_key, plan=plan)
         found = answer(session, job.id)
     response.headers["Location"] = f"/v1/jobs/{found.id}"
     response.headers["Retry-After"] = "1"

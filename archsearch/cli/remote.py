@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from archsearch.checks import check_names
 from archsearch.cli.display import show_front, show_job, show_jobs
 from archsearch.cli.inputs import build_request, request_options, send_local_parts
 from archsearch.cli.into import check_fetched, overwrite_option
@@ -15,7 +16,6 @@ from archsearch.cli.outcome import tell
 from archsearch.client import Client
 from archsearch.errors import ArchsearchError, Cancelled
 from archsearch.progress import Display
-from archsearch.story import check_names
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 url_option = click.option("--url", envvar="ARCHSEARCH_URL", help="The server.  [default: http://127.0.0.1:8321]")

@@ -85,7 +85,7 @@ def train(
     """
     from archsearch.distill.learner import prepare
 
-    check_distill(spec, dataset)
+    check_distill(spec, dataset.task)
     spec = settle(chosen(spec, len(dataset.train)).spec, dataset.task).spec
     group, device = current(spec), device_of(spec)
     name: OptimizerName = optimizer if spec.optimizer == "auto" else spec.optimizer
@@ -119,17 +119,13 @@ def logits(model: nn.Module, task: Task, x_BCHW: Tensor) -> Tensor:
     return answers_BK
 
 
-def check_distill(spec: DistillSpec, dataset: Dataset | Any) -> None:
-    """Raise unless the method fits the task and a batch fits the data; needs no torch.
-
-    Args:
-        dataset: Anything with a `task` and a `train` split that has a length.
-    """
-    task = dataset.task
+def check_distill(spec: DistillSpec, task: Task | None) -> None:
+    """Raise unless the method exists and, where the task is known, fits it; needs no torch."""
     check_method(spec, task)
+    if task is None:
+        return
     if spec.precision == "fp16" and spec.device == "cpu":
         raise InvalidRequest("fp16 needs a GPU; on the CPU take bf16, fp32 or auto", field="distill.precision")
-    chosen(spec, len(dataset.train))
     if spec.augment == "resized_crop" and task.in_chans not in (1, 3):
         raise InvalidRequest(
             f"resized_crop takes images of 1 or 3 channels, these have {task.in_chans}; take crop or none",

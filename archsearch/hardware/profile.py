@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
 from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.predict import Calibration, Floats, Predictor, fit
 from archsearch.request import Architecture, Spec, errors_by_field
@@ -42,8 +43,8 @@ class ProfiledTask(Spec):
     height: int = Field(ge=1, le=4096)
     width: int = Field(ge=1, le=4096)
 
-    def task(self) -> Task:
-        return Task(
+    def task(self) -> ImageTask:
+        return ImageTask(
             self.classes, self.in_chans, self.height, self.width, (0.5,) * self.in_chans, (0.25,) * self.in_chans
         )
 

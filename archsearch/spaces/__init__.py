@@ -1,6 +1,6 @@
 """Student families, one file each. Adding one is adding a file that registers a `Space`, and a name to `FILES`."""
 
-from archsearch.spaces.choose import check_name, choose, suited
+from archsearch.spaces.choose import check_name, choose, own, suited
 from archsearch.spaces.count import Cost, Count
 from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
 from archsearch.spaces.teacher import of_teacher
@@ -14,6 +14,7 @@ __all__ = [
     "check_name",
     "choose",
     "of_teacher",
+    "own",
     "spaces",
     "suited",
 ]

@@ -28,8 +28,7 @@ def choose(name: str, task: Task, teacher: nn.Module | None, images: int | None 
 
         return (of_teacher(teacher, task),)
     if name == AUTO:
-        found = (*_own(teacher, task), *suited(task))
-        return tuple(space for space in found if images is None or images >= space.learns_from)
+        return (*own(teacher, task, images), *_learned(suited(task), images))
     check_name(name, task)
     return (spaces.get(name),)
 
@@ -49,12 +48,17 @@ def check_name(name: str, task: Task | None = None, *, field: str = "search.spac
         spaces.get(name).require(task, field=field)
 
 
-def _own(teacher: nn.Module | None, task: Task) -> tuple[Space, ...]:
+def own(teacher: nn.Module | None, task: Task, images: int | None = None) -> tuple[Space, ...]:
+    """The teacher's own space as `auto` takes it: none where the teacher is of no family known, or the data too few."""
     if teacher is None:
         return ()
     from archsearch.spaces.teacher import of_teacher
 
     try:
-        return (of_teacher(teacher, task),)
+        return _learned((of_teacher(teacher, task),), images)
     except InvalidRequest:  # the families remain
         return ()
+
+
+def _learned(found: tuple[Space, ...], images: int | None) -> tuple[Space, ...]:
+    return tuple(space for space in found if images is None or images >= space.learns_from)

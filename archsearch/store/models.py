@@ -59,6 +59,8 @@ class Job(Row):
     kind: Mapped[str]
     name: Mapped[str | None]
     request: Mapped[dict[str, Any]]
+    # What was settled of it when it was submitted (`checks.Plan`); none of what was queued before that was done.
+    plan: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
     status: Mapped[str] = mapped_column(index=True)
     phase: Mapped[str | None]
     progress: Mapped[float] = mapped_column(default=0.0)

@@ -26,8 +26,8 @@ def _overview(*, without: tuple[str, ...]) -> Select[Any]:
 
 
 # Made once, as making a statement takes longer than SQLite takes to answer it. Results may be long: lists have none.
-OVERVIEWS = _overview(without=("result", "idempotency_key"))
-_OVERVIEW = _overview(without=("idempotency_key",)).where(Job.__table__.c.id == bindparam("job_id"))
+OVERVIEWS = _overview(without=("result", "plan", "idempotency_key"))
+_OVERVIEW = _overview(without=("plan", "idempotency_key")).where(Job.__table__.c.id == bindparam("job_id"))
 
 
 def overview(session: Session, job_id: str) -> Any:

@@ -5,7 +5,6 @@
 Every phase returns plain JSON. A `Ledger` keeps trials and progress: SQL rows for the service, files for the library.
 """
 
-from archsearch.story.checks import check_names, check_possible, check_request
 from archsearch.story.find import find
 from archsearch.story.finish import finish
 from archsearch.story.story import Opened, Story, Student
@@ -17,9 +16,6 @@ __all__ = [
     "Opened",
     "Story",
     "Student",
-    "check_names",
-    "check_possible",
-    "check_request",
     "find",
     "finish",
     "tell",

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from archsearch import choice
+from archsearch import checks
 from archsearch.data.batches import Alive, now_and_then
 from archsearch.data.task import Dataset
 from archsearch.hardware import Limits, limits, measure_teacher
 from archsearch.hardware.profile import Profile
 from archsearch.ledger.ledger import Ledger
 from archsearch.request import Architecture, JobRequest
-from archsearch.spaces import Cost, Space, choose
-from archsearch.story.checks import possible
+from archsearch.spaces import Cost, Space, choose, own, spaces
+from archsearch.spaces.choose import TEACHER
 from archsearch.teachers import Teacher
 
 
@@ -45,17 +45,23 @@ class Story:
 
     Attributes:
         open: Opens what the request names, when the first phase that is gone through asks for it.
+        kept: What was planned when the request was submitted, if it was kept.
         chosen: What the request left open, by part, and why it is as it is; see `settled`.
     """
 
     request: JobRequest
     ledger: Ledger
     open: Callable[[], Opened]
+    kept: checks.Plan | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def opened(self) -> Opened:
         return self.open()
+
+    @cached_property
+    def plan(self) -> checks.Plan:
+        return self.kept or checks.plan(self.request, checks.known(self.dataset, self.profile))
 
     @property
     def teacher(self) -> Teacher:
@@ -80,11 +86,12 @@ class Story:
     @cached_property
     def spaces(self) -> tuple[Space, ...]:
         """The spaces that are searched together: those of the request that some member within the budget is in."""
-        request, task = self.request, self.dataset.task
-        named = choose(request.search.space, task, self.teacher.model, len(self.dataset.train))
-        if choice.wants_latency(request):
-            named = choice.timed_spaces(request, named, task, self.profile)
-        return possible(request, named, task, self.limits, exactly=True)
+        plan, task, model = self.plan, self.dataset.task, self.teacher.model
+        found = [spaces.get(name) for name in plan.spaces]
+        if "own space" in plan.left:
+            asked = self.request.search.space == TEACHER
+            found[:0] = choose(TEACHER, task, model) if asked else own(model, task, len(self.dataset.train))
+        return checks.possible(self.request.budget, found, task, self.limits)
 
     def student(self, space: str, architecture: Mapping[str, int]) -> Student:
         """A student of this job by the name of its space."""

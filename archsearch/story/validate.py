@@ -1,17 +1,16 @@
-"""The first phase: everything that can be wrong is looked at, and what the request leaves open is settled."""
+"""The first phase: what the plan leaves to whoever has the teacher at hand, before anything is spent."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from archsearch import choice, defaults
-from archsearch.distill.amount import chosen
+from archsearch.distill.amount import amount
 from archsearch.distill.room import require_room_for_batch
 from archsearch.distill.together import check_machine
 from archsearch.ledger.ledger import Report
 from archsearch.request import JobRequest
 from archsearch.search import require_room_for
-from archsearch.story.checks import check_request
 from archsearch.story.story import Story, alive
 from archsearch.teachers import check_teacher
 
@@ -22,27 +21,22 @@ def validate(story: Story) -> Report:
     story.ledger.report({"phase": "validating"})
     for note in story.dataset.notes:
         story.ledger.warn(note.code, note.detail)
-    check_request(story.request, story.dataset)
-    if defaults.trains(story.request):
-        check_machine(story.request.distill)
+    request, left, task = story.plan.request, story.plan.left, story.dataset.task
+    if "training" in left:
+        check_machine(request.distill)
     checked = check_teacher(story.teacher, story.dataset, report=alive(story.ledger, "validating"))
-    if story.request.kind != "distill":
-        images = defaults.scored_on(story.request, len(story.dataset.train))
-        require_room_for(images, story.teacher, story.dataset.task)
-    if defaults.trains(story.request):
-        size = chosen(story.request.distill, len(story.dataset.train)).spec.batch_size
-        require_room_for_batch(size or 0, story.dataset.task)
+    if request.kind != "distill":
+        require_room_for(request.search.batch_size or 0, story.teacher, task)
+    if "training" in left:
+        require_room_for_batch(amount(request.distill).batch_size, task)
     for note in (*story.dataset.notes, *story.teacher.notes, *checked.notes):
         story.ledger.warn(note.code, note.detail)
-    if story.request.kind == "distill":
-        named = story.request.student
-        if named is not None and named.space is not None and named.architecture is not None:
-            student = story.student(named.space, named.architecture)
-            student.space.check(student.architecture, story.dataset.task)
-    else:
+    if request.kind != "distill":
         _ = story.spaces  # an impossible budget is refused here
-        if choice.wants_latency(story.request) and story.profile is None:
-            choice.check_device(story.request.budget)
+    elif "own space" in left:
+        _check_own(story)
+    if "device" in left:
+        choice.check_device(request.budget)
     cost = story.teacher_cost
     return {
         "name": story.teacher.name,
@@ -54,6 +48,15 @@ def validate(story: Story) -> Report:
     }
 
 
+def _check_own(story: Story) -> None:
+    """Hold a student that was named by hand against the teacher's own space, which has a meaning only now."""
+    named = story.plan.request.student
+    assert named is not None
+    assert named.space is not None
+    student = story.student(named.space, named.architecture or {})
+    student.space.check(student.architecture, story.dataset.task)
+
+
 def settled(story: Story, checked: Report) -> Story:
     """The story with its request as `validate` settled it, which is taken out of what that returned.
 
@@ -62,12 +65,15 @@ def settled(story: Story, checked: Report) -> Story:
     found = checked.pop("settled", None) or _settle(story)
     known = replace(story, request=JobRequest.model_validate(found["request"]), chosen=found["chosen"])
     # These took time to tell, and do not depend on it.
-    for name in {"opened", "teacher_cost", "spaces"} & story.__dict__.keys():
+    for name in {"opened", "plan", "teacher_cost", "spaces"} & story.__dict__.keys():
         known.__dict__[name] = story.__dict__[name]
     return known
 
 
 def _settle(story: Story) -> Report:
-    searched = () if story.request.kind == "distill" else story.spaces
-    found = defaults.settle(story.request, len(story.dataset.train), [space.name for space in searched])
-    return {"request": found.request.model_dump(mode="json"), "chosen": dict(found.why)}
+    """What the plan settled, and what it could not tell before the families that are left were known."""
+    plan = story.plan
+    if "verify" not in plan.left:
+        return {"request": plan.request.model_dump(mode="json"), "chosen": dict(plan.chosen)}
+    found = defaults.settle(plan.request, len(story.dataset.train), [space.name for space in story.spaces])
+    return {"request": found.request.model_dump(mode="json"), "chosen": {**plan.chosen, **found.why}}

@@ -133,7 +133,7 @@ def test_what_was_deleted_after_its_check_is_not_relied_on(client: TestClient) -
     services = client.app.state.services  # type: ignore[attr-defined]
     wanted = parse_request(request(teacher={"kind": "teacher", "id": teacher}))
     with services.reading() as session:
-        intake.check(session, wanted)
+        plan = intake.check(session, wanted)
     assert client.delete(f"/v1/teachers/{teacher}").status_code == 204
     with pytest.raises(NotFound, match="there is no teacher"), services.transaction() as session:
-        intake.submit(session, services.engine, wanted, checked=True)
+        intake.submit(session, services.engine, wanted, plan=plan)
