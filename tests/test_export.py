@@ -41,10 +41,11 @@ except ImportError:
     pass
 
 import numpy, timm, torch
-model = timm.create_model("local-dir:" + sys.argv[1], pretrained=True).eval()
-with torch.inference_mode():
-    answers = model(torch.from_numpy(numpy.load(sys.argv[2])))
-numpy.save(sys.argv[3], answers.numpy())
+for folder in sys.argv[1:]:
+    model = timm.create_model("local-dir:" + folder, pretrained=True).eval()
+    with torch.inference_mode():
+        answers = model(torch.from_numpy(numpy.load(folder + "/x.npy")))
+    numpy.save(folder + "/answers.npy", answers.numpy())
 assert not any(name.startswith("archsearch") for name in sys.modules)
 """
 
@@ -118,24 +119,24 @@ def test_weights_are_safetensors_and_nothing_is_pickled(gray_task: ImageTask, tm
     assert load_file(tmp_path / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", [space.name for space in spaces if space.stock(COLOUR)])
-def test_a_stock_student_loads_with_plain_timm_where_archsearch_is_not_to_be_had(
-    name: str, colour_task: ImageTask, tmp_path: Path
+def test_stock_students_load_with_plain_timm_where_archsearch_is_not_to_be_had(
+    colour_task: ImageTask, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     """Acceptance: same answers, from a folder and timm alone."""
-    model = student(name, colour_task)
-    folder, images, answers = tmp_path / "student", tmp_path / "x.npy", tmp_path / "answers.npy"
-    export.save_student(model, colour_task, folder)
+    models = {space.name: student(space.name, colour_task) for space in spaces if space.stock(COLOUR)}
     x_BCHW = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    np.save(images, x_BCHW.numpy())
-    command = [sys.executable, "-I", "-c", PLAIN_TIMM, str(folder), str(images), str(answers)]
+    for name, model in models.items():
+        export.save_student(model, colour_task, tmp_path / name)
+        np.save(tmp_path / name / "x.npy", x_BCHW.numpy())
+    command = [sys.executable, "-I", "-c", PLAIN_TIMM, *(str(tmp_path / name) for name in models)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HF_"))}
     ran = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    with torch.inference_mode():
-        expected_BK = model(x_BCHW).numpy()
-    assert np.abs(expected_BK).max() > 0.01
-    np.testing.assert_allclose(np.load(answers), expected_BK, atol=1e-5, rtol=0)
+    for name, model in models.items():
+        with subtests.test(space=name), torch.inference_mode():
+            expected_BK = model(x_BCHW).numpy()
+            assert np.abs(expected_BK).max() > 0.01
+            np.testing.assert_allclose(np.load(tmp_path / name / "answers.npy"), expected_BK, atol=1e-5, rtol=0)
 
 
 def test_the_manifest_says_versions_machine_and_how_to_load(tmp_path: Path) -> None:

@@ -21,8 +21,13 @@ from archsearch.spaces import spaces
 TASK = ImageTask(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
 GRAY = ImageTask(10, 1, 28, 28, (0.5,), (0.25,))
 FAMILIES = [space.name for space in spaces if not space.benchmark]
-# Tracing takes seconds each; two families are enough for every run.
-TRACED = [pytest.param(name, marks=[] if name in ("resnet_cifar", "vit") else pytest.mark.slow) for name in FAMILIES]
+# Tracing takes seconds each; two families, one of each kind of images, are enough for every run.
+OFTEN = {("resnet_cifar", "colour"), ("vit", "gray")}
+TRACED = [
+    pytest.param(name, kind, marks=[] if (name, kind) in OFTEN else pytest.mark.slow)
+    for name in FAMILIES
+    for kind in ("colour", "gray")
+]
 TOLERANCE = 1e-4
 
 PLAIN_TORCH = """
@@ -62,10 +67,10 @@ def answers(model: nn.Module, task: ImageTask, x_BHWC: np.ndarray) -> np.ndarray
     return found
 
 
-@pytest.mark.parametrize("space", TRACED)
-@pytest.mark.parametrize("task", [TASK, GRAY], ids=["colour", "gray"])
-def test_onnx_answers_as_the_module_does_for_batches_of_any_size(space: str, task: ImageTask, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("space", "images"), TRACED)
+def test_onnx_answers_as_the_module_does_for_batches_of_any_size(space: str, images: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
+    task = {"colour": TASK, "gray": GRAY}[images]
     model = student(space, task)
     export.save_onnx(model, task, tmp_path / "student.onnx")
     assert model.training, "the student is left as it was"

@@ -135,23 +135,18 @@ def interrupted(body: dict[str, Any], out: Path, phase: str, **at: Any) -> None:
 
 
 def test_interrupted_in_the_search_it_scores_no_candidate_twice(done, body: dict[str, Any], tmp_path: Path) -> None:
-    out = tmp_path / "student"
-    interrupted(body, out, "searching", scored=4)
+    out, search = tmp_path / "found", {**body, "kind": "search"}
+    interrupted(search, out, "searching", scored=4)
     kept = [json.loads(line) for line in (out / ".work" / "trials.jsonl").read_text().splitlines()]
     assert [trial["number"] for trial in kept] == [0, 1, 2, 3]
-    lines: list[str] = []
-
-    def listen(report: Report) -> None:
-        if report["phase"] == "distilling" and not lines:
-            lines.extend((out / ".work" / "trials.jsonl").read_text().splitlines())
-
     reports: list[Report] = []
-    result = run(body, out, listener=lambda report: (listen(report), reports.append(report)))
-    trials = [json.loads(line) for line in lines]
+    result = run(search, out, listener=reports.append)
+    trials = [json.loads(line) for line in (out / "candidates.jsonl").read_text().splitlines()]
     assert trials[:4] == kept
     assert len({key(trial["space"], trial["architecture"]) for trial in trials}) == len(trials) == 6
     assert [report["scored"] for report in reports if "scored" in report] == [4, 5, 6]
-    assert without_times(result) == without_times(done[0])
+    # What is trained afterwards is the same where this is; the next test goes all the way.
+    assert without_times(result["search"]) == without_times(done[0]["search"])
     assert not (out / ".work").exists()
 
 
@@ -173,11 +168,11 @@ def test_interrupted_in_the_distillation_it_goes_on_from_its_checkpoint(
 @pytest.mark.slow
 def test_a_line_the_crash_cut_short_is_scored_again(done, body: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "student"
-    interrupted(body, out, "searching", scored=3)
+    interrupted({**body, "kind": "search"}, out, "searching", scored=3)
     trials = out / ".work" / "trials.jsonl"
     trials.write_text(trials.read_text()[:-20])
     reports: list[Report] = []
-    result = run(body, out, listener=reports.append)
+    result = run({**body, "kind": "search"}, out, listener=reports.append)
     assert [report["scored"] for report in reports if "scored" in report] == [2, 3, 4, 5, 6]
     assert without_times(result["search"]) == without_times(done[0]["search"])
 
@@ -206,10 +201,18 @@ def test_what_is_done_is_given_back_and_not_done_again(done) -> None:
     assert [report["phase"] for report in reports if report["phase"] != "reading"] == []
 
 
-def test_a_result_has_the_keys_it_promises(done, thorough) -> None:
-    for result in (done[0], thorough[0]):
-        for promised, found in ((Result, result), (SearchResult, result["search"]), (StudentResult, result["student"])):
-            assert promised.__required_keys__ <= found.keys() <= promised.__annotations__.keys()
+def assert_keeps_its_promise(result: dict[str, Any]) -> None:
+    for promised, found in ((Result, result), (SearchResult, result["search"]), (StudentResult, result["student"])):
+        assert promised.__required_keys__ <= found.keys() <= promised.__annotations__.keys()
+
+
+def test_a_result_has_the_keys_it_promises(done) -> None:
+    assert_keeps_its_promise(done[0])
+
+
+@pytest.mark.slow
+def test_so_has_one_with_everything_in_it(thorough) -> None:
+    assert_keeps_its_promise(thorough[0])
 
 
 def test_a_search_alone_trains_nothing(body: dict[str, Any], tmp_path: Path) -> None:
@@ -224,8 +227,8 @@ def test_a_search_alone_trains_nothing(body: dict[str, Any], tmp_path: Path) -> 
 
 def test_a_distillation_alone_trains_the_architecture_it_is_given(body: dict[str, Any], tmp_path: Path) -> None:
     architecture = {"patch": 1, "depth": 1, "heads": 1, "mlp_ratio": 2}
-    student = {"space": "vit", "architecture": architecture}
-    result = run({**body, "kind": "distill", "budget": {}, "student": student}, tmp_path)
+    student, distill = {"space": "vit", "architecture": architecture}, {**body["distill"], "epochs": 1}
+    result = run({**body, "kind": "distill", "budget": {}, "student": student, "distill": distill}, tmp_path)
     assert "search" not in result
     assert result["student"]["architecture"] == architecture
     assert result["student"]["space"] == "vit"

@@ -51,6 +51,13 @@ def test_every_registered_loss_is_listed(client: TestClient) -> None:
     assert found == {loss.name: loss.needs_teacher for loss in losses}
 
 
+def test_losses_are_listed_with_their_settings(client: TestClient) -> None:
+    listed = {loss["name"]: loss for loss in client.get("/v1/losses").json()}
+    assert listed["dkd"]["settings"]["beta"] == 8
+    assert listed["dkd"]["reads"] == ["logits"]
+    assert listed["none"]["needs_teacher"] is False
+
+
 def test_without_a_worker_the_service_is_alive_but_not_ready(client: TestClient) -> None:
     assert client.get("/healthz").status_code == 200
     answer = client.get("/readyz")

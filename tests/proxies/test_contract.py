@@ -8,8 +8,8 @@ from archsearch.proxies import proxies
 from archsearch.spaces import spaces
 from archsearch.testing import ProxyContract
 
-# Convolutional families beside resnet_cifar and nasbench201, which show every proxy the same kinds of layers quickly.
-LONGER = {"convnext", "mobilenet", "regnet", "resnet"}
+# Families beside resnet_cifar, nasbench201 and vit, which show every proxy the same kinds of layers quickly.
+LONGER = {"autoformer", "convnext", "mobilenet", "pit", "regnet", "resnet"}
 
 
 # Zen-Score is defined by batch norms, which these families do not have.
