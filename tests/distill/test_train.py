@@ -38,36 +38,56 @@ def trained(model: torch.nn.Module, *args: Any, **kwargs: Any) -> list[Progress]
 @pytest.mark.parametrize(
     ("space", "optimizer", "augment"), [("resnet_cifar", "sgd", "crop_flip"), ("vit", "adamw", "crop")]
 )
-@pytest.mark.parametrize("stop", [1, 3])
 def test_an_interrupted_training_ends_with_the_very_same_weights(
-    few_digits: Dataset, teacher: Teacher, tmp_path: Path, space: str, optimizer: Any, augment: str, stop: int
+    few_digits: Dataset,
+    teacher: Teacher,
+    tmp_path: Path,
+    subtests: pytest.Subtests,
+    space: str,
+    optimizer: Any,
+    augment: str,
 ) -> None:
-    recipe, path = spec(augment=augment), tmp_path / "checkpoint.safetensors"
+    recipe = spec(augment=augment)
     whole = student(few_digits, space)
     trained(whole, few_digits, recipe, teacher=teacher, optimizer=optimizer)
 
-    begun = student(few_digits, space)
-    kept = {"checkpoint_path": path, "checkpoint_every_s": 0}
-    first = train(begun, few_digits, recipe, teacher=teacher, optimizer=optimizer, **kept)
-    while next(first).epoch < stop:
-        pass
-    first.close()
-    torch.manual_seed(123)  # whatever happened in between
-    second = student(few_digits, space)
-    reports = trained(second, few_digits, recipe, teacher=teacher, optimizer=optimizer, checkpoint_path=path)
-    assert {report.resumed_at for report in reports} == {4 * stop}
-    assert fingerprint(second) == fingerprint(whole)
+    for stop in (1, 3):
+        with subtests.test(stop=stop):
+            path = tmp_path / f"{stop}.safetensors"
+            begun = student(few_digits, space)
+            kept = {"checkpoint_path": path, "checkpoint_every_s": 0}
+            first = train(begun, few_digits, recipe, teacher=teacher, optimizer=optimizer, **kept)
+            while next(first).epoch < stop:
+                pass
+            first.close()
+            torch.manual_seed(123)  # whatever happened in between
+            second = student(few_digits, space)
+            reports = trained(second, few_digits, recipe, teacher=teacher, optimizer=optimizer, checkpoint_path=path)
+            assert {report.resumed_at for report in reports} == {4 * stop}
+            assert fingerprint(second) == fingerprint(whole)
+
+
+ANY_STEP = {"augment": "crop_flip", "ema": 0.9, "clip_norm": 1.0, "micro_batch": 32}
+
+
+@pytest.fixture(scope="module")
+def unbroken(few_digits: Dataset, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The fingerprint of a training that nothing interrupted."""
+    whole = student(few_digits)
+    trained(whole, few_digits, spec(**ANY_STEP), teacher=teacher, cache=tmp_path_factory.mktemp("unbroken"))
+    return fingerprint(whole)
 
 
 @pytest.mark.parametrize("step", [1, 6, 11, 15])
-def test_a_training_goes_on_at_any_step(few_digits: Dataset, teacher: Teacher, tmp_path: Path, step: int) -> None:
+def test_a_training_goes_on_at_any_step(
+    few_digits: Dataset, teacher: Teacher, tmp_path: Path, unbroken: str, step: int
+) -> None:
     class Stop(Exception):
         pass
 
-    recipe = spec(augment="crop_flip", ema=0.9, clip_norm=1.0, micro_batch=32)
+    recipe = spec(**ANY_STEP)
     path = tmp_path / "checkpoint.safetensors"
-    whole, stopped, again = (student(few_digits) for _ in range(3))
-    trained(whole, few_digits, recipe, teacher=teacher, cache=tmp_path / "one")
+    stopped, again = (student(few_digits) for _ in range(2))
     calls = 0
 
     def stop_in_the_next_step(module: torch.nn.Module, _inputs: Any) -> None:
@@ -89,7 +109,7 @@ def test_a_training_goes_on_at_any_step(few_digits: Dataset, teacher: Teacher, t
         )
     reports = trained(again, few_digits, recipe, teacher=teacher, checkpoint_path=path, cache=tmp_path / "two")
     assert {report.resumed_at for report in reports} == {step}
-    assert fingerprint(again) == fingerprint(whole)
+    assert fingerprint(again) == unbroken
 
 
 KILLED = """
@@ -275,16 +295,16 @@ def test_a_training_that_diverges_once_is_rolled_back_and_ends_well(few_digits: 
     assert reports[-1].selection_acc > 20
 
 
-@pytest.mark.parametrize("every_s", [0.0, 1e9])
-def test_where_a_training_is_rolled_back_to_does_not_depend_on_the_clock(
-    few_digits: Dataset, tmp_path: Path, every_s: float
-) -> None:
-    kept = {"checkpoint_path": tmp_path / "checkpoint.safetensors", "checkpoint_every_s": every_s}
-    model, recipe = Exploding(student(few_digits), step=103, times=1), spec(method="none", epochs=40)
-    trained(model, few_digits, recipe, teacher=None, **kept)
-    other = Exploding(student(few_digits), step=103, times=1)
-    trained(other, few_digits, recipe, teacher=None)
-    assert fingerprint(model) == fingerprint(other)
+def test_where_a_training_is_rolled_back_to_does_not_depend_on_the_clock(few_digits: Dataset, tmp_path: Path) -> None:
+    def ended(**kept: Any) -> str:
+        model = Exploding(student(few_digits), step=103, times=1)
+        trained(model, few_digits, spec(method="none", epochs=27), teacher=None, **kept)
+        return fingerprint(model)
+
+    whole = ended()
+    for every_s in (0.0, 1e9):
+        path = tmp_path / f"{every_s}.safetensors"
+        assert ended(checkpoint_path=path, checkpoint_every_s=every_s) == whole, every_s
 
 
 def test_a_warm_up_from_nothing_is_no_divergence(few_digits: Dataset, teacher: Teacher) -> None:
