@@ -47,18 +47,20 @@ def stock_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "theirs"
 
 
-def test_a_network_trained_small_is_asked_small_whatever_the_default(stock_folder: Path, digits: Dataset) -> None:
+def test_a_network_trained_small_is_asked_small_whatever_the_default(
+    stock_folder: Path, digits: Dataset, few_digits: Dataset
+) -> None:
     teacher = load_teacher(LocalTeacher(path=stock_folder))
     assert teacher.input_hw is not None
     assert teacher.input_hw[0] >= 160, "timm's helper keeps the architecture's"
-    found = at_best_size(teacher, digits)
+    found = at_best_size(teacher, few_digits)
     assert found.input_hw == (8, 8)
     (note,) = found.notes
     assert note.code == "teacher_resolution"
     assert "so it is asked at 8×8; teacher.input_size settles it" in note.detail
     assert accuracy(found.logits, digits.selection) > 60
     uploaded = UploadedTeacher.model_validate({"upload": "up_0123456789", **describe_folder(stock_folder)})
-    assert at_best_size(load_teacher(uploaded, stock_folder / "model.safetensors"), digits).input_hw == (8, 8)
+    assert at_best_size(load_teacher(uploaded, stock_folder / "model.safetensors"), few_digits).input_hw == (8, 8)
 
 
 def test_what_the_request_says_is_not_questioned(stock_folder: Path, digits: Dataset) -> None:
