@@ -5,26 +5,31 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.api.conftest import request as a_job
-from tests.api.live import Answers, Ask, all_at_once, live_server
+from tests.api.live import Answers, Ask, Live, all_at_once, live_server
 
 
-def test_more_clients_than_threads_and_connections_are_all_answered(tmp_path: Path) -> None:
-    with live_server(tmp_path / "data") as server:
-        reading = [Ask("GET", "/v1/jobs?limit=1")] * 60 + [Ask("GET", "/v1/uploads/up_00000000000000000000")] * 60
-        found = asyncio.run(all_at_once(server.port, [*reading, Ask("GET", "/healthz")], 20))
-        assert found.statuses == {200: 61, 404: 60}, found
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with live_server(tmp_path_factory.mktemp("load") / "data") as server:
+        yield server
 
 
-def test_writes_stand_in_line_instead_of_failing(tmp_path: Path) -> None:
-    with live_server(tmp_path / "data") as server:
-        found = asyncio.run(all_at_once(server.port, [Ask("POST", "/v1/uploads", {})] * 60, 20))
-        assert found.statuses == {201: 60}, found
-        assert len({body["id"] for body in found.bodies}) == 60
+def test_more_clients_than_threads_and_connections_are_all_answered(server: Live) -> None:
+    reading = [Ask("GET", "/v1/jobs?limit=1")] * 60 + [Ask("GET", "/v1/uploads/up_00000000000000000000")] * 60
+    found = asyncio.run(all_at_once(server.port, [*reading, Ask("GET", "/healthz")], 20))
+    assert found.statuses == {200: 61, 404: 60}, found
+
+
+def test_writes_stand_in_line_instead_of_failing(server: Live) -> None:
+    found = asyncio.run(all_at_once(server.port, [Ask("POST", "/v1/uploads", {})] * 60, 20))
+    assert found.statuses == {201: 60}, found
+    assert len({body["id"] for body in found.bodies}) == 60
 
 
 def everyday(clients: int, jobs: list[str]) -> list[Ask]:

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.service.conftest import House
 from tests.service.server import ROOT, Server, clean, free_port, wait
 
 
@@ -36,22 +35,27 @@ def check_refused(ended: subprocess.CompletedProcess[str], said: str) -> None:
     assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
 
 
-def test_a_second_server_on_a_folder_says_so_and_ends(house: House) -> None:
-    worker = house.server.worker_pid()
-    check_refused(start(house.server.folder, "--port", str(free_port())), r"a server runs on .* already: pid \d+")
-    assert house.server.worker_pid() == worker
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that runs, and whose worker is there."""
+    server = Server(tmp_path_factory.mktemp("bare") / "data")
+    try:
+        wait(lambda: server.worker_pid() is not None, server.log.read_text)
+        yield server
+    finally:
+        code = server.stop()
+    assert code == 0, server.log.read_text()
 
 
-def test_a_port_that_is_taken_is_a_sentence_and_leaves_nothing_running(house: House, tmp_path: Path) -> None:
-    check_refused(start(tmp_path / "data", "--port", str(house.server.port)), "port .* cannot be listened on: .*in use")
+def test_a_second_server_on_a_folder_says_so_and_ends(server: Server) -> None:
+    worker = server.worker_pid()
+    check_refused(start(server.folder, "--port", str(free_port())), r"a server runs on .* already: pid \d+")
+    assert server.worker_pid() == worker
+
+
+def test_a_port_that_is_taken_is_a_sentence_and_leaves_nothing_running(server: Server, tmp_path: Path) -> None:
+    check_refused(start(tmp_path / "data", "--port", str(server.port)), "port .* cannot be listened on: .*in use")
     assert not (tmp_path / "data" / "archsearch.db").exists()
-
-
-def test_nobody_else_reads_what_is_kept(house: House) -> None:
-    folder = house.server.folder
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    opened = [path for path in folder.rglob("*") if stat.S_IMODE(path.stat().st_mode) & 0o077]
-    assert opened == []
 
 
 CLAIM = """

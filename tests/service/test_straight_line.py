@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -310,3 +311,10 @@ def test_the_password_of_a_database_is_in_no_command_line(house: House) -> None:
     command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     assert b"worker-1" in command
     assert not any(b"://" in word for word in command)
+
+
+def test_nobody_else_reads_what_is_kept(house: House, finished: Finished) -> None:
+    folder = house.server.folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    opened = [path for path in folder.rglob("*") if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    assert opened == []
