@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
@@ -46,6 +47,23 @@ class StrictNumbers(BaseModel):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         found: CoreSchema = _strict(handler(source))
         return found
+
+
+class Spec(StrictNumbers):
+    """Frozen; a field nobody knows is refused with the nearest known name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_max_length=4096)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suggest_known_fields(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name in value:
+                if name not in cls.model_fields:
+                    near = difflib.get_close_matches(str(name)[:100], cls.model_fields, n=1, cutoff=0.5)
+                    hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(cls.model_fields)}"
+                    raise ValueError(f"unknown field {name!r}; {hint}")
+        return value
 
 
 class _Yaml(yaml.SafeLoader):

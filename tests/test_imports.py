@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; a room may import from the floors below its own, and nothing beside it.
 FLOORS: tuple[set[str], ...] = (
     {"errors", "failures", "kernels", "memory", "plain", "progress", "recipes", "settings", "teacher_config", "whole"},
-    {"bounded", "connection", "gaussian_process", "locks", "precision", "registry"},
+    {"bounded", "connection", "domains.text.spec", "gaussian_process", "locks", "precision", "registry"},
     {"evidence", "request"},
     {"data", "outfolder", "proxies", "result"},
-    {"domains.images"},
+    {"domains.images", "domains.text"},
     {"domains", "spaces", "models", "teachers"},
     {"evaluate", "hardware"},
     {"client", "examine", "export", "search"},
@@ -56,9 +56,12 @@ def _files() -> dict[Path, str]:
 
 
 def _room(parts: tuple[str, ...]) -> str:
-    """The room of a module by its names below `archsearch`; each folder of a domain or a zoo is one."""
-    inside = parts[0] in ("domains", "zoos") and len(parts) > 1 and parts[1] != "__init__"
-    return ".".join(parts[:2]) if inside and ".".join(parts[:2]) in FLOOR else parts[0]
+    """The room of a module by its names below `archsearch`; each folder of a domain or a zoo is one, its spec another.
+
+    A name that was imported may follow the module's own.
+    """
+    dotted = [".".join(parts[:depth]) for depth in (3, 2)]
+    return next((room for room in dotted if room in FLOOR), parts[0])
 
 
 def _imported(path: Path) -> set[str]:

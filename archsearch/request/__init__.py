@@ -3,7 +3,8 @@
 Nothing here touches torch, a disk or a database, so a client can build and check a request anywhere.
 """
 
-from archsearch.request.base import Architecture, Id, OfJob, Spec
+from archsearch.plain import Spec
+from archsearch.request.base import Architecture, Id, OfJob
 from archsearch.request.budget import Budget, SizePrecision, TradedCost
 from archsearch.request.data import (
     Broken,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from archsearch.request.base import Spec
+from archsearch.plain import Spec
 
 SizePrecision = Literal["fp32", "fp16", "int8"]
 TradedCost = Literal["params", "macs", "size_bytes", "peak_activation_bytes", "latency_ms"]

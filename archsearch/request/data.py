@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from archsearch.request.base import Id, Spec
+from archsearch.plain import Spec
+from archsearch.request.base import Id
 
 Fit = Literal["crop", "pad", "stretch"]
 OnBroken = Literal["refuse", "skip"]

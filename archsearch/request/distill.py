@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from archsearch.plain import StrictNumbers
+from archsearch.plain import Spec, StrictNumbers
 from archsearch.precision import Precision
 from archsearch.recipes import RECIPES, RecipeName
-from archsearch.request.base import Spec
 
 Augment = Literal["none", "crop", "crop_flip", "resized_crop"]
 

@@ -10,8 +10,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from archsearch.errors import InvalidRequest
-from archsearch.plain import read_yaml
-from archsearch.request.base import Architecture, Id, OfJob, Spec
+from archsearch.plain import Spec, read_yaml
+from archsearch.request.base import Architecture, Id, OfJob
 from archsearch.request.budget import Budget
 from archsearch.request.data import DatasetData, DigitsData, ImageFolderData, NpzData
 from archsearch.request.distill import DistillSpec

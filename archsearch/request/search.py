@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
+from archsearch.plain import Spec
 from archsearch.precision import Precision
-from archsearch.request.base import Spec
 from archsearch.request.budget import TradedCost
 
 Sampler = Literal["tpe", "nsga2", "gp", "cmaes", "random", "qmc", "evolution"]

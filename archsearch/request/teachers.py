@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from archsearch.request.base import Id, Spec
+from archsearch.plain import Spec
+from archsearch.request.base import Id
 from archsearch.teacher_config import (
     LARGEST_SIDE,
     MOST_CHANNELS,
