@@ -56,42 +56,44 @@ def _check_flags(key: str, y_NK: npt.NDArray[Any]) -> Labels:
     return np.ascontiguousarray(y_NK, dtype=np.uint8)
 
 
-def count_classes(y_N: Labels, class_names: tuple[str, ...], limits: Limits) -> int:
+def count_classes(
+    y_N: Labels, class_names: tuple[str, ...], limits: Limits, *, field: str = "y_train", noun: str = "image"
+) -> int:
     """K, from the names where there are any, else from the largest training label; raises DataError or TooLarge.
 
-    Every class from 0 to K-1 has to have `limits.min_per_class` training images.
+    Every class from 0 to K-1 has to have `limits.min_per_class` training examples, each called a `noun`.
     """
     classes = len(class_names) or int(y_N.max()) + 1
-    check_range("y_train", y_N, classes)
+    check_range(field, y_N, classes, noun)
     if classes > limits.max_classes:
         raise TooLarge(
             f"labels up to {classes - 1} mean {classes:,} classes, at most {limits.max_classes:,} are taken; "
             "number the classes 0, 1, 2, … without gaps",
-            field="y_train",
+            field=field,
         )
     if classes < 2:
-        raise DataError("all labels are 0, and one class leaves nothing to tell apart; add a second", field="y_train")
+        raise DataError("all labels are 0, and one class leaves nothing to tell apart; add a second", field=field)
     counts_K = np.bincount(y_N, minlength=classes)
     if counts_K.min() < limits.min_per_class:
-        _refuse_rare(counts_K, class_names, limits.min_per_class)
+        _refuse_rare(counts_K, class_names, limits.min_per_class, field, noun)
     return classes
 
 
-def check_range(key: str, y_N: Labels, classes: int) -> None:
+def check_range(key: str, y_N: Labels, classes: int, noun: str = "image") -> None:
     """Raises DataError naming the first label that is not below `classes`."""
     if y_N.max() >= classes:
         row = int((y_N >= classes).argmax())
         raise DataError(
-            f"label {y_N[row]} of image {row} is out of range: there are {classes} classes, 0 to {classes - 1}; "
-            "correct the label, or add training images (and a class name) of that class",
+            f"label {y_N[row]} of {noun} {row} is out of range: there are {classes} classes, 0 to {classes - 1}; "
+            f"correct the label, or add training {noun}s (and a class name) of that class",
             field=key,
         )
 
 
-def count_labels(field: str, y_NK: Labels, class_names: Sequence[str], limits: Limits) -> int:
+def count_labels(field: str, y_NK: Labels, class_names: Sequence[str], limits: Limits, *, noun: str = "image") -> int:
     """K, the columns of the training split's labels; raises DataError or TooLarge.
 
-    Every label has to be on `limits.min_per_class` training images, and one has to be without it.
+    Every label has to be on `limits.min_per_class` training examples, each called a `noun`, and one has to be without.
     """
     labels = int(y_NK.shape[1])
     if labels > limits.max_classes:
@@ -101,17 +103,17 @@ def count_labels(field: str, y_NK: Labels, class_names: Sequence[str], limits: L
     if bad.size:
         label, count = int(bad[0]), positives_K[bad[0]]
         if count == len(y_NK):
-            detail = "is on every training image, which leaves nothing to tell apart; add images without it"
+            detail = f"is on every training {noun}, which leaves nothing to tell apart; add {noun}s without it"
         else:
-            detail = f"is on {count} training image(s), {limits.min_per_class} or more are needed; add images with it"
+            detail = f"is on {count} training {noun}(s), {limits.min_per_class} or more are needed; add {noun}s with it"
         raise DataError(f"{_called('label', label, class_names)} {detail}, or drop the label", field=field)
     return labels
 
 
-def refuse_one_hot(field: str, splits: Iterable[Labels], fix: str) -> None:
-    """Raise DataError where every image has exactly one of the labels: that is another task, with better losses."""
+def refuse_one_hot(field: str, splits: Iterable[Labels], fix: str, *, noun: str = "image") -> None:
+    """Raise DataError where every example has exactly one of the labels: that is another task, with better losses."""
     if all((y_NK.sum(axis=1, dtype=np.int64) == 1).all() for y_NK in splits):
-        raise DataError(f"every image has exactly one label; {fix}, to train with one label an image", field=field)
+        raise DataError(f"every {noun} has exactly one label; {fix}, to train with one label each", field=field)
 
 
 def check_names(names: npt.NDArray[Any], limits: Limits) -> tuple[str, ...]:
@@ -153,14 +155,16 @@ def _called(noun: str, number: int, class_names: Sequence[str]) -> str:
     return f"{noun} {number} ({class_names[number]!r})" if class_names else f"{noun} {number}"
 
 
-def _refuse_rare(counts_K: npt.NDArray[np.intp], class_names: tuple[str, ...], least: int) -> None:
+def _refuse_rare(
+    counts_K: npt.NDArray[np.intp], class_names: tuple[str, ...], least: int, field: str, noun: str
+) -> None:
     # An absent class first: it means wrong numbering, where a rare one means too little data.
     label = int(counts_K.argmin())
     name = _called("class", label, class_names)
     if counts_K[label] == 0:
-        fix = f"number the classes 0 to {len(np.flatnonzero(counts_K)) - 1} without gaps, or add images of it"
-        raise DataError(f"{name} of 0 to {len(counts_K) - 1} has no training image; {fix}", field="y_train")
+        fix = f"number the classes 0 to {len(np.flatnonzero(counts_K)) - 1} without gaps, or add {noun}s of it"
+        raise DataError(f"{name} of 0 to {len(counts_K) - 1} has no training {noun}; {fix}", field=field)
     raise DataError(
-        f"{name} has {counts_K[label]} training image(s), {least} or more are needed; add images or drop the class",
-        field="y_train",
+        f"{name} has {counts_K[label]} training {noun}(s), {least} or more are needed; add {noun}s or drop the class",
+        field=field,
     )

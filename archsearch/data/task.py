@@ -76,8 +76,8 @@ def guessing(kind: Kind, classes: int, prevalence: tuple[float, ...]) -> float:
     return 100.0 * max(prevalence)
 
 
-class Split(Protocol):
-    """Examples and their labels.
+class Labelled(Protocol):
+    """Examples that are still being sorted out, with their labels.
 
     Attributes:
         y_N: int64 in [0, classes). Of a multi-label task it is N×K, uint8: 1 where an example has a label, else 0.
@@ -90,6 +90,10 @@ class Split(Protocol):
 
     def take(self, rows: Rows) -> Self:
         """The examples of these rows with their labels."""
+
+
+class Split(Labelled, Protocol):
+    """Examples that a network can be asked about, with their labels."""
 
     def examples(self, rows: Rows) -> Tensor:
         """The examples of some rows as networks are asked about them, one tensor, batch first."""

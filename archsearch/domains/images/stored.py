@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from archsearch.data.at_rest import FIX, open_array, write_array, write_folder, write_record
 from archsearch.data.notes import Note
 from archsearch.domains.images.assemble import prevalence
 from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
-from archsearch.errors import Conflict, DataError
-from archsearch.whole import is_full
+from archsearch.errors import DataError
 
 SPLITS: tuple[Literal["train", "selection", "test"], ...] = ("train", "selection", "test")
 RECORD = "task.json"
-S = TypeVar("S", bound=np.generic)
-FIX = "the stored data set is damaged: upload or load it again"
 
 
 class Record(BaseModel):
@@ -43,20 +36,7 @@ def save_dataset(dataset: ImageDataset, folder: Path) -> None:
 
     Raises Conflict where the folder holds anything else.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        _write(dataset, temporary)
-        os.replace(temporary, folder)
-    except OSError as error:
-        if not folder.exists():
-            if is_full(error, folder.parent):  # NumPy only counts what it could not write
-                raise OSError(errno.ENOSPC, f"{folder} cannot be written: {os.strerror(errno.ENOSPC)}") from None
-            raise
-        if not _holds(folder, dataset.sha256):
-            raise Conflict(f"{folder} holds something else; choose another folder", field="folder") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    write_folder(folder, lambda new: _write(dataset, new), lambda there: _holds(there, dataset.sha256))
 
 
 def open_dataset(folder: Path) -> ImageDataset:
@@ -100,40 +80,17 @@ def _write(dataset: ImageDataset, folder: Path) -> None:
     folder.mkdir()
     for name in SPLITS:
         split: ImageSplit = getattr(dataset, name)
-        _write_array(folder / f"{name}_x.npy", split.x_NHWC)
-        _write_array(folder / f"{name}_y.npy", split.y_N)
+        write_array(folder / f"{name}_x.npy", split.x_NHWC)
+        write_array(folder / f"{name}_y.npy", split.y_N)
     images = {name: len(getattr(dataset, name)) for name in SPLITS}
     record = Record(sha256=dataset.sha256, images=images, task=dataset.task, notes=dataset.notes)
-    with open(folder / RECORD, "w", encoding="utf-8") as file:
-        file.write(record.model_dump_json(indent=2))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_array(path: Path, array: npt.NDArray[np.uint8] | npt.NDArray[np.int64]) -> None:
-    with open(path, "wb") as file:
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-        file.flush()
-        # Renamed before its bytes are on the disk, a folder could survive a power cut empty.
-        os.fsync(file.fileno())
+    write_record(folder / RECORD, record.model_dump_json(indent=2))
 
 
 def _open_split(folder: Path, name: Literal["train", "selection", "test"], record: Record) -> ImageSplit:
     task, count = record.task, record.images.get(name, -1)
-    x_NHWC = _open_array(folder / f"{name}_x.npy", (count, task.height, task.width, task.in_chans), np.uint8)
+    x_NHWC = open_array(folder / f"{name}_x.npy", (count, task.height, task.width, task.in_chans), np.uint8)
     path = folder / f"{name}_y.npy"
     if task.kind == "multilabel":
-        return ImageSplit(x_NHWC, _open_array(path, (count, task.classes), np.uint8))
-    return ImageSplit(x_NHWC, _open_array(path, (count,), np.int64))
-
-
-def _open_array(path: Path, shape: tuple[int, ...], dtype: type[S]) -> npt.NDArray[S]:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot open {path} ({error}); {FIX}", field=path.name) from None
-    if array.shape != shape or array.dtype != dtype:
-        detail = f"{path} holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}; {FIX}"
-        raise DataError(detail, field=path.name)
-    typed: npt.NDArray[S] = array
-    return typed
+        return ImageSplit(x_NHWC, open_array(path, (count, task.classes), np.uint8))
+    return ImageSplit(x_NHWC, open_array(path, (count,), np.int64))
