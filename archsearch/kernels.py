@@ -3,7 +3,7 @@
 torch is imported where tensor methods do not suffice, so that listing proxies or losses never imports torch.
 """
 
-# B batch, D features, H W space, K classes, G groups of N points (or N positions of a map)
+# B batch, D features, N tokens, H W space, K classes, G groups of N points (or N positions of a map)
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ def gram(features: Tensor) -> Tensor:
     features_BD = features.flatten(1).float()
     gram_BB: Tensor = features_BD @ features_BD.T
     return gram_BB
+
+
+def masked_mean(tokens_BND: Tensor, mask_BN: Tensor | None) -> Tensor:
+    """Mean of each example's real tokens, B×D in float32; zeros where an example has none.
+
+    Args:
+        mask_BN: Which tokens are real; None where all are.
+    """
+    tokens_BND = tokens_BND.float()
+    if mask_BN is None:
+        return tokens_BND.mean(1)
+    # Not by a product with 0, which leaves what is not finite in padding as it is.
+    total_BD: Tensor = tokens_BND.masked_fill(~mask_BN[:, :, None], 0).sum(1)
+    return total_BD / mask_BN.sum(1, keepdim=True).clamp_min(1)
 
 
 def relation(gram_BB: Tensor) -> Tensor:

@@ -135,8 +135,8 @@ def _adapters(
         taught = theirs.outputs(theirs.model(teacher.prepare(x_BCHW)))
     ours.model.train(modes)
     sizes = Sizes(
-        tuple((m.shape[1], m.shape[2], m.shape[3]) for m in student.maps),
-        tuple((m.shape[1], m.shape[2], m.shape[3]) for m in taught.maps),
+        tuple(stage.size for stage in student.stages),
+        tuple(stage.size for stage in taught.stages),
         0 if student.embedding_BD is None else student.embedding_BD.shape[1],
         0 if taught.embedding_BD is None else taught.embedding_BD.shape[1],
         task.classes,

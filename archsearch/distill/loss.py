@@ -4,17 +4,18 @@ A loss is the teacher's part alone. The labels' part (cross-entropy, or the bina
 by `objective.py` with the weight the method was published with, so that losses can be summed.
 """
 
-# B batch, C channels, H W space, K classes, D features
+# B batch, C channels, H W space, K classes, D features, N tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict
 
 from archsearch.data.task import Task
+from archsearch.errors import InvalidRequest
 from archsearch.plain import StrictNumbers
 from archsearch.registry import Registry
 
@@ -31,22 +32,75 @@ class Settings(StrictNumbers):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+# What the networks of a domain show beyond what all do: `grid`, tokens that lie side by side in a plane.
+_SHOWN: Mapping[str, Set[str]] = {"image_classification": {"grid"}}
+
+
+def has_grid(task: Task) -> bool:
+    """Whether the stages of a task's networks are maps; words stand in a row, whose length is each text's own."""
+    return "grid" in _SHOWN.get(task.domain, ())
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage shows of a batch: tokens, which may lie on a grid.
+
+    Attributes:
+        values: A map B×C×H×W, as the network passes it on; or B×N×D, tokens that lie on no grid.
+        mask_BN: Which tokens are real and not padding; None where all are.
+    """
+
+    values: Tensor
+    mask_BN: Tensor | None = None
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Height and width, where there is a grid."""
+        return (self.values.shape[2], self.values.shape[3]) if self.values.ndim == 4 else None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Of one example: (C, H, W), or (D,) without a grid, where examples differ in how many tokens they have."""
+        return tuple(self.values.shape[1:]) if self.values.ndim == 4 else (self.values.shape[2],)
+
+    @property
+    def map_BCHW(self) -> Tensor:
+        """On its grid; raises InvalidRequest where there is none."""
+        if self.values.ndim == 4:
+            return self.values
+        raise InvalidRequest(
+            "this method compares maps, and these networks show tokens that lie on no grid; take kd or sp",
+            field="distill.method",
+        )
+
+    @property
+    def tokens_BND(self) -> Tensor:
+        """One after the other, a map's row by row."""
+        return self.values.flatten(2).transpose(1, 2) if self.values.ndim == 4 else self.values
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What one network shows of a batch. Only what the losses read is there.
 
     Attributes:
         logits_BK: Its answers.
-        maps: Its stages, B×C×H×W, first to last, as many as the other network's and each the counterpart of the
-            other's of the same number. Widths and resolutions may differ. A transformer's tokens come as a map.
+        stages: First to last, as many as the other network's and each the counterpart of the other's of the same
+            number. Widths and resolutions may differ. Where an image transformer's tokens lie on a grid, they come as a
+            map.
         embedding_BD: What enters the classifier.
         weight_KD: The classifier's weights.
     """
 
     logits_BK: Tensor
-    maps: tuple[Tensor, ...] = ()
+    stages: tuple[Stage, ...] = ()
     embedding_BD: Tensor | None = None
     weight_KD: Tensor | None = None
+
+    @property
+    def maps(self) -> tuple[Tensor, ...]:
+        """The stages on their grids, B×C×H×W, for losses that need one."""
+        return tuple(stage.map_BCHW for stage in self.stages)
 
 
 @dataclass(frozen=True)
@@ -60,7 +114,7 @@ class LossInputs:
         row_B: Numbers of the images in the training split.
         done: Share of the training that is over, 0 to 1: what warm-ups look at.
         adapter: The loss's own trained module, as its `adapter` built it.
-        tail: The teacher's logits B×K if its stage number i (as in `maps`) had shown this map; gradients flow to it.
+        tail: The teacher's logits B×K if its stage number i (as in `stages`) had shown this map; gradients flow to it.
         weight_B: What each image counts for in the labels' loss, where the classes are weighed.
     """
 
@@ -79,13 +133,14 @@ class Sizes:
     """What an adapter has to be built for.
 
     Attributes:
-        student_maps, teacher_maps: (C, H, W) of each stage in `Outputs.maps`; empty unless stages are read.
+        student_stages, teacher_stages: Of each stage its `Stage.size`, whose first number is its width; empty unless
+            stages are read.
         student_dim, teacher_dim: D of the embeddings; 0 unless they are read.
         images: Of the training split.
     """
 
-    student_maps: tuple[tuple[int, int, int], ...]
-    teacher_maps: tuple[tuple[int, int, int], ...]
+    student_stages: tuple[tuple[int, ...], ...]
+    teacher_stages: tuple[tuple[int, ...], ...]
     student_dim: int
     teacher_dim: int
     classes: int
@@ -103,6 +158,7 @@ class Loss:
         weight, labels: Published weights of the loss and of the labels' part beside it, when used alone.
         adapter: Builds the loss's own trained module (regressors, memory banks), which never leaves the training.
         tasks: Kinds of task it is defined for.
+        grid: Whether it needs stages to lie on a grid, as those of images do.
         refuse: Why it makes no sense for a task, with what to take instead; None where it does.
     """
 
@@ -116,6 +172,7 @@ class Loss:
     labels: float
     adapter: Callable[[Sizes, Any], nn.Module] | None
     tasks: Set[str]
+    grid: bool
     refuse: Callable[[Task], str | None]
 
     @property
@@ -161,13 +218,14 @@ def loss(
     labels: float = 1.0,
     adapter: Callable[[Sizes, Any], nn.Module] | None = None,
     tasks: Set[str] = frozenset({"classification"}),
+    grid: bool = False,
     refuse: Callable[[Task], str | None] = lambda task: None,
 ) -> Callable[[Callable[[LossInputs, Any], Tensor]], Callable[[LossInputs, Any], Tensor]]:
     """Register a loss under `name`; see `Loss` for the arguments."""
 
     def register(compute: Callable[[LossInputs, Any], Tensor]) -> Callable[[LossInputs, Any], Tensor]:
         doc = (compute.__doc__ or "").strip().splitlines()[0]
-        entry = Loss(name, doc, compute, source, settings, reads, weight, labels, adapter, tasks, refuse)
+        entry = Loss(name, doc, compute, source, settings, reads, weight, labels, adapter, tasks, grid, refuse)
         losses.add(name, entry)
         return compute
 

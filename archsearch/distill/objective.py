@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from archsearch.data.task import Task
-from archsearch.distill.loss import Loss, LossInputs, Read, Settings, Sizes, losses
+from archsearch.distill.loss import Loss, LossInputs, Read, Settings, Sizes, has_grid, losses
 from archsearch.errors import InvalidRequest
 from archsearch.kernels import label_loss
 from archsearch.request import DistillSpec, first_error
@@ -176,7 +176,18 @@ def _term(name: str, settings: Mapping[str, Any], weight: float | None, task: Ta
 
 def _check_task(loss: Loss, task: Task, field: str) -> None:
     if task.kind not in loss.tasks:
-        able = ", ".join(other.name for other in losses if task.kind in other.tasks)
+        able = ", ".join(_able(task))
         raise InvalidRequest(f"{loss.name} is not defined for {task.kind} tasks; take one of {able}", field=field)
+    if loss.grid and not has_grid(task):
+        able = ", ".join(_able(task))
+        raise InvalidRequest(
+            f"{loss.name} compares maps, and what networks of {task.domain} show lies on no grid; take one of {able}",
+            field=field,
+        )
     if reason := loss.refuse(task):
         raise InvalidRequest(f"{loss.name}: {reason}", field=field)
+
+
+def _able(task: Task) -> list[str]:
+    """Losses that are defined for the task."""
+    return [loss.name for loss in losses if task.kind in loss.tasks and (has_grid(task) or not loss.grid)]

@@ -8,8 +8,9 @@ import math
 from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Any
 
-from archsearch.distill.loss import Outputs, Read
+from archsearch.distill.loss import Outputs, Read, Stage
 from archsearch.errors import InvalidRequest
+from archsearch.evidence.inputs import real_tokens
 from archsearch.evidence.layers import classifier, first_tensor, stage_names
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ class Watched:
     """A network that shows what losses read of it. Hooks stay until `close`.
 
     Args:
-        model: A timm network.
-        stages: Modules whose maps are shown, in order.
+        model: A network of any zoo that speaks timm's anatomy.
+        stages: Modules whose maps or tokens are shown, in order.
         reads: What is wanted beside the logits.
     """
 
@@ -32,6 +33,8 @@ class Watched:
         # Of the last batch, as its stages passed them on; what `tail` goes on from.
         self.raw: dict[str, Any] = {}
         self.replaced: tuple[int, Tensor] | None = None
+        # Of the last batch, where it is of tokens.
+        self.real_BT: Tensor | None = None
         self.prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
         self.head = classifier(model) if reads & {"embedding", "head"} else None
         widths = {stage["module"]: stage["num_chs"] for stage in getattr(model, "feature_info", ())}
@@ -41,6 +44,8 @@ class Watched:
         self.hooks = [module.register_forward_hook(self._keeper(i)) for i, module in enumerate(self.modules)]
         if self.head is not None and "embedding" in reads:
             self.hooks.append(self.head.register_forward_pre_hook(self._keep_embedding))
+        if self.stages:
+            self.hooks.append(model.register_forward_pre_hook(self._look))
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -51,12 +56,12 @@ class Watched:
 
     def outputs(self, logits_BK: Tensor) -> Outputs:
         """What was kept since the last call, with the logits that came of it."""
-        maps = tuple(self._as_map(i, self.kept[name]) for i, name in enumerate(self.stages))
+        stages = tuple(self._as_stage(i, self.kept[name]) for i, name in enumerate(self.stages))
         embedding_BD = self.kept.get("embedding")
         weight_KD: Any = getattr(self.head, "weight", None) if "head" in self.reads else None
         weight_KD = None if weight_KD is None else weight_KD.flatten(1)
         self.kept.clear()
-        return Outputs(logits_BK, maps, None if embedding_BD is None else embedding_BD.flatten(1), weight_KD)
+        return Outputs(logits_BK, stages, None if embedding_BD is None else embedding_BD.flatten(1), weight_KD)
 
     def tail(self, x_BCHW: Tensor, stage: int, map_BCHW: Tensor) -> Tensor:
         """Logits B×K of the last batch (prepared) if the stage had shown this map: the layers after it are the model's.
@@ -94,6 +99,14 @@ class Watched:
 
     def _keep_embedding(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.kept["embedding"] = inputs[0]
+
+    def _look(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.real_BT = real_tokens(inputs[0])
+
+    def _as_stage(self, i: int, output: Tensor) -> Stage:
+        if self.real_BT is not None and output.ndim == 3:
+            return Stage(output, self.real_BT)
+        return Stage(self._as_map(i, output))
 
     def _as_map(self, i: int, output: Tensor) -> Tensor:
         """A stage's output as B×C×H×W, whatever its family passes on."""

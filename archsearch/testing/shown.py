@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from archsearch.distill.loss import Loss, LossInputs, Outputs, Sizes
+from archsearch.distill.loss import Loss, LossInputs, Outputs, Sizes, Stage
 
 Shape = tuple[int, int, int]  # C, H, W of a stage
 Change = Callable[[Tensor], Tensor]
@@ -63,7 +63,7 @@ def outputs(loss: Loss, stages: tuple[Shape, ...], change: Change = lambda x: x,
     shown = stages if loss.reads & {"stages", "tail"} else ()
     return Outputs(
         change(3 * draw(seed, size, CLASSES)),
-        tuple(change(draw(seed + i, size, *shape)) for i, shape in enumerate(shown, 1)),
+        tuple(Stage(change(draw(seed + i, size, *shape))) for i, shape in enumerate(shown, 1)),
         change(draw(seed + 10, size, width)) if "embedding" in loss.reads else None,
         change(draw(seed + 11, CLASSES, width)) if "head" in loss.reads else None,
     )
@@ -95,7 +95,7 @@ def tensors(side: Outputs | None) -> Iterator[Tensor]:
     """All a network shows."""
     if side is not None:
         yield side.logits_BK
-        yield from side.maps
+        yield from (stage.values for stage in side.stages)
         yield from (tensor for tensor in (side.embedding_BD, side.weight_KD) if tensor is not None)
 
 
@@ -104,7 +104,7 @@ def rebuilt(side: Outputs, new: list[Tensor]) -> Outputs:
     left = iter(new)
     return Outputs(
         next(left),
-        tuple(next(left) for _ in side.maps),
+        tuple(replace(stage, values=next(left)) for stage in side.stages),
         None if side.embedding_BD is None else next(left),
         None if side.weight_KD is None else next(left),
     )

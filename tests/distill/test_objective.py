@@ -10,6 +10,7 @@ from archsearch.distill.loss import LossInputs, Outputs, losses
 from archsearch.distill.method import check_method, settle
 from archsearch.distill.objective import objective
 from archsearch.domains.images.task import ImageTask
+from archsearch.domains.text.task import TextTask
 from archsearch.errors import InvalidRequest, UnknownName
 from archsearch.request import DistillSpec
 
@@ -97,6 +98,16 @@ def test_a_loss_for_another_kind_of_task_is_refused_with_those_that_fit() -> Non
         check_method(DistillSpec(method="kd"), task(kind="multilabel"))
     with pytest.raises(InvalidRequest, match=r"mld is not defined for classification tasks"):
         check_method(DistillSpec(losses={"mld": {}}), task())
+
+
+@pytest.mark.parametrize("name", ["at", "fam", "reviewkd", "fitnet", "catkd", "blockwise"])
+def test_what_compares_maps_is_refused_where_words_stand_in_a_row(name: str) -> None:
+    words = TextTask(3, 64, 100, 0, pair=False)
+    with pytest.raises(InvalidRequest, match=rf"{name} compares maps.*take one of .*\bkd\b.*\bsp\b") as caught:
+        check_method(DistillSpec(method=name), words)
+    assert caught.value.field == "distill.method"
+    assert "fitnet" not in str(caught.value).partition("take one of")[2]
+    check_method(DistillSpec(losses={"sp": {}, "kd": {}}), words)
 
 
 @pytest.mark.parametrize("kind", [task(2), task(3), task(100), task(20, "multilabel")])

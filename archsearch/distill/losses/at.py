@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     "at",
     source="Zagoruyko and Komodakis 2017 (1612.03928), eq. 2 as their code has it; weight of Tian et al. 2020",
     reads={"stages"},
+    grid=True,
     weight=1000.0,
     tasks={"classification", "multilabel"},
 )

@@ -31,8 +31,8 @@ def _stones(settings: Blockwise, stages: int) -> range:
 def _connectors(sizes: Sizes, settings: Blockwise) -> nn.Module:
     from archsearch.distill.adapters.blockwise import Connectors
 
-    stones = _stones(settings, len(sizes.student_maps))
-    return Connectors([(sizes.student_maps[i][0], sizes.teacher_maps[i][0]) for i in stones])
+    stones = _stones(settings, len(sizes.student_stages))
+    return Connectors([(sizes.student_stages[i][0], sizes.teacher_stages[i][0]) for i in stones])
 
 
 # The three terms have weights α, β and γ in the paper; here they weigh 1 each, the last two by settings.
@@ -40,6 +40,7 @@ def _connectors(sizes: Sizes, settings: Blockwise) -> nn.Module:
     "blockwise",
     source="Yu et al. 2024 (2411.01547): task, distillation and cross terms, stones weighing 1/2^(n − i)",
     reads={"logits", "stages", "tail"},
+    grid=True,
     settings=Blockwise,
     adapter=_connectors,
 )

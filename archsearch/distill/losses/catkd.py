@@ -30,8 +30,8 @@ def _check(sizes: Sizes, settings: CATKD) -> nn.Module:
     from torch import nn
 
     for who, maps, dim in (
-        ("student", sizes.student_maps, sizes.student_dim),
-        ("teacher", sizes.teacher_maps, sizes.teacher_dim),
+        ("student", sizes.student_stages, sizes.student_dim),
+        ("teacher", sizes.teacher_stages, sizes.teacher_dim),
     ):
         if maps[-1][0] != dim:
             raise InvalidRequest(
@@ -50,6 +50,7 @@ def _check(sizes: Sizes, settings: CATKD) -> nn.Module:
     source="Guo et al. 2023 (2304.12777), as in its code; weight of ResNet50 → MobileNetV2",
     # The embedding is what tells the width of the classifier.
     reads={"stages", "head", "embedding"},
+    grid=True,
     settings=CATKD,
     weight=40.0,
     adapter=_check,

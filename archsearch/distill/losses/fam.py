@@ -30,7 +30,7 @@ def _attentions(sizes: Sizes, settings: FAM) -> nn.Module:
 
     stages = [
         (ours[0], theirs[0], min(ours[1], theirs[1]), min(ours[2], theirs[2]))
-        for ours, theirs in zip(sizes.student_maps, sizes.teacher_maps, strict=True)
+        for ours, theirs in zip(sizes.student_stages, sizes.teacher_stages, strict=True)
     ]
     weights = sum(2 * ours * theirs * height * (width // 2 + 1) for ours, theirs, height, width in stages)
     if weights > _MOST_WEIGHTS:
@@ -46,6 +46,7 @@ def _attentions(sizes: Sizes, settings: FAM) -> nn.Module:
     "fam",
     source="Pham et al. 2024 (2403.05894), its module from layer to layer, and its code; its ImageNet weight",
     reads={"stages"},
+    grid=True,
     settings=FAM,
     adapter=_attentions,
     tasks={"classification", "multilabel"},

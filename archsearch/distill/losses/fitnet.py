@@ -28,14 +28,15 @@ def _hints(settings: FitNet, stages: int) -> range:
 def _regressors(sizes: Sizes, settings: FitNet) -> nn.Module:
     from archsearch.distill.adapters.fitnet import Regressors
 
-    hints = _hints(settings, len(sizes.student_maps))
-    return Regressors([(sizes.student_maps[i][0], sizes.teacher_maps[i][0]) for i in hints])
+    hints = _hints(settings, len(sizes.student_stages))
+    return Regressors([(sizes.student_stages[i][0], sizes.teacher_stages[i][0]) for i in hints])
 
 
 @loss(
     "fitnet",
     source="Romero et al. 2015 (1412.6550), eq. 3, in one training as Tian et al. 2020 do; their weight",
     reads={"stages"},
+    grid=True,
     settings=FitNet,
     weight=100.0,
     adapter=_regressors,

@@ -25,6 +25,7 @@ class L2D(Settings):
     "l2d",
     source="Yang et al. 2023 (L2D), arXiv 2308.06453",
     reads={"logits", "stages", "embedding", "head"},
+    grid=True,
     settings=L2D,
     tasks={"multilabel"},
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     "l2d_class",
     source="Yang et al. 2023 (L2D), arXiv 2308.06453, class-aware label-wise embedding distillation",
     reads={"stages", "embedding", "head"},
+    grid=True,
     weight=100.0,
     tasks={"multilabel"},
 )

@@ -25,6 +25,7 @@ def _more_than_two_labels(task: Task) -> str | None:
     "l2d_instance",
     source="Yang et al. 2023 (L2D), arXiv 2308.06453, instance-aware label-wise embedding distillation",
     reads={"stages", "embedding", "head"},
+    grid=True,
     weight=1000.0,
     tasks={"multilabel"},
     refuse=_more_than_two_labels,

@@ -24,7 +24,7 @@ class ReviewKD(Settings):
 def _review(sizes: Sizes, settings: ReviewKD) -> nn.Module:
     from archsearch.distill.adapters.reviewkd import Review
 
-    ours, theirs = ([stage[0] for stage in stages] for stages in (sizes.student_maps, sizes.teacher_maps))
+    ours, theirs = ([stage[0] for stage in stages] for stages in (sizes.student_stages, sizes.teacher_stages))
     return Review([*ours, ours[-1]], [*theirs, theirs[-1]])
 
 
@@ -34,6 +34,7 @@ def _review(sizes: Sizes, settings: ReviewKD) -> nn.Module:
     "reviewkd",
     source="Chen et al. 2021 (2104.09044), its fusion modules and hierarchical context loss as in its code",
     reads={"stages"},
+    grid=True,
     settings=ReviewKD,
     adapter=_review,
     tasks={"classification", "multilabel"},

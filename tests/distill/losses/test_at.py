@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from archsearch.distill.loss import LossInputs, Outputs, Settings, losses
+from archsearch.distill.loss import LossInputs, Outputs, Settings, Stage, losses
 
 # B batch, C channels, H W space
 
@@ -14,7 +14,7 @@ at = losses.get("at")
 
 def value(student: list[torch.Tensor], teacher: list[torch.Tensor]) -> torch.Tensor:
     size = len(student[0])
-    outputs = [Outputs(torch.zeros(size, 2), tuple(maps)) for maps in (student, teacher)]
+    outputs = [Outputs(torch.zeros(size, 2), tuple(map(Stage, maps))) for maps in (student, teacher)]
     return at.compute(
         LossInputs(outputs[0], outputs[1], torch.zeros(size, dtype=torch.long), torch.arange(size)), Settings()
     )

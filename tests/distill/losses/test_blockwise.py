@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from archsearch.distill.loss import LossInputs, Outputs, Sizes, losses
+from archsearch.distill.loss import LossInputs, Outputs, Sizes, Stage, losses
 from archsearch.distill.losses.blockwise import Blockwise
 from archsearch.kernels import softened_kl
 
@@ -38,7 +38,7 @@ def answered(stones: list[Tensor], settings: Blockwise, student_BK: Tensor = UND
         assert map_BCHW.shape == maps[stage].shape
         return stones[stage]
 
-    student, teacher = Outputs(student_BK, tuple(maps)), Outputs(SURE, tuple(maps))
+    student, teacher = Outputs(student_BK, tuple(map(Stage, maps))), Outputs(SURE, tuple(map(Stage, maps)))
     batch = LossInputs(student, teacher, torch.tensor([0]), torch.tensor([0]), 1.0, built(maps, maps, settings), tail)
     found: Tensor = blockwise.compute(batch, settings)
     return found.item()
@@ -70,10 +70,10 @@ def test_the_stones_mean_teaches_student_and_stones() -> None:
 
 def test_the_stones_mean_does_not_learn_from_whom_it_teaches() -> None:
     """A stone that answers as the teacher does has nothing to learn, whatever the student answers."""
-    maps, stone_BK = (random(1, 2, 2, 2),), SURE.clone().requires_grad_()
-    student, teacher = Outputs(UNDECIDED.clone().requires_grad_(), maps), Outputs(SURE, maps)
+    maps, stone_BK = [random(1, 2, 2, 2)], SURE.clone().requires_grad_()
+    student, teacher = (Outputs(x_BK, tuple(map(Stage, maps))) for x_BK in (UNDECIDED.clone().requires_grad_(), SURE))
     settings = Blockwise(temperature=1, cross=1, stone_labels=0)
-    adapter = built(list(maps), list(maps), settings)
+    adapter = built(maps, maps, settings)
     batch = LossInputs(
         student, teacher, torch.tensor([0]), torch.tensor([0]), 1.0, adapter, lambda _stage, _map: stone_BK
     )
@@ -109,7 +109,7 @@ class Network(nn.Module):
         for stage in self.stages[first:]:
             x_BCHW = stage(x_BCHW)
             maps.append(x_BCHW)
-        return Outputs(self.head(x_BCHW.mean((2, 3))), tuple(maps))
+        return Outputs(self.head(x_BCHW.mean((2, 3))), tuple(map(Stage, maps)))
 
     def tail(self) -> Callable[[int, Tensor], Tensor]:
         return lambda stage, map_BCHW: self.forward(map_BCHW, stage + 1).logits_BK
@@ -121,7 +121,7 @@ def test_gradients_reach_every_stage_through_the_teachers_layers() -> None:
     ours, theirs = student(x_BCHW), teacher(x_BCHW)
     adapter = built(list(ours.maps), list(theirs.maps), Blockwise())
     # The student's own logits taught already, so that all that teaches its stages are the stones.
-    outputs = Outputs(theirs.logits_BK, ours.maps)
+    outputs = Outputs(theirs.logits_BK, ours.stages)
     batch = LossInputs(outputs, theirs, y_B, torch.arange(6), 1.0, adapter, teacher.tail())
     blockwise.compute(batch, Blockwise()).backward()
     for module in (student.stages, adapter):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from archsearch.distill.loss import LossInputs, Outputs, Sizes, losses
+from archsearch.distill.loss import LossInputs, Outputs, Sizes, Stage, losses
 from archsearch.distill.losses.catkd import CATKD
 from archsearch.errors import InvalidRequest
 
@@ -24,7 +24,9 @@ def value(
 ) -> torch.Tensor:
     """Of (last map, classifier's weights) of both."""
     size = len(student[0])
-    outputs = [Outputs(torch.zeros(size, 2), (maps,), weight_KD=weight_KD) for maps, weight_KD in (student, teacher)]
+    outputs = [
+        Outputs(torch.zeros(size, 2), (Stage(maps),), weight_KD=weight_KD) for maps, weight_KD in (student, teacher)
+    ]
     return catkd.compute(
         LossInputs(outputs[0], outputs[1], torch.zeros(size, dtype=torch.long), torch.arange(size)), settings
     )

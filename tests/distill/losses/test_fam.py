@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import conv2d, pad
 
 from archsearch.distill.adapters.fam import FrequencyAttention, FrequencyAttentions, high_pass
-from archsearch.distill.loss import LossInputs, Outputs, Sizes, losses
+from archsearch.distill.loss import LossInputs, Outputs, Sizes, Stage, losses
 from archsearch.distill.losses.fam import FAM
 from archsearch.errors import InvalidRequest
 
@@ -35,7 +35,7 @@ def value(
     settings: FAM = FAM(),  # noqa: B008
 ) -> torch.Tensor:
     size = len(student[0])
-    outputs = [Outputs(torch.zeros(size, 2), tuple(maps)) for maps in (student, teacher)]
+    outputs = [Outputs(torch.zeros(size, 2), tuple(map(Stage, maps))) for maps in (student, teacher)]
     y_B = torch.zeros(size, dtype=torch.long)
     return fam.compute(LossInputs(outputs[0], outputs[1], y_B, torch.arange(size), done, adapter), settings)
 

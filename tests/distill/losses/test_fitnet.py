@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archsearch.distill.loss import LossInputs, Outputs, Sizes, losses
+from archsearch.distill.loss import LossInputs, Outputs, Sizes, Stage, losses
 from archsearch.distill.losses.fitnet import FitNet
 
 # B batch, C channels, H W space
@@ -15,7 +15,7 @@ def value(
     student: list[torch.Tensor], teacher: list[torch.Tensor], adapter: torch.nn.Module, settings: FitNet
 ) -> torch.Tensor:
     size = len(student[0])
-    outputs = [Outputs(torch.zeros(size, 2), tuple(maps)) for maps in (student, teacher)]
+    outputs = [Outputs(torch.zeros(size, 2), tuple(map(Stage, maps))) for maps in (student, teacher)]
     y_B = torch.zeros(size, dtype=torch.long)
     return fitnet.compute(LossInputs(outputs[0], outputs[1], y_B, torch.arange(size), adapter=adapter), settings)
 

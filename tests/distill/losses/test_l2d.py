@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from archsearch.distill.loss import LossInputs, Outputs, Settings, losses
+from archsearch.distill.loss import LossInputs, Outputs, Settings, Stage, losses
 from archsearch.distill.losses.l2d import L2D, l2d
 from archsearch.distill.losses.l2d_class import l2d_class
 from archsearch.distill.losses.l2d_instance import l2d_instance
@@ -18,7 +18,7 @@ def outputs(seed: int, channels: int) -> Outputs:
     generator = torch.Generator().manual_seed(seed)
     logits_BK, map_BDHW = torch.randn(6, 4, generator=generator), torch.randn(6, channels, 3, 3, generator=generator)
     weight_KD = torch.randn(4, channels, generator=generator)
-    return Outputs(logits_BK, (map_BDHW,), map_BDHW.mean((2, 3)), weight_KD)
+    return Outputs(logits_BK, (Stage(map_BDHW),), map_BDHW.mean((2, 3)), weight_KD)
 
 
 @pytest.fixture
@@ -47,8 +47,10 @@ def test_l2d_by_hand() -> None:
     1/2. Embeddings at 0, 1, 3 (student) and 0, 2, 3 (teacher): 4·1/8 over 3 labels, as in the instance-aware loss.
     """
     one = torch.ones(1, 1, 1, 1)
-    student = Outputs(torch.zeros(1, 3), (one,), one.flatten(1), torch.tensor([[0.0], [1.0], [3.0]]))
-    teacher = Outputs(torch.tensor([[math.log(3), 0, 0]]), (one,), one.flatten(1), torch.tensor([[0.0], [2.0], [3.0]]))
+    student = Outputs(torch.zeros(1, 3), (Stage(one),), one.flatten(1), torch.tensor([[0.0], [1.0], [3.0]]))
+    teacher = Outputs(
+        torch.tensor([[math.log(3), 0, 0]]), (Stage(one),), one.flatten(1), torch.tensor([[0.0], [2.0], [3.0]])
+    )
     value = l2d(LossInputs(student, teacher, torch.ones(1, 3), torch.arange(1)), L2D())
     kl = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     assert value.item() == pytest.approx(10 / 64 * kl + 1000 * 4 / 8 / 3, rel=1e-5)

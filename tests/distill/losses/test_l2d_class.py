@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from archsearch.distill.loss import LossInputs, Outputs, Settings, losses
+from archsearch.distill.loss import LossInputs, Outputs, Settings, Stage, losses
 from archsearch.distill.losses.l2d_class import class_gap, l2d_class
 from archsearch.errors import InvalidRequest
 
@@ -27,9 +27,9 @@ def test_class_gap_by_hand() -> None:
 
 def outputs(seed: int, batch: int, channels: int, size: int) -> Outputs:
     generator = torch.Generator().manual_seed(seed)
-    maps = (torch.randn(batch, channels, size, size, generator=generator),)
+    stages = (Stage(torch.randn(batch, channels, size, size, generator=generator)),)
     embedding_BD = torch.randn(batch, channels, generator=generator)
-    return Outputs(torch.zeros(batch, 3), maps, embedding_BD, torch.randn(3, channels, generator=generator))
+    return Outputs(torch.zeros(batch, 3), stages, embedding_BD, torch.randn(3, channels, generator=generator))
 
 
 @pytest.fixture
@@ -44,15 +44,15 @@ def test_embeddings_in_proportion_cost_nothing(batch) -> None:
     Its classifier's weights are a third, so that both look at the same places.
     """
     teacher = batch.teacher
-    same = replace(teacher, maps=(3 * teacher.maps[0],), weight_KD=teacher.weight_KD / 3)
+    same = replace(teacher, stages=(Stage(3 * teacher.maps[0]),), weight_KD=teacher.weight_KD / 3)
     assert l2d_class(replace(batch, student=same), Settings()).item() == pytest.approx(0, abs=1e-6)
     assert l2d_class(batch, Settings()).item() > 1e-3
 
 
 def test_a_changed_width_before_the_classifier_leaves_the_embedding(batch) -> None:
     """Then the map is one position, the embedding, which is looked at whole."""
-    wide = replace(batch.student, maps=(torch.ones(5, 9, 2, 2),))
-    at_once = replace(batch.student, maps=(batch.student.embedding_BD[:, :, None, None],))
+    wide = replace(batch.student, stages=(Stage(torch.ones(5, 9, 2, 2)),))
+    at_once = replace(batch.student, stages=(Stage(batch.student.embedding_BD[:, :, None, None]),))
     value = l2d_class(replace(batch, student=wide), Settings())
     assert value.equal(l2d_class(replace(batch, student=at_once), Settings()))
     assert not value.equal(l2d_class(batch, Settings()))
@@ -61,7 +61,7 @@ def test_a_changed_width_before_the_classifier_leaves_the_embedding(batch) -> No
 def test_labels_of_one_or_two_images_teach_nothing(batch) -> None:
     first_two = torch.zeros(5, 3)
     first_two[:2, 0] = first_two[3, 1] = 1
-    student = replace(batch.student, maps=(batch.student.maps[0].clone().requires_grad_(),))
+    student = replace(batch.student, stages=(Stage(batch.student.maps[0].clone().requires_grad_()),))
     value = l2d_class(replace(batch, student=student, y=first_two), Settings())
     (gradient_BDHW,) = torch.autograd.grad(value, student.maps[0])
     assert value.item() == pytest.approx(0, abs=1e-6)
@@ -70,7 +70,7 @@ def test_labels_of_one_or_two_images_teach_nothing(batch) -> None:
 
 def test_images_that_look_the_same_are_finite(batch) -> None:
     map_BDHW = torch.zeros(5, 4, 2, 2, requires_grad=True)
-    value = l2d_class(replace(batch, student=replace(batch.student, maps=(map_BDHW,))), Settings())
+    value = l2d_class(replace(batch, student=replace(batch.student, stages=(Stage(map_BDHW),))), Settings())
     (gradient_BDHW,) = torch.autograd.grad(value, map_BDHW)
     assert value.isfinite()
     assert gradient_BDHW.isfinite().all()

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from archsearch.distill.adapters.reviewkd import Fusion, Review
-from archsearch.distill.loss import LossInputs, Outputs, Sizes, losses
+from archsearch.distill.loss import LossInputs, Outputs, Sizes, Stage, losses
 from archsearch.distill.losses.reviewkd import ReviewKD, hierarchical
 
 # B batch, C channels, H W space, M channels in between
@@ -34,7 +34,7 @@ def value(
     settings: ReviewKD = ReviewKD(),  # noqa: B008
 ) -> torch.Tensor:
     size = len(student[0])
-    outputs = [Outputs(torch.zeros(size, 2), tuple(maps)) for maps in (student, teacher)]
+    outputs = [Outputs(torch.zeros(size, 2), tuple(map(Stage, maps))) for maps in (student, teacher)]
     y_B = torch.zeros(size, dtype=torch.long)
     return reviewkd.compute(LossInputs(outputs[0], outputs[1], y_B, torch.arange(size), done, adapter), settings)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from archsearch.distill.loss import LossInputs, Outputs, losses
+from archsearch.distill.loss import LossInputs, Outputs, Stage, losses
 from archsearch.distill.losses.sp import SP
 
 # B batch, C channels, H W space
@@ -14,7 +14,7 @@ sp = losses.get("sp")
 
 def value(student: list[torch.Tensor], teacher: list[torch.Tensor], settings: SP = SP()) -> torch.Tensor:  # noqa: B008
     size = len(student[0])
-    outputs = [Outputs(torch.zeros(size, 2), tuple(maps)) for maps in (student, teacher)]
+    outputs = [Outputs(torch.zeros(size, 2), tuple(map(Stage, maps))) for maps in (student, teacher)]
     return sp.compute(
         LossInputs(outputs[0], outputs[1], torch.zeros(size, dtype=torch.long), torch.arange(size)), settings
     )
@@ -64,3 +64,14 @@ def test_it_forgets_scale_rotation_of_channels_and_where_things_are() -> None:
 
 def test_a_single_sample_is_like_itself() -> None:
     assert value([random(1, 3, 4, 4)], [random(1, 5, 2, 2)]).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_texts_are_as_alike_as_the_means_of_their_real_tokens() -> None:
+    """Means (1, 0) and (0, 1): as unlike as in the first test, whatever stands in the padding."""
+    tokens = torch.tensor([[[2.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [7.0, 7.0]]])
+    mask = torch.tensor([[True, True], [True, False]])
+    same = torch.tensor([[[3.0]], [[3.0]]])
+    ours, theirs = Stage(tokens, mask), Stage(same, torch.ones(2, 1, dtype=torch.bool))
+    outputs = [Outputs(torch.zeros(2, 2), (stage,)) for stage in (ours, theirs)]
+    found = sp.compute(LossInputs(outputs[0], outputs[1], torch.zeros(2, dtype=torch.long), torch.arange(2)), SP())
+    assert found.item() == pytest.approx(1 - 0.5**0.5, abs=1e-6)

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import normalize
 
 from archsearch.distill.adapters.crd import Contrast
-from archsearch.distill.loss import LossInputs, Outputs, Settings, losses
+from archsearch.distill.loss import LossInputs, Outputs, Settings, Stage, losses
 from archsearch.distill.losses.crd import CRD
 from archsearch.distill.losses.reviewkd import hierarchical
 from archsearch.distill.losses.rkd import RKD
@@ -35,7 +35,7 @@ def batch(student: Outputs, teacher: Outputs) -> LossInputs:
 
 
 def of_maps(student: torch.Tensor, teacher: torch.Tensor) -> LossInputs:
-    return batch(*(Outputs(torch.zeros(len(maps), 2), (maps,)) for maps in (student, teacher)))
+    return batch(*(Outputs(torch.zeros(len(maps), 2), (Stage(maps),)) for maps in (student, teacher)))
 
 
 def test_at_is_that_of_the_published_code() -> None:
