@@ -45,7 +45,7 @@ def open_zip(path: Path, limits: Limits, fix: str) -> Iterator[zipfile.ZipFile]:
     """The archive with all members checked; raises DataError or TooLarge. `fix` tells how to make a right one."""
     if not path.is_file():
         raise DataError(f"no file at {path}; check the path", field="path")
-    with io.BufferedReader(_Heard(path)) as file:
+    with open_heard(path) as file:
         try:
             check_directory(file, limits)
             archive = zipfile.ZipFile(file)
@@ -57,6 +57,11 @@ def open_zip(path: Path, limits: Limits, fix: str) -> Iterator[zipfile.ZipFile]:
         with archive:
             check_members(archive.infolist(), limits)
             yield archive
+
+
+def open_heard(path: Path) -> io.BufferedReader:
+    """A file to read, of which whoever is `listening` hears how far it has been."""
+    return io.BufferedReader(_Heard(path))
 
 
 class _Heard(io.FileIO):

@@ -168,3 +168,9 @@ def _refuse_rare(
         f"{name} has {counts_K[label]} training {noun}(s), {least} or more are needed; add {noun}s or drop the class",
         field=field,
     )
+
+
+def prevalence(y_N: Labels, classes: int) -> tuple[float, ...]:
+    """Share of the examples that have each class or label."""
+    counts_K = y_N.sum(axis=0, dtype=np.int64) if y_N.ndim == 2 else np.bincount(y_N, minlength=classes)
+    return tuple((counts_K / len(y_N)).tolist())

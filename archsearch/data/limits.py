@@ -18,5 +18,6 @@ class Limits:
     max_side: int = 512  # pixels
     max_members: int = 2_000_000  # entries of an archive or folder, junk and folders included
     max_file_bytes: int = 64 * 2**20  # one image file
+    max_row_bytes: int = 2**20  # one row of a table of texts
     max_pixels: int = 50_000_000  # one image before it is resized
     max_ratio: int = 200  # unpacked bytes for each packed one, of members over 1 MiB

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.task import Labels
+from archsearch.data.labels import prevalence
 from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
 from archsearch.request import Fit
 
@@ -37,12 +37,6 @@ def assemble(
     if train.y_N.ndim == 2:
         task = replace(task, kind="multilabel")
     return ImageDataset(task, train, selection, test, fingerprint(train, selection, test))
-
-
-def prevalence(y_N: Labels, classes: int) -> tuple[float, ...]:
-    """Share of the images that have each class or label."""
-    counts_K = y_N.sum(axis=0, dtype=np.int64) if y_N.ndim == 2 else np.bincount(y_N, minlength=classes)
-    return tuple((counts_K / len(y_N)).tolist())
 
 
 def channel_statistics(x_NHWC: npt.NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.labels import check_range
+from archsearch.data.labels import check_range, prevalence
 from archsearch.data.limits import Limits
 from archsearch.data.notes import Note
 from archsearch.data.splits import complete
 from archsearch.data.task import Kind, Labels
-from archsearch.domains.images.assemble import assemble, fingerprint, prevalence
+from archsearch.domains.images.assemble import assemble, fingerprint
 from archsearch.domains.images.digits import load_digits
 from archsearch.domains.images.duplicates import look
 from archsearch.domains.images.image_folder import read_image_folder

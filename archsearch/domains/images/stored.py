@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from archsearch.data.at_rest import FIX, open_array, write_array, write_folder, write_record
+from archsearch.data.labels import prevalence
 from archsearch.data.notes import Note
-from archsearch.domains.images.assemble import prevalence
 from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
 from archsearch.errors import DataError
 

@@ -1,0 +1,160 @@
+"""Texts and labels out of the tables a path holds, each row checked as it comes."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from archsearch.data.labels import is_text
+from archsearch.data.limits import Limits
+from archsearch.domains.text.columns import Columns, Wanted, find_columns
+from archsearch.domains.text.labels import Raw, read_flags, read_label
+from archsearch.domains.text.ragged import Ragged, unpacked
+from archsearch.domains.text.rows import Row, read_rows
+from archsearch.domains.text.sources import SPLITS, Source, open_sources
+from archsearch.errors import DataError, TooLarge
+
+ORDER = ("train", "selection", "test")
+
+
+@dataclass
+class Column:
+    """Texts one after another, as bytes of UTF-8."""
+
+    flat: bytearray = field(default_factory=bytearray)
+    starts: array[int] = field(default_factory=lambda: array("q", [0]))
+
+    def add(self, text: str) -> None:
+        self.flat += text.encode()
+        self.starts.append(len(self.flat))
+
+    def ragged(self) -> Ragged:
+        return unpacked(np.frombuffer(self.flat, dtype=np.uint8), np.frombuffer(self.starts, dtype=np.int64))
+
+
+@dataclass
+class Part:
+    """What was read of one split: texts, what stood in the label columns, and the line each row begins in."""
+
+    file: str
+    text: Column = field(default_factory=Column)
+    pair: Column = field(default_factory=Column)
+    labels: list[Raw] = field(default_factory=list)
+    lines: array[int] = field(default_factory=lambda: array("q"))
+
+
+@dataclass(frozen=True)
+class Texts:
+    """All that was read, by split, with the columns that were found."""
+
+    parts: dict[str, Part]
+    columns: Columns
+    several: bool
+
+    def called(self, split: str, row: int) -> str:
+        """How a text is told of in a message."""
+        part = self.parts[split]
+        return f"line {part.lines[row]}" + f" of {part.file}" * self.several
+
+
+def read_texts(path: Path, wanted: Wanted, limits: Limits) -> Texts:
+    """The texts of a file, folder or zip; raises DataError or TooLarge naming file and line, or the request's field."""
+    parts: dict[str, Part] = {}
+    columns: Columns | None = None
+    with open_sources(path, limits) as sources:
+        for source in sources:
+            columns = _read(source, wanted, columns, parts, limits)
+    assert columns is not None  # there is a source, or there was an error
+    if limits.to_learn_from and "train" not in parts:
+        here = f"only {' and '.join(sorted(parts))}" if parts else "no row"
+        raise DataError(f"there is {here} and no training text; give some", field=columns.split or "path")
+    if not parts:
+        raise DataError("holds no row below the columns' names", field="path")
+    return Texts({split: parts[split] for split in ORDER if split in parts}, columns, len(sources) > 1)
+
+
+def _read(source: Source, wanted: Wanted, before: Columns | None, parts: dict[str, Part], limits: Limits) -> Columns:
+    with source.open() as stream:
+        table = read_rows(source.name, stream, limits)
+        columns = _columns(table.columns, wanted, source)
+        if before is not None and (
+            (columns.pair is None) != (before.pair is None) or _labels(columns) != _labels(before)
+        ):
+            detail = f"columns {_told(before)} in the first table and {_told(columns)} here; make them equal"
+            raise DataError(detail, field=source.name)
+        same: dict[str, str] = {}
+        for row in table.rows:
+            split = source.split or _split(row, columns, source.name)
+            part = parts.setdefault(split, Part(source.name))
+            _add(part, row, columns, source.name, same)
+            if sum(len(one.lines) for one in parts.values()) > limits.max_images:
+                raise TooLarge(f"has more than {limits.max_images:,} rows, the most that are taken", field=source.name)
+    return columns
+
+
+def _columns(names: tuple[str, ...], wanted: Wanted, source: Source) -> Columns:
+    try:
+        return find_columns(names, wanted, split_known=source.split is not None)
+    except DataError as error:
+        if source.split is None:
+            raise
+        raise DataError(f"{error.detail} (in {source.name})", field=error.field) from None
+
+
+def _labels(columns: Columns) -> tuple[str, ...]:
+    return columns.labels if len(columns.labels) > 1 else ()
+
+
+def _told(columns: Columns) -> str:
+    return ", ".join(repr(name) for name in (columns.text, columns.pair, *columns.labels[:4]) if name is not None)
+
+
+def _split(row: Row, columns: Columns, name: str) -> str:
+    if columns.split is None:
+        return "train"
+    line, cells = row
+    word = str(_cell(line, cells, columns.split, name)).strip()
+    if word.lower() not in SPLITS:
+        detail = f"line {line}: {columns.split} is {word!r:.60}; write train, validation or test"
+        raise DataError(detail, field=name)
+    return SPLITS[word.lower()]
+
+
+def _add(part: Part, row: Row, columns: Columns, name: str, same: dict[str, str]) -> None:
+    line, cells = row
+    part.text.add(_text(line, cells, columns.text, name))
+    if columns.pair is not None:
+        part.pair.add(_text(line, cells, columns.pair, name))
+    values = [_cell(line, cells, column, name) for column in columns.labels]
+    try:
+        label = read_label(values[0]) if len(values) == 1 else read_flags(values, columns.labels)
+    except ValueError as error:
+        what = f"{columns.labels[0]} " if len(values) == 1 else ""
+        raise DataError(f"line {line}: {what}{error}", field=name) from None
+    # A million labels are a few words, each kept once.
+    part.labels.append(same.setdefault(label, label) if isinstance(label, str) else label)
+    part.lines.append(line)
+
+
+def _cell(line: int, cells: Mapping[str, Any], column: str, name: str) -> Any:
+    try:
+        return cells[column]
+    except KeyError:
+        raise DataError(f"line {line} has no {column!r}; add it", field=name) from None
+
+
+def _text(line: int, cells: Mapping[str, Any], column: str, name: str) -> str:
+    text = _cell(line, cells, column, name)
+    if not isinstance(text, str):
+        raise DataError(f"line {line}: {column} is {text!r:.60}, which is no text; put it in quotes", field=name)
+    if not text or text.isspace():
+        raise DataError(f"line {line}: {column} is empty; fill it in or remove the row", field=name)
+    if "\0" in text or not is_text(text):
+        what = "a NUL character" if "\0" in text else "half of a surrogate pair"
+        raise DataError(f"line {line}: {column} holds {what}, which is no text; remove it", field=name)
+    return text
