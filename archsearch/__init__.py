@@ -37,7 +37,7 @@ _HOMES = {
     "predict": "archsearch.photos",
     "read_request": "archsearch.request",
     "run": "archsearch.local",
-    "train_teacher": "archsearch.local",
+    "train_teacher": "archsearch.teaching",
 }
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
     from archsearch.errors import ArchsearchError as ArchsearchError
     from archsearch.export import load_student as load_student
     from archsearch.local import run as run
-    from archsearch.local import train_teacher as train_teacher
     from archsearch.photos import predict as predict
     from archsearch.request import JobRequest as JobRequest
     from archsearch.request import read_request as read_request
     from archsearch.result import Result as Result
     from archsearch.teachers.convert import convert_teacher as convert_teacher
+    from archsearch.teaching import train_teacher as train_teacher
 
 
 def __getattr__(name: str) -> Any:

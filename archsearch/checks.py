@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from archsearch import choice, defaults
+from archsearch import choice, defaults, domains
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.train import check_distill
 from archsearch.hardware import Limits, Ruler, excess, limits, nearest, require_possible
@@ -21,7 +21,7 @@ from archsearch.search import check_search
 from archsearch.spaces import Cost, Space, check_name, choose, spaces
 from archsearch.spaces.choose import AUTO, TEACHER
 from archsearch.teachers import check_source
-from archsearch.teachers.facts import check_facts, shape_of
+from archsearch.teachers.facts import check_facts
 
 # Members of a space whose costs are asked before a budget that nothing holds so far is refused in a request, and how
 # far beyond it (as log cost / limit) the nearest of them has to be.
@@ -164,7 +164,7 @@ def _limits(budget: Budget, known: Known) -> Limits:
     params, macs = known.teacher.get("params"), known.teacher.get("macs")
     if params is None or macs is None:
         return limits(budget, None)
-    if known.teacher.get("measured_on") == shape_of(known.task):
+    if known.teacher.get("measured_on") == domains.of(known.task).size(known.task):
         return limits(budget, Cost(params, macs))
     # Counted on data of another shape, or who knows which: a worker counts its multiply-accumulates on these.
     counted = Cost(params, macs) if budget.params_ratio is not None else None

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from archsearch import domains
 from archsearch.data.task import Task
 from archsearch.errors import ArchsearchError, ImpossibleBudget, InvalidRequest, SearchError
 from archsearch.failures import reason_of
@@ -247,11 +248,11 @@ def _time_front(
     failed: dict[int, str] = {}
 
     def time_them(members: Sequence[Trial]) -> None:
-        chw = (task.in_chans, task.height, task.width)
+        shape = domains.of(task).shape(task)
         for member in members:
             try:
                 model = by_name[member.space].build(member.architecture, task)
-                timed[member.number] = measure_latency(model, chw, request.budget.device, batch=request.budget.batch)
+                timed[member.number] = measure_latency(model, shape, request.budget.device, batch=request.budget.batch)
             except ArchsearchError:
                 raise
             except Exception as error:  # exporters and runtimes fail in ways of their own, on one network of many

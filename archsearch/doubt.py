@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from archsearch import domains
 from archsearch.data.metrics import metric, scores
 from archsearch.data.task import Dataset, Labels, Split, Task
 from archsearch.distill.amount import STEPS
@@ -127,7 +129,7 @@ def judge(rows: Mapping[str, Row], dataset: Dataset, training: Training) -> Judg
     if score.percent - guess <= _CLEARLY * (score.percent - score.low):
         reasons.append(f"not clearly above guessing, which reaches {guess:.2f} %")
     if score.high < linear:
-        reasons.append(f"below a linear model of the pixels, which reaches {linear:.2f} %")
+        reasons.append(f"below a linear model of {domains.of(task).coarse_of}, which reaches {linear:.2f} %")
     for role, called in (("teacher", "its teacher"), ("no_teacher", "the same network without a teacher")):
         if role in rows:
             other = worth(rows[role], test, task).percent
@@ -173,15 +175,16 @@ def guessing(test: Split, task: Task) -> float:
 
 
 def linear_model(dataset: Dataset) -> float:
-    """What ridge regression from coarse pixels to the labels reaches on the test split, in percent.
+    """What ridge regression from coarse features to the labels reaches on the test split, in percent.
 
     The training images, some thousands at most, are reduced to some hundred numbers; the ridge is chosen on the
     selection split. A network that knows less than this has not been trained.
     """
     train, selection, test = (_some(split) for split in (dataset.train, dataset.selection, dataset.test))
-    x_ND = _coarse(train)
+    coarse = partial(domains.of(dataset.task).coarse, features=_FEATURES)
+    x_ND = coarse(train)
     mean_D, scale = x_ND.mean(0), float(x_ND.std()) or 1.0
-    x_ND, seen_ND, tested_ND = ((each - mean_D) / scale for each in (x_ND, _coarse(selection), _coarse(test)))
+    x_ND, seen_ND, tested_ND = ((each - mean_D) / scale for each in (x_ND, coarse(selection), coarse(test)))
     y_NK = _targets(train.y_N, dataset.task.classes)
     prior_K = y_NK.mean(0)
     values_D, vectors_DD = np.linalg.eigh(x_ND.T @ x_ND / len(x_ND))
@@ -253,19 +256,6 @@ def _some(split: Split) -> Split:
     if len(split) <= _IMAGES:
         return split
     return split.take(np.linspace(0, len(split) - 1, _IMAGES).astype(np.int64))
-
-
-def _coarse(split: Split) -> Floats:
-    """Images reduced to N×D: means over areas, as many as features allow."""
-    import torch
-
-    _, height, width, channels = split.x_NHWC.shape
-    side = max(1, math.isqrt(_FEATURES // channels))
-    size, parts = (min(side, height), min(side, width)), []
-    for start in range(0, len(split), 256):
-        x_BCHW = split.take(slice(start, start + 256)).images().float()
-        parts.append(torch.nn.functional.adaptive_avg_pool2d(x_BCHW, size).flatten(1).double().numpy())
-    return np.concatenate(parts)
 
 
 def _targets(y_N: Labels, classes: int) -> Floats:

@@ -12,8 +12,7 @@ from archsearch import domains
 from archsearch.bounded import Tell
 from archsearch.hardware import measure_teacher
 from archsearch.request import DigitsData, TimmTeacher, UploadedTeacher
-from archsearch.teachers import at_best_size, check_teacher, load_teacher
-from archsearch.teachers.facts import shape_of
+from archsearch.teachers import check_teacher, load_teacher
 
 _SOURCES: TypeAdapter[TimmTeacher | UploadedTeacher] = TypeAdapter(TimmTeacher | UploadedTeacher)
 
@@ -31,21 +30,26 @@ def examine(
     held = domains.open_dataset(Path(dataset)) if dataset else domains.load(DigitsData(**digits)) if digits else None
     tell({"doing": "loading"})
     asked = _SOURCES.validate_python(source)
-    teacher = load_teacher(asked, Path(weights) if weights else None, task=held.task if held else None)
-    facts: dict[str, Any] = {"num_classes": teacher.num_classes, "in_chans": teacher.in_chans}
+    teacher: Any
+    if held is None:
+        teacher = load_teacher(asked, Path(weights) if weights else None)
+        facts = {"num_classes": teacher.num_classes, "in_chans": teacher.in_chans}
+    else:
+        domain = domains.of(held.task)
+        teacher = domain.load_teacher(asked, Path(weights) if weights else None, held)
+        facts = {"num_classes": teacher.num_classes, **domain.facts(teacher)}
     if teacher.namings:
         facts["class_names"] = list(teacher.namings[0])
     known = {"sha256": teacher.sha256, "facts": facts}
     if held is None:
         return known
-    teacher = at_best_size(teacher, held)
     checked = check_teacher(teacher, held, report=lambda done, of: tell({"doing": "measuring", "done": done, "of": of}))
     cost = measure_teacher(teacher, held.task)
     notes = [asdict(note) for note in (*teacher.notes, *checked.notes)]
     measured = {
         "params": cost.params,
         "macs": cost.macs,
-        "measured_on": shape_of(held.task),
+        "measured_on": domain.size(held.task),
         "selection_acc": checked.measured,
     }
     return {**known, "facts": {**facts, **measured}, "notes": notes or None}

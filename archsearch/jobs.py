@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from archsearch import arrival, bounded, checks, domains, intake
-from archsearch.data.task import Dataset, Task
+from archsearch.data.task import Dataset
 from archsearch.engine import patiently, pause
 from archsearch.errors import Cancelled, TooManyAttempts, Unavailable
 from archsearch.examine import fetch
@@ -30,7 +30,7 @@ from archsearch.request import (
 from archsearch.store import queries
 from archsearch.store.models import TERMINAL, Job, TeacherRow, now
 from archsearch.story import Opened, Story, tell
-from archsearch.teachers import Teacher, at_best_size, at_hand, load_teacher
+from archsearch.teachers import Teacher, at_hand
 from archsearch.workplace import Workplace
 
 log = logging.getLogger(__name__)
@@ -118,22 +118,23 @@ class Attempt:
     def _open(self, request: JobRequest) -> Opened:
         dataset = self._data(request.data)
         profile = self.ledger.read(lambda session: profile_of(session, request.budget))
-        return Opened(at_best_size(self._teacher(request.teacher, dataset.task), dataset), dataset, profile)
+        return Opened(self._teacher(request.teacher, dataset), dataset, profile)
 
     def _data(self, spec: Any) -> Dataset:
         if isinstance(spec, DatasetData):
             return domains.open_dataset(self.place.files.dataset(spec.id))
         return domains.load(spec)
 
-    def _teacher(self, spec: Any, task: Task) -> Teacher:
+    def _teacher(self, spec: Any, dataset: Dataset) -> Teacher:
+        domain = domains.of(dataset.task)
         if not isinstance(spec, RegisteredTeacher):
             assert not isinstance(spec, OfJob)  # filled in when the job was queued
             self._fetch(spec)
-            return load_teacher(spec, task=task)
+            return domain.load_teacher(spec, None, dataset)
         row = self.ledger.read(lambda session: queries.require(session, TeacherRow, spec.id, field="teacher.id"))
         source, weights = self._source_of(row)
         self._fetch(source)
-        return load_teacher(source, weights, task=task, classes=spec.classes, input_size=spec.input_size)
+        return domain.load_teacher(source, weights, dataset, classes=spec.classes, input_size=spec.input_size)
 
     def _source_of(self, row: TeacherRow) -> tuple[TimmTeacher | UploadedTeacher, Path | None]:
         """Where a registered teacher comes from, and its weights file if it was uploaded."""

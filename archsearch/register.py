@@ -9,13 +9,12 @@ import hashlib
 import json
 from typing import Any, Literal, TypeVar
 
-from pydantic import TypeAdapter
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from archsearch import domains
 from archsearch.data.task import Task
 from archsearch.domains.images.stored import is_whole
-from archsearch.domains.images.task import ImageTask
 from archsearch.engine import Engine
 from archsearch.errors import Conflict, DataError, Gone, InvalidRequest, NotReady
 from archsearch.hardware.profile import Profile
@@ -24,7 +23,7 @@ from archsearch.store import queries
 from archsearch.store.files import Files
 from archsearch.store.models import DatasetRow, ProfileRow, TeacherRow, Upload
 from archsearch.teachers import check_counts, check_source, check_weights_file
-from archsearch.teachers.facts import check_channels, check_classes
+from archsearch.teachers.facts import check_classes
 
 Format = Literal["npz", "image_folder"]
 R = TypeVar("R", TeacherRow, DatasetRow, ProfileRow)
@@ -185,8 +184,7 @@ def profile_of(session: Session, budget: Budget) -> Profile | None:
 
 def task_of(row: DatasetRow) -> Task:
     """The task a stored data set defines."""
-    task: Task = TypeAdapter(ImageTask).validate_python(row.task)
-    return task
+    return domains.read_task(row.task)
 
 
 def _named_task(
@@ -209,7 +207,7 @@ def _check_source(files: Files, source: TimmTeacher | UploadedTeacher, task: Tas
     check_counts(source.model_args, "source.model_args", tensors=tensors)
     if task is not None:
         check_classes(source.class_names, source.num_classes, task, source.classes, "source")
-        check_channels(source.in_chans, task, "source")
+        domains.of(task).check_facts({"in_chans": source.in_chans}, task, "source")
 
 
 def _read_again(session: Session, engine: Engine, row: DatasetRow, upload_id: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from archsearch import choice, export, verify
+from archsearch import choice, domains, verify
 from archsearch.errors import SearchError
 from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.hardware import Limits, Ruler, measure_exactly
@@ -111,8 +111,8 @@ def why_not(space: Space, architecture: Architecture, ruler: Ruler) -> str | Non
     try:
         beyond = _beyond(measure_exactly(space, architecture, ruler), ruler.limits)
         with TemporaryDirectory() as folder:
-            export.save_student(space.build(architecture, task), task, Path(folder))
-            export.load_student(Path(folder))
+            domains.of(task).save(space.build(architecture, task), task, Path(folder))
+            domains.of(task).open(Path(folder))
     except NETWORK_FAILURES as error:
         return f"it cannot be built, saved and loaded: {reason_of(error)}"
     if not beyond:

@@ -39,6 +39,7 @@ from rich.console import Console
 from rich.progress import track
 from scipy.stats import spearmanr
 
+from archsearch.data.shape import Shape
 from archsearch.domains.images.task import ImageTask
 from archsearch.hardware.devices import devices
 from archsearch.hardware.latency import describe_machine, measure_latency
@@ -182,7 +183,7 @@ def _key(member: Architecture) -> tuple[int, ...]:
 
 
 def timed(space: Space, member: Architecture, device: str) -> float:
-    return measure_latency(space.build(member, TASK), (TASK.in_chans, TASK.height, TASK.width), device).median_ms
+    return measure_latency(space.build(member, TASK), Shape((TASK.in_chans, TASK.height, TASK.width)), device).median_ms
 
 
 def held_out(space: Space, known: Sequence[Architecture]) -> list[Architecture]:

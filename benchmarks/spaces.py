@@ -38,11 +38,12 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from archsearch import export
+from archsearch.data.shape import Shape
+from archsearch.domains.images.normalise import normalise
 from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import measure_model, size_bytes
 from archsearch.request import Architecture
 from archsearch.spaces import Space, spaces
-from archsearch.teachers import normalise
 
 # B batch, C channels, H W space, K classes
 
@@ -188,7 +189,7 @@ def _try_member(row: Row, space: Space, task: ImageTask, architecture: Architect
     count = space.count(architecture, task)
     row.params_mismatch += count.params != sum(weight.numel() for weight in student.parameters())
     row.size_mismatch += size_bytes(count, "fp32") != sum(value.nbytes for value in student.state_dict().values())
-    macs = measure_model(student.requires_grad_(False), (3, task.height, task.width)).macs
+    macs = measure_model(student.requires_grad_(False), Shape((3, task.height, task.width))).macs
     row.macs_rel_err = max(row.macs_rel_err, abs(count.macs - macs) / macs)
     logits_BK = _answers(student, x_BCHW)
     if logits_BK.shape != (BATCH, CLASSES) or not logits_BK.isfinite().all():

@@ -22,6 +22,7 @@ from archsearch import evaluate, export
 from archsearch.data import Dataset, Limits
 from archsearch.data.metrics import accuracy
 from archsearch.distill.train import logits
+from archsearch.domains.image_classification import DOMAIN
 from archsearch.domains.images.images import decode
 from archsearch.domains.images.preprocessing import Preprocessing
 from archsearch.domains.images.task import ImageSplit, ImageTask
@@ -392,7 +393,7 @@ def test_formats_are_named_rightly_or_refused() -> None:
 def test_held_out_images_are_spread_over_the_split_and_bounded_in_bytes(gray_task: ImageTask) -> None:
     y_N = np.arange(3000) // 300  # sorted by class, as data may come
     x_NHWC = np.broadcast_to(y_N[:, None, None, None].astype(np.uint8), (3000, 8, 8, 1))
-    images_NHWC = make.held_out_images(ImageSplit(x_NHWC, y_N), gray_task)
+    images_NHWC = DOMAIN.held_out(ImageSplit(x_NHWC, y_N), gray_task)
     assert (images_NHWC.shape, images_NHWC.dtype) == ((1280, 8, 8, 1), np.uint8)
     assert np.bincount(images_NHWC[:, 0, 0, 0]).min() == 128
     # 32 MiB of floats are 128 images of 256 pixels a side.
@@ -400,20 +401,20 @@ def test_held_out_images_are_spread_over_the_split_and_bounded_in_bytes(gray_tas
     x_NHWC = np.broadcast_to(np.uint8(0), (3000, 256, 256, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make, "_MOST_BYTES", 2**25)
-        assert len(make.held_out_images(ImageSplit(x_NHWC, y_N), large)) == 128
+        assert len(DOMAIN.held_out(ImageSplit(x_NHWC, y_N), large)) == 128
 
 
 def test_without_data_parity_is_measured_on_noise(gray_task: ImageTask) -> None:
-    images_NHWC = make.held_out_images(None, gray_task)
+    images_NHWC = DOMAIN.held_out(None, gray_task)
     assert images_NHWC.shape == (64, 8, 8, 1)
-    assert np.array_equal(images_NHWC, make.held_out_images(None, gray_task))
+    assert np.array_equal(images_NHWC, DOMAIN.held_out(None, gray_task))
 
 
 @pytest.mark.parametrize("images", [1, 2, 3])
 def test_int8_can_be_made_from_very_few_images(
     made: tuple[Path, Formats], gray_task: ImageTask, tmp_path: Path, images: int
 ):
-    few_NHWC = make.held_out_images(None, gray_task)[:images]
+    few_NHWC = DOMAIN.held_out(None, gray_task)[:images]
     details = export.save_int8(made[0] / "student.onnx", gray_task, few_NHWC, tmp_path / "int8.onnx")
     assert details["images"] + details["judged_on"] == max(2, images)
     assert open_onnx(tmp_path / "int8.onnx", 1)(few_NHWC).shape == (images, 10)
@@ -425,7 +426,7 @@ def test_where_answers_change_the_ends_are_tried_in_fp32_too(
     import onnx
 
     monkeypatch.setattr(int8, "_MOST_CHANGED", -1.0)  # no agreement is good enough
-    images_NHWC = make.held_out_images(None, gray_task)
+    images_NHWC = DOMAIN.held_out(None, gray_task)
     path = tmp_path / "int8.onnx"
     details = export.save_int8(made[0] / "student.onnx", gray_task, images_NHWC, path)
     assert [len(attempt["kept_fp32"]) for attempt in details["tried"]] == [0, 0, 0, 2, 2, 2]
@@ -450,7 +451,7 @@ def test_int8_passes_over_scales_that_answer_no_numbers(
         return (lambda x: answer(x) * np.nan) if len(opened) <= spoilt else answer
 
     monkeypatch.setattr(int8, "open_onnx", open_some)
-    images_NHWC, path = make.held_out_images(None, gray_task)[:8], tmp_path / "int8.onnx"
+    images_NHWC, path = DOMAIN.held_out(None, gray_task)[:8], tmp_path / "int8.onnx"
     if spoilt == 6:
         with pytest.raises(ExportError, match="no number"):
             export.save_int8(made[0] / "student.onnx", gray_task, images_NHWC, path)
@@ -591,7 +592,7 @@ def test_parity_is_measured_from_the_file_to_the_name(examined, made: tuple[Path
 def test_a_format_that_reads_or_names_otherwise_is_not_shipped(
     made: tuple[Path, Formats], digits: Dataset, tmp_path: Path, field: str, value: Any
 ) -> None:
-    images_NHWC = make.held_out_images(digits.selection, digits.task)[:8]
+    images_NHWC = DOMAIN.held_out(digits.selection, digits.task)[:8]
     student = export.load_student(made[0])
     subject = Subject(student, digits.task, images_NHWC, tmp_path)
     answer = reference(student, digits.task)

@@ -29,7 +29,7 @@ FLOORS: tuple[set[str], ...] = (
     {"arrival", "ledger", "reconcile", "register", "serve"},
     {"story"},
     {"intake", "local"},
-    {"api", "jobs"},
+    {"api", "jobs", "teaching"},
     {"worker"},
     {"cli"},
     {"testing"},

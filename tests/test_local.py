@@ -18,11 +18,12 @@ from archsearch.data.metrics import accuracy, mean_average_precision
 from archsearch.distill.train import logits
 from archsearch.domains import load
 from archsearch.errors import Cancelled, ImpossibleBudget, InvalidRequest, SearchError, TeacherError
-from archsearch.local import run, train_teacher
+from archsearch.local import run
 from archsearch.request import DigitsData, parse_request
 from archsearch.result import Result, SearchResult, StudentResult
 from archsearch.search import key
 from archsearch.spaces import spaces
+from archsearch.teaching import train_teacher
 
 pytestmark = pytest.mark.smoke
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import archsearch
-from archsearch import local, train_teacher
+from archsearch import teaching, train_teacher
 from archsearch.cli import app
 from archsearch.data import Dataset
 from archsearch.data.metrics import accuracy
@@ -200,9 +200,9 @@ def test_the_shell_fine_tunes_and_tells_the_next_command(teacher_folder: Path, t
 
 @pytest.mark.parametrize(("images", "epochs"), [(100, 30), (1_200, 28), (60_000, 5)])
 def test_fine_tuning_takes_fewer_steps_than_a_start_from_nothing(images: int, epochs: int) -> None:
-    tuned = local._tuned(local._teacher_recipe({}, True), images)
+    tuned = teaching._tuned(teaching._teacher_recipe({}, True), images)
     assert (tuned.epochs, tuned.lr, tuned.optimizer) == (epochs, 3e-4, "adamw")
-    assert local._tuned(local._teacher_recipe({"epochs": 3, "lr": 0.01}, True), images).epochs == 3
+    assert teaching._tuned(teaching._teacher_recipe({"epochs": 3, "lr": 0.01}, True), images).epochs == 3
 
 
 SMALL = {"model_args": {"depths": [1, 1, 1], "widths": [8, 8, 8]}, "spec": {"epochs": 1, "batch_size": 256}}

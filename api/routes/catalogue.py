@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import Query
 
-from archsearch.data.task import Task
 from archsearch.distill.loss import losses
+from archsearch.domains.images.task import ImageTask
 from archsearch.proxies import proxies
 from archsearch.proxies.score import DEFAULT
 from archsearch.request import Architecture
@@ -25,13 +25,13 @@ Channels = Annotated[int, Query(ge=1, le=4)]
 @router.get("/spaces")
 def list_spaces(image_size: Size = 32, classes: Classes = 10, in_chans: Channels = 3) -> list[SpaceAnswer]:
     """Student families, with bounds and costs for a task of this size."""
-    task = Task(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
+    task = ImageTask(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
     return [describe(space, task) for space in spaces]
 
 
 @router.get("/spaces/{name}")
 def get_space(name: str, image_size: Size = 32, classes: Classes = 10, in_chans: Channels = 3) -> SpaceAnswer:
-    task = Task(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
+    task = ImageTask(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
     return describe(spaces.get(name, field="name"), task)
 
 
@@ -70,7 +70,7 @@ def list_losses() -> list[LossAnswer]:
     ]
 
 
-def describe(space: Space, task: Task) -> SpaceAnswer:
+def describe(space: Space, task: ImageTask) -> SpaceAnswer:
     def member(architecture: Architecture) -> MemberAnswer:
         cost = space.cost(architecture, task)
         return MemberAnswer(architecture=architecture, params=cost.params, macs=cost.macs)

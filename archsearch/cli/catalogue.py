@@ -12,8 +12,8 @@ import click
 from pydantic import TypeAdapter
 
 from archsearch.cli.display import show_listing
-from archsearch.data.task import Task
 from archsearch.distill.loss import losses as all_losses
+from archsearch.domains.images.task import ImageTask
 from archsearch.progress import count
 from archsearch.proxies import proxies as all_proxies
 from archsearch.proxies.score import DEFAULT
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def spaces(image_size: int, classes: int, in_chans: int, teacher: str | None, as_json: bool) -> None:
     """List the spaces of student architectures, with bounds and costs for a task."""
-    task = Task(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
+    task = ImageTask(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
     own = None
     if teacher is not None:
-        loaded = load(teacher)
+        loaded: Any = load(teacher)
         own = loaded.model
         task = replace(task, in_chans=loaded.in_chans, classes=loaded.num_classes, mean=(0.5,) * loaded.in_chans,
                        std=(0.25,) * loaded.in_chans)  # fmt: skip

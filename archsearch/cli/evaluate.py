@@ -18,8 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from archsearch.cli.inputs import data_of, on_broken_option, teacher_of, with_images
-from archsearch.data.task import Dataset, Task
 from archsearch.domains.images.measured import Measured, Part, load_measured
+from archsearch.domains.images.task import ImageDataset, ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.evaluate import MultiLabelEvaluation, Network, Row
 from archsearch.outfolder import TRAINING
@@ -102,13 +102,13 @@ def evaluate(
 
 def open_data(
     text: str,
-    task: Task,
+    task: ImageTask,
     images: Mapping[str, Any] | None = None,
     *,
     part: Part = "auto",
     folder: Path | None = None,
     tell: Tell | None = None,
-) -> tuple[Measured, Task]:
+) -> tuple[Measured, ImageTask]:
     """The data `--data` names, images made as the student wants them; and the student's task on them.
 
     Args:
@@ -157,7 +157,7 @@ def _learned_from(folder: Path) -> str | None:
     return teacher.get("data") if isinstance(teacher, dict) else None
 
 
-def require_fit(name: str, classes: int, in_chans: int, task: Task, *, field: str) -> None:
+def require_fit(name: str, classes: int, in_chans: int, task: ImageTask, *, field: str) -> None:
     """Raise InvalidRequest unless a network's classes and channels are the data's."""
     if classes != task.classes:
         raise InvalidRequest(f"{name} tells {classes} classes apart, the data has {task.classes}", field=field)
@@ -165,7 +165,7 @@ def require_fit(name: str, classes: int, in_chans: int, task: Task, *, field: st
         raise InvalidRequest(f"{name} takes {in_chans} channels, the data has {task.in_chans}", field=field)
 
 
-def require_size(name: str, own: Task, task: Task, *, field: str) -> None:
+def require_size(name: str, own: ImageTask, task: ImageTask, *, field: str) -> None:
     """Raise InvalidRequest unless a network takes images as large as the data's."""
     if (task.height, task.width) != (own.height, own.width):
         raise InvalidRequest(
@@ -176,7 +176,7 @@ def require_size(name: str, own: Task, task: Task, *, field: str) -> None:
         )
 
 
-def _in_order(network: Network, name: str, own: Task, task: Task) -> Network:
+def _in_order(network: Network, name: str, own: ImageTask, task: ImageTask) -> Network:
     """A network whose answers stand in the order of a task's classes; refused where it names them otherwise."""
     from archsearch.teachers.classes import order_of
 
@@ -263,7 +263,7 @@ def _worst(row: Row) -> tuple[Sequence[str], list[tuple[str, ...]]]:
     ]
 
 
-def _teacher(text: str, dataset: Dataset) -> Teacher:
+def _teacher(text: str, dataset: ImageDataset) -> Teacher:
     from archsearch.request import TeacherSpec
     from archsearch.teachers import at_best_size, load_teacher
 

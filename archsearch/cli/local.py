@@ -77,7 +77,7 @@ def train_teacher(
     settings: tuple[str, ...], out: Path, overwrite: bool, as_json: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Train a teacher on the labels alone, or fine-tune one, and save it as timm does."""
-    from archsearch.local import train_teacher
+    from archsearch.teaching import train_teacher
 
     spec = {name: flags.pop(name) for name in _RECIPE_FLAGS}
     spec = {name: value for name, value in spec.items() if value is not None} | dict(settings_of(settings))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices as all_devices
 from archsearch.spaces import Space
@@ -90,7 +90,7 @@ def profile(
     from archsearch.hardware.predict import calibrate
     from archsearch.hardware.profile import FEWEST_ENTRIES, MOST_ENTRIES, make_profile
 
-    task = Task(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
+    task = ImageTask(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
     require_device(device, field="--device")
     chosen = [_space(each, task) for each in dict.fromkeys(names)]
     if members * len(chosen) > MOST_ENTRIES:
@@ -138,7 +138,7 @@ def profile(
     click.echo(f"written to {out}")
 
 
-def _space(name: str, task: Task) -> Space:
+def _space(name: str, task: ImageTask) -> Space:
     space = all_spaces.get(name, field="--space")
     space.require(task, field="--space")
     return space

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from archsearch import domains
 from archsearch.data.batches import Alive, unasked
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.loader import Batch
@@ -23,7 +24,7 @@ from archsearch.distill.watched import Watched, comparable
 from archsearch.errors import InvalidRequest
 from archsearch.precision import exact
 from archsearch.request import DistillSpec
-from archsearch.teachers import Teacher, normalise
+from archsearch.teachers import Teacher
 
 
 class Learner(nn.Module):
@@ -35,15 +36,16 @@ class Learner(nn.Module):
         super().__init__()
         self.student, self.adapters = watched.model, nn.ModuleDict(adapters)
         self.watched, self.objective, self.task, self.online = watched, objective, task, online
+        self.domain = domains.of(task)
         self.run: Any = watched.model
 
     def forward(self, batch: Batch, teacher: Outputs | None, done: float) -> Value:
         """The loss of a batch and its terms when `done` (0 to 1) of the training is over."""
-        logits_BK = self.run(normalise(batch.x_BCHW, self.task.mean, self.task.std))
+        logits_BK = self.run(self.domain.prepare(batch.x, self.task))
         go_on = tail(self.online, batch) if self.online is not None and "tail" in self.objective.reads else None
-        row_B = torch.from_numpy(batch.row_B).to(batch.x_BCHW.device)
+        row_B = torch.from_numpy(batch.row_B).to(batch.x.device)
         inputs = LossInputs(self.watched.outputs(logits_BK), teacher, batch.y, row_B, done, None, go_on)
-        with exact(batch.x_BCHW.device):  # norms, Gram matrices and logarithms do not survive half precision
+        with exact(batch.x.device):  # norms, Gram matrices and logarithms do not survive half precision
             return self.objective.value(inputs, dict(self.adapters.items()))
 
 
@@ -99,7 +101,7 @@ def prepare(
     theirs = _watch(teacher.model, stages[1], wanted.reads, stack)
     adapters = _adapters(wanted, ours, theirs, teacher, dataset, spec, device)
     run = _compile(teacher.model, device) if _compiles(spec, device, wanted) else None
-    online = Online(teacher, theirs, spec, device, run, alive)
+    online = Online(teacher, theirs, dataset.task, spec, device, run, alive)
     learner = Learner(ours, wanted, adapters, dataset.task, online).to(device)
     source = cached(online, teacher, dataset, spec, cache, device)
     return Side(_compiled(learner, spec, device), source, teacher)
@@ -128,11 +130,11 @@ def _adapters(
     if all(term.loss.adapter is None for term in wanted.terms):
         return {}
     task = dataset.task
-    x_BCHW = torch.zeros(2, task.in_chans, task.height, task.width, device=device)
+    x = domains.of(task).shape(task).zeros(2, device)
     modes = ours.model.training
     with torch.no_grad():
-        student = ours.outputs(ours.model.eval()(x_BCHW))
-        taught = theirs.outputs(theirs.model(teacher.prepare(x_BCHW)))
+        student = ours.outputs(ours.model.eval()(x))
+        taught = theirs.outputs(theirs.model(teacher.prepare(x)))
     ours.model.train(modes)
     sizes = Sizes(
         tuple(stage.size for stage in student.stages),

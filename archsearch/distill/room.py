@@ -1,16 +1,15 @@
 """Memory that a training takes, estimated before it begins."""
 
-# B batch, C channels, H W space
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from archsearch import domains
 from archsearch.data.batches import require_room
 from archsearch.data.task import Task
 from archsearch.memory import machine_bytes
 from archsearch.request import DistillSpec
-from archsearch.teachers import image_bytes
+from archsearch.teachers import input_bytes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,15 +18,17 @@ if TYPE_CHECKING:
 
 # Of this machine's memory, what a step may take; and what kernels and gradients of maps take beside the maps.
 _SHARE, _KERNELS = 0.5, 1.5
-# Bytes a pixel of a batch takes on its way: as it is stored, shifted, and as floats before and after normalisation.
-_PIXEL_BYTES = 10
+# Of an example as a network takes it, what it takes on its way there: as it is stored, shifted, and before and after it
+# is prepared.
+_ON_ITS_WAY = 2.5
 
 
 def require_room_for_batch(batch_size: int, task: Task) -> None:
     """Raise TooMuchMemory where the images of one step alone are more than there is room for."""
+    domain = domains.of(task)
     require_room(
-        _PIXEL_BYTES * batch_size * task.in_chans * task.height * task.width,
-        f"a step of {batch_size} images of {task.height}×{task.width} pixels",
+        _ON_ITS_WAY * batch_size * domain.shape(task).bytes,
+        f"a step of {batch_size} {domain.told(task)}",
         field="distill.batch_size",
         fix="give a smaller distill.batch_size",
     )
@@ -42,11 +43,10 @@ def affordable(spec: DistillSpec, batch: int, student: nn.Module, side: Side, ta
     size = spec.micro_batch or batch
     if device != "cpu":
         return size
-    pair = image_bytes(student, (task.in_chans, task.height, task.width), images=2, graph=True)
+    pair = input_bytes(student, domains.of(task).shape(task), count=2, graph=True)
     asked = 0
     if side.teacher is not None:
-        height, width = side.teacher.input_hw or (task.height, task.width)
-        asked = image_bytes(side.teacher.model, (side.teacher.in_chans, height, width)) or 0
+        asked = input_bytes(side.teacher.model, side.teacher.shape(task)) or 0
     one = _KERNELS * (asked + (0 if pair is None else pair / 2))
     while size > 1 and one * size > _SHARE * machine_bytes():
         size //= 2

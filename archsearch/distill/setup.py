@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from archsearch import domains
 from archsearch.data.batches import Alive
 from archsearch.data.task import Dataset
 from archsearch.distill.amount import amount
 from archsearch.distill.checkpoint import Parts
 from archsearch.distill.group import Group
-from archsearch.distill.loader import Loader, make_loader
+from archsearch.distill.loader import Loader
 from archsearch.distill.schedule import OptimizerName, make_optimizer, scaled_lr
 from archsearch.precision import resolve
 from archsearch.request import DistillSpec
@@ -76,7 +77,7 @@ def set_up(
     import torch
 
     whole = amount(spec)
-    run, loader = _parallel(side.learner, device, group), make_loader(dataset, spec, device, group)
+    run, loader = _parallel(side.learner, device, group), domains.of(dataset.task).loader(dataset, spec, device, group)
     average = None if spec.ema is None else _average(student, spec.ema)
     scaler = torch.amp.GradScaler(device, enabled=resolve(spec.precision, device) == "fp16")
     optim = make_optimizer(side.learner.parameters(), spec, optimizer)

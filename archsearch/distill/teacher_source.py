@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from archsearch import domains
 from archsearch.data.batches import Alive, fitting, unasked
-from archsearch.data.task import Dataset
-from archsearch.distill.augment import views
+from archsearch.data.task import Dataset, Task
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import Outputs
 from archsearch.distill.view_cache import ViewCache, half, in_range, open_cache
 from archsearch.distill.watched import Watched
 from archsearch.precision import autocast, resolve
 from archsearch.request import DistillSpec
-from archsearch.teachers import Teacher, image_effort
+from archsearch.teachers import Teacher, input_effort
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,12 +45,14 @@ class Online:
         self,
         teacher: Teacher,
         watched: Watched,
+        task: Task,
         spec: DistillSpec,
         device: str,
         run: Any = None,
         alive: Alive = unasked,
     ) -> None:
-        self.teacher, self.watched, self.spec, self.device, self.alive = teacher, watched, spec, device, alive
+        self.teacher, self.watched, self.task, self.spec = teacher, watched, task, spec
+        self.device, self.alive = device, alive
         self._at_once: int | None = None
         self.run = watched.model if run is None else run  # a compiled module has no truth value
         # Where answers could be kept they are rounded as if they were, so that a cache saves time and changes nothing.
@@ -60,28 +62,27 @@ class Online:
         import torch
 
         with torch.no_grad(), autocast(self.spec.precision, self.device):
-            logits_BK = self._answers(batch.x_BCHW)
+            logits_BK = self._answers(batch.x)
             return self.watched.outputs(in_range(logits_BK).half().float() if self.rounded else logits_BK)
 
     def flush(self) -> None:
         """Nothing is kept."""
 
-    def _answers(self, x_BCHW: Tensor) -> Tensor:
+    def _answers(self, x: Tensor) -> Tensor:
         """Its logits; on a processor those of a large teacher come a few at a time, where nothing else is read."""
         import torch
 
         if self.device != "cpu" or self.watched.reads - {"logits"}:
-            whole_BK: Tensor = self.run(self.teacher.prepare(x_BCHW))
+            whole_BK: Tensor = self.run(self.teacher.prepare(x))
             return whole_BK
         if self._at_once is None:
-            height, width = self.teacher.input_hw or (x_BCHW.shape[2], x_BCHW.shape[3])
-            one = image_effort(self.teacher.model, (x_BCHW.shape[1], height, width))
-            self._at_once = len(x_BCHW) if one is None else fitting(one, steady=True)
+            one = input_effort(self.teacher.model, self.teacher.shape(self.task))
+            self._at_once = len(x) if one is None else fitting(one, steady=True)
         found: list[Tensor] = []
-        for part_BCHW in torch.split(x_BCHW, self._at_once):
+        for part in torch.split(x, self._at_once):
             if found:
                 self.alive()
-            found.append(self.run(self.teacher.prepare(part_BCHW)))
+            found.append(self.run(self.teacher.prepare(part)))
         return torch.cat(found)
 
 
@@ -99,7 +100,7 @@ class Cached:
         if not known_B.all():
             self._ask(batch, np.flatnonzero(~known_B))
         answers_BK = torch.from_numpy(self.cache.get(batch.row_B, batch.view_B))
-        return Outputs(answers_BK.to(batch.x_BCHW.device, non_blocking=True).float())
+        return Outputs(answers_BK.to(batch.x.device, non_blocking=True).float())
 
     def flush(self) -> None:
         self.cache.flush()
@@ -111,9 +112,10 @@ class Cached:
         images = len(batch.row_B)
         part = -(-images // _PARTS)
         padded = min(images, -(-len(missing_M) // part) * part)
-        asked_P = torch.from_numpy(np.resize(missing_M, padded)).to(batch.x_BCHW.device)
-        x_PCHW = batch.x_BCHW[asked_P].contiguous(memory_format=torch.channels_last)
-        outputs = self.online.outputs(Batch(x_PCHW, batch.y, batch.row_B, None))
+        asked_P = torch.from_numpy(np.resize(missing_M, padded)).to(batch.x.device)
+        x_P = batch.x[asked_P]
+        x_P = x_P.contiguous(memory_format=torch.channels_last) if x_P.ndim == 4 else x_P
+        outputs = self.online.outputs(Batch(x_P, batch.y, batch.row_B, None))
         self.cache.put(batch.row_B[missing_M], batch.view_B[missing_M], half(outputs.logits_BK[: len(missing_M)]))
 
 
@@ -121,7 +123,7 @@ def cached(
     online: Online, teacher: Teacher, dataset: Dataset, spec: DistillSpec, home: Path | None, device: str
 ) -> TeacherSource:
     """The teacher with its answers kept under `home`, where logits are all that is read and views have numbers."""
-    possible = views(spec.augment, dataset.task)
+    possible = domains.of(dataset.task).views(dataset.task, spec)
     online.rounded = possible is not None and not online.watched.reads - {"logits"}
     if possible is None or not online.rounded or home is None or spec.view_cache == "off":
         return online
@@ -138,10 +140,10 @@ def cached(
 
 def tail(online: Online, batch: Batch) -> Any:
     """The teacher's later layers as losses may call them; see `LossInputs.tail`."""
-    x_BCHW = online.teacher.prepare(batch.x_BCHW)
+    x = online.teacher.prepare(batch.x)
 
     def go_on(stage: int, map_BCHW: Tensor) -> Tensor:
         with autocast(online.spec.precision, online.device):
-            return online.watched.tail(x_BCHW, stage, map_BCHW)
+            return online.watched.tail(x, stage, map_BCHW)
 
     return go_on

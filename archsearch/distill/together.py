@@ -12,20 +12,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsearch import export
+from archsearch import domains
 from archsearch.data.task import Dataset
 from archsearch.distill import checkpoint
 from archsearch.distill.progress import Progress
 from archsearch.distill.schedule import OptimizerName
 from archsearch.distill.train import device_of, train
-from archsearch.domains.images.stored import RECORD, open_dataset, save_dataset
 from archsearch.errors import ArchsearchError, InvalidRequest, TrainingError
 from archsearch.request import DistillSpec, LocalTeacher
-from archsearch.teachers import Teacher, load_teacher
+from archsearch.teachers import Teacher
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,13 +83,12 @@ def check_machine(spec: DistillSpec) -> None:
 def _write(folder: Path, student: nn.Module, dataset: Dataset, teacher: Teacher | None, job: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     data = folder.parent / f"data-{dataset.sha256[:16]}"  # once for all the trainings of a job
-    if not (data / RECORD).is_file():
-        save_dataset(dataset, data)
-    export.save_student(student, dataset.task, folder / "student")
+    if not (data / domains.RECORD).is_file():
+        domains.save_dataset(dataset, data)
+    domain = domains.of(dataset.task)
+    domain.save(student, dataset.task, folder / "student", teacher)
     if teacher is not None:
-        height, width = teacher.input_hw or (dataset.task.height, dataset.task.width)
-        shown = replace(dataset.task, mean=teacher.mean, std=teacher.std, height=height, width=width)
-        export.save_student(teacher.model, shown, folder / "teacher")
+        domain.save_teacher(teacher, dataset.task, folder / "teacher")
     known = {**job, "data": str(data.resolve()), "taught": teacher is not None}
     (folder / "job.json").write_text(json.dumps(known))
 
@@ -140,11 +138,15 @@ def _member(folder: Path) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if cuda else "gloo")
     leads = dist.get_rank() == 0
-    teacher = load_teacher(LocalTeacher(path=folder / "teacher")) if job["taught"] else None
+    dataset = domains.open_dataset(Path(job["data"]))
+    domain = domains.of(dataset.task)
+    # Its outputs are in the data's order already.
+    source = LocalTeacher(path=folder / "teacher", classes="as_is")
+    teacher = domain.load_teacher(source, None, dataset) if job["taught"] else None
     try:
         for progress in train(
-            export.load_student(folder / "student"),
-            open_dataset(Path(job["data"])),
+            domain.open(folder / "student"),
+            dataset,
             spec,
             teacher=teacher,
             optimizer=job["optimizer"],

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsearch import domains
 from archsearch.data.batches import Alive, unasked
 from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset, Task
@@ -30,7 +31,7 @@ from archsearch.distill.step import take_step
 from archsearch.errors import InvalidRequest
 from archsearch.precision import resolve
 from archsearch.request import DistillSpec
-from archsearch.teachers import Teacher, normalise
+from archsearch.teachers import Teacher
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -112,10 +113,10 @@ def train(
     student.eval().cpu()
 
 
-def logits(model: nn.Module, task: Task, x_BCHW: Tensor) -> Tensor:
-    """A student's answers B×K to images in 0-1."""
-    x_BCHW = x_BCHW.to(next(model.parameters()).device)
-    answers_BK: Tensor = model(normalise(x_BCHW, task.mean, task.std))
+def logits(model: nn.Module, task: Task, x: Tensor) -> Tensor:
+    """A student's answers B×K to examples as a split gives them."""
+    x = x.to(next(model.parameters()).device)
+    answers_BK: Tensor = model(domains.of(task).prepare(x, task))
     return answers_BK
 
 
@@ -126,11 +127,7 @@ def check_distill(spec: DistillSpec, task: Task | None) -> None:
         return
     if spec.precision == "fp16" and spec.device == "cpu":
         raise InvalidRequest("fp16 needs a GPU; on the CPU take bf16, fp32 or auto", field="distill.precision")
-    if spec.augment == "resized_crop" and task.in_chans not in (1, 3):
-        raise InvalidRequest(
-            f"resized_crop takes images of 1 or 3 channels, these have {task.in_chans}; take crop or none",
-            field="distill.augment",
-        )
+    domains.of(task).check(spec, task)
 
 
 def device_of(spec: DistillSpec) -> str:

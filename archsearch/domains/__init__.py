@@ -1,43 +1,94 @@
-"""Data sets of every domain: from wherever examples come to one `Dataset` with three splits."""
+"""Domains by name, and what every one of them does alike: the table says which there are.
+
+A new domain is a folder here, a line in `DOMAINS`, a line in `DATA` for each way its data come, and a member of the
+request's unions.
+"""
 
 from __future__ import annotations
 
+import importlib
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from archsearch.data import Dataset, Limits
-from archsearch.domains.images import load_digits, load_image_folder, load_npz
-from archsearch.domains.images.stored import open_dataset, save_dataset
-from archsearch.errors import InvalidRequest
-from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderData, NpzData
+from archsearch.data import Dataset, Limits, Task
+from archsearch.domains.domain import Domain
+from archsearch.errors import DataError, InvalidRequest, UnknownName
 
-__all__ = ["load", "open_dataset", "save_dataset"]
+__all__ = ["DATA", "DOMAINS", "Domain", "get", "load", "of", "open_dataset", "read_task", "save_dataset"]
+
+# The module of each domain; its `DOMAIN` is the domain itself.
+DOMAINS = {
+    "image_classification": "archsearch.domains.image_classification",
+}
+# Which domain reads data of a kind, as requests name it.
+DATA = {
+    "digits": "image_classification",
+    "npz": "image_classification",
+    "image_folder": "image_classification",
+}
+RECORD = "task.json"
 
 
-def load(
-    spec: DataSpec, limits: Limits | None = None, *, listener: Callable[[int, int], None] | None = None
-) -> Dataset:
+def get(name: str) -> Domain:
+    """The domain of that name; raises UnknownName."""
+    if name not in DOMAINS:
+        raise UnknownName("domain", name, DOMAINS, field="domain")
+    found: Domain = importlib.import_module(DOMAINS[name]).DOMAIN
+    return found
+
+
+def of(task: Task) -> Domain:
+    """The domain a task is of."""
+    return get(task.domain)
+
+
+def read_task(body: Any) -> Task:
+    """A task from its JSON, as rows of data sets keep it; images were the only kind before any was named."""
+    known = dict(body)
+    return get(known.pop("domain", "image_classification")).read_task(known)
+
+
+def load(spec: Any, limits: Limits | None = None, *, listener: Callable[[int, int], None] | None = None) -> Dataset:
     """The data set a request names; raises InvalidRequest for one that only a service holds.
 
     Args:
-        listener: Called with image files read and those there are, now and then.
+        listener: Called with files read and those there are, now and then.
     """
-    match spec:
-        case DigitsData():
-            return load_digits()
-        case NpzData():
-            return load_npz(spec.path, limits, duplicates=spec.duplicates)
-        case ImageFolderData():
-            return load_image_folder(
-                spec.path,
-                spec.image_size,
-                limits,
-                fit=spec.fit,
-                on_broken=spec.on_broken,
-                duplicates=spec.duplicates,
-                listener=listener,
-            )
-        case DatasetData():
-            raise InvalidRequest(
-                f"data set {spec.id} lives in a service; submit the job there, or give a local npz or image_folder",
-                field="data",
-            )
+    if spec.kind not in DATA:
+        raise InvalidRequest(
+            f"data set {spec.id} lives in a service; submit the job there, or name data on this machine", field="data"
+        )
+    return get(DATA[spec.kind]).load(spec, limits, listener)
+
+
+def save_dataset(dataset: Dataset, folder: Path) -> None:
+    """Write the data set to `folder`, whole or not at all; the same data set there already is left alone.
+
+    Raises Conflict where the folder holds anything else.
+    """
+    of(dataset.task).save_dataset(dataset, folder)
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """The data set stored in `folder`, its columns memory-mapped; raises DataError if it is not whole."""
+    return get(_domain_of(folder)).open_dataset(folder)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a data set stored in `folder` can be opened."""
+    try:
+        open_dataset(folder)
+    except DataError:
+        return False
+    return True
+
+
+def _domain_of(folder: Path) -> str:
+    """Which domain stored the data; images were the only ones before any was named."""
+    try:
+        found = json.loads((folder / RECORD).read_bytes()).get("domain", "image_classification")
+    except (OSError, ValueError, AttributeError):
+        return "image_classification"  # says best what is wrong with it
+    return str(found)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from archsearch import domains
 from archsearch.data.batches import MOST, asked
 from archsearch.data.metrics import scores
 from archsearch.data.task import Split, Task
@@ -33,11 +34,11 @@ class Row:
 
 
 def network(model: nn.Module, task: Task) -> Network:
-    """A student as something that takes images in 0-1, normalised as the task says."""
-    from archsearch.teachers import normalise
+    """A student as something that takes examples as a split gives them."""
+    domain = domains.of(task)
 
-    def run(x_BCHW: Tensor) -> Tensor:
-        logits_BK: Tensor = model(normalise(x_BCHW, task.mean, task.std))
+    def run(x: Tensor) -> Tensor:
+        logits_BK: Tensor = model(domain.prepare(x, task))
         return logits_BK
 
     return run

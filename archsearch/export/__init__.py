@@ -36,7 +36,7 @@ from archsearch.export.formats.int8 import save_int8
 from archsearch.export.formats.onnx import save_onnx
 from archsearch.export.formats.pt2 import save_pt2
 from archsearch.export.hub import push
-from archsearch.export.make import REFERENCE, Formats, Made, Parity, choose_formats, make_formats, save_portable
+from archsearch.export.make import REFERENCE, Formats, Made, Parity, choose_formats, make_formats
 from archsearch.export.manifest import read_manifest, refresh, write_manifest
 from archsearch.export.report import brief, write_report
 
@@ -81,7 +81,6 @@ __all__ = [
     "require_student",
     "save_int8",
     "save_onnx",
-    "save_portable",
     "save_pt2",
     "save_student",
     "score_formats",

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsearch.data.task import Task
 from archsearch.domains.images.preprocessing import Preprocessing
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.export.files import ARCHIVE, CONFIG, PREPROCESSING, PROGRAM, PUBLIC, WEIGHTS
 from archsearch.request import Fit
@@ -26,7 +26,7 @@ _CROP_MODES: Mapping[Fit, str] = {"crop": "center", "pad": "border", "stretch": 
 _FITS = {mode: fit for fit, mode in _CROP_MODES.items()}
 
 
-def save_student(student: nn.Module, task: Task, folder: Path) -> None:
+def save_student(student: nn.Module, task: ImageTask, folder: Path) -> None:
     """Write `model.safetensors` and `config.json`, the way `timm.create_model("local-dir:…", pretrained=True)` reads.
 
     timm would hand down the stock configuration's origin, normalisation and licence; all of that is overwritten, for
@@ -63,7 +63,7 @@ def save_student(student: nn.Module, task: Task, folder: Path) -> None:
     write_reading(folder, task)
 
 
-def write_reading(folder: Path, task: Task) -> None:
+def write_reading(folder: Path, task: ImageTask) -> None:
     """Write how photos are read: `preprocessing.json`, and `predict.py`, word for word `domains/images/photo.py`."""
     fields = Preprocessing.of(task).fields()
     write_whole(folder / PREPROCESSING, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
@@ -101,14 +101,14 @@ def load_config(folder: Path | str) -> dict[str, Any]:
     return config
 
 
-def load_task(folder: Path | str) -> Task:
+def load_task(folder: Path | str) -> ImageTask:
     """The task a folder's student was made for, as far as its configuration tells; raises InvalidRequest otherwise."""
     require_student(Path(folder))
     try:
         config = load_config(folder)
         pretrained = config["pretrained_cfg"]
         in_chans, height, width = pretrained["input_size"]
-        task = Task(
+        task = ImageTask(
             classes=config["num_classes"],
             in_chans=in_chans,
             height=height,

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from archsearch import domains
 from archsearch.data.batches import Alive, effort, fitting, unasked
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.registry import Registry
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ _MOST_AT_ONCE = 64
 # Pixels N×H×W×C, as files of images hold them: whoever passes floats, or another order, is told so by the runtime, and
 # nobody can forget to normalise, or do it twice. What it takes is in the graph.
 Images = npt.NDArray[np.uint8]
-# From images B×H×W×C to logits B×K.
-Answer = Callable[[Images], npt.NDArray[np.floating[Any]]]
+# What a domain's formats take: images, or tokens.
+Examples = npt.NDArray[Any]
+# From examples, batch first, to logits B×K.
+Answer = Callable[[Examples], npt.NDArray[np.floating[Any]]]
 # Images that go to a format by way of a file, at most.
 _PHOTOS = 32
 
@@ -38,22 +41,22 @@ class Subject:
 
     Attributes:
         student: In eval mode, fp32, on the CPU.
-        images_NHWC: Images it did not learn from.
+        examples: What it did not learn from, as files hold it.
         folder: For what is only needed on the way; the formats are written there too, until they are known to agree.
         alive: Called between two batches; it may raise.
     """
 
     student: nn.Module
-    task: Task
-    images_NHWC: Images
+    task: Any
+    examples: Examples
     folder: Path
     alive: Alive = unasked
 
     @cached_property
     def batch(self) -> int:
         """Images the student, in whatever form, is asked about at once: what one takes tells."""
-        answer, image_1HWC = reference(self.student, self.task), self.images_NHWC[:1]
-        return fitting(effort(lambda: answer(image_1HWC)), _MOST_AT_ONCE)
+        answer, example = domains.of(self.task).reference(self.student, self.task), self.examples[:1]
+        return fitting(effort(lambda: answer(example)), _MOST_AT_ONCE)
 
     @cached_property
     def program(self) -> Any:
@@ -65,8 +68,8 @@ class Subject:
         """Some of the images as files, by their rows; none where no file of an image has as many channels."""
         if self.task.in_chans not in (1, 3):
             return {}
-        rows = np.linspace(0, len(self.images_NHWC) - 1, min(_PHOTOS, len(self.images_NHWC))).round().astype(int)
-        return {int(row): _save_png(self.images_NHWC[row], self.folder / f"photo{row}.png") for row in rows}
+        rows = np.linspace(0, len(self.examples) - 1, min(_PHOTOS, len(self.examples))).round().astype(int)
+        return {int(row): _save_png(self.examples[row], self.folder / f"photo{row}.png") for row in rows}
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Format:
         write: Writes the file; returns what there is to say of how it was made, as plain JSON.
         own_threads: Whether it keeps the threads it was opened with; otherwise it follows torch's.
         open: From the file and a number of threads to something that answers.
-        settings: What the file itself says of how photos become its images, and answers names.
+        settings: What the file itself says of how files become its examples, and answers names.
+        domain: Whose students come in it.
     """
 
     name: str
@@ -94,6 +98,7 @@ class Format:
     write: Callable[[Subject, Path], Mapping[str, Any]]
     open: Callable[[Path, int], Answer]
     settings: Callable[[Path], Mapping[str, Any]]
+    domain: str = "image_classification"
 
 
 # The files of formats/ that register one, each under its own name; a new file goes in here, too.
@@ -101,22 +106,20 @@ FILES = ("int8", "onnx", "pt2")
 formats: Registry[Format] = Registry("format", "archsearch.export.formats", FILES)
 
 
-def answer_all(
-    answer: Answer, images_NHWC: Images, batch: int, alive: Alive = unasked
-) -> npt.NDArray[np.floating[Any]]:
-    """Logits N×K of many images, `batch` at a time; `alive` is called between two batches."""
+def answer_all(answer: Answer, examples: Examples, batch: int, alive: Alive = unasked) -> npt.NDArray[np.floating[Any]]:
+    """Logits N×K of many examples, `batch` at a time; `alive` is called between two batches."""
     found = []
-    for start in range(0, len(images_NHWC), batch):
-        found.append(answer(images_NHWC[start : start + batch]))
+    for start in range(0, len(examples), batch):
+        found.append(answer(examples[start : start + batch]))
         alive()
     return np.concatenate(found)
 
 
-def reference(student: nn.Module, task: Task) -> Answer:
+def reference(student: nn.Module, task: ImageTask) -> Answer:
     """The student itself as something that answers, which every format is held against."""
     import torch
 
-    from archsearch.teachers import normalise
+    from archsearch.domains.images.normalise import normalise
 
     @torch.inference_mode()
     def answer(images_BHWC: Images) -> Any:
@@ -126,7 +129,7 @@ def reference(student: nn.Module, task: Task) -> Answer:
     return answer
 
 
-def trace(student: nn.Module, task: Task) -> Any:
+def trace(student: nn.Module, task: ImageTask) -> Any:
     """The program of `torch.export` for a student as it answers, for batches of any size, B×H×W×C in uint8."""
     import torch
 
@@ -140,7 +143,7 @@ def trace(student: nn.Module, task: Task) -> Any:
     return program
 
 
-def _shipped(student: nn.Module, task: Task) -> nn.Module:
+def _shipped(student: nn.Module, task: ImageTask) -> nn.Module:
     """The student with its normalisation before it, the way `teachers.normalise` does it."""
     import torch
     from torch import Tensor, nn

@@ -19,21 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from archsearch import domains
 from archsearch.data.batches import Alive, unasked
 from archsearch.data.metrics import metric
 from archsearch.data.task import Split, Task
-from archsearch.errors import ExportError, InvalidRequest
+from archsearch.errors import ExportError, InvalidRequest, UnknownName
 from archsearch.evaluate import Logits, Network, likeness
-from archsearch.export.files import ONNX, PREPROCESSING, PT2, WEIGHTS
-from archsearch.export.folder import load_student, read_json, write_reading
-from archsearch.export.format import Answer, Format, Images, Subject, answer_all, formats, needs_onnx, reference
-from archsearch.export.formats.onnx import save_onnx
-from archsearch.export.formats.pt2 import save_pt2
-from archsearch.export.from_file import FromFile, measure_from_file
+from archsearch.export.files import PREPROCESSING, WEIGHTS
+from archsearch.export.folder import read_json
+from archsearch.export.format import Answer, Examples, Format, Subject, answer_all, formats
+from archsearch.export.from_file import FromFile
 from archsearch.whole import is_full
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +41,6 @@ REFERENCE = "safetensors"
 # Largest difference from the fp32 student's logits, absolute where logits are small and relative to the largest where
 # they are not: fp32 rounds to 6e-8 of a value, and a network adds up some thousands of values.
 TOLERANCE = 1e-4
-# Held-out images looked at: at most so many, and so many bytes of floats.
-_MOST_IMAGES, _MOST_BYTES, _FEWEST_IMAGES = 1280, 2**28, 64
-
 _SCRATCH = ".archsearch-"
 
 Listener = Callable[[str, int, int], None]
@@ -83,6 +79,7 @@ class Made:
     Attributes:
         details: How it was made, as plain JSON.
         answer: Runs it with all of torch's threads.
+        raw: From examples as a split gives them to what `answer` takes.
     """
 
     name: str
@@ -93,14 +90,14 @@ class Made:
     latency: LatencyOf
     details: Mapping[str, Any]
     answer: Answer
+    raw: Callable[[Tensor], Examples]
 
     def network(self) -> Network:
-        """The same for images in 0-1, as evaluation wants it."""
+        """The same for examples as a split gives them, as evaluation wants it."""
         import torch
 
-        def run(x_BCHW: Tensor) -> Tensor:
-            pixels_BHWC = (255 * x_BCHW).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-            return torch.from_numpy(self.answer(pixels_BHWC.numpy()))
+        def run(x: Tensor) -> Tensor:
+            return torch.from_numpy(self.answer(self.raw(x)))
 
         return run
 
@@ -150,22 +147,23 @@ def make_formats(
             reason is told under `missing`: no training is lost for one of them.
         InvalidRequest: No such format, or one that needs images and there are none.
     """
-    wanted = choose_formats(names, calibrated=held_out is not None)
+    domain = domains.of(task)
+    wanted = choose_formats(names, calibrated=held_out is not None, domain=domain.name)
     tell = listener or (lambda what, done, of: None)
     for left in folder.glob(f"{_SCRATCH}*"):  # by a process that was killed
         shutil.rmtree(left)
-    images_NHWC = held_out_images(held_out, task)
-    student = load_student(folder)
+    examples = domain.held_out(held_out, task)
+    student = domain.open(folder)
     written: list[_Written] = []
     missing: dict[str, str] = {}
     # In the folder itself, so that what agrees is moved into place and never copied half.
     with _heeding(), TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
-        subject = Subject(student, task, images_NHWC, Path(scratch), _insisting(alive))
-        own = reference(student, task)
-        expected_NK = answer_all(own, images_NHWC, subject.batch, subject.alive)
-        write_reading(folder, task)
+        subject = Subject(student, task, examples, Path(scratch), _insisting(alive))
+        own = domain.reference(student, task)
+        expected_NK = answer_all(own, examples, subject.batch, subject.alive)
+        domain.write_reading(folder, task)
         settings = read_json(folder / PREPROCESSING)
-        first = measure_from_file(WEIGHTS, own, settings, expected_NK, subject, _tolerance(0))
+        first = domain.measure_from_file(WEIGHTS, own, settings, expected_NK, subject, _tolerance(0))
         for done, one in enumerate(wanted):
             tell(one.file, done, len(wanted) + 1)
             (folder / one.file).unlink(missing_ok=True)
@@ -187,9 +185,9 @@ def make_formats(
     largest = float(np.abs(expected_NK).max())
     same = Parity(0.0, largest, 100.0, 0.0)
     itself = partial(Made, REFERENCE, "Weights in fp32, for timm.", folder / WEIGHTS, same, first)
-    made = _timed(itself, own, written, images_NHWC[:1])
+    made = _timed(itself, own, written, examples[:1], domain.raw)
     tell("formats", len(wanted) + 1, len(wanted) + 1)
-    return Formats(made, missing, "noise" if held_out is None else "selection", len(images_NHWC), metric(task).key)
+    return Formats(made, missing, "noise" if held_out is None else "selection", len(examples), metric(task).key)
 
 
 class _Ended(BaseException):
@@ -217,21 +215,14 @@ def _heeding() -> Iterator[None]:
     raise error
 
 
-def save_portable(student: nn.Module, task: Task, folder: Path) -> None:
-    """Write the student in forms that need no code of ours: `student.pt2`, and ONNX where its packages are there.
-
-    What `make_formats` does beyond it is to hold them against the student, and to measure them.
-    """
-    save_pt2(student, task, folder / PT2)
-    if needs_onnx() is None:
-        save_onnx(student, task, folder / ONNX)
-
-
-def choose_formats(names: Iterable[str] | None, *, calibrated: bool) -> list[Format]:
+def choose_formats(
+    names: Iterable[str] | None, *, calibrated: bool, domain: str = "image_classification"
+) -> list[Format]:
     """Formats by name, or all there are images enough for; raises InvalidRequest for what cannot be."""
     if names is None:
-        return [one for one in formats if calibrated or not one.needs_images]
-    wanted = [formats.get(name, field="--format") for name in dict.fromkeys(names)]
+        return [one for one in formats if one.domain == domain and (calibrated or not one.needs_images)]
+    known = {one.name: one for one in formats if one.domain == domain}
+    wanted = [_named(name, known) for name in dict.fromkeys(names)]
     for one in wanted:
         if one.needs_images and not calibrated:
             raise InvalidRequest(f"{one.name} takes its scales from images; give --data", field="--format")
@@ -240,13 +231,19 @@ def choose_formats(names: Iterable[str] | None, *, calibrated: bool) -> list[For
     return wanted
 
 
+def _named(name: str, known: Mapping[str, Format]) -> Format:
+    if name not in known:
+        raise UnknownName("format", name, known, field="--format")
+    return known[name]
+
+
 def require_parity(one: Format, answer: Answer, expected_NK: Logits, subject: Subject) -> Parity:
     """How a format's answers differ; raises ExportError where it has to agree and does not, or answers no numbers."""
-    images_NHWC = subject.images_NHWC
+    examples = subject.examples
     # One image alone and many at once: a batch that was traced as a constant shows. A single image is asked twice more.
-    others_NHWC = images_NHWC[1:] if len(images_NHWC) > 1 else np.repeat(images_NHWC, 2, axis=0)
-    found_NK = np.concatenate([answer(images_NHWC[:1]), answer_all(answer, others_NHWC, subject.batch, subject.alive)])
-    found_NK = found_NK[: len(images_NHWC)]
+    others = examples[1:] if len(examples) > 1 else np.repeat(examples, 2, axis=0)
+    found_NK = np.concatenate([answer(examples[:1]), answer_all(answer, others, subject.batch, subject.alive)])
+    found_NK = found_NK[: len(examples)]
     largest, off = float(np.abs(expected_NK).max()), float(np.abs(found_NK - expected_NK).max())
     if one.exact and not off <= _tolerance(largest):
         raise ExportError(
@@ -263,17 +260,6 @@ def _tolerance(largest: float) -> float:
     return TOLERANCE * max(1.0, largest)
 
 
-def held_out_images(split: Split | None, task: Task) -> Images:
-    """Images spread over a split, as many as are worth looking at; noise where there is no split."""
-    image_bytes = 4 * task.in_chans * task.height * task.width  # as the floats they become
-    most = min(_MOST_IMAGES, max(_FEWEST_IMAGES, _MOST_BYTES // image_bytes))
-    if split is None:
-        shape = (_FEWEST_IMAGES, task.height, task.width, task.in_chans)
-        return np.random.RandomState(0).randint(0, 256, shape, dtype=np.uint8)
-    rows = np.linspace(0, len(split) - 1, min(most, len(split))).round().astype(int)
-    return np.ascontiguousarray(split.take(rows).x_NHWC)
-
-
 @dataclass(frozen=True)
 class _Written:
     """A format that agrees, and the place it is moved to; it has yet to be timed."""
@@ -285,12 +271,12 @@ class _Written:
     details: Mapping[str, Any]
     one_thread: Answer
 
-    def made(self, latency: LatencyOf, threads: int) -> Made:
+    def made(self, latency: LatencyOf, threads: int, raw: Callable[[Tensor], Examples]) -> Made:
         """The same, timed, and opened for all threads there are."""
         again = threads > 1 and self.format.own_threads
         answer = self.format.open(self.path, threads) if again else self.one_thread
         one = self.format
-        return Made(one.name, one.doc, self.path, self.parity, self.from_file, latency, self.details, answer)
+        return Made(one.name, one.doc, self.path, self.parity, self.from_file, latency, self.details, answer, raw)
 
 
 def _write(one: Format, subject: Subject, expected_NK: Logits, place: Path) -> _Written:
@@ -300,7 +286,9 @@ def _write(one: Format, subject: Subject, expected_NK: Logits, place: Path) -> _
     answer = one.open(path, 1)
     parity = require_parity(one, answer, expected_NK, subject)
     tolerance = _tolerance(parity.largest_logit) if one.exact else None
-    files = measure_from_file(one.file, answer, one.settings(path), expected_NK, subject, tolerance)
+    files = domains.of(subject.task).measure_from_file(
+        one.file, answer, one.settings(path), expected_NK, subject, tolerance
+    )
     return _Written(one, place, parity, files, details, answer)
 
 
@@ -318,10 +306,11 @@ def _reason(error: Exception, *folders: Path) -> str:
 
 
 def _timed(
-    itself: Callable[[LatencyOf, Mapping[str, Any], Answer], Made],
+    itself: Callable[[LatencyOf, Mapping[str, Any], Answer, Callable[[Tensor], Examples]], Made],
     own: Answer,
     written: list[_Written],
-    image_1HWC: Images,
+    example: Examples,
+    raw: Callable[[Tensor], Examples],
 ) -> tuple[Made, ...]:
     """All forms with their latencies: timed in turn, on one thread, with one image."""
     import torch
@@ -330,7 +319,7 @@ def _timed(
     from archsearch.hardware.devices import pinned
 
     def pass_of(answer: Answer) -> Callable[[], object]:
-        return lambda: answer(image_1HWC)
+        return lambda: answer(example)
 
     answers = {REFERENCE: own, **{one.format.name: one.one_thread for one in written}}
     with pinned(1):
@@ -338,5 +327,5 @@ def _timed(
     quartiles = {name: quantiles(values, n=4, method="inclusive") for name, values in times_ms.items()}
     latencies = {name: LatencyOf(median, low, high) for name, (low, median, high) in quartiles.items()}
     threads = torch.get_num_threads()
-    first = itself(latencies[REFERENCE], {}, own)
-    return (first, *(one.made(latencies[one.format.name], threads) for one in written))
+    first = itself(latencies[REFERENCE], {}, own, raw)
+    return (first, *(one.made(latencies[one.format.name], threads, raw) for one in written))

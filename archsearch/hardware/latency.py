@@ -1,7 +1,5 @@
 """How long one batch takes on a device, measured so that a busy machine hurts least."""
 
-# B batch, C channels, H W space
-
 from __future__ import annotations
 
 import platform
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from archsearch.data.shape import Shape
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import Device, Runner, devices
 
@@ -51,7 +50,7 @@ class Latency:
 
 def measure_latency(
     model: nn.Module,
-    input_chw: tuple[int, int, int],
+    shape: Shape,
     device: str,
     *,
     batch: int = 1,
@@ -59,7 +58,7 @@ def measure_latency(
     min_repeats: int = 20,
     budget_s: float = 0.3,
 ) -> Latency:
-    """Time `model` on random images; the model and torch's threads are left as they were.
+    """Time `model` on random examples; the model and torch's threads are left as they were.
 
     Warms up until two blocks agree to 5 %, then times blocks of passes for `budget_s` seconds or `min_repeats` blocks,
     whichever is more (for a very slow network, twenty budgets and at least three blocks).
@@ -67,12 +66,8 @@ def measure_latency(
     Raises:
         InvalidRequest: No such device here.
     """
-    import torch
-
     found = require_device(device)
-    generator = torch.Generator().manual_seed(0)
-    x_BCHW = torch.randn(batch, *input_chw, generator=generator)
-    with found.ready(model, x_BCHW, threads) as run:
+    with found.ready(model, shape.noise(batch), threads) as run:
         times_ms = _repeat(run, _warm_up(run, budget_s), min_repeats, budget_s)
     low_ms, median_ms, high_ms = np.quantile(times_ms, (0.25, 0.5, 0.75)).tolist()
     return Latency(median_ms, low_ms, high_ms, len(times_ms), device, batch, threads)

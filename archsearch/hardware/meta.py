@@ -1,11 +1,11 @@
 """What a network costs, counted on the meta device: no weights, no arithmetic, exact."""
 
-# B batch, C channels, H W space
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from archsearch import domains
+from archsearch.data.shape import Shape
 from archsearch.data.task import Task
 from archsearch.memory import peak_bytes
 from archsearch.request import Architecture
@@ -19,42 +19,41 @@ if TYPE_CHECKING:
 
 def measure(space: Space, architecture: Architecture, task: Task) -> Cost:
     """Parameters and MACs of an architecture, counted by torch itself on the meta device."""
-    return measure_model(on_meta(space, architecture, task), (task.in_chans, task.height, task.width))
+    return measure_model(on_meta(space, architecture, task), domains.of(task).shape(task))
 
 
-def measure_model(model: nn.Module, input_chw: tuple[int, int, int]) -> Cost:
-    """Parameters, and multiply-accumulates of one image: half of what `torch.utils.flop_counter` counts."""
+def measure_model(model: nn.Module, shape: Shape) -> Cost:
+    """Parameters, and multiply-accumulates of one example: half of what `torch.utils.flop_counter` counts."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     parameter = next(model.parameters())
-    x_BCHW = torch.empty(1, *input_chw, device=parameter.device, dtype=parameter.dtype)
+    x = shape.zeros(1, parameter.device) if shape.vocabulary else shape.empty(1, parameter.device, parameter.dtype)
     was_training = model.training
     model.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(x_BCHW)
+        model(x)
     model.train(was_training)
     params = sum(weight.numel() for weight in model.parameters())
     return Cost(params=params, macs=counter.get_total_flops() // 2)
 
 
 def measure_teacher(teacher: Teacher, task: Task) -> Cost:
-    """Cost of the teacher at the resolution it is run at."""
-    height, width = teacher.input_hw or (task.height, task.width)
-    return measure_model(teacher.model, (teacher.in_chans, height, width))
+    """Cost of the teacher on examples as it takes them."""
+    return measure_model(teacher.model, teacher.shape(task))
 
 
 def peak_activation_bytes(space: Space, architecture: Architecture, task: Task, batch: int) -> int:
-    """The most bytes of activations alive at one time in an fp32 inference pass of `batch` images, weights apart.
+    """The most bytes of activations alive at one time in an fp32 inference pass of `batch` examples, weights apart.
 
     Counted as torch runs the network layer by layer, the batch itself included; a compiler may need less.
     """
     import torch
 
     model = on_meta(space, architecture, task).eval()
-    x_BCHW = torch.empty(batch, task.in_chans, task.height, task.width, device="meta")
+    x = domains.of(task).shape(task).empty(batch)
     with torch.no_grad():
-        return x_BCHW.untyped_storage().nbytes() + peak_bytes(lambda: model(x_BCHW))
+        return x.untyped_storage().nbytes() + peak_bytes(lambda: model(x))
 
 
 def on_meta(space: Space, architecture: Architecture, task: Task) -> nn.Module:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
+from archsearch import domains
 from archsearch.data.task import Task
 from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
@@ -107,12 +108,15 @@ class Profile(Spec):
 
     def require(self, task: Task, batch: int) -> None:
         """Raise InvalidRequest where the profile was made for other images or batches."""
-        here = self.task
-        if (task.in_chans, task.height, task.width) != (here.in_chans, here.height, here.width):
+        here, there = self.task, domains.of(task).size(task)
+        if there != {"in_chans": here.in_chans, "height": here.height, "width": here.width}:
+            fix = "profiles are of images; name a device of this machine"
+            if "height" in there:
+                flags = f"--image-size {there['height']} --in-chans {there['in_chans']}"
+                fix = f"measure again with `archsearch profile {flags}`"
             raise InvalidRequest(
                 f"{self.name} was measured on images of {here.in_chans}×{here.height}×{here.width} and the data has "
-                f"{task.in_chans}×{task.height}×{task.width}; measure again with `archsearch profile --image-size "
-                f"{task.height} --in-chans {task.in_chans}`",
+                f"{'×'.join(map(str, there.values()))}; {fix}",
                 field="budget.device",
             )
         if task.classes != here.classes:
@@ -130,7 +134,7 @@ class Profile(Spec):
 
 
 def make_profile(
-    name: str, device: str, machine: Mapping[str, str], task: Task, found: Mapping[str, Calibration]
+    name: str, device: str, machine: Mapping[str, str], task: ImageTask, found: Mapping[str, Calibration]
 ) -> Profile:
     """A profile of what was timed here, checked as if it had been read.
 

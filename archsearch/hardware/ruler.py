@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from archsearch import domains
 from archsearch.data.task import Task
 from archsearch.hardware.budget import UNLIMITED, Limits
 from archsearch.hardware.meta import measure_model, on_meta, peak_activation_bytes
@@ -82,7 +83,7 @@ def measure_exactly(space: Space, architecture: Architecture, ruler: Ruler) -> C
     """
     task, closed = ruler.task, ruler.estimate(space, architecture)
     model = on_meta(space, architecture, task)
-    counted = measure_model(model, (task.in_chans, task.height, task.width))
+    counted = measure_model(model, domains.of(task).shape(task))
     half = 2 if ruler.size_precision == "fp16" else 1
     stored = sum(v.nbytes // (half if v.is_floating_point() else 1) for v in model.state_dict().values())
     peak = closed.peak_activation_bytes

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from archsearch import domains
 from archsearch.data.batches import free_bytes, free_memory, require_room
 from archsearch.data.task import Dataset, Labels, Task
 from archsearch.evidence import NetworkEvidence, NotMeasured, draw_weights, keep, observe_student, observe_teacher
@@ -22,7 +23,7 @@ from archsearch.proxies.score import Score, mean, reads, score
 from archsearch.request import Architecture, SearchSpec
 from archsearch.search.trial import Trial
 from archsearch.spaces import Space
-from archsearch.teachers import Teacher, image_bytes, normalise
+from archsearch.teachers import Teacher, input_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,13 +44,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rung:
-    """How closely a candidate is looked at: on which batch, normalised for students, and how many initialisations.
+    """How closely a candidate is looked at: on which batch, prepared for students, and how many initialisations.
 
     Attributes:
         y_B: Labels; B×K of 0 and 1 where an image has many.
     """
 
-    x_BCHW: Tensor
+    x: Tensor
     y_B: Tensor
     teacher: NetworkEvidence
     seeds: int
@@ -64,7 +65,7 @@ class Bench:
 
     @property
     def device(self) -> torch.device:
-        return self.rungs[-1].x_BCHW.device
+        return self.rungs[-1].x.device
 
 
 def prepare(
@@ -98,21 +99,24 @@ def fidelities(spec: SearchSpec) -> list[tuple[int, int]]:
 def _rung(
     spec: SearchSpec, teacher: Teacher, dataset: Dataset, device: str, cache: Path | None, images: int, seeds: int
 ) -> Rung:
-    import torch
-
     rows = _balanced_rows(dataset.train.y_N, images, spec.seed)
-    batch = dataset.train.take(rows)
-    x_BCHW = torch.from_numpy(batch.x_NHWC).permute(0, 3, 1, 2).float() / 255
-    x_BCHW = x_BCHW.to(device).contiguous(memory_format=torch.channels_last)
-    y = batch.labels().to(device)
+    x = _laid_out(dataset.train.examples(rows).to(device))
+    y = dataset.train.take(rows).labels().to(device)
     read = reads(spec.score)
 
     def look() -> NetworkEvidence:
-        return observe_teacher(teacher.model.to(device), teacher.prepare(x_BCHW), y, read)
+        return observe_teacher(teacher.model.to(device), teacher.prepare(x), y, read)
 
     evidence = keep(cache, teacher.identity, dataset.sha256, (spec.seed, images), read, look).to(device)
     task = dataset.task
-    return Rung(normalise(x_BCHW, task.mean, task.std), y, evidence, seeds)
+    return Rung(domains.of(task).prepare(x, task), y, evidence, seeds)
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """Images channels-last, as convolutions like them; anything else as it is."""
+    import torch
+
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 class Look(Protocol):
@@ -197,12 +201,11 @@ def evaluate(
 
 def require_room_for(images: int, teacher: Teacher, task: Task) -> None:
     """Raise TooMuchMemory where the teacher cannot look at the batch all candidates are scored on."""
-    height, width = teacher.input_hw or (task.height, task.width)
-    one = image_bytes(teacher.model, (teacher.in_chans, height, width))
+    one = input_bytes(teacher.model, teacher.shape(task))
     if one is not None:
         require_room(
             _KERNELS * one * images,
-            f"the teacher's look at {images} images of {height}×{width} pixels",
+            f"the teacher's look at {images} {domains.of(task).told(task)}",
             field="search.batch_size",
             fix="give a smaller search.batch_size",
         )
@@ -216,7 +219,7 @@ def _beyond_memory(space: Space, bench: Bench, architecture: Architecture, *, ex
     """
     import torch
 
-    task, images = bench.task, len(bench.rungs[-1].x_BCHW)
+    task, images = bench.task, len(bench.rungs[-1].x)
     try:
         count = space.count(architecture, task)
         free = free_bytes(bench.device)
@@ -225,7 +228,7 @@ def _beyond_memory(space: Space, bench: Bench, architecture: Architecture, *, ex
         with torch.device("meta"):
             model = space.build(architecture, task)
         weights = sum(value.nbytes for value in (*model.parameters(), *model.buffers()))
-        pair = image_bytes(model.train(), (task.in_chans, task.height, task.width), images=2, graph=True)
+        pair = input_bytes(model.train(), domains.of(task).shape(task), count=2, graph=True)
         needed = _COPIES * weights + _KERNELS * images * (0 if pair is None else pair / 2)
     except NETWORK_FAILURES:  # what it fails with is told once it is really built
         return None
@@ -250,7 +253,7 @@ def _score(spec: SearchSpec, space: Space, bench: Bench, rung: Rung, architectur
         draw_weights(student)
         student = student.to(bench.device).to(memory_format=torch.channels_last)
         read = reads(spec.score)
-        evidence = observe_student(student, rung.x_BCHW, rung.y_B, rung.teacher, read, spec.precision)
+        evidence = observe_student(student, rung.x, rung.y_B, rung.teacher, read, spec.precision)
         return score(evidence, spec.score)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total, transformer
 from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
@@ -25,7 +25,7 @@ def from_table(arch: Mapping[str, Any]) -> Architecture:
     return {"width": arch["hidden_dim"], "depth": depth, **each}
 
 
-def parameters(task: Task) -> tuple[Parameter, ...]:
+def parameters(task: ImageTask) -> tuple[Parameter, ...]:
     layers = range(1, DEPTHS[-1] + 1)
     return (
         Parameter("width", 192, 240, 24, "channels"),
@@ -35,11 +35,11 @@ def parameters(task: Task) -> tuple[Parameter, ...]:
     )
 
 
-def patch_size(task: Task) -> int:
+def patch_size(task: ImageTask) -> int:
     return max(1, min(task.height, task.width) // PATCHES_PER_SIDE)
 
 
-def model(architecture: Architecture, task: Task) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> TimmModel:
     layers = range(1, architecture["depth"] + 1)
     args = {
         "img_size": [task.height, task.width],
@@ -51,7 +51,7 @@ def model(architecture: Architecture, task: Task) -> TimmModel:
     return TimmModel("autoformer", args, stock=False)
 
 
-def count(architecture: Architecture, task: Task) -> Count:
+def count(architecture: Architecture, task: ImageTask) -> Count:
     width, patch = architecture["width"], patch_size(task)
     patches = (task.height // patch) * (task.width // patch)
     tokens = patches + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total
 from archsearch.spaces.kin import Kin, eighths, share
@@ -45,18 +45,18 @@ class Net:
     responds: bool = False
 
 
-def patch_and_stride(task: Task) -> tuple[int, int]:
+def patch_and_stride(task: ImageTask) -> tuple[int, int]:
     """The stem's patch, and the stride of the last map."""
     side = min(task.height, task.width)
     return (4, 32) if side >= 112 else (4, 16) if side >= 56 else (1, 8)
 
 
-def refuses(task: Task) -> str | None:
+def refuses(task: ImageTask) -> str | None:
     side = min(task.height, task.width)
     return f"images of {side} pixels, of which three halvings leave nothing to pool" if side < _FEWEST_PIXELS else None
 
 
-def parameters(task: Task) -> tuple[Parameter, ...]:
+def parameters(task: ImageTask) -> tuple[Parameter, ...]:
     patch, stride = patch_and_stride(task)
     depths = (
         Parameter(f"depth{i}", 1, most, 1, f"blocks in stage {i}") for i, most in zip(STAGES, MOST_DEPTHS, strict=True)
@@ -69,7 +69,7 @@ def parameters(task: Task) -> tuple[Parameter, ...]:
     return (*depths, *widths, Parameter("kernel", 3, 7, 2, doc))
 
 
-def net(architecture: Architecture, task: Task) -> Net:
+def net(architecture: Architecture, task: ImageTask) -> Net:
     patch, stride = patch_and_stride(task)
     return Net(
         depths=tuple(architecture[f"depth{i}"] for i in STAGES),
@@ -80,7 +80,7 @@ def net(architecture: Architecture, task: Task) -> Net:
     )
 
 
-def model(architecture: Architecture, task: Task) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> TimmModel:
     return TimmModel("convnext_atto", arguments(net(architecture, task)))
 
 
@@ -98,11 +98,11 @@ def arguments(here: Net) -> dict[str, Any]:
     }
 
 
-def count(architecture: Architecture, task: Task) -> Count:
+def count(architecture: Architecture, task: ImageTask) -> Count:
     return count_net(net(architecture, task), task)
 
 
-def count_net(here: Net, task: Task) -> Count:
+def count_net(here: Net, task: ImageTask) -> Count:
     height, width, c_in = task.height // here.patch, task.width // here.patch, here.widths[0]
     stem = conv(task.in_chans, c_in, here.patch, height * width, bias=True, stride=here.patch)
     parts = [stem, layer_norm(c_in, height * width)]
@@ -163,7 +163,7 @@ def kin(teacher: nn.Module) -> Kin | None:
     )
     name = seen.pretrained_cfg["architecture"]
 
-    def searched(task: Task) -> tuple[Parameter, ...]:
+    def searched(task: ImageTask) -> tuple[Parameter, ...]:
         depths = (Parameter(f"depth{i}", 1, whole.depths[i - 1], 1, f"blocks in stage {i}") for i in STAGES)
         return (*depths, *(share(f"width{i}", whole.widths[i - 1], 8, f"channels of stage {i}") for i in STAGES))
 
@@ -172,10 +172,10 @@ def kin(teacher: nn.Module) -> Kin | None:
         widths = tuple(eighths(whole.widths[i - 1], architecture[f"width{i}"], 8) for i in STAGES)
         return replace(whole, depths=depths, widths=widths)
 
-    def made(architecture: Architecture, task: Task) -> TimmModel:
+    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
         return TimmModel(name, arguments(part(architecture)))
 
-    def counted(architecture: Architecture, task: Task) -> Count:
+    def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture), task)
 
     return Kin(searched, made, counted, "adamw", MANY_IMAGES)

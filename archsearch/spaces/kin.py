@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from archsearch.data.task import Task
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count
 from archsearch.spaces.space import Parameter, TimmModel
@@ -18,9 +17,9 @@ EIGHTHS = 8
 class Kin:
     """What becomes a `Space` of a teacher's own kind; the largest member is the teacher's size."""
 
-    parameters: Callable[[Task], tuple[Parameter, ...]]
-    model: Callable[[Architecture, Task], TimmModel]
-    count: Callable[[Architecture, Task], Count]
+    parameters: Callable[[Any], tuple[Parameter, ...]]
+    model: Callable[[Architecture, Any], TimmModel]
+    count: Callable[[Architecture, Any], Count]
     optimizer: Literal["sgd", "adamw"]
     learns_from: int = 0
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, batch_norm, conv, linear, squeeze_excite, total
 from archsearch.spaces.kin import Kin, eighths, share
@@ -74,7 +74,7 @@ class Net:
     rest: tuple[tuple[str, Any], ...] = ()
 
 
-def parameters(task: Task) -> tuple[Parameter, ...]:
+def parameters(task: ImageTask) -> tuple[Parameter, ...]:
     found = []
     for i, most_depth, most_width in zip(STAGES, MOST_DEPTHS, MOST_WIDTHS, strict=True):
         found += [
@@ -90,7 +90,7 @@ def parameters(task: Task) -> tuple[Parameter, ...]:
     )
 
 
-def net(architecture: Architecture, task: Task) -> Net:
+def net(architecture: Architecture, task: ImageTask) -> Net:
     stem, *rest = strides(task)
     stages = []
     for i, stride in zip(STAGES, rest, strict=True):
@@ -107,7 +107,7 @@ def net(architecture: Architecture, task: Task) -> Net:
     return Net(False, (*stages, (last,)), STEM, stem, architecture["head"])
 
 
-def model(architecture: Architecture, task: Task) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> TimmModel:
     return model_of(net(architecture, task))
 
 
@@ -122,11 +122,11 @@ def model_of(here: Net) -> TimmModel:
     return TimmModel("efficientnet_blocks" if here.efficientnet else "mobilenet_blocks", args, stock=False)
 
 
-def count(architecture: Architecture, task: Task) -> Count:
+def count(architecture: Architecture, task: ImageTask) -> Count:
     return count_net(net(architecture, task), task)
 
 
-def count_net(here: Net, task: Task) -> Count:
+def count_net(here: Net, task: ImageTask) -> Count:
     height, width, c_in = shrunk(task.height, here.stem_stride), shrunk(task.width, here.stem_stride), here.stem
     parts = [
         conv(task.in_chans, c_in, 3, height * width, stride=here.stem_stride),
@@ -197,7 +197,7 @@ def kin(teacher: nn.Module) -> Kin | None:
     head = seen.conv_head.out_channels
     whole = Net(type(teacher) is EfficientNet, blocks, stem, stem_stride, head, tuple(rest.items()))
 
-    def searched(task: Task) -> tuple[Parameter, ...]:
+    def searched(task: ImageTask) -> tuple[Parameter, ...]:
         found = []
         for i, stage in enumerate(whole.stages, 1):
             found.append(Parameter(f"depth{i}", 1, len(stage), 1, f"blocks in stage {i}"))
@@ -212,10 +212,10 @@ def kin(teacher: nn.Module) -> Kin | None:
             kept.append(tuple(replace(block, width=eighths(block.width, parts, UNIT)) for block in some))
         return replace(whole, stages=tuple(kept), head=eighths(whole.head, architecture["head"], UNIT))
 
-    def made(architecture: Architecture, task: Task) -> TimmModel:
+    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
         return model_of(part(architecture))
 
-    def counted(architecture: Architecture, task: Task) -> Count:
+    def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture), task)
 
     return Kin(searched, made, counted, "sgd")

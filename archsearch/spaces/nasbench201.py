@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.request import Architecture
 from archsearch.spaces.cells import CELLS, EDGES, OPERATIONS, WIDTHS
@@ -37,16 +37,16 @@ def operations(architecture: Architecture) -> list[str]:
     return [OPERATIONS[architecture[f"edge{i}"]] for i in range(1, EDGES + 1)]
 
 
-def parameters(task: Task) -> tuple[Parameter, ...]:
+def parameters(task: ImageTask) -> tuple[Parameter, ...]:
     doc = ", ".join(f"{i} {operation}" for i, operation in enumerate(OPERATIONS))
     return tuple(Parameter(f"edge{i}", 0, len(OPERATIONS) - 1, 1, doc) for i in range(1, EDGES + 1))
 
 
-def model(architecture: Architecture, task: Task) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> TimmModel:
     return TimmModel("nasbench201", {"cell": operations(architecture)}, stock=False)
 
 
-def count(architecture: Architecture, task: Task) -> Count:
+def count(architecture: Architecture, task: ImageTask) -> Count:
     height, width = task.height, task.width
     parts = [conv(task.in_chans, WIDTHS[0], 3, height * width), batch_norm(WIDTHS[0], height * width)]
     c_in = WIDTHS[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total, transformer
 from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
@@ -23,7 +23,7 @@ def from_table(arch: Mapping[str, Any]) -> Architecture:
     return {"base": arch["base_dim"], "mlp_ratio": arch["mlp_ratio"], **architecture, **rises}
 
 
-def parameters(task: Task) -> tuple[Parameter, ...]:
+def parameters(task: ImageTask) -> tuple[Parameter, ...]:
     return (
         Parameter("base", 16, 40, 8, "channels of one head"),
         Parameter("mlp_ratio", 2, 8, 2, "hidden width of the MLPs over the width"),
@@ -44,11 +44,11 @@ def heads(architecture: Architecture) -> list[int]:
     return [2**first, 2**second, 2**third]
 
 
-def patch_size(task: Task) -> int:
+def patch_size(task: ImageTask) -> int:
     return max(2, min(task.height, task.width) // PATCHES_PER_SIDE)
 
 
-def model(architecture: Architecture, task: Task) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> TimmModel:
     args = {
         "img_size": [task.height, task.width],
         "patch_size": patch_size(task),
@@ -61,7 +61,7 @@ def model(architecture: Architecture, task: Task) -> TimmModel:
     return TimmModel("pit_ti_224", args)
 
 
-def count(architecture: Architecture, task: Task) -> Count:
+def count(architecture: Architecture, task: ImageTask) -> Count:
     patch = patch_size(task)
     height, across = ((side - patch) // (patch // 2) + 1 for side in (task.height, task.width))
     widths = [architecture["base"] * count for count in heads(architecture)]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, batch_norm, conv, linear, squeeze_excite, total
 from archsearch.spaces.kin import Kin
@@ -46,12 +46,12 @@ class Net:
     strides: tuple[int, ...] = _STOCK_STRIDES
 
 
-def stock(task: Task) -> bool:
+def stock(task: ImageTask) -> bool:
     """Whether the strides of stock RegNets leave a map worth pooling."""
     return halvings(task) == 5
 
 
-def parameters(task: Task) -> tuple[Parameter, ...]:
+def parameters(task: ImageTask) -> tuple[Parameter, ...]:
     return (
         Parameter("depth", 9, 22, 1, f"blocks of all four stages; strides {strides(task)}", ordered=False),
         Parameter("w0", 8, 48, 8, "channels of the first block"),
@@ -63,7 +63,7 @@ def parameters(task: Task) -> tuple[Parameter, ...]:
     )
 
 
-def net(architecture: Architecture, task: Task) -> Net:
+def net(architecture: Architecture, task: ImageTask) -> Net:
     depth, w0, wm = architecture["depth"], architecture["w0"], architecture["wm"] / 10
     return Net(
         depth=depth,
@@ -81,7 +81,7 @@ def slope(w0: int, wm: float, climb: float, depth: int) -> float:
     return float(round(w0 * (wm**climb - 1) / (depth - 1), 2))
 
 
-def model(architecture: Architecture, task: Task) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> TimmModel:
     here = net(architecture, task)
     if stock(task):
         return TimmModel("regnety_002" if here.se_ratio else "regnetx_002", arguments(here))
@@ -111,11 +111,11 @@ def stages(depth: int, w0: int, wa: float, wm: float, group_size: int) -> tuple[
     )
 
 
-def count(architecture: Architecture, task: Task) -> Count:
+def count(architecture: Architecture, task: ImageTask) -> Count:
     return count_net(net(architecture, task), task)
 
 
-def count_net(here: Net, task: Task) -> Count:
+def count_net(here: Net, task: ImageTask) -> Count:
     stem, *rest = here.strides
     height, width, c_in = shrunk(task.height, stem), shrunk(task.width, stem), here.stem
     parts = [conv(task.in_chans, c_in, 3, height * width, stride=stem), batch_norm(c_in, height * width)]
@@ -177,7 +177,7 @@ def kin(teacher: nn.Module) -> Kin | None:
     while shallowest > 5 and built(shallowest - 1):
         shallowest -= 1
 
-    def searched(task: Task) -> tuple[Parameter, ...]:
+    def searched(task: ImageTask) -> tuple[Parameter, ...]:
         return (
             Parameter("depth", shallowest, whole.depth, 1, "blocks of all four stages", ordered=False),
             Parameter(
@@ -185,10 +185,10 @@ def kin(teacher: nn.Module) -> Kin | None:
             ),
         )
 
-    def made(architecture: Architecture, task: Task) -> TimmModel:
+    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
         return TimmModel(name, arguments(part(architecture["depth"], architecture["width"])))
 
-    def counted(architecture: Architecture, task: Task) -> Count:
+    def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture["depth"], architecture["width"]), task)
 
     return Kin(searched, made, counted, "sgd")

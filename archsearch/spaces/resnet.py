@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, batch_norm, conv, linear, moved, total
 from archsearch.spaces.kin import Kin, eighths, share
@@ -51,12 +51,12 @@ class Net:
     pooled_shortcuts: bool = False
 
 
-def stock(task: Task) -> bool:
+def stock(task: ImageTask) -> bool:
     """Whether the stem of stock ResNets leaves a map worth pooling."""
     return halvings(task) == 5
 
 
-def parameters(task: Task) -> tuple[Parameter, ...]:
+def parameters(task: ImageTask) -> tuple[Parameter, ...]:
     stem = "stem 7×7 and pooling, total stride 32" if stock(task) else f"stem 3×3, strides {strides(task)}"
     kinds = f"0 basic, 1 bottleneck, 2 bottleneck of {_CARDINALITY} groups, twice as wide; {stem}"
     depths = (
@@ -69,7 +69,7 @@ def parameters(task: Task) -> tuple[Parameter, ...]:
     return (Parameter("block", BASIC, GROUPED, 1, kinds, ordered=False), *depths, *widths)
 
 
-def net(architecture: Architecture, task: Task) -> Net:
+def net(architecture: Architecture, task: ImageTask) -> Net:
     grouped = architecture["block"] == GROUPED
     widths = tuple(architecture[f"width{i}"] for i in STAGES)
     stem, *rest = strides(task)
@@ -85,7 +85,7 @@ def net(architecture: Architecture, task: Task) -> Net:
     )
 
 
-def model(architecture: Architecture, task: Task) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> TimmModel:
     here = net(architecture, task)
     if stock(task):
         return TimmModel("resnet50" if here.bottleneck else "resnet18", arguments(here))
@@ -105,11 +105,11 @@ def arguments(here: Net) -> dict[str, Any]:
     return {"layers": list(here.depths), "channels": list(here.widths), **groups, "zero_init_last": False}
 
 
-def count(architecture: Architecture, task: Task) -> Count:
+def count(architecture: Architecture, task: ImageTask) -> Count:
     return count_net(net(architecture, task), task)
 
 
-def count_net(here: Net, task: Task) -> Count:
+def count_net(here: Net, task: ImageTask) -> Count:
     height, width, c_in = task.height, task.width, task.in_chans
     parts = []
     for c_out, kernel, stride in here.stem:
@@ -190,7 +190,7 @@ def kin(teacher: nn.Module) -> Kin | None:
     # A group has a channel at least: of ResNeXt's four in 64, one in sixteen.
     unit = max(8, 64 // whole.base_width)
 
-    def searched(task: Task) -> tuple[Parameter, ...]:
+    def searched(task: ImageTask) -> tuple[Parameter, ...]:
         depths = (Parameter(f"depth{i}", 1, whole.depths[i - 1], 1, f"blocks in stage {i}") for i in STAGES)
         return (*depths, *(share(f"width{i}", whole.widths[i - 1], unit, f"channels of stage {i}") for i in STAGES))
 
@@ -199,7 +199,7 @@ def kin(teacher: nn.Module) -> Kin | None:
         widths = tuple(eighths(whole.widths[i - 1], architecture[f"width{i}"], unit) for i in STAGES)
         return replace(whole, depths=depths, widths=widths)
 
-    def made(architecture: Architecture, task: Task) -> TimmModel:
+    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
         here = part(architecture)
         if not own:
             return TimmModel(name, arguments(here))
@@ -207,7 +207,7 @@ def kin(teacher: nn.Module) -> Kin | None:
         small = {"block": "bottleneck" if bottleneck else "basic", "stem_chs": stem_chs}
         return TimmModel(name, {**small, "strides": [stride, *here.strides], **arguments(here)}, stock=False)
 
-    def counted(architecture: Architecture, task: Task) -> Count:
+    def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture), task)
 
     return Kin(searched, made, counted, "sgd")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, batch_norm, conv, linear, total
 from archsearch.spaces.kin import Kin, eighths, share
@@ -17,7 +17,7 @@ STAGES = (1, 2, 3)
 _MOST_PIXELS = 128
 
 
-def parameters(task: Task) -> tuple[Parameter, ...]:
+def parameters(task: ImageTask) -> tuple[Parameter, ...]:
     depths = tuple(Parameter(f"depth{i}", 1, 9, 1, f"blocks in stage {i}") for i in STAGES)
     widths = tuple(
         Parameter(f"width{i}", 8, high, 8, f"channels of stage {i}")
@@ -26,12 +26,12 @@ def parameters(task: Task) -> tuple[Parameter, ...]:
     return depths + widths
 
 
-def model(architecture: Architecture, task: Task) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> TimmModel:
     depths, widths = ([architecture[f"{name}{i}"] for i in (1, 2, 3)] for name in ("depth", "width"))
     return TimmModel("cifar_resnet", {"depths": depths, "widths": widths}, stock=False)
 
 
-def count(architecture: Architecture, task: Task) -> Count:
+def count(architecture: Architecture, task: ImageTask) -> Count:
     height, width = task.height, task.width
     c_in = architecture["width1"]
     parts = [conv(task.in_chans, c_in, 3, height * width), batch_norm(c_in, height * width)]
@@ -50,7 +50,7 @@ def count(architecture: Architecture, task: Task) -> Count:
     return total(*parts, linear(c_in, task.classes, 1))
 
 
-def refuses(task: Task) -> str | None:
+def refuses(task: ImageTask) -> str | None:
     """Two halvings alone would leave maps of large images that no memory holds."""
     side = max(task.height, task.width)
     return f"images of {side} pixels, of which it would keep maps a quarter of that" if side > _MOST_PIXELS else None
@@ -65,7 +65,7 @@ def kin(teacher: nn.Module) -> Kin | None:
     stages: list[Any] = [teacher.get_submodule(f"layer{i}") for i in STAGES]
     depths, widths = [len(stage) for stage in stages], [stage[0].conv2.out_channels for stage in stages]
 
-    def searched(task: Task) -> tuple[Parameter, ...]:
+    def searched(task: ImageTask) -> tuple[Parameter, ...]:
         found = (Parameter(f"depth{i}", 1, depths[i - 1], 1, f"blocks in stage {i}") for i in STAGES)
         return (*found, *(share(f"width{i}", widths[i - 1], 4, f"channels of stage {i}") for i in STAGES))
 
@@ -73,10 +73,10 @@ def kin(teacher: nn.Module) -> Kin | None:
         narrower = {f"width{i}": eighths(widths[i - 1], architecture[f"width{i}"], 4) for i in STAGES}
         return {**architecture, **narrower}
 
-    def made(architecture: Architecture, task: Task) -> TimmModel:
+    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
         return model(part(architecture), task)
 
-    def counted(architecture: Architecture, task: Task) -> Count:
+    def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count(part(architecture), task)
 
     return Kin(searched, made, counted, "sgd")

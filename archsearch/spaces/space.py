@@ -82,11 +82,11 @@ class Space:
 
     name: str
     doc: str
-    parameters: Callable[[Task], tuple[Parameter, ...]]
-    model: Callable[[Architecture, Task], TimmModel]
-    count: Callable[[Architecture, Task], Count]
+    parameters: Callable[[Any], tuple[Parameter, ...]]
+    model: Callable[[Architecture, Any], TimmModel]
+    count: Callable[[Architecture, Any], Count]
     optimizer: Literal["sgd", "adamw"]
-    refuses: Callable[[Task], str | None] = takes_all
+    refuses: Callable[[Any], str | None] = takes_all
     learns_from: int = 0
     benchmark: bool = False
 
@@ -115,7 +115,7 @@ class Space:
     def largest(self, task: Task) -> Architecture:
         return {parameter.name: parameter.values[-1] for parameter in self.parameters(task)}
 
-    def build(self, architecture: Architecture, task: Task) -> nn.Module:
+    def build(self, architecture: Architecture, task: Any) -> nn.Module:
         """The untrained student, on the current default device, with the task's head and channels."""
         import timm
 

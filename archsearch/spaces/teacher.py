@@ -19,7 +19,7 @@ _RECOGNISERS = (resnet.kin, convnext.kin, mobilenet.kin, regnet.kin, vit.kin, re
 _LAST_MAP = 2
 
 
-def of_teacher(model: nn.Module, task: Task) -> Space:
+def of_teacher(model: nn.Module, task: Any) -> Space:
     """The space of students of the teacher's own kind, for a task.
 
     Raises InvalidRequest when the teacher is of no family here, has parts its family's other members lack, or leaves

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total, transformer
 from archsearch.spaces.kin import Kin
@@ -44,13 +44,13 @@ class Net:
     averaged: bool = True
 
 
-def patch_sizes(task: Task) -> range:
+def patch_sizes(task: ImageTask) -> range:
     """The patches to choose from: one that cuts the shorter side finely and its double, or one alone of few pixels."""
     finest, coarsest = (max(1, min(task.height, task.width) // tokens) for tokens in TOKENS_PER_SIDE)
     return range(finest, coarsest + 1, finest)
 
 
-def parameters(task: Task) -> tuple[Parameter, ...]:
+def parameters(task: ImageTask) -> tuple[Parameter, ...]:
     patches = patch_sizes(task)
     return (
         # Finer patches cost more MACs and, of large images, fewer parameters.
@@ -61,7 +61,7 @@ def parameters(task: Task) -> tuple[Parameter, ...]:
     )
 
 
-def net(architecture: Architecture, task: Task) -> Net:
+def net(architecture: Architecture, task: ImageTask) -> Net:
     width = HEAD_DIM * architecture["heads"]
     return Net(
         patch=architecture["patch"],
@@ -72,7 +72,7 @@ def net(architecture: Architecture, task: Task) -> Net:
     )
 
 
-def model(architecture: Architecture, task: Task) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> TimmModel:
     args = {
         **arguments(net(architecture, task), task),
         # Averaging the tokens learns faster than a class token on little data (Beyer et al. 2022).
@@ -82,7 +82,7 @@ def model(architecture: Architecture, task: Task) -> TimmModel:
     return TimmModel("vit_tiny_patch16_224", args)
 
 
-def arguments(here: Net, task: Task) -> dict[str, Any]:
+def arguments(here: Net, task: ImageTask) -> dict[str, Any]:
     """The sizes as timm's vision transformer takes them."""
     return {
         "img_size": [task.height, task.width],
@@ -94,11 +94,11 @@ def arguments(here: Net, task: Task) -> dict[str, Any]:
     }
 
 
-def count(architecture: Architecture, task: Task) -> Count:
+def count(architecture: Architecture, task: ImageTask) -> Count:
     return count_net(net(architecture, task), task)
 
 
-def count_net(here: Net, task: Task) -> Count:
+def count_net(here: Net, task: ImageTask) -> Count:
     patches = (task.height // here.patch) * (task.width // here.patch)
     tokens = patches + here.prefix
     embed = conv(task.in_chans, here.width, here.patch, patches, bias=True, stride=here.patch)
@@ -142,7 +142,7 @@ def kin(teacher: nn.Module) -> Kin | None:
         **({"init_values": 1.0} if scaled else {}),
     }
 
-    def searched(task: Task) -> tuple[Parameter, ...]:
+    def searched(task: ImageTask) -> tuple[Parameter, ...]:
         ratios = Parameter("mlp_ratio", 1, ratio, 1, "hidden width of the MLP over the width")
         return (
             Parameter("depth", 1, whole.depth, 1, "transformer blocks"),
@@ -158,12 +158,12 @@ def kin(teacher: nn.Module) -> Kin | None:
         depth = architecture["depth"]
         return replace(whole, depth=depth, heads=architecture["heads"], width=narrower, hidden=hidden)
 
-    def made(architecture: Architecture, task: Task) -> TimmModel:
+    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
         here = part(architecture)
         exact = architecture.get("mlp_ratio", whole.hidden / width)
         return TimmModel(name, {**arguments(here, task), **kept, "mlp_ratio": exact})
 
-    def counted(architecture: Architecture, task: Task) -> Count:
+    def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture), task)
 
     return Kin(searched, made, counted, "adamw", MANY_IMAGES)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from archsearch import export
+from archsearch import domains
 from archsearch.data.metrics import Key, answers, metric, scores
 from archsearch.data.task import Task
 from archsearch.distill.amount import amount
@@ -44,7 +44,7 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
     """
     spec, task, ledger = story.request.distill, story.dataset.task, story.ledger
     student, place = story.student(chosen["space"], chosen["architecture"]), ledger.new_student()
-    method = settle(spec, task)
+    method, domain = settle(spec, task), domains.of(task)
     runs = _trainings(spec, method.spec)
     found: dict[str, Mapping[Key, float]] = {}
     accs: dict[str, float] = {}
@@ -62,9 +62,9 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
             continue
         acc = found[name][metric(task).key]
         if role == "baseline":
-            export.save_student(model, task, ledger.folder / "baseline")
+            domain.save(model, task, ledger.folder / "baseline", story.teacher)
         elif acc > max(accs.values(), default=-1.0):  # of equals the first
-            export.save_student(model, task, ledger.path(place))
+            domain.save(model, task, ledger.path(place), story.teacher)
         accs[name] = acc
     accs.pop("baseline", None)
     best = max(accs, key=lambda seed: accs[seed])

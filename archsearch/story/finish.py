@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from archsearch import doubt, evaluate, export
+from archsearch import domains, doubt, evaluate, export
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.train import device_of
 from archsearch.hardware import measure
@@ -49,7 +49,7 @@ def _examine(story: Story, student: Student, folder: Path, so_far: Report) -> Re
     others: dict[str, evaluate.Network] = {evaluate.TEACHER: story.teacher.logits}
     baseline = so_far.get("baseline")
     if baseline is not None:
-        without = export.load_student(story.ledger.folder / "baseline")
+        without = domains.of(task).open(story.ledger.folder / "baseline")
         others = {evaluate.NO_TEACHER: evaluate.network(without, task), **others}
     seen = export.examine(folder, made, dataset, task, others, listener=partial(tell, "test"))
     if baseline is not None:

@@ -8,12 +8,12 @@ from archsearch.teachers.hub import at_hand
 from archsearch.teachers.load import load_teacher
 from archsearch.teachers.network import build
 from archsearch.teachers.resolution import at_best_size
-from archsearch.teachers.size import check_counts, image_bytes, image_effort
+from archsearch.teachers.size import check_counts, input_bytes, input_effort
 from archsearch.teachers.source import check_source, check_weights_file, describe_folder
-from archsearch.teachers.teacher import Teacher, fingerprint, normalise
+from archsearch.teachers.teacher import ImageTeacher, Teacher, fingerprint
 
 __all__ = [
-    "Teacher", "at_best_size", "at_hand", "build", "check_counts", "check_source", "check_teacher",
-    "check_weights_file", "describe_folder", "fingerprint", "image_bytes", "image_effort",
-    "load_teacher", "normalise",
+    "ImageTeacher", "Teacher", "at_best_size", "at_hand", "build", "check_counts", "check_source", "check_teacher",
+    "check_weights_file", "describe_folder", "fingerprint", "input_bytes", "input_effort",
+    "load_teacher",
 ]  # fmt: skip

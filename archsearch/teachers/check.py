@@ -8,13 +8,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from archsearch import domains
 from archsearch.data.metrics import Key, Report, answers, average_precisions, macro, metric, scores
 from archsearch.data.notes import Note
 from archsearch.data.task import Dataset, Task
 from archsearch.errors import TeacherError
 from archsearch.failures import reason_of
 from archsearch.teachers.mixed_up import Better, better_order
-from archsearch.teachers.size import require_images_fit
+from archsearch.teachers.size import require_one_fits
 from archsearch.teachers.teacher import Teacher
 
 # Orders of the labels in which a multi-label teacher's answers are read besides the right one.
@@ -61,16 +62,17 @@ def check_teacher(teacher: Teacher, dataset: Dataset, *, report: Report | None =
         TooMuchMemory: A single image of its size takes more than there is.
     """
     task, look = dataset.task, _label_knowledge if dataset.task.kind == "multilabel" else _class_knowledge
-    check_head(teacher.name, teacher.num_classes, teacher.in_chans, task)
-    require_images_fit(teacher, task)
-    size = f"{task.height}×{task.width}"
+    check_head(teacher.name, teacher.num_classes, task)
+    teacher.require(task)
+    require_one_fits(teacher, task)
+    told = domains.of(task).told(task)
     try:
         found = look(teacher, dataset, report)
     except AssertionError as error:  # timm asserts the input size
-        detail = f"{teacher.name} fails on {size} images: {error}; set input_size"
+        detail = f"{teacher.name} fails on {told}: {error}; set input_size"
         raise TeacherError(detail, field="teacher") from None
     except RuntimeError as error:
-        detail = f"{teacher.name} does not take {size} images ({reason_of(error)}); set input_size"
+        detail = f"{teacher.name} does not take {told} ({reason_of(error)}); set input_size"
         raise TeacherError(detail, field="teacher") from None
     notes = _mixed_up(teacher, task, found.better)
     if found.measured <= found.bound:
@@ -95,14 +97,13 @@ def _mixed_up(teacher: Teacher, task: Task, better: Better | None) -> tuple[Note
     return (Note("classes_mixed_up", detail),)
 
 
-def check_head(name: str, num_classes: int, in_chans: int, task: Task) -> None:
+def check_head(name: str, num_classes: int, task: Task) -> None:
+    """Raise TeacherError where it tells another number of classes apart than the data has."""
     if num_classes != task.classes:
         raise TeacherError(
             f"{name} tells {num_classes} classes apart, the data has {task.classes}; use a teacher trained on these",
             field="teacher",
         )
-    if in_chans != task.in_chans:
-        raise TeacherError(f"{name} expects {in_chans} channels, the data has {task.in_chans}", field="teacher")
 
 
 def _class_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) -> _Knowledge:

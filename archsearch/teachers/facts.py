@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from archsearch import domains
 from archsearch.data.task import Task
-from archsearch.domains.images.task import ImageTask
 from archsearch.errors import TeacherError
 from archsearch.request import ClassMap
 from archsearch.teachers.classes import order_of
@@ -18,11 +18,11 @@ def check_facts(facts: Mapping[str, Any], task: Task, given: ClassMap | None) ->
     Args:
         given: Who is who among the head's outputs, where a request says so.
     """
-    num_classes, in_chans = facts.get("num_classes"), facts.get("in_chans")
-    if num_classes is None or in_chans is None:  # nobody has looked yet
+    num_classes = facts.get("num_classes")
+    if num_classes is None:  # nobody has looked yet
         return
     check_classes(facts.get("class_names"), num_classes, task, given, "teacher")
-    check_channels(in_chans, task, "teacher.id")
+    domains.of(task).check_facts(facts, task, "teacher.id")
 
 
 def check_classes(
@@ -33,15 +33,3 @@ def check_classes(
         raise TeacherError(f"the teacher knows {num_classes} classes, the data has {task.classes}", field=field)
     if names:  # else a worker may find some in the teacher's own configuration
         order_of("the teacher", (tuple(names),), num_classes, task, given, field=field)
-
-
-def check_channels(in_chans: int, task: Task, field: str) -> None:
-    if isinstance(task, ImageTask) and in_chans != task.in_chans:
-        raise TeacherError(f"the teacher knows {in_chans} channels, the data has {task.in_chans}", field=field)
-
-
-def shape_of(task: Task) -> dict[str, int]:
-    """What a network's multiply-accumulates depend on besides its classes: they hold for data of the same shape."""
-    if not isinstance(task, ImageTask):
-        return {}
-    return {"in_chans": task.in_chans, "height": task.height, "width": task.width}

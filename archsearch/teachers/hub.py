@@ -10,6 +10,7 @@ from typing import Any
 from archsearch.data.task import Task
 from archsearch.errors import TeacherError, Unavailable, UnknownName
 from archsearch.teachers.check import check_head
+from archsearch.teachers.teacher import check_channels
 from archsearch.whole import is_full
 
 _TRANSPORTS = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "h2"}
@@ -34,7 +35,8 @@ def check_stock(name: str, task: Task | None, *, field: str = "teacher.name") ->
     if config is None or not config.hf_hub_id:
         raise TeacherError(f"timm has no safetensors weights for {name}; upload a teacher of your own", field=field)
     if task is not None:
-        check_head(name, config.num_classes, int(config.input_size[0]), task)
+        check_head(name, config.num_classes, task)
+        check_channels(name, int(config.input_size[0]), task)
     return require_safetensors(name, config.hf_hub_id, field=field)
 
 

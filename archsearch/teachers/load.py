@@ -19,7 +19,7 @@ from archsearch.teachers.network import build
 from archsearch.teachers.order import in_order_of
 from archsearch.teachers.size import check_counts, require_weights_fit
 from archsearch.teachers.source import check_source, check_weights_file
-from archsearch.teachers.teacher import Teacher, fingerprint
+from archsearch.teachers.teacher import ImageTeacher, fingerprint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +31,7 @@ def load_teacher(
     task: Task | None = None,
     classes: ClassMap | None = None,
     input_size: int | Sequence[int] | None = None,
-) -> Teacher:
+) -> ImageTeacher:
     """Load a teacher strictly; raises TeacherError or UnknownName saying what is wrong with it.
 
     Args:
@@ -49,7 +49,9 @@ def load_teacher(
     return teacher if task is None else in_order_of(task, teacher, given)
 
 
-def _load(source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | None, counted: Task | None) -> Teacher:
+def _load(
+    source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | None, counted: Task | None
+) -> ImageTeacher:
     """The teacher as it comes; `counted` is the task whose classes it has to have as many as."""
     if isinstance(source, UploadedTeacher):
         if weights is None:
@@ -69,7 +71,7 @@ def _load(source: TimmTeacher | LocalTeacher | UploadedTeacher, weights: Path | 
     return replace(_load_pretrained(source.name, "teacher.name", {}, weights=weights), size_known=True)
 
 
-def _at(teacher: Teacher, input_size: int | Sequence[int] | None) -> Teacher:
+def _at(teacher: ImageTeacher, input_size: int | Sequence[int] | None) -> ImageTeacher:
     """The teacher at the resolution somebody asks for."""
     if input_size is None:
         return teacher
@@ -106,7 +108,7 @@ def _check_config(config: Any, folder: Path) -> None:
             )
 
 
-def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
+def _load_uploaded(source: UploadedTeacher, weights: Path) -> ImageTeacher:
     import torch
     from safetensors.torch import load_file
 
@@ -131,7 +133,7 @@ def _load_uploaded(source: UploadedTeacher, weights: Path) -> Teacher:
 
 def _load_pretrained(
     where: str, field: str, file: Any, *, name: str | None = None, weights: Path | None = None
-) -> Teacher:
+) -> ImageTeacher:
     """A network timm loads by itself.
 
     Args:
@@ -155,7 +157,9 @@ def _load_pretrained(
     return _freeze(name, model, config.get("mean"), config.get("std"), tuple(config["input_size"][1:]), named)
 
 
-def _freeze(name: str, model: nn.Module, mean: Any, std: Any, input_hw: tuple[int, int] | None, config: Any) -> Teacher:
+def _freeze(
+    name: str, model: nn.Module, mean: Any, std: Any, input_hw: tuple[int, int] | None, config: Any
+) -> ImageTeacher:
     in_chans = int(getattr(model, "in_chans", 0) or _first_convolution(model))
     model.eval().requires_grad_(False)
     bad = [key for key, value in model.state_dict().items() if value.is_floating_point() and not value.isfinite().all()]
@@ -167,7 +171,7 @@ def _freeze(name: str, model: nn.Module, mean: Any, std: Any, input_hw: tuple[in
             check_normalisation(key, values, in_chans, f"config.pretrained_cfg.{key}")
     except ValueError as error:
         raise TeacherError(f"{name}: {error}", field="teacher") from None
-    return Teacher(
+    return ImageTeacher(
         name=name,
         model=model,
         num_classes=int(model.num_classes),  # type: ignore[arg-type]

@@ -12,14 +12,14 @@ from archsearch.data.task import Task
 from archsearch.errors import TeacherError
 from archsearch.request import ClassMap
 from archsearch.teachers.classes import Namings, Order, order_of
-from archsearch.teachers.teacher import Teacher
+from archsearch.teachers.teacher import ImageTeacher
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 
-def in_order_of(task: Task, teacher: Teacher, given: ClassMap | None = None) -> Teacher:
+def in_order_of(task: Task, teacher: ImageTeacher, given: ClassMap | None = None) -> ImageTeacher:
     """The teacher with its outputs in the order of the data's classes; raises TeacherError as `order_of` does."""
     namings = teacher.namings or _known_to_timm(teacher, task)
     order, notes = order_of(teacher.name, namings, teacher.num_classes, task, given)
@@ -27,7 +27,7 @@ def in_order_of(task: Task, teacher: Teacher, given: ClassMap | None = None) -> 
     return replace(found, namings=namings, notes=(*teacher.notes, *notes), classes_given=given is not None)
 
 
-def reordered(teacher: Teacher, order: Order) -> Teacher:
+def reordered(teacher: ImageTeacher, order: Order) -> ImageTeacher:
     """The teacher whose output k is what its output `order[k]` was. Its network is changed in place.
 
     Losses read the classifier's weights and layers beside the logits, so moving the logits alone would not do. A
@@ -77,7 +77,7 @@ def _take_rows(layer: Any, order: Order) -> None:
     setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(rows))
 
 
-def _probe(teacher: Teacher) -> torch.Tensor | None:
+def _probe(teacher: ImageTeacher) -> torch.Tensor | None:
     """Two images of noise, the same every time; None for a network that says no size."""
     import torch
 
@@ -87,7 +87,7 @@ def _probe(teacher: Teacher) -> torch.Tensor | None:
     return torch.randn(2, teacher.in_chans, *teacher.input_hw, generator=generator)
 
 
-def _known_to_timm(teacher: Teacher, task: Task) -> Namings:
+def _known_to_timm(teacher: ImageTeacher, task: Task) -> Namings:
     """ImageNet's names, where the data's are such and the teacher is a stock network with as many classes.
 
     Stock networks carry no names; that the data's are those of the list timm keeps says which list it is.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.teachers.folder import check_folder
 from archsearch.teachers.foreign import refuse_file_name
@@ -40,7 +40,7 @@ class Pretrained:
 
 def load_pretrained(
     named: str,
-    task: Task,
+    task: ImageTask,
     scratch: Path,
     *,
     input_hw: tuple[int, int],

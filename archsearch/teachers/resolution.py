@@ -9,8 +9,8 @@ from typing import Any
 
 from archsearch.data.metrics import metric
 from archsearch.data.notes import Note
-from archsearch.data.task import Dataset, Split
-from archsearch.teachers.teacher import Teacher
+from archsearch.domains.images.task import ImageDataset, ImageSplit
+from archsearch.teachers.teacher import ImageTeacher
 
 RESOLUTION = "teacher_resolution"
 # Selection images that both resolutions are tried on: enough to tell a network that sees from one that guesses.
@@ -19,7 +19,7 @@ _LOOKED_AT = 200
 _WORTH = 2.0
 
 
-def at_best_size(teacher: Teacher, dataset: Dataset) -> Teacher:
+def at_best_size(teacher: ImageTeacher, dataset: ImageDataset) -> ImageTeacher:
     """The teacher at its config's resolution or at the data's, whichever it knows more at, with a note of which.
 
     timm's helper keeps the architecture's own resolution, 224 mostly, unless it is told what a network was trained at;
@@ -53,7 +53,7 @@ def at_best_size(teacher: Teacher, dataset: Dataset) -> Teacher:
     return replace(taken, notes=(*taken.notes, note))
 
 
-def _is_default(teacher: Teacher) -> bool:
+def _is_default(teacher: ImageTeacher) -> bool:
     """Whether the resolution is the architecture's own in timm, and the network takes any other."""
     import timm
 
@@ -65,7 +65,7 @@ def _is_default(teacher: Teacher) -> bool:
     return default is not None and not default.fixed_input_size and tuple(default.input_size[1:]) == teacher.input_hw
 
 
-def _few(split: Split) -> Split:
+def _few(split: ImageSplit) -> ImageSplit:
     """Some of the images, spread over the split."""
     return split if len(split) <= _LOOKED_AT else split.take(slice(0, None, -(-len(split) // _LOOKED_AT)))
 

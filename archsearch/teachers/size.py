@@ -1,13 +1,12 @@
 """What a teacher takes, estimated before it is built or asked."""
 
-# B batch, C channels, H W space
-
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from archsearch.data.batches import Effort, effort, require_room
+from archsearch.data.shape import Shape
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
 
@@ -61,35 +60,31 @@ def require_weights_fit(sketch: nn.Module, name: str) -> None:
     require_room(2 * held, f"{name} with these arguments", field="model_args", fix="give smaller sizes")
 
 
-def require_images_fit(teacher: Teacher, task: Task) -> None:
-    """Raise TooMuchMemory where the teacher cannot look at a single image of its size; nothing is computed."""
-    height, width = teacher.input_hw or (task.height, task.width)
-    one = image_bytes(teacher.model, (teacher.in_chans, height, width))
+def require_one_fits(teacher: Teacher, task: Task) -> None:
+    """Raise TooMuchMemory where the teacher cannot look at a single example of its size; nothing is computed."""
+    shape = teacher.shape(task)
+    one = input_bytes(teacher.model, shape)
     if one is not None:
         require_room(
             _KERNELS * one,
-            f"one image of {height}×{width} pixels",
+            f"one example of {'×'.join(map(str, shape.sizes))}",
             field="input_size",
             fix="give a smaller input_size",
         )
 
 
-def image_bytes(
-    model: nn.Module, input_chw: tuple[int, int, int], *, images: int = 1, graph: bool = False
-) -> int | None:
+def input_bytes(model: nn.Module, shape: Shape, *, count: int = 1, graph: bool = False) -> int | None:
     """Bytes of activations, counted on the meta device; None for a network that does not run there.
 
     Args:
-        images: Looked at together.
+        count: Examples looked at together.
         graph: Whether what a backward pass would need is kept.
     """
-    found = image_effort(model, input_chw, images=images, graph=graph)
+    found = input_effort(model, shape, count=count, graph=graph)
     return None if found is None else found.bytes
 
 
-def image_effort(
-    model: nn.Module, input_chw: tuple[int, int, int], *, images: int = 1, graph: bool = False
-) -> Effort | None:
+def input_effort(model: nn.Module, shape: Shape, *, count: int = 1, graph: bool = False) -> Effort | None:
     """Bytes and multiply-accumulates; as above."""
     import torch
     from torch.func import functional_call
@@ -98,10 +93,10 @@ def image_effort(
         name: value.detach().to("meta").requires_grad_(graph and value.requires_grad)
         for name, value in (*model.named_parameters(), *model.named_buffers())
     }
-    x_BCHW = torch.empty(images, *input_chw, device="meta")
+    x = shape.empty(count)
     try:
         with torch.set_grad_enabled(graph):
-            found = effort(lambda: functional_call(model, state, (x_BCHW,)))
+            found = effort(lambda: functional_call(model, state, (x,)))
     except (RuntimeError, AssertionError, NotImplementedError):  # it looks at values, or does not take this size
         return None
-    return Effort(found.bytes + x_BCHW.nbytes, found.macs)
+    return Effort(found.bytes + x.nbytes, found.macs)

@@ -1,4 +1,4 @@
-"""A trained network in eval mode, its own normalisation, and what it is known to be."""
+"""A trained network in eval mode, how it is shown examples, and what it is known to be."""
 
 # B batch, C channels, H W space, K classes
 
@@ -7,18 +7,65 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from archsearch.data.notes import Note
+from archsearch.data.shape import Shape
+from archsearch.domains.images.normalise import normalise
+from archsearch.domains.images.task import ImageTask
+from archsearch.errors import TeacherError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+class Teacher(Protocol):
+    """A trained network in eval mode, of any domain; a frozen dataclass of its zoo's.
+
+    Attributes:
+        sha256: Of the weights as they came, by name, shape and value.
+        namings: What its outputs are called, as the weights came: a list of names for each way of naming them.
+        order: Which of its outputs each of the data's classes is, where they had to be moved; the model has them moved.
+        classes_given: Whether the request itself said which output is which class.
+        notes: What whoever asked for it should hear.
+        identity: What its answers depend on.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def namings(self) -> tuple[tuple[str, ...], ...]: ...
+    @property
+    def order(self) -> tuple[int, ...] | None: ...
+    @property
+    def classes_given(self) -> bool: ...
+    @property
+    def notes(self) -> tuple[Note, ...]: ...
+    @property
+    def identity(self) -> str: ...
+
+    def require(self, task: Any) -> None:
+        """Raise TeacherError where it takes other examples than the task has, but for the number of classes."""
+
+    def shape(self, task: Any) -> Shape:
+        """Of one example as the network itself takes it."""
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Examples as a split gives them, as this teacher wants them."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Its answers B×K to examples as a split gives them."""
+
+
 @dataclass(frozen=True)
-class Teacher:
-    """A trained network in eval mode, its own normalisation, and what it is known to be.
+class ImageTeacher:
+    """A timm network that was trained on images.
 
     Attributes:
         mean, std: Per channel, of pixels in 0-1, as the weights were trained.
@@ -55,45 +102,31 @@ class Teacher:
         moved = "" if self.order is None else f" {self.order}"
         return f"{self.sha256} {self.mean} {self.std} {self.input_hw} {type(self.model).__name__} {args}{moved}"
 
-    def prepare(self, x_BCHW: Tensor) -> Tensor:
-        """Images in 0-1 as this teacher wants them: resized and normalised."""
+    def require(self, task: ImageTask) -> None:
+        check_channels(self.name, self.in_chans, task)
+
+    def shape(self, task: ImageTask) -> Shape:
+        height, width = self.input_hw or (task.height, task.width)
+        return Shape((self.in_chans, height, width))
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Images in 0-1, B×C×H×W, as this teacher wants them: resized and normalised."""
         from torch.nn.functional import interpolate
 
-        if self.input_hw is not None and tuple(x_BCHW.shape[2:]) != self.input_hw:
-            x_BCHW = interpolate(x_BCHW, size=self.input_hw, mode="bilinear", antialias=True, align_corners=False)
-        return normalise(x_BCHW, self.mean, self.std)
+        if self.input_hw is not None and tuple(x.shape[2:]) != self.input_hw:
+            x = interpolate(x, size=self.input_hw, mode="bilinear", antialias=True, align_corners=False)
+        return normalise(x, self.mean, self.std)
 
-    def logits(self, x_BCHW: Tensor) -> Tensor:
+    def logits(self, x: Tensor) -> Tensor:
         """Logits B×K of images in 0-1."""
-        logits_BK: Tensor = self.model(self.prepare(x_BCHW))
+        logits_BK: Tensor = self.model(self.prepare(x))
         return logits_BK
 
 
-def normalise(x_BCHW: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(x − mean) / std, per channel."""
-    import torch
-
-    layout = next(
-        (each for each in (torch.contiguous_format, torch.channels_last) if x_BCHW.is_contiguous(memory_format=each)),
-        torch.contiguous_format,
-    )
-    size = (x_BCHW.shape[1], x_BCHW.shape[2], x_BCHW.shape[3])
-    mean_CHW, std_CHW = (_spread(each, size, x_BCHW.dtype, x_BCHW.device, layout) for each in (mean, std))
-    return (x_BCHW - mean_CHW).div_(std_CHW)
-
-
-@lru_cache(maxsize=32)
-def _spread(values: tuple[float, ...], size: tuple[int, int, int], dtype: Any, device: Any, layout: Any) -> Tensor:
-    """A value a channel as a whole image in the images' own memory layout.
-
-    With three values instead, kernels would go through channels-last images three numbers at a time, and a GPU would be
-    waited for while they are copied there.
-    """
-    import torch
-
-    with torch.inference_mode(False):  # kept for every caller, so it must not become one's inference tensor
-        each_1C11 = torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1)
-        return each_1C11.expand(1, *size).contiguous(memory_format=layout)
+def check_channels(name: str, in_chans: int, task: Any, *, field: str = "teacher") -> None:
+    """Raise TeacherError where a network takes images of other channels than the data's."""
+    if in_chans != task.in_chans:
+        raise TeacherError(f"{name} expects {in_chans} channels, the data has {task.in_chans}", field=field)
 
 
 def fingerprint(model: nn.Module) -> str:

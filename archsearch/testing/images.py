@@ -6,22 +6,21 @@ from functools import cache
 
 import numpy as np
 
-from archsearch.data import Dataset
 from archsearch.domains.images import load_digits
 from archsearch.domains.images.assemble import assemble
-from archsearch.domains.images.task import ImageSplit
+from archsearch.domains.images.task import ImageDataset, ImageSplit
 
 # N images, H W space, C channels, K classes
 
 
 @cache
-def digits() -> Dataset:
+def digits() -> ImageDataset:
     """8×8 pixels, one channel, ten classes."""
     return load_digits()
 
 
 @cache
-def two_digits() -> Dataset:
+def two_digits() -> ImageDataset:
     """Two digits side by side on 8×16 pixels, labelled with both: many labels an image, no digit in two splits."""
     single = digits()
     train, selection, test = (_paired(s, seed) for seed, s in enumerate((single.train, single.selection, single.test)))

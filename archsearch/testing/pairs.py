@@ -13,11 +13,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from archsearch.domains.images.normalise import normalise
 from archsearch.domains.images.task import ImageTask
 from archsearch.evidence import Evidence, NetworkEvidence, Read, observe_student, observe_teacher
 from archsearch.models import CifarResNet
 from archsearch.spaces import Space, spaces
-from archsearch.teachers import normalise
 from archsearch.testing.images import digits, two_digits
 
 READS: frozenset[Read] = frozenset(get_args(Read))

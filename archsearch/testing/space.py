@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import archsearch.models  # noqa: F401  (registers with timm)
+from archsearch.data.shape import Shape
 from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware import measure_model, size_bytes
@@ -243,7 +244,7 @@ def _counted_as_by_torch(space: Space, architecture: Architecture, task: ImageTa
     network = _on_meta(space, architecture, task).requires_grad_(False)
     count = space.count(architecture, task)
     with _layers_that_run(network) as ran:
-        measured = measure_model(network, (task.in_chans, task.height, task.width))
+        measured = measure_model(network, Shape((task.in_chans, task.height, task.width)))
     assert space.cost(architecture, task) == measured
     stored = network.state_dict().values()
     assert size_bytes(count, "fp32") == sum(value.nbytes for value in stored), architecture

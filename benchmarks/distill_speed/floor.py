@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from archsearch.distill.group import Group
 from archsearch.distill.loader import make_loader
 from archsearch.distill.schedule import make_optimizer
+from archsearch.domains.images.normalise import normalise
 from archsearch.precision import autocast
-from archsearch.teachers import normalise
 from benchmarks.distill_speed.images import one_epoch
 from benchmarks.distill_speed.setting import SGD, Loop, Setting, student_of
 

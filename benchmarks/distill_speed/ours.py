@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from archsearch.distill.progress import Progress
 from archsearch.distill.train import train
 from archsearch.domains.images.task import ImageTask
-from archsearch.teachers import Teacher, fingerprint
+from archsearch.teachers import ImageTeacher, fingerprint
 from benchmarks.distill_speed.images import one_epoch
 from benchmarks.distill_speed.setting import Setting, student_of, teacher_of
 from benchmarks.distill_speed.turns import Turn, synchronise
@@ -47,9 +47,9 @@ def ours(setting: Setting, *, cached: bool) -> Turn:
     return turn
 
 
-def as_teacher(model: nn.Module, task: ImageTask) -> Teacher:
+def as_teacher(model: nn.Module, task: ImageTask) -> ImageTeacher:
     """A network as one of our teachers, normalised as the student is."""
-    return Teacher("teacher", model, task.classes, task.in_chans, task.mean, task.std, None, fingerprint(model))
+    return ImageTeacher("teacher", model, task.classes, task.in_chans, task.mean, task.std, None, fingerprint(model))
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from torch import nn
 
 import archsearch.models  # noqa: F401  (registers with timm)
 from archsearch.data.task import Dataset
+from archsearch.domains.images.normalise import normalise
 from archsearch.domains.images.task import ImageTask
 from archsearch.precision import Precision
 from archsearch.request import DistillSpec
-from archsearch.teachers import normalise
 
 # It has no types.
 timm_models: Any = import_module("timm.models")

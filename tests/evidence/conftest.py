@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import archsearch.models  # noqa: F401  (registers with timm)
 from archsearch.data import Dataset
+from archsearch.domains.images.normalise import normalise
 from archsearch.evidence import Evidence, NetworkEvidence, Read, observe_student, observe_teacher
 from archsearch.precision import Precision
-from archsearch.teachers import normalise
 
 READS: frozenset[Read] = frozenset(get_args(Read))
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from archsearch.data.shape import Shape
 from archsearch.errors import InvalidRequest, UnknownName
 from archsearch.hardware import devices as module
 from archsearch.hardware.devices import devices
@@ -45,12 +46,12 @@ def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatc
 def test_an_absent_device_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InvalidRequest, match="cuda-graph is not here: no CUDA device"):
-        measure_latency(net(4), (3, 8, 8), "cuda-graph")
+        measure_latency(net(4), Shape((3, 8, 8)), "cuda-graph")
 
 
 def test_an_unknown_device_is_refused_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match="did you mean 'cpu-torch'"):
-        measure_latency(net(4), (3, 8, 8), "cpu-torhc")
+        measure_latency(net(4), Shape((3, 8, 8)), "cpu-torhc")
 
 
 def test_listing_devices_imports_no_runtime() -> None:
@@ -64,7 +65,7 @@ def test_listing_devices_imports_no_runtime() -> None:
 
 @pytest.mark.parametrize("name", CPU)
 def test_a_network_fifty_times_as_large_is_slower(name: str) -> None:
-    small, large = (measure_latency(net(width, 4), (3, 16, 16), name, budget_s=0.05) for width in (8, 64))
+    small, large = (measure_latency(net(width, 4), Shape((3, 16, 16)), name, budget_s=0.05) for width in (8, 64))
     assert 0 < small.low_ms <= small.median_ms <= small.high_ms
     assert small.median_ms < large.median_ms
 
@@ -74,7 +75,7 @@ def test_network_and_torch_are_left_as_they_were(name: str) -> None:
     model = net(4).train()
     weights = {key: value.clone() for key, value in model.state_dict().items()}
     threads, state = torch.get_num_threads(), torch.get_rng_state()
-    measure_latency(model, (3, 8, 8), name, threads=threads + 1, min_repeats=1, budget_s=0.01)
+    measure_latency(model, Shape((3, 8, 8)), name, threads=threads + 1, min_repeats=1, budget_s=0.01)
     assert torch.get_num_threads() == threads
     assert torch.get_rng_state().equal(state)
     assert model.training
@@ -85,7 +86,7 @@ def test_network_and_torch_are_left_as_they_were(name: str) -> None:
 def test_threads_are_restored_when_a_network_fails() -> None:
     before = torch.get_num_threads()
     with pytest.raises(RuntimeError):
-        measure_latency(net(4), (5, 8, 8), "cpu-torch", threads=before + 1)
+        measure_latency(net(4), Shape((5, 8, 8)), "cpu-torch", threads=before + 1)
     assert torch.get_num_threads() == before
 
 
@@ -117,5 +118,5 @@ def test_int8_quantises_products_and_leaves_norms(tmp_path, recwarn: pytest.Warn
 def test_cuda_times_a_network(name: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    found = measure_latency(net(8), (3, 16, 16), name, batch=4)
+    found = measure_latency(net(8), Shape((3, 16, 16)), name, batch=4)
     assert 0 < found.low_ms <= found.median_ms <= found.high_ms

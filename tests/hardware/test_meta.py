@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from archsearch.data.shape import Shape
 from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import Ruler, measure, measure_model, measure_teacher, peak_activation_bytes, size_bytes
 from archsearch.spaces import Cost, Count, spaces
@@ -18,7 +19,7 @@ SPACE = spaces.get("resnet_cifar")
 def test_a_net_by_hand() -> None:
     # 3→4 channels, 3×3, on 5×5 positions; then 4·25 → 2. Biases and norms are parameters without MACs.
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(100, 2))
-    assert measure_model(model, (3, 5, 5)) == Cost(3 * 4 * 9 + 4 + 8 + 202, 3 * 4 * 9 * 25 + 200)
+    assert measure_model(model, Shape((3, 5, 5))) == Cost(3 * 4 * 9 + 4 + 8 + 202, 3 * 4 * 9 * 25 + 200)
 
 
 def test_measuring_leaves_the_model_as_it_was() -> None:
@@ -26,7 +27,7 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for training in (True, False):
         model.train(training)
-        measure_model(model, (1, 2, 2))
+        measure_model(model, Shape((1, 2, 2)))
         assert model.training is training
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
 

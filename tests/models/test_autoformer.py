@@ -7,6 +7,7 @@ import timm
 import torch
 
 from archsearch import export
+from archsearch.data.shape import Shape
 from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import measure_model
 from archsearch.models import AutoFormer
@@ -30,13 +31,15 @@ def test_parameters_and_macs_by_hand() -> None:
     params = embed + positions + token + 2 * (2 * norm + attention) + sum(mlps) + norm + head
     macs = 4 * 16 * 12 + 2 * (5 * (12 * 36 + 12 * 12) + 2 * 25 * 12) + 5 * 2 * 12 * (48 + 42) + 12 * 10
     with torch.device("meta"):
-        found = measure_model(tiny().requires_grad_(False), (1, 8, 8))
+        found = measure_model(tiny().requires_grad_(False), Shape((1, 8, 8)))
     assert (found.params, found.macs) == (params, macs)
 
 
 def test_heads_cost_nothing_and_still_change_the_answer() -> None:
     with torch.device("meta"):
-        costs = {measure_model(tiny(heads).requires_grad_(False), (1, 8, 8)) for heads in ((3, 3), (3, 4), (4, 4))}
+        costs = {
+            measure_model(tiny(heads).requires_grad_(False), Shape((1, 8, 8))) for heads in ((3, 3), (3, 4), (4, 4))
+        }
     assert len(costs) == 1
     x_BCHW = torch.rand(2, 1, 8, 8)
     few, more = tiny((3, 3)).eval(), tiny((4, 3)).eval()

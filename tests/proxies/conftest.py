@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from archsearch.data import Dataset
+from archsearch.domains.images.normalise import normalise
 from archsearch.evidence import Evidence, Layer, NetworkEvidence, Read, observe_student
 from archsearch.spaces import spaces
-from archsearch.teachers import normalise
 from archsearch.testing.pairs import Pair, pair_of
 
 # Convolutional families beside resnet_cifar and nasbench201, which show every proxy the same kinds of layers quickly.

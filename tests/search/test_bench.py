@@ -23,7 +23,7 @@ from archsearch.request import SearchSpec
 from archsearch.search import Bench, Trial, evaluate, fidelities, prepare, search, winner
 from archsearch.search.bench import _balanced_rows, require_room_for
 from archsearch.spaces import TimmModel, spaces
-from archsearch.teachers import Teacher, build
+from archsearch.teachers import ImageTeacher, build
 
 LIMITS = Limits(params=60_000, macs=2_000_000)
 RESNETS = spaces.get("resnet_cifar")
@@ -86,14 +86,14 @@ def test_a_candidate_is_not_looked_at_on_more_images_than_there_is_memory_for(be
     assert "of memory for 16 images, and 0.002 GB are free" in trial.reason
 
 
-def test_a_teacher_too_large_for_the_batch_is_told_before_the_search(bench: Bench, teacher: Teacher) -> None:
+def test_a_teacher_too_large_for_the_batch_is_told_before_the_search(bench: Bench, teacher: ImageTeacher) -> None:
     require_room_for(16, teacher, bench.task)
     wide = replace(teacher, input_hw=(8192, 8192))
     with pytest.raises(TooMuchMemory, match=r"1024 images of 8192×8192 pixels would take .* smaller search.batch_size"):
         require_room_for(1024, wide, bench.task)
 
 
-def test_the_batch_takes_every_class_in_turn(teacher: Teacher, digits: Dataset, spec) -> None:
+def test_the_batch_takes_every_class_in_turn(teacher: ImageTeacher, digits: Dataset, spec) -> None:
     for size in (16, 64):
         counts_K = np.bincount(prepare(spec(batch_size=size), teacher, digits).rungs[0].y_B.numpy(), minlength=10)
         assert counts_K.sum() == size
@@ -132,7 +132,7 @@ def test_candidates_for_many_labels_are_scored(pairs: Dataset, spec, tmp_path: P
     torch.manual_seed(0)
     model = build("cifar_resnet", {"num_classes": 10, "in_chans": 1, "depths": [1, 1, 1], "widths": [8, 8, 16]})
     mean, std = pairs.task.mean, pairs.task.std
-    teacher = Teacher("resnet", model.eval().requires_grad_(False), 10, 1, mean, std, None, "a")
+    teacher = ImageTeacher("resnet", model.eval().requires_grad_(False), 10, 1, mean, std, None, "a")
     ruler = Ruler(pairs.task)
     for wants in (spec(), spec(score={"snip": 1, "semantic": 1, "capacity": 1, "vkdnw": 1})):
         bench = prepare(wants, teacher, pairs, cache=tmp_path)
@@ -145,7 +145,7 @@ def test_candidates_for_many_labels_are_scored(pairs: Dataset, spec, tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def halved(teacher: Teacher, few_digits: Dataset, spec: Callable[..., SearchSpec]) -> tuple[SearchSpec, Bench]:
+def halved(teacher: ImageTeacher, few_digits: Dataset, spec: Callable[..., SearchSpec]) -> tuple[SearchSpec, Bench]:
     # Chance, because a sampler that finds ever better candidates has most of them promoted.
     wants = spec(candidates=16, batch_size=64, seeds=3, halving=2, sampler="random")
     return wants, prepare(wants, teacher, few_digits)
@@ -191,7 +191,7 @@ def test_halving_resumes_exactly_too(halved: tuple[SearchSpec, Bench], rising: l
     assert told(rising[:9] + rest) == told(rising)
 
 
-def test_seeds_are_averaged(bench: Bench, teacher: Teacher, few_digits: Dataset, spec) -> None:
+def test_seeds_are_averaged(bench: Bench, teacher: ImageTeacher, few_digits: Dataset, spec) -> None:
     ruler = Ruler(bench.task)
     architecture = RESNETS.smallest(bench.task)
     one = [evaluate(spec(seeds=1, seed=seed), RESNETS, bench, architecture, ruler).score for seed in (0, 1)]
@@ -202,7 +202,7 @@ def test_seeds_are_averaged(bench: Bench, teacher: Teacher, few_digits: Dataset,
 
 
 def test_the_teacher_is_looked_at_once_for_all_searches(
-    teacher: Teacher, few_digits: Dataset, tmp_path: Path, bench: Bench, spec
+    teacher: ImageTeacher, few_digits: Dataset, tmp_path: Path, bench: Bench, spec
 ) -> None:
     first = prepare(spec(), teacher, few_digits, cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
@@ -218,7 +218,7 @@ def test_the_teacher_is_looked_at_once_for_all_searches(
     assert not answers_BK.equal(first.rungs[0].teacher.logits_BK)
 
 
-def test_half_precision_leaves_the_ranking_alone(teacher: Teacher, few_digits: Dataset, spec) -> None:
+def test_half_precision_leaves_the_ranking_alone(teacher: ImageTeacher, few_digits: Dataset, spec) -> None:
     """The same candidates in bf16 and in fp32; the program `benchmarks.ranking` says it of the tables."""
     rng = random.Random(0)
     few = [{p.name: rng.choice(p.values[:4]) for p in RESNETS.parameters(few_digits.task)} for _ in range(24)]

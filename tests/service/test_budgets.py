@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from archsearch.cli import app
+from archsearch.data.shape import Shape
 from archsearch.domains.images.task import ImageTask
 from archsearch.hardware.latency import measure_latency
 from archsearch.spaces import choose
@@ -35,7 +36,7 @@ def task(house: House) -> ImageTask:
 def timed(house: House, task: ImageTask) -> dict[str, Any]:
     """A search in the default space for what takes at most half as long as the largest of the ResNets."""
     (space,) = choose("resnet_cifar", task, None)
-    slow = measure_latency(space.build(space.largest(task), task), (1, 8, 8), "cpu-torch")
+    slow = measure_latency(space.build(space.largest(task), task), Shape((1, 8, 8)), "cpu-torch")
     search = {"candidates": 24, "batch_size": 32}
     return outcome(house, kind="search", budget={"latency_ms": slow.median_ms / 2}, search=search)
 

@@ -15,6 +15,7 @@ from torch import nn
 
 import archsearch.models  # noqa: F401  (registers with timm)
 from archsearch import export
+from archsearch.data.shape import Shape
 from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware import measure_model, size_bytes
@@ -69,7 +70,7 @@ def test_the_largest_member_is_the_teacher_and_every_count_is_exact(
     space = space_of(name, json.dumps(args), side)
     assert (space.name, space.stock(here)) == ("teacher", stock)
     cost = space.cost(space.largest(here), here)
-    assert cost == measure_model(model.requires_grad_(False), (3, side, side))
+    assert cost == measure_model(model.requires_grad_(False), Shape((3, side, side)))
     rng = random.Random(name)
     some = {p.name: rng.choice(p.values) for p in space.parameters(here)}
     for architecture in (space.smallest(here), some):
@@ -77,7 +78,7 @@ def test_the_largest_member_is_the_teacher_and_every_count_is_exact(
         assert json.loads(json.dumps(dict(space.model(architecture, here).args)))
         with torch.device("meta"):
             student = space.build(architecture, here).requires_grad_(False)
-        assert space.cost(architecture, here) == measure_model(student, (3, side, side)), architecture
+        assert space.cost(architecture, here) == measure_model(student, Shape((3, side, side))), architecture
         stored = sum(value.nbytes for value in student.state_dict().values())
         assert size_bytes(space.count(architecture, here), "fp32") == stored
 

@@ -16,7 +16,7 @@ from archsearch.domains.images.task import ImageSplit
 from archsearch.errors import ArchsearchError, TeacherError
 from archsearch.request import UploadedTeacher
 from archsearch.teachers import (
-    Teacher,
+    ImageTeacher,
     build,
     check_teacher,
     load_teacher,
@@ -31,7 +31,7 @@ def refused(source: Any, path: Path | None = None) -> ArchsearchError:
     return caught.value
 
 
-def test_a_good_teachers_accuracy_is_measured(teacher: Teacher, digits: Dataset) -> None:
+def test_a_good_teachers_accuracy_is_measured(teacher: ImageTeacher, digits: Dataset) -> None:
     assert 80 < check_teacher(teacher, digits).measured <= 100
 
 
@@ -43,7 +43,7 @@ def test_a_good_teachers_accuracy_is_measured(teacher: Teacher, digits: Dataset)
     ],
 )
 def test_a_teacher_for_other_data_is_refused(
-    teacher: Teacher, digits: Dataset, change: dict[str, int], detail: str
+    teacher: ImageTeacher, digits: Dataset, change: dict[str, int], detail: str
 ) -> None:
     other = dataclasses.replace(digits, task=dataclasses.replace(digits.task, **change))
     with pytest.raises(TeacherError, match=detail) as caught:
@@ -54,12 +54,12 @@ def test_a_teacher_for_other_data_is_refused(
 def test_a_teacher_that_only_guesses_is_refused(source: UploadedTeacher, digits: Dataset) -> None:
     torch.manual_seed(0)
     untrained = build(source.architecture, source.model_args | {"num_classes": 10, "in_chans": 1}).eval()
-    guessing = Teacher("untrained", untrained, 10, 1, (0.5,), (0.5,), None, "")
+    guessing = ImageTeacher("untrained", untrained, 10, 1, (0.5,), (0.5,), None, "")
     with pytest.raises(TeacherError, match="guessing reaches"):
         check_teacher(guessing, digits)
 
 
-def test_knowing_only_the_largest_class_is_guessing(teacher: Teacher, digits: Dataset) -> None:
+def test_knowing_only_the_largest_class_is_guessing(teacher: ImageTeacher, digits: Dataset) -> None:
     """On 95 % zeros, answering zero always is right in 95 %, and no knowledge."""
 
     class Zero(torch.nn.Module):
@@ -83,8 +83,8 @@ def ridge(dataset: Dataset) -> torch.nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def teacher_of(model: torch.nn.Module) -> Teacher:
-    return Teacher("pairs", model, 10, 1, (0.0,), (1.0,), None, "")
+def teacher_of(model: torch.nn.Module) -> ImageTeacher:
+    return ImageTeacher("pairs", model, 10, 1, (0.0,), (1.0,), None, "")
 
 
 def test_with_many_labels_a_good_teachers_map_is_measured(pairs: Dataset) -> None:
@@ -145,7 +145,7 @@ def test_with_labels_that_nearly_always_come_together_a_good_teacher_is_one(pair
 
 def test_a_teacher_that_needs_another_resolution_says_so(digits: Dataset) -> None:
     vit = build("vit_tiny_patch16_224", {"num_classes": 10, "in_chans": 1, "img_size": 16, "depth": 1}).eval()
-    asks = Teacher("vit", vit, 10, 1, (0.5,), (0.5,), None, "")
+    asks = ImageTeacher("vit", vit, 10, 1, (0.5,), (0.5,), None, "")
     with pytest.raises(TeacherError, match=r"8×8 images.*set input_size"):
         check_teacher(asks, digits)
 
@@ -153,7 +153,7 @@ def test_a_teacher_that_needs_another_resolution_says_so(digits: Dataset) -> Non
 def test_what_libraries_say_of_a_network_that_fails_stays_out_of_the_answer(digits: Dataset) -> None:
     network = build("resnet10t", {"num_classes": 10, "in_chans": 3}).eval()  # its shapes are PyTorch's complaint
     with pytest.raises(TeacherError, match=r"does not take 8×8 images \(it fails with a RuntimeError\)"):
-        check_teacher(Teacher("resnet", network, 10, 1, (0.5,), (0.5,), None, ""), digits)
+        check_teacher(ImageTeacher("resnet", network, 10, 1, (0.5,), (0.5,), None, ""), digits)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def rare() -> Dataset:
     return assemble(train, selection, test, 2, ("common", "rare"))
 
 
-def looking_for_the_light(rows: slice) -> Teacher:
+def looking_for_the_light(rows: slice) -> ImageTeacher:
     """Answers by the corner's pixel, but only of some images of a batch; of others it says `common`."""
 
     class Light(torch.nn.Module):
@@ -176,7 +176,7 @@ def looking_for_the_light(rows: slice) -> Teacher:
             light_B[rows] = x_BCHW[rows, 0, 0, 0]
             return torch.stack([torch.full_like(light_B, 0.5), light_B], 1)
 
-    return Teacher("light", Light(), 2, 1, (0.0,), (1.0,), None, "")
+    return ImageTeacher("light", Light(), 2, 1, (0.0,), (1.0,), None, "")
 
 
 def test_a_perfect_teacher_of_uneven_data_is_one(rare: Dataset) -> None:

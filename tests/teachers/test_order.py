@@ -20,7 +20,7 @@ from archsearch.domains.images.assemble import assemble
 from archsearch.domains.images.task import ImageSplit, ImageTask
 from archsearch.errors import ArchsearchError, TeacherError
 from archsearch.request import LocalTeacher, UploadedTeacher
-from archsearch.teachers import Teacher, check_teacher, describe_folder, load_teacher
+from archsearch.teachers import ImageTeacher, check_teacher, describe_folder, load_teacher
 from archsearch.teachers.classes import order_of
 from archsearch.teachers.order import reordered
 
@@ -69,7 +69,7 @@ def accuracy(path: Path, dataset: Dataset, classes: Any = None) -> float:
 
 @pytest.mark.parametrize("key", ["label_names", "id2label"])
 def test_the_same_names_in_another_order_are_put_in_order_and_it_is_said(
-    digits: Dataset, teacher: Teacher, named: Named, key: str
+    digits: Dataset, teacher: ImageTeacher, named: Named, key: str
 ) -> None:
     names = NATURAL if key == "label_names" else {str(k): name for k, name in enumerate(NATURAL)}
     dataset = called(digits, SORTED)
@@ -81,7 +81,9 @@ def test_the_same_names_in_another_order_are_put_in_order_and_it_is_said(
     assert check_teacher(found, dataset).measured == pytest.approx(check_teacher(teacher, digits).measured)
 
 
-def test_whoever_looks_at_the_network_itself_finds_it_in_order(digits: Dataset, teacher: Teacher, named: Named) -> None:
+def test_whoever_looks_at_the_network_itself_finds_it_in_order(
+    digits: Dataset, teacher: ImageTeacher, named: Named
+) -> None:
     found = load_teacher(LocalTeacher(path=named(NATURAL)), task=called(digits, SORTED).task)
     order = [NATURAL.index(name) for name in SORTED]
     x_BCHW = digits.test.images()[:8].float() / 255
@@ -93,13 +95,15 @@ def test_whoever_looks_at_the_network_itself_finds_it_in_order(digits: Dataset, 
     assert outputs.weight_KD.equal(teacher.model.fc.weight[order])
 
 
-def test_another_order_is_another_identity_of_the_same_weights(digits: Dataset, teacher: Teacher, named: Named) -> None:
+def test_another_order_is_another_identity_of_the_same_weights(
+    digits: Dataset, teacher: ImageTeacher, named: Named
+) -> None:
     found = load_teacher(LocalTeacher(path=named(NATURAL)), task=called(digits, SORTED).task)
     assert found.sha256 == teacher.sha256
     assert found.identity != teacher.identity
 
 
-def test_the_same_order_changes_and_says_nothing(digits: Dataset, teacher: Teacher, named: Named) -> None:
+def test_the_same_order_changes_and_says_nothing(digits: Dataset, teacher: ImageTeacher, named: Named) -> None:
     found = load_teacher(LocalTeacher(path=named(NATURAL)), task=called(digits, NATURAL).task)
     assert (found.order, found.notes, found.identity) == (None, (), teacher.identity)
 
@@ -173,7 +177,7 @@ def test_stock_networks_are_known_by_imagenets_names() -> None:
     synsets = ImageNetInfo("imagenet-1k").label_names()
     model = timm.create_model("test_vit", img_size=32)
     model.eval().requires_grad_(False)
-    stock = Teacher("test_vit", model, 1000, 3, (0.5,) * 3, (0.5,) * 3, (32, 32), "sha")
+    stock = ImageTeacher("test_vit", model, 1000, 3, (0.5,) * 3, (0.5,) * 3, (32, 32), "sha")
     task = ImageTask(1000, 3, 32, 32, (0.5,) * 3, (0.5,) * 3, tuple(reversed(synsets)))
     assert in_order_of(task, stock).order == tuple(range(999, -1, -1))
 
@@ -184,12 +188,12 @@ def test_every_familys_classifier_can_be_put_in_order(name: str) -> None:
     model: Any = timm.create_model(name, num_classes=5, **({"img_size": 32} if "patch" in name else {}))
     model.eval().requires_grad_(False)
     x_BCHW = torch.rand(2, 3, 32, 32) if name != "test_vit" else torch.rand(2, 3, 160, 160)
-    teacher = Teacher(name, model, 5, 3, (0.5,) * 3, (0.5,) * 3, (x_BCHW.shape[2], x_BCHW.shape[3]), "sha")
+    teacher = ImageTeacher(name, model, 5, 3, (0.5,) * 3, (0.5,) * 3, (x_BCHW.shape[2], x_BCHW.shape[3]), "sha")
     before = teacher.logits(x_BCHW)
     torch.testing.assert_close(reordered(teacher, (4, 0, 2)).logits(x_BCHW), before[:, [4, 0, 2]])
 
 
-def test_a_network_whose_answers_are_not_its_classifiers_is_refused(teacher: Teacher) -> None:
+def test_a_network_whose_answers_are_not_its_classifiers_is_refused(teacher: ImageTeacher) -> None:
     class Turned(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -19,7 +19,7 @@ from archsearch.domains.images.task import ImageSplit, ImageTask
 from archsearch.errors import TeacherError
 from archsearch.local import run
 from archsearch.request import LocalTeacher, UploadedTeacher
-from archsearch.teachers import Teacher, at_best_size, describe_folder, load_teacher
+from archsearch.teachers import ImageTeacher, at_best_size, describe_folder, load_teacher
 
 # B batch, C channels, H W space
 
@@ -95,7 +95,7 @@ def levels() -> Dataset:
 
 
 def test_a_network_trained_large_stays_large(levels: Dataset) -> None:
-    teacher = Teacher("t", Enlarged(224), 10, 3, (0.0,) * 3, (1.0,) * 3, (224, 224), "")
+    teacher = ImageTeacher("t", Enlarged(224), 10, 3, (0.0,) * 3, (1.0,) * 3, (224, 224), "")
     found = at_best_size(teacher, levels)
     assert found.input_hw == (224, 224)
     assert "so it is asked at 224×224" in found.notes[0].detail
@@ -106,7 +106,7 @@ def test_a_network_trained_large_stays_large(levels: Dataset) -> None:
     "change", [{"input_hw": (160, 160)}, {"input_hw": None}, {"size_known": True}, {"num_classes": 7}], ids=str
 )
 def test_only_an_untouched_default_is_questioned(levels: Dataset, change: dict[str, object]) -> None:
-    teacher = Teacher("t", Enlarged(32), 10, 3, (0.0,) * 3, (1.0,) * 3, (224, 224), "")
+    teacher = ImageTeacher("t", Enlarged(32), 10, 3, (0.0,) * 3, (1.0,) * 3, (224, 224), "")
     asked = dataclasses.replace(teacher, **change)
     assert at_best_size(asked, levels) is asked
 

@@ -12,10 +12,11 @@ import torch
 
 from archsearch.data import Dataset
 from archsearch.data.batches import effort, free_bytes
+from archsearch.data.shape import Shape
 from archsearch.errors import ArchsearchError, Cancelled, InvalidRequest, TooMuchMemory
 from archsearch.request import UploadedTeacher
 from archsearch.teachers import Teacher, check_source, check_teacher, load_teacher
-from archsearch.teachers.size import image_bytes
+from archsearch.teachers.size import input_bytes
 
 # B batch, C channels, H W space
 
@@ -52,10 +53,10 @@ def test_an_image_is_measured_without_computing_it(teacher: Teacher) -> None:
     x_1CHW = torch.zeros(1, 1, 32, 32)
     with torch.inference_mode():
         really = x_1CHW.nbytes + effort(lambda: teacher.model(x_1CHW)).bytes
-    estimate = image_bytes(teacher.model, (1, 32, 32))
+    estimate = input_bytes(teacher.model, Shape((1, 32, 32)))
     assert estimate is not None
     assert really <= estimate < 1.5 * really
-    assert image_bytes(teacher.model, (3, 32, 32)) is None  # it takes no such images
+    assert input_bytes(teacher.model, Shape((3, 32, 32))) is None  # it takes no such images
 
 
 def test_a_single_image_beyond_the_memory_there_is_is_refused_with_the_estimate(

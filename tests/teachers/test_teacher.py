@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from archsearch.request import UploadedTeacher
 from archsearch.teachers import (
-    Teacher,
+    ImageTeacher,
     build,
     fingerprint,
     load_teacher,
@@ -25,7 +25,7 @@ def test_the_fingerprint_follows_every_weight(source: UploadedTeacher, weights: 
     assert len({before, nudged, load_teacher(source, tmp_path / "w.safetensors").sha256}) == 2
 
 
-def test_images_of_another_size_are_resized_and_normalised(teacher: Teacher) -> None:
+def test_images_of_another_size_are_resized_and_normalised(teacher: ImageTeacher) -> None:
     x_BCHW = torch.full((2, 1, 16, 16), 0.75)
     expected = (0.75 - teacher.mean[0]) / teacher.std[0]
     prepared_BCHW = teacher.prepare(x_BCHW)
@@ -37,11 +37,11 @@ def test_images_of_another_size_are_resized_and_normalised(teacher: Teacher) -> 
 def test_the_same_weights_with_other_heads_are_another_teacher() -> None:
     """A transformer's weights do not tell into how many heads they are cut."""
 
-    def teacher(heads: int) -> Teacher:
+    def teacher(heads: int) -> ImageTeacher:
         args = {"img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": heads, "num_classes": 3}
         torch.manual_seed(0)
         model = build("vit_tiny_patch16_224", args)
-        return Teacher("t", model, 3, 3, (0.5,) * 3, (0.5,) * 3, (16, 16), fingerprint(model))
+        return ImageTeacher("t", model, 3, 3, (0.5,) * 3, (0.5,) * 3, (16, 16), fingerprint(model))
 
     assert teacher(2).sha256 == teacher(3).sha256
     assert teacher(2).identity != teacher(3).identity

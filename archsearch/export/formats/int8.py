@@ -14,7 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from archsearch.data.batches import Alive, unasked
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import ExportError
 from archsearch.evaluate import likeness
 from archsearch.export.files import INT8
@@ -47,7 +47,7 @@ class Attempt:
 
 
 def save_int8(
-    onnx: Path, task: Task, images_NHWC: Images, path: Path, *, batch: int = _BATCH, alive: Alive = unasked
+    onnx: Path, task: ImageTask, images_NHWC: Images, path: Path, *, batch: int = _BATCH, alive: Alive = unasked
 ) -> dict[str, Any]:
     """Quantise an ONNX file to int8 in the way that changes its answers least.
 
@@ -107,7 +107,7 @@ def save_int8(
     }
 
 
-def _say_reading(small: Path, task: Task, path: Path) -> None:
+def _say_reading(small: Path, task: ImageTask, path: Path) -> None:
     import onnx
 
     model = onnx.load(str(small))
@@ -132,7 +132,7 @@ def _spread(images_NHWC: Images, most: int) -> Images:
 
 def _write(subject: Subject, path: Path) -> Mapping[str, Any]:
     return save_int8(
-        traced(subject), subject.task, subject.images_NHWC, path, batch=min(_BATCH, subject.batch), alive=subject.alive
+        traced(subject), subject.task, subject.examples, path, batch=min(_BATCH, subject.batch), alive=subject.alive
     )
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsearch.data.task import Task
 from archsearch.domains.images.preprocessing import Preprocessing
+from archsearch.domains.images.task import ImageTask
 from archsearch.export.files import ONNX
 from archsearch.export.format import Answer, Format, Images, Subject, formats, needs_onnx, trace
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def save_onnx(student: nn.Module, task: Task, path: Path) -> None:
+def save_onnx(student: nn.Module, task: ImageTask, path: Path) -> None:
     """Write the student as ONNX in fp32: `images` B×H×W×C in uint8 to `logits` B×K, for batches of any size."""
     write_onnx(trace(student, task), task, path)
 
@@ -30,7 +30,7 @@ def traced(subject: Subject) -> Path:
     return path
 
 
-def write_onnx(program: Any, task: Task, path: Path) -> None:
+def write_onnx(program: Any, task: ImageTask, path: Path) -> None:
     """Write what `torch.export` traced as ONNX, with what it takes to read photos for it in its metadata."""
     import onnx
     import torch
@@ -43,7 +43,7 @@ def write_onnx(program: Any, task: Task, path: Path) -> None:
     onnx.save(model, str(path))
 
 
-def say_reading(model: Any, task: Task) -> None:
+def say_reading(model: Any, task: ImageTask) -> None:
     """Put every field of the preprocessing into a model's metadata, as JSON."""
     import onnx
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from archsearch.data.task import Task
 from archsearch.domains.images.preprocessing import Preprocessing
+from archsearch.domains.images.task import ImageTask
 from archsearch.export.files import PREPROCESSING, PT2
 from archsearch.export.format import Answer, Format, Images, Subject, formats, trace
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def save_pt2(student: nn.Module, task: Task, path: Path) -> None:
+def save_pt2(student: nn.Module, task: ImageTask, path: Path) -> None:
     """Write the student as a program of `torch.export`, which torch alone loads and runs, for batches of any size."""
     _save(trace(student, task), task, path)
 
 
-def _save(program: Any, task: Task, path: Path) -> None:
+def _save(program: Any, task: ImageTask, path: Path) -> None:
     import torch
 
     torch.export.save(program, path, extra_files={PREPROCESSING: json.dumps(Preprocessing.of(task).fields())})

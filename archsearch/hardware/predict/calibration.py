@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from archsearch import domains
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.latency import Latency, describe_machine, measure_latency, require_device
@@ -88,13 +89,13 @@ def _time(space: Space, task: Task, member: Architecture, device: str, batch: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = space.build(member, task)
-    return measure_latency(model, (task.in_chans, task.height, task.width), device, batch=batch, threads=threads)
+    return measure_latency(model, domains.of(task).shape(task), device, batch=batch, threads=threads)
 
 
 def _identity(space: Space, task: Task, device: str, batch: int, threads: int, members: Sequence[Architecture]) -> str:
     """Everything latencies depend on. A space's models are named, for a teacher's own space has no fixed meaning."""
     models = [(model.name, dict(model.args)) for model in (space.model(member, task) for member in members)]
-    shape = (task.classes, task.in_chans, task.height, task.width)
+    shape = (task.classes, *domains.of(task).shape(task).sizes)
     bounds = [asdict(parameter) for parameter in space.parameters(task)]
     parts = [VERSION, space.name, bounds, shape, device, batch, threads, describe_machine(), list(members), models]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from archsearch.distill.augment import Views
 from archsearch.distill.group import Group
 from archsearch.distill.loader import make_loader
 from archsearch.distill.train import train
-from archsearch.teachers import normalise
+from archsearch.domains.images.normalise import normalise
+from archsearch.domains.images.views import Views
 from benchmarks.distill_speed.floor import floor
 from benchmarks.distill_speed.ours import as_teacher
 from benchmarks.distill_speed.plain_loop import plain, plain_loader, research_loss

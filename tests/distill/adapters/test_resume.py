@@ -11,7 +11,7 @@ from archsearch.data import Dataset
 from archsearch.distill.train import train
 from archsearch.request import DistillSpec
 from archsearch.spaces import spaces
-from archsearch.teachers import Teacher, fingerprint
+from archsearch.teachers import ImageTeacher, fingerprint
 
 
 def network(dataset: Dataset, space: str, seed: int = 0) -> torch.nn.Module:
@@ -25,7 +25,7 @@ def test_an_interrupted_training_ends_with_the_very_same_weights(
 ) -> None:
     task, path = few_digits.task, tmp_path / "checkpoint.safetensors"
     model = network(few_digits, "vit", seed=7).eval().requires_grad_(False)
-    teacher = Teacher("vit", model, task.classes, task.in_chans, task.mean, task.std, None, "unlike its student")
+    teacher = ImageTeacher("vit", model, task.classes, task.in_chans, task.mean, task.std, None, "unlike its student")
     spec = DistillSpec(method=method, epochs=2, batch_size=64, lr=0.01)
     whole = network(few_digits, "resnet_cifar")
     list(train(whole, few_digits, spec, teacher=teacher))

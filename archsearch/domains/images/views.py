@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from archsearch.data.task import Task
+from archsearch.domains.images.task import ImageTask
 from archsearch.request import Augment
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Views:
         return shown_BHWC.permute(0, 3, 1, 2)
 
 
-def views(how: Augment, task: Task) -> Views | None:
+def views(how: Augment, task: ImageTask) -> Views | None:
     """The views of an augmentation at the task's size; None where they are not enumerable."""
     if how == "none":
         return Views(0, 0, mirrored=False)

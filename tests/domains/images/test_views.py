@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archsearch.distill.augment import views
 from archsearch.domains.images.task import ImageTask
+from archsearch.domains.images.views import views
 
 # B batch, C channels, H W space
 

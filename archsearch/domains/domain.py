@@ -1,0 +1,178 @@
+"""What a domain is: what is asked, of what kind of example, and what all rooms between need not know of it.
+
+A task names its domain and `domains.of(task)` finds it, so that neither has to be passed beside the other, and the two
+cannot disagree. A domain is one folder, whose `spec.py` is all that a request needs of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from archsearch.data import Dataset, Limits, Split, Task
+from archsearch.data.shape import Shape
+from archsearch.request import DistillSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from archsearch.teachers import Teacher
+
+Floats = npt.NDArray[np.float64]
+
+
+class Views(Protocol):
+    """The finitely many ways an example is shown in training; `repr` tells them from others."""
+
+    @property
+    def count(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a teacher's training begins with.
+
+    Attributes:
+        trained: The network as it takes the data's examples.
+        named: The network whose weights name the teacher.
+        dataset: The data as the network reads them.
+        optimizer: What it learns best with.
+        told: What it is, in a sentence.
+        facts: More of it, as plain JSON.
+        save: Writes the trained network to a folder, as a teacher is loaded from.
+    """
+
+    trained: nn.Module
+    named: nn.Module
+    dataset: Dataset
+    optimizer: Literal["sgd", "adamw"]
+    told: str
+    facts: Mapping[str, Any]
+    save: Callable[[Path], None]
+
+
+class Domain(Protocol):
+    """One kind of question. All but the classes' imports is without torch until a network is at hand.
+
+    Attributes:
+        name: As tasks and requests name it.
+        examples: What people call the examples, in the plural.
+        coarse_of: What `coarse` reads of them, in words.
+        grid: Whether the stages of its networks are maps with a height and a width.
+        zoo: Where its networks come from, a name in `archsearch.zoos`.
+    """
+
+    name: str
+    examples: str
+    coarse_of: str
+    grid: bool
+    zoo: str
+
+    # Data.
+
+    def load(self, spec: Any, limits: Limits | None, listener: Callable[[int, int], None] | None) -> Dataset:
+        """The data set a request's `data` names; raises DataError and its kin, naming what is at fault."""
+
+    def save_dataset(self, dataset: Any, folder: Path) -> None:
+        """Write a data set whole or not at all."""
+
+    def open_dataset(self, folder: Path) -> Dataset:
+        """A stored data set, its columns memory-mapped; raises DataError where it is not whole."""
+
+    def read_task(self, body: Mapping[str, Any]) -> Task:
+        """A task from its plain JSON."""
+
+    def check(self, spec: DistillSpec, task: Any) -> None:
+        """Raise InvalidRequest for what a training of this task cannot be; needs no torch."""
+
+    # What networks see.
+
+    def shape(self, task: Any) -> Shape:
+        """Of one example."""
+
+    def told(self, task: Any) -> str:
+        """Of what size the examples are, in words: `images of 32×32 pixels`."""
+
+    def prepare(self, x: Tensor, task: Any) -> Tensor:
+        """Examples as a split gives them, as the task's students take them."""
+
+    def coarse(self, split: Any, features: int) -> Floats:
+        """N×D, D at most `features`: what a linear model may know of the examples."""
+
+    def size(self, task: Any) -> dict[str, int]:
+        """What a teacher's costs were counted on, as plain JSON."""
+
+    # The teacher.
+
+    def load_teacher(
+        self, source: Any, weights: Path | None, dataset: Any, *, classes: Any = None, input_size: Any = None
+    ) -> Teacher:
+        """A frozen teacher, loaded strictly, its outputs in the order of the data's classes.
+
+        Args:
+            source: What the request names.
+            weights: The file of an uploaded teacher.
+            classes, input_size: As the request has them where the source does not say itself.
+        """
+
+    def begin_teacher(self, asked: Any, dataset: Any, scratch: Path) -> Beginning:
+        """The network a teacher's training begins with; `asked` is a `teaching.TeacherTraining`."""
+
+    def facts(self, teacher: Any) -> dict[str, Any]:
+        """What is known of a teacher without data, as plain JSON."""
+
+    def check_facts(self, facts: Any, task: Any, field: str) -> None:
+        """Raise TeacherError where such facts say that the teacher takes other examples than the task has."""
+
+    # Training.
+
+    def views(self, task: Any, spec: DistillSpec) -> Views | None:
+        """The views of a training; None where they have no numbers."""
+
+    def loader(self, dataset: Any, spec: DistillSpec, device: str, group: Any) -> Any:
+        """Where a training's batches come from: a `distill.loader.Loader`."""
+
+    def save_teacher(self, teacher: Any, task: Any, folder: Path) -> None:
+        """Write a teacher as `load_teacher` reads it from a folder."""
+
+    # The student.
+
+    def save(self, student: nn.Module, task: Any, folder: Path, teacher: Any = None) -> None:
+        """Write weights and configuration, so that the library the network is from loads them without this package."""
+
+    def open(self, folder: Path) -> nn.Module:
+        """What `save` wrote, in eval mode."""
+
+    # Its other formats; their examples are arrays as files hold them.
+
+    def held_out(self, split: Any, task: Any) -> npt.NDArray[Any]:
+        """Examples spread over a split, as many as are worth looking at; noise where there is no split."""
+
+    def raw(self, x: Tensor) -> npt.NDArray[Any]:
+        """Examples as a split gives them, as formats take them."""
+
+    def reference(self, student: nn.Module, task: Any) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
+        """The student itself as something that answers, which every format is held against."""
+
+    def write_reading(self, folder: Path, task: Any) -> None:
+        """Write beside a student how what users have becomes its examples."""
+
+    def measure_from_file(
+        self, file: str, answer: Any, settings: Any, expected_NK: Any, subject: Any, tolerance: float | None
+    ) -> Any:
+        """From a user's own file to the answer: how far a format is off; None where a domain has nothing to tell."""
+
+
+class Known(Protocol):
+    """Anything with a task, such as a data set."""
+
+    @property
+    def task(self) -> Task: ...
+
+
+__all__ = ["Beginning", "Domain", "Floats", "Known", "Split", "Views"]

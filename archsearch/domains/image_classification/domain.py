@@ -1,0 +1,200 @@
+"""What image classification is to the rooms that know no pixels."""
+
+# N images, B batch, C channels, H W space, D features
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+
+from archsearch.data import Limits
+from archsearch.data.shape import Shape
+from archsearch.domains.domain import Beginning, Domain, Floats
+from archsearch.domains.images import load_digits, load_image_folder, load_npz, stored
+from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
+from archsearch.domains.images.views import Views, views
+from archsearch.errors import InvalidRequest, TeacherError
+from archsearch.request import DigitsData, DistillSpec, ImageFolderData, NpzData
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from archsearch.distill.group import Group
+    from archsearch.distill.loader import Loader
+    from archsearch.teachers import ImageTeacher, Teacher
+
+
+class ImageClassification:
+    """See `Domain`."""
+
+    name = "image_classification"
+    examples = "images"
+    coarse_of = "the pixels"
+    grid = True
+    zoo = "timm"
+
+    def load(
+        self,
+        spec: DigitsData | NpzData | ImageFolderData,
+        limits: Limits | None,
+        listener: Callable[[int, int], None] | None,
+    ) -> ImageDataset:
+        match spec:
+            case DigitsData():
+                return load_digits()
+            case NpzData():
+                return load_npz(spec.path, limits, duplicates=spec.duplicates)
+            case ImageFolderData():
+                return load_image_folder(
+                    spec.path,
+                    spec.image_size,
+                    limits,
+                    fit=spec.fit,
+                    on_broken=spec.on_broken,
+                    duplicates=spec.duplicates,
+                    listener=listener,
+                )
+
+    def save_dataset(self, dataset: ImageDataset, folder: Path) -> None:
+        stored.save_dataset(dataset, folder)
+
+    def open_dataset(self, folder: Path) -> ImageDataset:
+        return stored.open_dataset(folder)
+
+    def read_task(self, body: Mapping[str, Any]) -> ImageTask:
+        return TypeAdapter(ImageTask).validate_python(body)
+
+    def check(self, spec: DistillSpec, task: ImageTask) -> None:
+        if spec.augment == "resized_crop" and task.in_chans not in (1, 3):
+            raise InvalidRequest(
+                f"resized_crop takes images of 1 or 3 channels, these have {task.in_chans}; take crop or none",
+                field="distill.augment",
+            )
+
+    def shape(self, task: ImageTask) -> Shape:
+        return Shape((task.in_chans, task.height, task.width))
+
+    def told(self, task: ImageTask) -> str:
+        return f"images of {task.height}×{task.width} pixels"
+
+    def prepare(self, x: Tensor, task: ImageTask) -> Tensor:
+        """Images in 0-1, B×C×H×W, normalised."""
+        from archsearch.domains.images.normalise import normalise
+
+        return normalise(x, task.mean, task.std)
+
+    def coarse(self, split: ImageSplit, features: int) -> Floats:
+        """Means over areas, as many as features allow."""
+        import torch
+
+        _, height, width, channels = split.x_NHWC.shape
+        side = max(1, math.isqrt(features // channels))
+        size, parts = (min(side, height), min(side, width)), []
+        for start in range(0, len(split), 256):
+            x_BCHW = split.take(slice(start, start + 256)).images().float()
+            parts.append(torch.nn.functional.adaptive_avg_pool2d(x_BCHW, size).flatten(1).double().numpy())
+        return np.concatenate(parts)
+
+    def size(self, task: ImageTask) -> dict[str, int]:
+        return {"in_chans": task.in_chans, "height": task.height, "width": task.width}
+
+    def load_teacher(
+        self,
+        source: Any,
+        weights: Path | None,
+        dataset: ImageDataset,
+        *,
+        classes: Any = None,
+        input_size: Any = None,
+    ) -> Teacher:
+        """A timm network; where its config only says timm's default resolution, at the better one of two."""
+        from archsearch.teachers import at_best_size, load_teacher
+
+        teacher = load_teacher(source, weights, dataset.task, classes, input_size)
+        return at_best_size(teacher, dataset)
+
+    def save_teacher(self, teacher: ImageTeacher, task: ImageTask, folder: Path) -> None:
+        height, width = teacher.input_hw or (task.height, task.width)
+        self.save(teacher.model, replace(task, mean=teacher.mean, std=teacher.std, height=height, width=width), folder)
+
+    def begin_teacher(self, asked: Any, dataset: ImageDataset, scratch: Path) -> Beginning:
+        from archsearch.domains.image_classification.beginning import begin_teacher
+
+        return begin_teacher(asked, dataset, scratch)
+
+    def facts(self, teacher: ImageTeacher) -> dict[str, Any]:
+        return {"in_chans": teacher.in_chans}
+
+    def check_facts(self, facts: Mapping[str, Any], task: ImageTask, field: str) -> None:
+        in_chans = facts.get("in_chans")
+        if in_chans is not None and in_chans != task.in_chans:
+            raise TeacherError(f"the teacher knows {in_chans} channels, the data has {task.in_chans}", field=field)
+
+    def views(self, task: ImageTask, spec: DistillSpec) -> Views | None:
+        return views(spec.augment, task)
+
+    def loader(self, dataset: ImageDataset, spec: DistillSpec, device: str, group: Group) -> Loader:
+        """The source of batches for an augmentation and a device."""
+        from archsearch.domains.image_classification.loaders import Resident, Streamed
+
+        enumerable = self.views(dataset.task, spec)
+        if enumerable is None:
+            return Streamed(dataset, spec, device, group)
+        return Resident(dataset, spec, device, group, enumerable)
+
+    def save(self, student: nn.Module, task: ImageTask, folder: Path, teacher: Any = None) -> None:
+        from archsearch.export.folder import save_student
+
+        save_student(student, task, folder)
+
+    def open(self, folder: Path) -> nn.Module:
+        from archsearch.export.folder import load_student
+
+        return load_student(folder)
+
+    def held_out(self, split: ImageSplit | None, task: ImageTask) -> npt.NDArray[np.uint8]:
+        """N×H×W×C."""
+        image_bytes = self.shape(task).bytes  # as the floats they become
+        most = min(_MOST_IMAGES, max(_FEWEST_IMAGES, _MOST_BYTES // image_bytes))
+        if split is None:
+            shape = (_FEWEST_IMAGES, task.height, task.width, task.in_chans)
+            return np.random.RandomState(0).randint(0, 256, shape, dtype=np.uint8)
+        rows = np.linspace(0, len(split) - 1, min(most, len(split))).round().astype(int)
+        return np.ascontiguousarray(split.take(rows).x_NHWC)
+
+    def raw(self, x: Tensor) -> npt.NDArray[np.uint8]:
+        """From B×C×H×W in 0-1 to B×H×W×C of 0-255."""
+        import torch
+
+        pixels: npt.NDArray[np.uint8] = (255 * x).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        return pixels
+
+    def reference(self, student: nn.Module, task: ImageTask) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
+        from archsearch.export.format import reference
+
+        return reference(student, task)
+
+    def write_reading(self, folder: Path, task: ImageTask) -> None:
+        from archsearch.export.folder import write_reading
+
+        write_reading(folder, task)
+
+    def measure_from_file(
+        self, file: str, answer: Any, settings: Any, expected_NK: Any, subject: Any, tolerance: float | None
+    ) -> Any:
+        from archsearch.export.from_file import measure_from_file
+
+        return measure_from_file(file, answer, settings, expected_NK, subject, tolerance)
+
+
+# Held-out images looked at: at most so many, and so many bytes of floats.
+_MOST_IMAGES, _MOST_BYTES, _FEWEST_IMAGES = 1280, 2**28, 64
+
+DOMAIN: Domain = ImageClassification()

@@ -1,0 +1,201 @@
+"""A teacher of one's own: a network trained on the labels alone, in this process, and saved as its library does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from archsearch import data, domains
+from archsearch.errors import InvalidRequest
+from archsearch.ledger.folder import Listener
+from archsearch.local import check_apart, reading
+from archsearch.outfolder import FIX, TRAINING, WORK, begin, claimed
+from archsearch.request import (
+    DataSpec,
+    DistillSpec,
+    first_error,
+)
+from archsearch.whole import write_whole
+
+
+def train_teacher(
+    source: Mapping[str, Any],
+    out: Path | str,
+    *,
+    model: str | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    pretrained: bool | str | Path = False,
+    input_size: int | Sequence[int] | None = None,
+    spec: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Train a timm model on the labels alone and save it in `out`, as timm does.
+
+    Interrupted, and called again with the same arguments, it goes on from its checkpoint; called once more when all is
+    done, it gives back what was told then, which `training.json` keeps.
+
+    Args:
+        source: The data, as a request names it: `{"kind": "digits"}`, `{"kind": "image_folder", "path": …,
+            "image_size": 224}`.
+        model: timm model name; it gets the data's classes and channels. `cifar_resnet` where nothing is said.
+        model_args: Further arguments of `timm.create_model`.
+        pretrained: Start from trained weights, with a new head: True takes timm's own of `model` from the hub, a string
+            is a timm model name, `hf-hub:owner/name`, a folder as timm saves it, or a file of weights.
+        input_size: Pixels the network is shown, where they are others than the data's: a side, or height and width.
+        spec: Fields of a `DistillSpec`; the method is `none`. With pretrained weights the rate and the epochs that it
+            leaves open are those of a fine-tuning: AdamW at 3e-4, 1,000 steps in 5 to 30 epochs.
+        overwrite: Take any folder; without it one with other files, or with another teacher, is refused.
+        listener: Called with every report of the training.
+
+    Returns:
+        `selection_acc` and `test_acc` (`_map` with many labels, `_balanced_acc` too with uneven classes) in percent,
+        `params`, `sha256`, `seconds`, and `warnings` (code and detail).
+    """
+    asked = TeacherTraining(
+        data=_described(source),
+        model=model,
+        model_args=dict(model_args or {}),
+        pretrained=pretrained if isinstance(pretrained, bool) else str(pretrained),
+        input_size=_sides(input_size),
+        distill=_teacher_recipe(spec, bool(pretrained)),
+    )
+    if pretrained is True and model is None:
+        raise InvalidRequest("of which network? give its name, a folder or a file", field="pretrained")
+    out, tell = Path(out), listener or (lambda report: None)
+    if isinstance(asked.pretrained, str):
+        check_apart(asked.pretrained, out, "weights it begins with")
+    parse, body = TeacherTraining.model_validate, asked.model_dump_json()
+    with claimed(out, body, overwrite=overwrite, record=TRAINING, parse=parse) as made:
+        dataset = domains.load(asked.data, listener=reading(tell))
+        if made is not None:
+            return _taught_before(made, dataset, out)
+        begin(out / WORK, body, parse)
+        result = _taught(asked, dataset, out, tell)
+        files = {name: {"bytes": (out / name).stat().st_size} for name in _TEACHER_FILES}
+        record = {"request": asked.model_dump(mode="json"), "data": dataset.sha256, "result": result, "files": files}
+        write_whole(out / TRAINING, json.dumps(record, indent=2) + "\n")
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        return result
+
+
+class TeacherTraining(BaseModel):
+    """What a teacher's training was asked to be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    data: DataSpec
+    model: str | None = None
+    model_args: dict[str, Any] = Field(default_factory=dict)
+    pretrained: bool | str = False
+    input_size: tuple[int, int] | None = None
+    distill: DistillSpec
+
+
+_TEACHER_FILES = ("model.safetensors", "config.json", "preprocessing.json", "predict.py")
+
+
+def _taught_before(made: Mapping[str, Any], dataset: data.Dataset, out: Path) -> dict[str, Any]:
+    """What the finished training told, where its data are still the same and its files are still there."""
+    if made["data"] != dataset.sha256:
+        raise InvalidRequest(f"{out} was made of other data, which have changed since; {FIX}", field="out")
+    gone = [name for name in made["files"] if not (out / name).is_file()]
+    if gone:
+        raise InvalidRequest(f"{out} has lost {', '.join(gone)}; {FIX}", field="out")
+    return dict(made["result"])
+
+
+def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: Listener) -> dict[str, Any]:
+    """Train and save; returns what the teacher turned out to be."""
+    import torch
+
+    from archsearch.data.metrics import Key, answers, scores
+    from archsearch.distill.attempts import fallback
+    from archsearch.distill.train import device_of, logits, train
+    from archsearch.teachers import fingerprint
+
+    warnings = [asdict(note) for note in dataset.notes]
+    for warning in warnings:
+        tell({"phase": "training", "warning": warning})
+    recipe = _tuned(asked.distill, len(dataset.train)) if asked.pretrained else asked.distill
+    started, scratch, domain = time.monotonic(), out / WORK, domains.of(dataset.task)
+    torch.manual_seed(recipe.seed)
+    begun = domain.begin_teacher(asked, dataset, scratch)
+    dataset, checkpoint = begun.dataset, scratch / "checkpoint.safetensors"
+    for course in train(
+        begun.trained, dataset, recipe, teacher=None, optimizer=begun.optimizer, checkpoint_path=checkpoint
+    ):
+        told_now = fallback(course, recipe, device_of(recipe))
+        if told_now is not None and asdict(told_now) not in warnings:
+            warnings.append(asdict(told_now))
+            tell({"phase": "training", "warning": asdict(told_now)})
+        tell({"phase": "training", **asdict(course), "progress": course.step / course.steps})
+    begun.save(out)
+
+    def worth(split: data.Split) -> Mapping[Key, float]:
+        return scores(answers(partial(logits, begun.trained, dataset.task), split), split.y_N, dataset.task)
+
+    return {
+        **{f"selection_{key}": value for key, value in worth(dataset.selection).items()},
+        **{f"test_{key}": value for key, value in worth(dataset.test).items()},
+        "params": sum(weight.numel() for weight in begun.trained.parameters()),
+        "sha256": fingerprint(begun.named),
+        "seconds": time.monotonic() - started,
+        "told": begun.told,
+        **begun.facts,
+        "warnings": warnings,
+    }
+
+
+# Defaults that pretrained weights take: a third of the rate a fresh network gets, or what they know is gone before the
+# new head has learned anything; and a quarter of the steps, for they begin near the end.
+FINE_TUNING: Mapping[str, Any] = {"optimizer": "adamw", "lr": 3e-4}
+_TUNING_STEPS, _FEWEST_TUNING_EPOCHS, _MOST_TUNING_EPOCHS = 1000, 5, 30
+
+
+def _tuned(recipe: DistillSpec, images: int) -> DistillSpec:
+    """The recipe with the epochs of a fine-tuning, where it leaves them open."""
+    from archsearch.distill.amount import amount, chosen
+
+    if recipe.epochs is not None:
+        return recipe
+    an_epoch = max(1, images // amount(chosen(recipe, images).spec).batch_size)
+    epochs = min(_MOST_TUNING_EPOCHS, max(_FEWEST_TUNING_EPOCHS, -(-_TUNING_STEPS // an_epoch)))
+    return recipe.model_copy(update={"epochs": epochs})
+
+
+def _teacher_recipe(spec: Mapping[str, Any] | None, fine_tuned: bool) -> DistillSpec:
+    given = {name: value for name, value in (spec or {}).items() if value is not None}
+    try:
+        recipe = DistillSpec.model_validate({**(FINE_TUNING if fine_tuned else {}), **given, "method": "none"})
+    except ValidationError as error:
+        field, detail = first_error(error)
+        raise InvalidRequest(detail, field=field or None) from None
+    if recipe.devices > 1:
+        raise InvalidRequest("a teacher is trained by one process; leave devices out", field="devices")
+    return recipe
+
+
+def _described(source: Mapping[str, Any]) -> Any:
+    try:
+        return TypeAdapter[Any](DataSpec).validate_python(dict(source))
+    except ValidationError as error:
+        field, detail = first_error(error)
+        raise InvalidRequest(detail, field=field or None) from None
+
+
+def _sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, int) and 4 <= side <= 1024 for side in sides):
+        raise InvalidRequest("a side of 4 to 1024 pixels, or height and width", field="input_size")
+    return sides[0], sides[1]
