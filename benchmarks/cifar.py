@@ -13,10 +13,10 @@ import numpy as np
 
 from archsearch.data import Dataset
 from archsearch.domains.images import load_npz
-from archsearch.local import train_teacher
 from archsearch.request import LocalTeacher
 from archsearch.settings import user_cache
 from archsearch.teachers import Teacher, load_teacher
+from archsearch.teaching import train_teacher
 
 FILES = {10: "cifar10_3k.npz", 100: "cifar100_12k.npz"}
 # ResNet-56 is the teacher of half the field's CIFAR tables; on 10,000 images a network half as deep and twice as wide

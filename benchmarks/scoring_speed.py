@@ -179,10 +179,10 @@ def time_one(
     assert isinstance(plain, CifarResNet)
     bare, observed = (student.to(memory_format=torch.channels_last) for student in (bare, observed))
     (rung,) = bench.rungs
-    floor = bare_pass(bare, rung.x_BCHW, rung.teacher, spec.precision)
+    floor = bare_pass(bare, rung.x, rung.teacher, spec.precision)
 
     def ours() -> None:
-        score(observe_student(observed, rung.x_BCHW, rung.y_B, rung.teacher, reads(), spec.precision))
+        score(observe_student(observed, rung.x, rung.y_B, rung.teacher, reads(), spec.precision))
 
     actions: list[Callable[[], object]] = [
         lambda: diswot(teacher, plain, x_BCHW, rung.y_B),

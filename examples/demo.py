@@ -24,9 +24,9 @@ import numpy as np
 
 from archsearch.cli.remote import follow
 from archsearch.client import Client
-from archsearch.local import train_teacher
 from archsearch.progress import Display, count
 from archsearch.teachers import describe_folder
+from archsearch.teaching import train_teacher
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -81,7 +81,7 @@ def colour_task() -> ImageTask:
 @pytest.fixture(scope="session")
 def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as `archsearch train-teacher` leaves it: a ResNet that tells digits apart after a few epochs."""
-    from archsearch.local import train_teacher
+    from archsearch.teaching import train_teacher
 
     folder = tmp_path_factory.mktemp("teacher") / "teacher"
     train_teacher(

@@ -172,7 +172,8 @@ def test_every_public_file_has_a_media_type_and_its_archive_too() -> None:
 
 
 def test_the_portable_forms_need_none_of_our_code(gray_task: ImageTask, tmp_path: Path) -> None:
-    export.save_portable(student("vit", gray_task), gray_task, tmp_path)
+    export.save_pt2(student("vit", gray_task), gray_task, tmp_path / export.PT2)
+    export.save_onnx(student("vit", gray_task), gray_task, tmp_path / export.ONNX)
     assert {path.name for path in tmp_path.iterdir()} == {"student.pt2", "student.onnx"}
 
 

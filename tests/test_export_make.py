@@ -400,7 +400,7 @@ def test_held_out_images_are_spread_over_the_split_and_bounded_in_bytes(gray_tas
     large = replace(gray_task, height=256, width=256)
     x_NHWC = np.broadcast_to(np.uint8(0), (3000, 256, 256, 1))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make, "_MOST_BYTES", 2**25)
+        patch.setattr("archsearch.domains.image_classification.domain._MOST_BYTES", 2**25)
         assert len(DOMAIN.held_out(ImageSplit(x_NHWC, y_N), large)) == 128
 
 

@@ -34,7 +34,8 @@ def student(teacher_folder: Path, digits: Dataset, tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("predict") / "student"
     model = export.load_student(teacher_folder)
     export.save_student(model, digits.task, folder)
-    export.save_portable(model, digits.task, folder)
+    export.save_pt2(model, digits.task, folder / export.PT2)
+    export.save_onnx(model, digits.task, folder / export.ONNX)
     return folder
 
 

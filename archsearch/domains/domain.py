@@ -15,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data import Dataset, Limits, Split, Task
+from archsearch.data.notes import Note
 from archsearch.data.shape import Shape
 from archsearch.request import DistillSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from archsearch.teachers import Teacher
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,6 +30,53 @@ class Views(Protocol):
 
     @property
     def count(self) -> int: ...
+
+
+class Teacher(Protocol):
+    """A trained network in eval mode, of any domain; a frozen dataclass of its zoo's.
+
+    Attributes:
+        sha256: Of the weights as they came, by name, shape and value.
+        namings: What its outputs are called, as the weights came: a list of names for each way of naming them.
+        order: Which of its outputs each of the data's classes is, where they had to be moved; the model has them moved.
+        classes_given: Whether the request itself said which output is which class.
+        notes: What whoever asked for it should hear.
+        identity: What its answers depend on.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def namings(self) -> tuple[tuple[str, ...], ...]: ...
+    @property
+    def order(self) -> tuple[int, ...] | None: ...
+    @property
+    def classes_given(self) -> bool: ...
+    @property
+    def notes(self) -> tuple[Note, ...]: ...
+    @property
+    def identity(self) -> str: ...
+
+    def require(self, task: Any) -> None:
+        """Raise TeacherError where it takes other examples than the task has, but for the number of classes."""
+
+    def shape(self, task: Any) -> Shape:
+        """Of one example as the network itself takes it."""
+
+    def told(self, task: Any) -> str:
+        """Of what size the examples are as the network takes them, in words."""
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Examples as a split gives them, as this teacher wants them."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Its answers B×K to examples as a split gives them."""
 
 
 @dataclass(frozen=True)
@@ -175,4 +221,4 @@ class Known(Protocol):
     def task(self) -> Task: ...
 
 
-__all__ = ["Beginning", "Domain", "Floats", "Known", "Split", "Views"]
+__all__ = ["Beginning", "Domain", "Floats", "Known", "Split", "Teacher", "Views"]

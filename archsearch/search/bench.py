@@ -205,7 +205,7 @@ def require_room_for(images: int, teacher: Teacher, task: Task) -> None:
     if one is not None:
         require_room(
             _KERNELS * one * images,
-            f"the teacher's look at {images} {domains.of(task).told(task)}",
+            f"the teacher's look at {images} {teacher.told(task)}",
             field="search.batch_size",
             fix="give a smaller search.batch_size",
         )

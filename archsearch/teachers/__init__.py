@@ -3,6 +3,7 @@
 Weights are safetensors and nothing else; whatever else arrives is refused unread.
 """
 
+from archsearch.domains.domain import Teacher
 from archsearch.teachers.check import check_teacher
 from archsearch.teachers.hub import at_hand
 from archsearch.teachers.load import load_teacher
@@ -10,7 +11,7 @@ from archsearch.teachers.network import build
 from archsearch.teachers.resolution import at_best_size
 from archsearch.teachers.size import check_counts, input_bytes, input_effort
 from archsearch.teachers.source import check_source, check_weights_file, describe_folder
-from archsearch.teachers.teacher import ImageTeacher, Teacher, fingerprint
+from archsearch.teachers.teacher import ImageTeacher, fingerprint
 
 __all__ = [
     "ImageTeacher", "Teacher", "at_best_size", "at_hand", "build", "check_counts", "check_source", "check_teacher",

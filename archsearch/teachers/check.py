@@ -12,11 +12,11 @@ from archsearch import domains
 from archsearch.data.metrics import Key, Report, answers, average_precisions, macro, metric, scores
 from archsearch.data.notes import Note
 from archsearch.data.task import Dataset, Task
+from archsearch.domains.domain import Teacher
 from archsearch.errors import TeacherError
 from archsearch.failures import reason_of
 from archsearch.teachers.mixed_up import Better, better_order
 from archsearch.teachers.size import require_one_fits
-from archsearch.teachers.teacher import Teacher
 
 # Orders of the labels in which a multi-label teacher's answers are read besides the right one.
 _WRONG_ORDERS = 10

@@ -13,7 +13,8 @@ from archsearch.errors import InvalidRequest
 if TYPE_CHECKING:
     from torch import nn
 
-    from archsearch.teachers.teacher import Teacher
+    from archsearch.domains.domain import Teacher
+
 
 # Arguments that say how many modules there are, by parts of their names.
 _COUNTS = ("depth", "layers", "blocks", "repeats", "num_stages")
@@ -62,12 +63,11 @@ def require_weights_fit(sketch: nn.Module, name: str) -> None:
 
 def require_one_fits(teacher: Teacher, task: Task) -> None:
     """Raise TooMuchMemory where the teacher cannot look at a single example of its size; nothing is computed."""
-    shape = teacher.shape(task)
-    one = input_bytes(teacher.model, shape)
+    one = input_bytes(teacher.model, teacher.shape(task))
     if one is not None:
         require_room(
             _KERNELS * one,
-            f"one example of {'×'.join(map(str, shape.sizes))}",
+            f"one of {teacher.told(task)}",
             field="input_size",
             fix="give a smaller input_size",
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from archsearch.data.notes import Note
 from archsearch.data.shape import Shape
@@ -17,50 +17,6 @@ from archsearch.errors import TeacherError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-
-class Teacher(Protocol):
-    """A trained network in eval mode, of any domain; a frozen dataclass of its zoo's.
-
-    Attributes:
-        sha256: Of the weights as they came, by name, shape and value.
-        namings: What its outputs are called, as the weights came: a list of names for each way of naming them.
-        order: Which of its outputs each of the data's classes is, where they had to be moved; the model has them moved.
-        classes_given: Whether the request itself said which output is which class.
-        notes: What whoever asked for it should hear.
-        identity: What its answers depend on.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def model(self) -> nn.Module: ...
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def sha256(self) -> str: ...
-    @property
-    def namings(self) -> tuple[tuple[str, ...], ...]: ...
-    @property
-    def order(self) -> tuple[int, ...] | None: ...
-    @property
-    def classes_given(self) -> bool: ...
-    @property
-    def notes(self) -> tuple[Note, ...]: ...
-    @property
-    def identity(self) -> str: ...
-
-    def require(self, task: Any) -> None:
-        """Raise TeacherError where it takes other examples than the task has, but for the number of classes."""
-
-    def shape(self, task: Any) -> Shape:
-        """Of one example as the network itself takes it."""
-
-    def prepare(self, x: Tensor) -> Tensor:
-        """Examples as a split gives them, as this teacher wants them."""
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Its answers B×K to examples as a split gives them."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +64,10 @@ class ImageTeacher:
     def shape(self, task: ImageTask) -> Shape:
         height, width = self.input_hw or (task.height, task.width)
         return Shape((self.in_chans, height, width))
+
+    def told(self, task: ImageTask) -> str:
+        _, height, width = self.shape(task).sizes
+        return f"images of {height}×{width} pixels"
 
     def prepare(self, x: Tensor) -> Tensor:
         """Images in 0-1, B×C×H×W, as this teacher wants them: resized and normalised."""

@@ -11,8 +11,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from archsearch.distill.group import Group
-from archsearch.distill.loader import make_loader
 from archsearch.distill.schedule import make_optimizer
+from archsearch.domains.image_classification import DOMAIN
 from archsearch.domains.images.normalise import normalise
 from archsearch.precision import autocast
 from benchmarks.distill_speed.images import one_epoch
@@ -26,9 +26,9 @@ def floor(setting: Setting) -> Loop:
     optimizer = make_optimizer(student.parameters(), setting.spec, "sgd")
     for group in optimizer.param_groups:
         group["lr"] = SGD["lr"]
-    batches = make_loader(one_epoch(setting.dataset, setting.batch_size), setting.spec, setting.device, Group())
+    batches = DOMAIN.loader(one_epoch(setting.dataset, setting.batch_size), setting.spec, setting.device, Group())
     batch = next(iter(batches.epoch(0, 0)))
-    x_BCHW = normalise(batch.x_BCHW, task.mean, task.std)
+    x_BCHW = normalise(batch.x, task.mean, task.std)
     run: Any = torch.compile(student) if setting.device == "cuda" else student
 
     def step() -> None:

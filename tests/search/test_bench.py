@@ -162,7 +162,7 @@ def test_rungs_double_images_and_initialisations(halved: tuple[SearchSpec, Bench
     assert fidelities(wants) == [(16, 1), (32, 2), (64, 3)]
     assert [(len(rung.y_B), rung.seeds) for rung in bench.rungs] == [(16, 1), (32, 2), (64, 3)]
     # The images of a lower rung are among those of the next.
-    few, many = ({image.numpy().tobytes() for image in rung.x_BCHW} for rung in bench.rungs[:2])
+    few, many = ({image.numpy().tobytes() for image in rung.x} for rung in bench.rungs[:2])
     assert few < many
     assert fidelities(spec(batch_size=64, seeds=3)) == [(64, 3)]
 

@@ -146,13 +146,13 @@ def test_with_labels_that_nearly_always_come_together_a_good_teacher_is_one(pair
 def test_a_teacher_that_needs_another_resolution_says_so(digits: Dataset) -> None:
     vit = build("vit_tiny_patch16_224", {"num_classes": 10, "in_chans": 1, "img_size": 16, "depth": 1}).eval()
     asks = ImageTeacher("vit", vit, 10, 1, (0.5,), (0.5,), None, "")
-    with pytest.raises(TeacherError, match=r"8×8 images.*set input_size"):
+    with pytest.raises(TeacherError, match=r"images of 8×8 pixels.*set input_size"):
         check_teacher(asks, digits)
 
 
 def test_what_libraries_say_of_a_network_that_fails_stays_out_of_the_answer(digits: Dataset) -> None:
     network = build("resnet10t", {"num_classes": 10, "in_chans": 3}).eval()  # its shapes are PyTorch's complaint
-    with pytest.raises(TeacherError, match=r"does not take 8×8 images \(it fails with a RuntimeError\)"):
+    with pytest.raises(TeacherError, match=r"does not take images of 8×8 pixels \(it fails with a RuntimeError\)"):
         check_teacher(ImageTeacher("resnet", network, 10, 1, (0.5,), (0.5,), None, ""), digits)
 
 

@@ -7,8 +7,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from archsearch.distill.group import Group
-from archsearch.distill.loader import make_loader
 from archsearch.distill.train import train
+from archsearch.domains.image_classification import DOMAIN
 from archsearch.domains.images.normalise import normalise
 from archsearch.domains.images.views import Views
 from benchmarks.distill_speed.floor import floor
@@ -26,8 +26,8 @@ from benchmarks.distill_speed.turns import go_on
 
 def test_all_have_the_same_loss_for_the_same_weights_and_views(setting: Setting) -> None:
     task, spec = setting.dataset.task, setting.spec
-    batch = next(iter(make_loader(setting.dataset, spec, "cpu", Group()).epoch(0, 0)))
-    x_BCHW = normalise(batch.x_BCHW, task.mean, task.std)
+    batch = next(iter(DOMAIN.loader(setting.dataset, spec, "cpu", Group()).epoch(0, 0)))
+    x_BCHW = normalise(batch.x, task.mean, task.std)
 
     def both() -> tuple[torch.nn.Module, torch.nn.Module]:
         return student_of(setting), teacher_of(setting)
