@@ -44,6 +44,7 @@ from archsearch.proxies.score import DEFAULT, reads
 from archsearch.request import Architecture, SearchSpec
 from archsearch.search import Bench, evaluate, prepare
 from archsearch.spaces import Space, spaces
+from benchmarks import encoders
 from benchmarks.cifar import load_cifar, load_teacher_for
 from benchmarks.tables import TABLES, Table
 
@@ -69,7 +70,9 @@ class Scored:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--tables", default=",".join(TABLES), help="comma-separated; default: all of %(default)s")
+    parser.add_argument(
+        "--tables", default=",".join((*TABLES, *encoders.FILES)), help="comma-separated; default: all of %(default)s"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=SearchSpec().batch_size)
     parser.add_argument("--proxies", default=",".join(QUICK), help="comma-separated, or `all`; default: %(default)s")
@@ -80,14 +83,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--scores", type=Path, help="also keep every single score, as npz, for plots")
     arguments = parser.parse_args()
-    unknown = set(arguments.tables.split(",")) - TABLES.keys()
+    unknown = set(arguments.tables.split(",")) - {*TABLES, *encoders.FILES}
     if unknown:
-        parser.error(f"no table {', '.join(sorted(unknown))}; there are {', '.join(TABLES)}")
+        parser.error(f"no table {', '.join(sorted(unknown))}; there are {', '.join((*TABLES, *encoders.FILES))}")
     names = proxies.names() if arguments.proxies == "all" else arguments.proxies.split(",")
     report: dict[str, Any] = {"tables": {}}
     known: dict[str, Scored] = {}
     kept: dict[str, Floats] = {}
     for name in arguments.tables.split(","):
+        if name in encoders.FILES:
+            if not (arguments.data / encoders.FILES[name]).is_file():
+                sys.exit(f"skipped: {arguments.data / encoders.FILES[name]} is not there")
+            report["tables"][name] = encoders.judge_table(arguments.data, name)
+            _keep(arguments.json, report)
+            continue
         table = TABLES[name]
         if not (arguments.data / table.file).is_file():
             sys.exit(f"skipped: {arguments.data / table.file} is not there")
@@ -102,10 +111,14 @@ def main() -> None:
         kept |= {f"{name}/accuracy": accuracy_N, f"{name}/params": scored.params}
         kept |= {f"{name}/{score}": values.mean(0) for score, values in scored.values.items()}
         # Long runs are worth keeping as they go.
-        if arguments.json:
-            arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+        _keep(arguments.json, report)
         if arguments.scores:
             np.savez(arguments.scores, **kept)
+
+
+def _keep(path: Path | None, report: Mapping[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def score_all(

@@ -63,6 +63,7 @@ FILES = (
     "depth",
     "diswot",
     "effective_rank",
+    "encoder_size",
     "expressivity",
     "fisher",
     "grad_norm",

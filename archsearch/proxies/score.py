@@ -15,7 +15,10 @@ from archsearch.evidence import Evidence, Read
 from archsearch.proxies.proxy import Undefined, proxies
 
 # Unit weights: nothing here is fitted. docs/decisions/0006-score.md says why these three.
+IMAGES = "image_classification"
 DEFAULT: Mapping[str, float] = {"capacity": 1.0, "gradient_rank": 1.0, "isometry": 1.0}
+# docs/decisions/0020-encoder-score.md says why size alone.
+_DEFAULTS: Mapping[str, Mapping[str, float]] = {"text_classification": {"encoder_size": 1.0}}
 
 
 @dataclass(frozen=True)
@@ -27,25 +30,30 @@ class Score:
     votes: Mapping[str, float]
 
 
+def default_weights(domain: str = IMAGES) -> Mapping[str, float]:
+    """Who votes, with which weight, unless the user says otherwise; of a domain nobody judged voters for, as images."""
+    return _DEFAULTS.get(domain, DEFAULT)
+
+
 def check_weights(weights: Mapping[str, float] | None, *, field: str = "search.score") -> None:
     """Raise UnknownName for a voter nobody registered."""
     for name in weights or {}:
         proxies.get(name, field=field)
 
 
-def reads(weights: Mapping[str, float] | None = None) -> frozenset[Read]:
-    """What has to be measured for these voters."""
-    voters = DEFAULT if weights is None else weights
+def reads(weights: Mapping[str, float] | None = None, domain: str = IMAGES) -> frozenset[Read]:
+    """What has to be measured for these voters, or for the domain's own."""
+    voters = default_weights(domain) if weights is None else weights
     return frozenset[Read]().union(*(proxies.get(name).reads for name in voters))
 
 
-def score(evidence: Evidence, weights: Mapping[str, float] | None = None) -> Score:
-    """Evaluate every proxy the evidence allows, and add up the voters.
+def score(evidence: Evidence, weights: Mapping[str, float] | None = None, domain: str = IMAGES) -> Score:
+    """Evaluate every proxy the evidence allows, and add up the voters, which are the domain's own where none are given.
 
     Raises:
         Undefined: A voter has no value for this candidate (a dead or disconnected network, for example).
     """
-    voters = DEFAULT if weights is None else weights
+    voters = default_weights(domain) if weights is None else weights
     measured: dict[str, float | None] = {}
     reasons: dict[str, Undefined] = {}
     raw = {}

@@ -102,7 +102,7 @@ def _rung(
     rows = _balanced_rows(dataset.train.y_N, images, spec.seed)
     x = _laid_out(dataset.train.examples(rows).to(device))
     y = dataset.train.take(rows).labels().to(device)
-    read = reads(spec.score)
+    read = reads(spec.score, dataset.task.domain)
 
     def look() -> NetworkEvidence:
         return observe_teacher(teacher.model.to(device), teacher.prepare(x), y, read)
@@ -252,9 +252,9 @@ def _score(spec: SearchSpec, space: Space, bench: Bench, rung: Rung, architectur
         student = space.build(architecture, bench.task)
         draw_weights(student)
         student = student.to(bench.device).to(memory_format=torch.channels_last)
-        read = reads(spec.score)
+        read = reads(spec.score, bench.task.domain)
         evidence = observe_student(student, rung.x, rung.y_B, rung.teacher, read, spec.precision)
-        return score(evidence, spec.score)
+        return score(evidence, spec.score, bench.task.domain)
 
 
 def _balanced_rows(y_N: Labels, count: int, seed: int) -> npt.NDArray[np.intp]:

@@ -14,6 +14,8 @@ LONGER = {"autoformer", "convnext", "mobilenet", "pit", "regnet", "resnet"}
 
 # Zen-Score is defined by batch norms, which these families do not have.
 UNDEFINED = {("zen", space): "no batch norm" for space in ("autoformer", "convnext", "pit", "vit")}
+# It counts by the numbers in layers' names, and RegNet's stages name theirs otherwise.
+UNDEFINED |= {("encoder_size", "regnet"): "no layers with numbers"}
 
 UNMOVED = {
     # Asks of data and teacher only whether any gradient arrives, which another teacher does not change.

@@ -9,7 +9,7 @@ import torch
 from archsearch.errors import UnknownName
 from archsearch.evidence import Evidence, observe_student
 from archsearch.proxies import Undefined, proxies
-from archsearch.proxies.score import DEFAULT, check_weights, mean, reads, score
+from archsearch.proxies.score import DEFAULT, check_weights, default_weights, mean, reads, score
 
 
 def with_gradients(evidence: Evidence, name: str, change) -> Evidence:
@@ -105,3 +105,11 @@ def test_seeds_are_averaged_in_nats(pair) -> None:
     assert averaged.votes["snip"] == pytest.approx((scores[0].votes["snip"] + scores[1].votes["snip"]) / 2)
     assert averaged.votes["snip"] != pytest.approx(scores[0].votes["snip"], rel=1e-9)
     assert mean(scores[:1]) is scores[0]
+
+
+def test_each_domain_has_its_own_voters() -> None:
+    assert default_weights() == default_weights("image_classification") == DEFAULT
+    assert default_weights("text_classification") == {"encoder_size": 1.0}
+    check_weights(default_weights("text_classification"))
+    assert reads(None, "text_classification") == frozenset(), "shapes alone decide"
+    assert reads({"isometry": 1.0}, "text_classification") == proxies.get("isometry").reads
