@@ -26,6 +26,8 @@ _FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "tru
 # 18 digits are below 2**63.
 _WHOLE = re.compile(r"0|-?[1-9]\d{0,17}")
 _WHOLE_AS_FLOAT = re.compile(r"(-?\d{1,18})\.0+")
+# Characters of a name of a class.
+_LONGEST = 500
 _FRACTION = re.compile(r"-?\d+\.\d+")
 
 
@@ -79,6 +81,8 @@ def _word(value: object) -> str | None:
     word = value.strip()
     if not is_text(word):
         raise ValueError(f"is {word!a:.60}, which is no Unicode text")
+    if len(word) > _LONGEST:
+        raise ValueError(f"has {len(word):,} characters, which is a text; name the column of labels")
     as_float = _WHOLE_AS_FLOAT.fullmatch(word)
     return (as_float[1] if as_float else word) or None
 
@@ -146,6 +150,10 @@ def _several(
     notes: tuple[Note, ...],
 ) -> Numbered:
     names = _known({split: [set(one) for one in found] for split, found in lists.items()}, column, called, limits)
+    size_bytes = len(names) * sum(map(len, lists.values()))
+    if size_bytes > limits.max_bytes:
+        detail = f"{len(names):,} labels take {size_bytes:,} bytes, at most {limits.max_bytes:,}; leave rare ones out"
+        raise TooLarge(detail, field=column)
     return _flagged(lists, names, column, notes)
 
 

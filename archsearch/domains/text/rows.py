@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -142,7 +143,8 @@ def _cells_table(again: _Again, lines: _Lines, first: str, kind: str) -> Table:
     columns = tuple(cell.strip() for cell in header)
     if not any(columns):
         raise DataError("is empty; the first row has to name the columns: text,label", field=lines.name)
-    twice = next((column for column in columns if column and columns.count(column) > 1), None)
+    counts = Counter(columns)
+    twice = next((column for column in columns if column and counts[column] > 1), None)
     if twice is not None:
         raise DataError(f"has two columns {twice!r}; rename one", field=lines.name)
     return Table(columns, _by_column(rows, columns, lines.name, kind))
@@ -174,7 +176,9 @@ def _cells(again: _Again, lines: _Lines, first: str, kind: str) -> Iterator[tupl
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            detail = f"the row that begins in line {line} is no {kind} ({error}); put it right, or save the file again"
+            # Python's own words are of how it opened the file.
+            what = "lines end as on old Macs" if "new-line character" in str(error) else error
+            detail = f"the row that begins in line {line} is no {kind} ({what}); put it right, or save the file again"
             raise DataError(detail, field=lines.name) from None
         if cells is None:
             return

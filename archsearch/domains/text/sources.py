@@ -29,7 +29,8 @@ SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 FIX = "give a csv, tsv or jsonl file, or a folder or zip with train.csv and, if you have them, validation.csv, test.csv"
 # A handful of tables and what describes them: an archive of a hundred thousand members is something else.
 MOST_FILES = 1000
-_ZIP, _GZIP = b"PK", b"\x1f\x8b"
+# The first of an archive, or of an empty one; a csv may begin with PK.
+_ZIPS, _GZIP = (b"PK\x03\x04", b"PK\x05\x06"), b"\x1f\x8b"
 
 Opened = Callable[[], AbstractContextManager[IO[bytes]]]
 
@@ -50,10 +51,10 @@ def open_sources(path: Path, limits: Limits) -> Iterator[list[Source]]:
     if path.is_dir():
         with open_files(path, few) as files:
             root = path.resolve()
-            yield _planned((name for name in files.names), lambda name: _unpacked(name, open_heard(root / name)))
+            yield _planned(files.names, lambda name: _unpacked(name, _open(root / name, name)))
     elif not path.is_file():
         raise DataError(f"no file at {path}; check the path", field="path")
-    elif _begins(path, _ZIP):
+    elif _is_zip(path):
         with open_zip(path, few, FIX) as archive:
             members = {info.filename: info for info in archive.infolist() if not is_junk(info.filename)}
 
@@ -63,13 +64,20 @@ def open_sources(path: Path, limits: Limits) -> Iterator[list[Source]]:
 
             yield _planned(members, opened)
     else:
-        yield [Source(path.name, None, lambda: _unpacked(path.name, open_heard(path)))]
+        yield [Source(path.name, None, lambda: _unpacked(path.name, _open(path, path.name)))]
 
 
-def _begins(path: Path, mark: bytes) -> bool:
+def _open(path: Path, name: str) -> IO[bytes]:
+    try:
+        return open_heard(path)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", field=name) from None
+
+
+def _is_zip(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(len(mark)) == mark
+            return file.read(4) in _ZIPS
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({error.strerror})", field="path") from None
 
@@ -91,7 +99,7 @@ def _unpacked(name: str, stream: IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 def _planned(names: Iterable[str], opened: Callable[[str], AbstractContextManager[IO[bytes]]]) -> list[Source]:
-    names = list(names)
+    names = [name for name in names if not name.endswith("/")]
     tables = [name for name in names if table_format(name) is not None]
     if not tables:
         raise DataError(f"holds no csv, tsv or jsonl file{_instead(names)}; {FIX}", field="path")

@@ -96,10 +96,19 @@ def read_record(folder: Path) -> Record:
     return _read(folder, Record)
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether texts stored in `folder` can be opened."""
+def open_stored(folder: Path) -> TextTable | TextDataset:
+    """What is stored in `folder`, texts or tokens; raises DataError if it is not whole."""
     try:
-        open_table(folder)
+        read_table_record(folder)
+    except DataError:
+        return open_dataset(folder)
+    return open_table(folder)
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether what is stored in `folder` can be opened."""
+    try:
+        open_stored(folder)
     except DataError:
         return False
     return True

@@ -13,6 +13,7 @@ from archsearch.data.notes import Note
 from archsearch.data.task import Kind, Labels, Rows
 from archsearch.domains.text.ragged import Ragged
 from archsearch.domains.text.spec import MAX_LENGTH
+from archsearch.domains.text.task import TextTask
 
 # N texts, K classes
 
@@ -67,6 +68,11 @@ class TextTable:
     sha256: str
     max_length: int = MAX_LENGTH
     notes: tuple[Note, ...] = ()
+
+    @property
+    def task(self) -> TextTask:
+        """The question, before any tokenizer is known: of no vocabulary."""
+        return TextTask(self.classes, self.max_length, 0, 0, self.pair, self.class_names, self.kind, self.prevalence)
 
     @property
     def pair(self) -> bool:

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from archsearch.data import Limits
@@ -14,7 +17,7 @@ from archsearch.domains.text.columns import Wanted
 from archsearch.domains.text.load import load_spec, load_text, read_splits
 from archsearch.domains.text.spec import TextData
 from archsearch.domains.text.table import TableSplit, TextTable
-from archsearch.errors import DataError, TooLarge
+from archsearch.errors import ArchsearchError, DataError, TooLarge
 from tests.data_files import MakeZip, Refused
 
 Load = Callable[..., TextTable]
@@ -305,6 +308,12 @@ REFUSED: dict[str, tuple[str, str, str | bytes]] = {
         "line 2: is 'b', elsewhere a list",
         '{"text": "t", "label": ["a"]}\n{"text": "u", "label": "b"}',
     ),
+    "a text for a label": (
+        "a.csv",
+        "line 2: label has 600 characters, which is a text",
+        f"text,label\na,{'x' * 600}\n",
+    ),
+    "old Macs' lines": ("a.csv", "lines end as on old Macs", GOOD.replace("\n", "\r")),
     "json list": ("a.csv", "line 1 is no JSON", '{"text": "t", "label": "a"},\n'),
     "json text": ("a.csv", "line 2 is no object", '{"text": "t", "label": "a"}\n"u"\n'),
     "json number": ("a.csv", "line 1: text is 5, which is no text", '{"text": 5, "label": "a"}\n'),
@@ -402,6 +411,34 @@ def test_bounds_are_kept_while_reading(load: Load, refused: Refused, limits: Lim
 def test_a_quote_left_open_does_not_swallow_the_file(load: Load, refused: Refused) -> None:
     with refused(TooLarge, "texts.csv", "close the quote that was left open"):
         load(GOOD + '"open,good\n' + "x" * 99 + "\n" * 3000, limits=Limits(max_row_bytes=1000))
+
+
+def test_many_labels_of_many_texts_are_counted_before_they_are_laid_out(load: Load, refused: Refused) -> None:
+    rows = [json.dumps({"text": f"t{i}", "label": [f"one {i}", f"other {i}"]}) for i in range(200)]
+    with refused(TooLarge, "label", "400 labels take 80,000 bytes, at most 50,000"):
+        load("\n".join(rows), "a.jsonl", limits=Limits(max_bytes=50_000))
+
+
+def test_many_columns_are_no_matter(load: Load) -> None:
+    more = ",".join(map(str, range(50_000)))
+    found = load(table(8, lambda i: f"t{i},{i % 2},{more}", f"text,label,{more}"))
+    assert sorted(all_texts(found)) == [(f"t{i}",) for i in range(8)]
+
+
+def test_a_file_may_begin_as_zips_do(load: Load) -> None:
+    assert ("t3",) in all_texts(load(table(line=lambda i: f"{i},t{i},{i % 2}", head="PK,text,label")))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "upload", "a.csv.gz"])
+def test_noise_is_refused_and_never_breaks(load: Load, name: str) -> None:
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    words = rb"text label , { } : [ 1 | PK".split()
+    pieces = [*words, b"\t", b"\n", b"\r", b" ", b"\0", b"\xff", b"PK\x03\x04", b"\x1f\x8b", b'"']
+    for _ in range(300):
+        noise = b"".join(pieces[i] for i in rng.integers(0, len(pieces), rng.integers(0, 60)))
+        head = rng.choice([b"", b"text,label\n", b'{"text": "a", "label": 1}\n'])
+        with suppress(ArchsearchError):
+            load(head + noise, name)
 
 
 def test_a_bomb_of_gzip_is_not_unpacked(load: Load, refused: Refused) -> None:

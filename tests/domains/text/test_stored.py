@@ -12,6 +12,7 @@ from archsearch.domains.text.ragged import joined
 from archsearch.domains.text.stored import (
     is_whole,
     open_dataset,
+    open_stored,
     open_table,
     read_table_record,
     save_dataset,
@@ -124,6 +125,14 @@ def test_tokens_open_as_they_were_saved(dataset: TextDataset, tmp_path: Path) ->
         assert one.labels().equal(other.labels())
     with pytest.raises(ValueError, match="read-only"):
         opened.train.ids.flat_F[0] = 0
+
+
+def test_texts_and_tokens_are_told_apart(table: TextTable, dataset: TextDataset, tmp_path: Path) -> None:
+    save_table(table, tmp_path / "texts")
+    save_dataset(dataset, tmp_path / "tokens")
+    kinds = [type(open_stored(tmp_path / name)) for name in ("texts", "tokens")]
+    assert kinds == [TextTable, TextDataset.__origin__]
+    assert is_whole(tmp_path / "tokens")
 
 
 def test_texts_are_no_tokens(table: TextTable, tmp_path: Path) -> None:
