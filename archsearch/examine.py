@@ -38,6 +38,7 @@ def examine(
         domain = domains.of(held.task)
         teacher = domain.load_teacher(asked, Path(weights) if weights else None, held)
         facts = {"num_classes": teacher.num_classes, **domain.facts(teacher)}
+        held = domain.encode(held, teacher, None)
     if teacher.namings:
         facts["class_names"] = list(teacher.namings[0])
     known = {"sha256": teacher.sha256, "facts": facts}

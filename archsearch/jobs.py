@@ -118,7 +118,8 @@ class Attempt:
     def _open(self, request: JobRequest) -> Opened:
         dataset = self._data(request.data)
         profile = self.ledger.read(lambda session: profile_of(session, request.budget))
-        return Opened(self._teacher(request.teacher, dataset), dataset, profile)
+        teacher = self._teacher(request.teacher, dataset)
+        return Opened(teacher, domains.of(dataset.task).encode(dataset, teacher, self.ledger.cache), profile)
 
     def _data(self, spec: Any) -> Dataset:
         if isinstance(spec, DatasetData):

@@ -70,6 +70,7 @@ def check_apart(source: Path | str, out: Path, what: str) -> None:
 def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any] | None) -> Result:
     dataset = _data(request, tell)
     teacher = _teacher(request, dataset)
+    dataset = domains.of(dataset.task).encode(dataset, teacher, None, reading(tell))
     if made is not None:
         if (made["data"]["sha256"], made["teacher"]["sha256"]) != (dataset.sha256, teacher.sha256):
             raise InvalidRequest(

@@ -10,23 +10,27 @@ import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from archsearch.data import Dataset, Limits, Task
-from archsearch.domains.domain import Domain
 from archsearch.errors import DataError, InvalidRequest, UnknownName
 
-__all__ = ["DATA", "DOMAINS", "Domain", "get", "load", "of", "open_dataset", "read_task", "save_dataset"]
+if TYPE_CHECKING:  # requests name a domain's own specs, and are below what these know
+    from archsearch.data import Dataset, Limits, Task
+    from archsearch.domains.domain import Domain
+
+__all__ = ["DATA", "DOMAINS", "get", "load", "of", "open_dataset", "read_task", "save_dataset"]
 
 # The module of each domain; its `DOMAIN` is the domain itself.
 DOMAINS = {
     "image_classification": "archsearch.domains.image_classification",
+    "text_classification": "archsearch.domains.text_classification",
 }
 # Which domain reads data of a kind, as requests name it.
 DATA = {
     "digits": "image_classification",
     "npz": "image_classification",
     "image_folder": "image_classification",
+    "text": "text_classification",
 }
 RECORD = "task.json"
 

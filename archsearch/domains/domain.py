@@ -124,6 +124,16 @@ class Domain(Protocol):
     def load(self, spec: Any, limits: Limits | None, listener: Callable[[int, int], None] | None) -> Dataset:
         """The data set a request's `data` names; raises DataError and its kin, naming what is at fault."""
 
+    def encode(
+        self, dataset: Any, teacher: Any, cache: Path | None, listener: Callable[[int, int], None] | None = None
+    ) -> Dataset:
+        """The data as a teacher's network, and so its students, read them: texts as ids of its tokens.
+
+        Args:
+            cache: Folder where that is kept; None keeps it in memory.
+            listener: Called with examples done, and those there are.
+        """
+
     def save_dataset(self, dataset: Any, folder: Path) -> None:
         """Write a data set whole or not at all."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from archsearch.domains.text.spec import TextData
 from archsearch.plain import Spec
 from archsearch.request.base import Id
 
@@ -86,4 +87,4 @@ class ImageFolderData(Spec):
     duplicates: Duplicates = "refuse"
 
 
-DataSpec = Annotated[DigitsData | DatasetData | NpzData | ImageFolderData, Field(discriminator="kind")]
+DataSpec = Annotated[DigitsData | DatasetData | NpzData | ImageFolderData | TextData, Field(discriminator="kind")]

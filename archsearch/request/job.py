@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from archsearch.domains.text.spec import TextData
 from archsearch.errors import InvalidRequest
 from archsearch.plain import Spec, read_yaml
 from archsearch.request.base import Architecture, Id, OfJob
@@ -48,7 +49,9 @@ class JobRequest(Spec):
     kind: Kind = "search_and_distill"
     name: str | None = Field(None, max_length=200, description="For people.")
     teacher: Annotated[TimmTeacher | LocalTeacher | RegisteredTeacher | OfJob, Field(discriminator="kind")]
-    data: Annotated[DigitsData | DatasetData | NpzData | ImageFolderData | OfJob, Field(discriminator="kind")]
+    data: Annotated[
+        DigitsData | DatasetData | NpzData | ImageFolderData | TextData | OfJob, Field(discriminator="kind")
+    ]
     budget: Budget = Budget()
     search: SearchSpec = SearchSpec()
     verify: Verification | None = Field(

@@ -24,5 +24,5 @@ def errors_by_field(errors: Any) -> list[tuple[str, str]]:
     return found
 
 
-_SOURCES = frozenset({"job", "timm", "local", "upload", "teacher", "digits", "dataset", "npz", "image_folder"})
+_SOURCES = frozenset({"job", "timm", "local", "upload", "teacher", "digits", "dataset", "npz", "image_folder", "text"})
 _KINDS = {"teacher": _SOURCES, "data": _SOURCES, "source": _SOURCES, "verify": frozenset({"spec", "auto"})}

@@ -62,6 +62,16 @@ class ImageClassification:
                     listener=listener,
                 )
 
+    def encode(
+        self,
+        dataset: ImageDataset,
+        teacher: Any,
+        cache: Path | None,
+        listener: Callable[[int, int], None] | None = None,
+    ) -> ImageDataset:
+        """Images are the same for every network; a teacher of another resolution resizes them."""
+        return dataset
+
     def save_dataset(self, dataset: ImageDataset, folder: Path) -> None:
         stored.save_dataset(dataset, folder)
 

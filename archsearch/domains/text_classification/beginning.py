@@ -1,0 +1,36 @@
+"""What a text teacher's training begins with: a trained encoder, with a new head for the data's classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from archsearch.domains.domain import Beginning
+from archsearch.domains.text.table import TextTable
+from archsearch.domains.text.tokenise import tokenise
+from archsearch.domains.text.tokenizer import load_tokenizer
+from archsearch.errors import InvalidRequest
+
+
+def begin_teacher(asked: Any, dataset: TextTable, scratch: Path) -> Beginning:
+    """See `Domain.begin_teacher`."""
+    from archsearch.zoos.transformers.load import begin_training
+    from archsearch.zoos.transformers.save import save_student
+
+    if not isinstance(asked.pretrained, str):
+        raise InvalidRequest(
+            "a teacher of texts begins with a trained encoder: name a folder of the transformers library",
+            field="pretrained",
+        )
+    folder = Path(asked.pretrained)
+    data = tokenise(dataset, load_tokenizer(folder, field="pretrained"), cache=scratch)
+    model = begin_training(folder, data.task, asked.distill.seed, field="pretrained")
+    return Beginning(
+        trained=model,
+        named=model,
+        dataset=data,
+        optimizer="adamw",
+        told=f"{folder.name}, fine-tuned",
+        facts={"max_length": data.task.max_length},
+        save=lambda out: save_student(model, data.task, out, folder),
+    )

@@ -1,0 +1,189 @@
+"""What text classification is to the rooms that know no words."""
+
+# N texts, B batch, T tokens, D features, K classes
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter
+
+from archsearch.data import Limits
+from archsearch.data.archive import listening
+from archsearch.data.shape import Shape
+from archsearch.domains.domain import Beginning, Domain, Floats
+from archsearch.domains.text import stored
+from archsearch.domains.text.load import load_spec
+from archsearch.domains.text.spec import TextData
+from archsearch.domains.text.table import TextTable
+from archsearch.domains.text.task import TextDataset, TextSplit, TextTask
+from archsearch.errors import TeacherError
+from archsearch.request import DistillSpec, LocalTeacher
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from archsearch.distill.group import Group
+    from archsearch.distill.loader import Loader
+    from archsearch.domains.text_classification.teacher import TextTeacher
+
+# Held-out texts looked at, at most.
+_MOST_TEXTS, _FEWEST_TEXTS = 1280, 64
+
+
+@dataclass(frozen=True)
+class OneView:
+    """A text is shown as it is, so a teacher's answer to it can be kept."""
+
+    count: int = 1
+
+
+class TextClassification:
+    """See `Domain`."""
+
+    name = "text_classification"
+    examples = "texts"
+    coarse_of = "the words"
+    grid = False
+    zoo = "transformers"
+
+    def load(self, spec: TextData, limits: Limits | None, listener: Callable[[int, int], None] | None) -> TextTable:
+        if listener is None:
+            return load_spec(spec, limits)
+        with listening(lambda share: listener(round(100 * share), 100)):
+            return load_spec(spec, limits)
+
+    def encode(
+        self,
+        dataset: TextTable,
+        teacher: TextTeacher,
+        cache: Path | None,
+        listener: Callable[[int, int], None] | None = None,
+    ) -> TextDataset:
+        """The texts as ids of the teacher's tokens."""
+        from archsearch.domains.text.tokenise import tokenise
+
+        return tokenise(dataset, teacher.tokenizer, cache=cache, listener=listener)
+
+    def save_dataset(self, dataset: TextTable | TextDataset, folder: Path) -> None:
+        if isinstance(dataset, TextTable):
+            stored.save_table(dataset, folder)
+        else:
+            stored.save_dataset(dataset, folder)
+
+    def open_dataset(self, folder: Path) -> Any:
+        return stored.open_stored(folder)
+
+    def read_task(self, body: Mapping[str, Any]) -> TextTask:
+        return TypeAdapter(TextTask).validate_python(body)
+
+    def check(self, spec: DistillSpec, task: TextTask) -> None:
+        """Every training suits texts: what is said of augmentation is of images, and left alone."""
+
+    def shape(self, task: TextTask) -> Shape:
+        return Shape((2, task.max_length), task.vocab_size)
+
+    def told(self, task: TextTask) -> str:
+        return f"texts of {task.max_length} tokens"
+
+    def prepare(self, x: Tensor, task: TextTask) -> Tensor:
+        """Ids and segments, as they are."""
+        return x
+
+    def coarse(self, split: TextSplit, features: int) -> Floats:
+        """How often each token comes, tokens that fall together by their ids' remainder counted together."""
+        found_ND = np.zeros((len(split), features))
+        for start in range(0, len(split), 256):
+            x_N2T = split.examples(slice(start, start + 256)).numpy()
+            row_M, place_M = np.nonzero(x_N2T[:, 1] >= 0)
+            np.add.at(found_ND, (start + row_M, x_N2T[row_M, 0, place_M] % features), 1)
+        counts_ND: Floats = np.sqrt(found_ND)
+        return counts_ND
+
+    def size(self, task: TextTask) -> dict[str, int]:
+        return {"max_length": task.max_length, "vocab_size": task.vocab_size}
+
+    def load_teacher(
+        self, source: Any, weights: Path | None, dataset: Any, *, classes: Any = None, input_size: Any = None
+    ) -> TextTeacher:
+        from archsearch.domains.text_classification.teacher import load_text_teacher
+
+        if not isinstance(source, LocalTeacher):
+            raise TeacherError(
+                "a teacher of texts is a folder that the transformers library saved; give its path", field="teacher"
+            )
+        given = source.classes if classes is None else classes
+        return load_text_teacher(source.path, dataset.task, given)
+
+    def save_teacher(self, teacher: TextTeacher, task: TextTask, folder: Path) -> None:
+        from archsearch.zoos.transformers.save import save_student
+
+        save_student(teacher.model, task, folder, teacher.folder)
+
+    def begin_teacher(self, asked: Any, dataset: TextTable, scratch: Path) -> Beginning:
+        from archsearch.domains.text_classification.beginning import begin_teacher
+
+        return begin_teacher(asked, dataset, scratch)
+
+    def facts(self, teacher: TextTeacher) -> dict[str, Any]:
+        return {"max_length": teacher.max_length}
+
+    def check_facts(self, facts: Mapping[str, Any], task: TextTask, field: str) -> None:
+        if "in_chans" in facts:
+            raise TeacherError("the teacher was trained on images, the data are texts", field=field)
+
+    def views(self, task: TextTask, spec: DistillSpec) -> OneView:
+        return OneView()
+
+    def loader(self, dataset: TextDataset, spec: DistillSpec, device: str, group: Group) -> Loader:
+        from archsearch.domains.text_classification.loader import Bucketed
+
+        return Bucketed(dataset, spec, device, group)
+
+    def save(self, student: Any, task: TextTask, folder: Path, teacher: TextTeacher | None = None) -> None:
+        from archsearch.zoos.transformers.save import save_student
+
+        save_student(student, task, folder, folder if teacher is None else teacher.folder)
+
+    def open(self, folder: Path) -> nn.Module:
+        from archsearch.zoos.transformers.save import open_student
+
+        return open_student(folder)
+
+    def held_out(self, split: TextSplit | None, task: TextTask) -> npt.NDArray[np.int64]:
+        """N×2×T."""
+        if split is None:
+            noise: npt.NDArray[np.int64] = self.shape(task).noise(_FEWEST_TEXTS).numpy()
+            return noise
+        rows = np.linspace(0, len(split) - 1, min(_MOST_TEXTS, len(split))).round().astype(int)
+        return self.raw(split.examples(rows))
+
+    def raw(self, x: Tensor) -> npt.NDArray[np.int64]:
+        found: npt.NDArray[np.int64] = x.numpy()
+        return found
+
+    def reference(self, student: nn.Module, task: TextTask) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
+        import torch
+
+        @torch.inference_mode()
+        def answer(x_B2T: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            logits: npt.NDArray[Any] = student(torch.from_numpy(np.ascontiguousarray(x_B2T))).numpy()
+            return logits
+
+        return answer
+
+    def write_reading(self, folder: Path, task: TextTask) -> None:
+        """The tokenizer lies beside the weights already."""
+
+    def measure_from_file(
+        self, file: str, answer: Any, settings: Any, expected_NK: Any, subject: Any, tolerance: float | None
+    ) -> None:
+        """A text's way to its ids is the tokenizer's, which is the same for every format."""
+
+
+DOMAIN: Domain = TextClassification()
