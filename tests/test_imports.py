@@ -25,7 +25,7 @@ FLOORS: tuple[set[str], ...] = (
     {"evaluate", "hardware"},
     {"client", "examine", "export", "search"},
     {"choice", "distill", "photos", "store"},
-    {"domains.image_classification"},
+    {"domains.image_classification", "domains.text_classification"},
     {"defaults", "doubt", "followup", "patience", "storage", "verify", "workplace"},
     {"checks", "engine", "usable"},
     {"arrival", "ledger", "reconcile", "register", "serve"},

@@ -6,7 +6,7 @@ cannot disagree. A domain is one folder, whose `spec.py` is all that a request n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -205,6 +205,9 @@ class Domain(Protocol):
         """What `save` wrote, in eval mode."""
 
     # Its other formats; their examples are arrays as files hold them.
+
+    def formats(self) -> Sequence[Any]:
+        """The forms students come in beside their library's own: `export.format.Format`s."""
 
     def held_out(self, split: Any, task: Any) -> npt.NDArray[Any]:
         """Examples spread over a split, as many as are worth looking at; noise where there is no split."""

@@ -85,7 +85,6 @@ class Format:
         own_threads: Whether it keeps the threads it was opened with; otherwise it follows torch's.
         open: From the file and a number of threads to something that answers.
         settings: What the file itself says of how files become its examples, and answers names.
-        domain: Whose students come in it.
     """
 
     name: str
@@ -98,7 +97,6 @@ class Format:
     write: Callable[[Subject, Path], Mapping[str, Any]]
     open: Callable[[Path, int], Answer]
     settings: Callable[[Path], Mapping[str, Any]]
-    domain: str = "image_classification"
 
 
 # The files of formats/ that register one, each under its own name; a new file goes in here, too.

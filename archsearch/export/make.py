@@ -27,7 +27,7 @@ from archsearch.errors import ExportError, InvalidRequest, UnknownName
 from archsearch.evaluate import Logits, Network, likeness
 from archsearch.export.files import PREPROCESSING, WEIGHTS
 from archsearch.export.folder import read_json
-from archsearch.export.format import Answer, Examples, Format, Subject, answer_all, formats
+from archsearch.export.format import Answer, Examples, Format, Subject, answer_all
 from archsearch.export.from_file import FromFile
 from archsearch.whole import is_full
 
@@ -148,7 +148,7 @@ def make_formats(
         InvalidRequest: No such format, or one that needs images and there are none.
     """
     domain = domains.of(task)
-    wanted = choose_formats(names, calibrated=held_out is not None, domain=domain.name)
+    wanted = choose_formats(names, domain.formats(), calibrated=held_out is not None)
     tell = listener or (lambda what, done, of: None)
     for left in folder.glob(f"{_SCRATCH}*"):  # by a process that was killed
         shutil.rmtree(left)
@@ -215,13 +215,11 @@ def _heeding() -> Iterator[None]:
     raise error
 
 
-def choose_formats(
-    names: Iterable[str] | None, *, calibrated: bool, domain: str = "image_classification"
-) -> list[Format]:
+def choose_formats(names: Iterable[str] | None, formats: Iterable[Format], *, calibrated: bool) -> list[Format]:
     """Formats by name, or all there are images enough for; raises InvalidRequest for what cannot be."""
     if names is None:
-        return [one for one in formats if one.domain == domain and (calibrated or not one.needs_images)]
-    known = {one.name: one for one in formats if one.domain == domain}
+        return [one for one in formats if calibrated or not one.needs_images]
+    known = {one.name: one for one in formats}
     wanted = [_named(name, known) for name in dict.fromkeys(names)]
     for one in wanted:
         if one.needs_images and not calibrated:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from archsearch.distill.group import Group
     from archsearch.distill.loader import Loader
+    from archsearch.export.format import Format
     from archsearch.teachers import ImageTeacher, Teacher
 
 
@@ -168,6 +169,11 @@ class ImageClassification:
         from archsearch.export.folder import load_student
 
         return load_student(folder)
+
+    def formats(self) -> Sequence[Format]:
+        from archsearch.export.format import formats
+
+        return tuple(formats)
 
     def held_out(self, split: ImageSplit | None, task: ImageTask) -> npt.NDArray[np.uint8]:
         """N×H×W×C."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from archsearch.distill.group import Group
     from archsearch.distill.loader import Loader
     from archsearch.domains.text_classification.teacher import TextTeacher
+    from archsearch.export.format import Format
 
 # Held-out texts looked at, at most.
 _MOST_TEXTS, _FEWEST_TEXTS = 1280, 64
@@ -154,6 +155,11 @@ class TextClassification:
         from archsearch.zoos.transformers.save import open_student
 
         return open_student(folder)
+
+    def formats(self) -> Sequence[Format]:
+        from archsearch.domains.text_classification.onnx import FORMATS
+
+        return FORMATS
 
     def held_out(self, split: TextSplit | None, task: TextTask) -> npt.NDArray[np.int64]:
         """N×2×T."""
