@@ -12,7 +12,6 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from archsearch import arrival, bounded, checks, domains, intake
-from archsearch.data.task import Dataset
 from archsearch.engine import patiently, pause
 from archsearch.errors import Cancelled, TooManyAttempts, Unavailable
 from archsearch.examine import fetch
@@ -121,12 +120,12 @@ class Attempt:
         teacher = self._teacher(request.teacher, dataset)
         return Opened(teacher, domains.of(dataset.task).encode(dataset, teacher, self.ledger.cache), profile)
 
-    def _data(self, spec: Any) -> Dataset:
+    def _data(self, spec: Any) -> Any:
         if isinstance(spec, DatasetData):
             return domains.open_dataset(self.place.files.dataset(spec.id))
         return domains.load(spec)
 
-    def _teacher(self, spec: Any, dataset: Dataset) -> Teacher:
+    def _teacher(self, spec: Any, dataset: Any) -> Teacher:
         domain = domains.of(dataset.task)
         if not isinstance(spec, RegisteredTeacher):
             assert not isinstance(spec, OfJob)  # filled in when the job was queued

@@ -85,7 +85,7 @@ def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any]
     return cast(Result, result)
 
 
-def _data(request: JobRequest, listener: Listener) -> data.Dataset:
+def _data(request: JobRequest, listener: Listener) -> Any:
     if request.student is not None and request.student.job is not None:
         raise InvalidRequest(f"{request.student.job} lives in a service; give space and architecture", field="student")
     if isinstance(request.data, DatasetData):

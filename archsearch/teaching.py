@@ -80,7 +80,7 @@ def train_teacher(
             return _taught_before(made, dataset, out)
         begin(out / WORK, body, parse)
         result = _taught(asked, dataset, out, tell)
-        files = {name: {"bytes": (out / name).stat().st_size} for name in _TEACHER_FILES}
+        files = {path.name: {"bytes": path.stat().st_size} for path in sorted(out.iterdir()) if path.is_file()}
         record = {"request": asked.model_dump(mode="json"), "data": dataset.sha256, "result": result, "files": files}
         write_whole(out / TRAINING, json.dumps(record, indent=2) + "\n")
         shutil.rmtree(out / WORK, ignore_errors=True)
@@ -98,9 +98,6 @@ class TeacherTraining(BaseModel):
     pretrained: bool | str = False
     input_size: tuple[int, int] | None = None
     distill: DistillSpec
-
-
-_TEACHER_FILES = ("model.safetensors", "config.json", "preprocessing.json", "predict.py")
 
 
 def _taught_before(made: Mapping[str, Any], dataset: data.Dataset, out: Path) -> dict[str, Any]:

@@ -350,7 +350,7 @@ def test_a_format_whose_packages_are_missing_is_told_with_the_fix(
     assert list(report["formats"]) == ["safetensors"]
     assert export.brief(report)["onnx"] == {"missing": fix}
     with pytest.raises(InvalidRequest, match="onnx cannot be made here"):
-        export.choose_formats(["onnx"], calibrated=True)
+        export.choose_formats(["onnx"], DOMAIN.formats(), calibrated=True)
 
 
 def test_what_a_killed_process_left_is_cleared_away(teacher_folder: Path, gray_task: ImageTask, tmp_path: Path) -> None:
@@ -379,10 +379,14 @@ def test_an_exporter_that_fails_costs_its_format_and_nothing_else(
 
 
 def test_formats_are_named_rightly_or_refused() -> None:
-    assert [one.name for one in export.choose_formats(None, calibrated=True)] == ["int8", "onnx", "pt2"]
-    assert [one.name for one in export.choose_formats(None, calibrated=False)] == ["onnx", "pt2"]
+    assert [one.name for one in export.choose_formats(None, DOMAIN.formats(), calibrated=True)] == [
+        "int8",
+        "onnx",
+        "pt2",
+    ]
+    assert [one.name for one in export.choose_formats(None, DOMAIN.formats(), calibrated=False)] == ["onnx", "pt2"]
     with pytest.raises(UnknownName, match="did you mean 'onnx'"):
-        export.choose_formats(["onxx"], calibrated=True)
+        export.choose_formats(["onxx"], DOMAIN.formats(), calibrated=True)
     with pytest.raises(InvalidRequest, match="int8 takes its scales from images"):
         export.choose_formats(["pt2", "int8"], calibrated=False)
 

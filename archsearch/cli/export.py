@@ -109,6 +109,7 @@ def _make(folder: Path, names: str | None, data: str | None, on_broken: str | No
     Args:
         learned: The folder that tells what data the student learned from.
     """
+    from archsearch import domains
     from archsearch.export import (
         choose_formats,
         load_task,
@@ -120,7 +121,8 @@ def _make(folder: Path, names: str | None, data: str | None, on_broken: str | No
 
     wanted = [name.strip() for name in names.split(",")] if names is not None else None
     task, measured = load_task(folder), None
-    choose_formats(wanted, calibrated=data is not None)  # a wrong name is told before the data are read
+    # A wrong name is told before the data are read.
+    choose_formats(wanted, domains.of(task).formats(), calibrated=data is not None)
     with progress() as tell:
         if data is not None:
             # Held out in any case: these figures are shipped as those of the test split.

@@ -54,7 +54,7 @@ def read_task(body: Any) -> Task:
     return get(known.pop("domain", "image_classification")).read_task(known)
 
 
-def load(spec: Any, limits: Limits | None = None, *, listener: Callable[[int, int], None] | None = None) -> Dataset:
+def load(spec: Any, limits: Limits | None = None, *, listener: Callable[[int, int], None] | None = None) -> Any:
     """The data set a request names; raises InvalidRequest for one that only a service holds.
 
     Args:
@@ -75,7 +75,7 @@ def save_dataset(dataset: Dataset, folder: Path) -> None:
     of(dataset.task).save_dataset(dataset, folder)
 
 
-def open_dataset(folder: Path) -> Dataset:
+def open_dataset(folder: Path) -> Any:
     """The data set stored in `folder`, its columns memory-mapped; raises DataError if it is not whole."""
     return get(_domain_of(folder)).open_dataset(folder)
 

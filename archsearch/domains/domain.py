@@ -121,8 +121,11 @@ class Domain(Protocol):
 
     # Data.
 
-    def load(self, spec: Any, limits: Limits | None, listener: Callable[[int, int], None] | None) -> Dataset:
-        """The data set a request's `data` names; raises DataError and its kin, naming what is at fault."""
+    def load(self, spec: Any, limits: Limits | None, listener: Callable[[int, int], None] | None) -> Any:
+        """The data a request's `data` names: a `Dataset`, or what `encode` makes one of.
+
+        Raises DataError and its kin, naming what is at fault.
+        """
 
     def encode(
         self, dataset: Any, teacher: Any, cache: Path | None, listener: Callable[[int, int], None] | None = None
@@ -137,8 +140,8 @@ class Domain(Protocol):
     def save_dataset(self, dataset: Any, folder: Path) -> None:
         """Write a data set whole or not at all."""
 
-    def open_dataset(self, folder: Path) -> Dataset:
-        """A stored data set, its columns memory-mapped; raises DataError where it is not whole."""
+    def open_dataset(self, folder: Path) -> Any:
+        """What `save_dataset` stored, its columns memory-mapped; raises DataError where it is not whole."""
 
     def read_task(self, body: Mapping[str, Any]) -> Task:
         """A task from its plain JSON."""

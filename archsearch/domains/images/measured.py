@@ -22,6 +22,7 @@ from archsearch.domains.images.duplicates import look
 from archsearch.domains.images.image_folder import read_image_folder
 from archsearch.domains.images.npz import read_npz
 from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
+from archsearch.domains.text.spec import TextData
 from archsearch.errors import DataError, InvalidRequest
 from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderData, NpzData, OnDuplicates
 
@@ -166,6 +167,8 @@ def _read(
             return read_image_folder(
                 spec.path, spec.image_size, limits, fit=spec.fit, on_broken=spec.on_broken, listener=listener
             )
+        case TextData():
+            raise InvalidRequest("these are texts, and the network was trained on images", field="data")
         case DatasetData():
             raise InvalidRequest(
                 f"data set {spec.id} lives in a service; give a local npz or image_folder", field="data"

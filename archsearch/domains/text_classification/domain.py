@@ -22,7 +22,7 @@ from archsearch.domains.text.load import load_spec
 from archsearch.domains.text.spec import TextData
 from archsearch.domains.text.table import TextTable
 from archsearch.domains.text.task import TextDataset, TextSplit, TextTask
-from archsearch.errors import TeacherError
+from archsearch.errors import DataError, TeacherError
 from archsearch.request import DistillSpec, LocalTeacher
 
 if TYPE_CHECKING:
@@ -78,7 +78,10 @@ class TextClassification:
             stored.save_dataset(dataset, folder)
 
     def open_dataset(self, folder: Path) -> Any:
-        return stored.open_stored(folder)
+        try:
+            return stored.open_dataset(folder)
+        except DataError:
+            return stored.open_table(folder)
 
     def read_task(self, body: Mapping[str, Any]) -> TextTask:
         return TypeAdapter(TextTask).validate_python(body)
