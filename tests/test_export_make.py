@@ -388,7 +388,7 @@ def test_formats_are_named_rightly_or_refused() -> None:
     with pytest.raises(UnknownName, match="did you mean 'onnx'"):
         export.choose_formats(["onxx"], DOMAIN.formats(), calibrated=True)
     with pytest.raises(InvalidRequest, match="int8 takes its scales from images"):
-        export.choose_formats(["pt2", "int8"], calibrated=False)
+        export.choose_formats(["pt2", "int8"], DOMAIN.formats(), calibrated=False)
 
 
 # Images.

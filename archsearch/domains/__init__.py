@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # requests name a domain's own specs, and are below what thes
     from archsearch.data import Dataset, Limits, Task
     from archsearch.domains.domain import Domain
 
-__all__ = ["DATA", "DOMAINS", "get", "load", "of", "open_dataset", "read_task", "save_dataset"]
+__all__ = ["DATA", "DOMAINS", "get", "load", "of", "of_config", "open_dataset", "read_task", "save_dataset"]
 
 # The module of each domain; its `DOMAIN` is the domain itself.
 DOMAINS = {
@@ -52,6 +52,11 @@ def read_task(body: Any) -> Task:
     """A task from its JSON, as rows of data sets keep it; images were the only kind before any was named."""
     known = dict(body)
     return get(known.pop("domain", "image_classification")).read_task(known)
+
+
+def of_config(config: Mapping[str, Any]) -> Domain:
+    """The domain of the student that a `config.json` describes; of images where none says it is its own."""
+    return next((domain for domain in map(get, DOMAINS) if domain.knows(config)), get("image_classification"))
 
 
 def load(spec: Any, limits: Limits | None = None, *, listener: Callable[[int, int], None] | None = None) -> Any:

@@ -102,6 +102,27 @@ class Beginning:
     save: Callable[[Path], None]
 
 
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says of a student because of its domain.
+
+    Attributes:
+        architecture: What its library calls the network.
+        sized: What it is asked about, in words: `images of 32×32 pixels and 3 channels`.
+        pipeline: What the hub calls the task, and `library` the library that loads the weights.
+        use: The card's section on how it is asked.
+        multilabel: Whether the configuration says that an example may have any number of labels.
+    """
+
+    architecture: str
+    classes: int
+    sized: str
+    pipeline: str
+    library: str
+    use: str
+    multilabel: bool
+
+
 class Domain(Protocol):
     """One kind of question. All but the classes' imports is without torch until a network is at hand.
 
@@ -207,6 +228,15 @@ class Domain(Protocol):
     def open(self, folder: Path) -> nn.Module:
         """What `save` wrote, in eval mode."""
 
+    def knows(self, config: Mapping[str, Any]) -> bool:
+        """Whether a `config.json` is of a student of this domain's."""
+
+    def stock(self, config: Mapping[str, Any]) -> bool:
+        """Whether the plain library builds the network of a `config.json`, without this package."""
+
+    def card(self, config: Mapping[str, Any], report: Mapping[str, Any], stock: bool) -> CardFacts:
+        """What a card says of it: of `config.json`, `report.json` and whether the plain library builds the network."""
+
     # Its other formats; their examples are arrays as files hold them.
 
     def formats(self) -> Sequence[Any]:
@@ -237,4 +267,4 @@ class Known(Protocol):
     def task(self) -> Task: ...
 
 
-__all__ = ["Beginning", "Domain", "Floats", "Known", "Split", "Teacher", "Views"]
+__all__ = ["Beginning", "CardFacts", "Domain", "Floats", "Known", "Split", "Teacher", "Views"]

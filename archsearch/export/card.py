@@ -6,15 +6,18 @@ The text is `card_template.md`, rendered by the hub's own `ModelCard`; what is n
 from __future__ import annotations
 
 import json
+import re
+from functools import partial
 from pathlib import Path
 
+from archsearch import domains
+from archsearch.domains.domain import CardFacts
 from archsearch.evaluate import EVALUATION
 from archsearch.export.card_figures import evaluation_section, formats_section, limits_section
 from archsearch.export.card_metadata import data_name, metadata, teacher_name, title
 from archsearch.export.card_text import Json, count, listed, plain, shown, table
-from archsearch.export.card_use import use_section
 from archsearch.export.files import CARD, MANIFEST, PREPROCESSING, REPORT
-from archsearch.export.folder import MULTILABEL, last_part, load_config, load_task, read_json, write_reading
+from archsearch.export.folder import last_part, load_config, load_task, read_json, write_reading
 from archsearch.request import Budget
 from archsearch.whole import write_whole
 
@@ -24,12 +27,14 @@ _TEMPLATE = Path(__file__).with_name("card_template.md")
 def write_card(folder: Path, manifest: Json) -> Path:
     """Write `README.md` from what lies in the folder and what the manifest tells; what is not known is left out."""
     path, report = folder / CARD, read_json(folder / REPORT)
-    if not (folder / PREPROCESSING).is_file():  # saved before there was one, or by timm
-        write_reading(folder, load_task(folder))
+    config = load_config(folder)
+    domain = domains.of_config(config)
+    if not (folder / PREPROCESSING).is_file() and domain.name == "image_classification":
+        write_reading(folder, load_task(folder))  # saved before there was one, or by timm
     if report:  # a format that could not be made again has left the folder, and its row is still there
         there = {name: row for name, row in report["formats"].items() if (folder / row["file"]).is_file()}
         report = {**report, "formats": there}
-    text = card(load_config(folder), manifest, report, read_json(folder / EVALUATION), _stock(folder))
+    text = card(config, manifest, report, read_json(folder / EVALUATION), domain.stock(config))
     write_whole(path, text)
     return path
 
@@ -47,32 +52,31 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
     from huggingface_hub import ModelCard
 
     student, teacher = manifest.get("student", {}), manifest.get("teacher", {})
-    channels, height, width = config["pretrained_cfg"]["input_size"]
+    domain = domains.of_config(config)
+    facts = domain.card(config, report, stock)
+    said = partial(_in_words, examples=domain.examples, library=facts.library)
     taught = student.get("method", "none") != "none"
     text = ModelCard.from_template(
-        metadata(config, manifest, evaluation),
+        metadata(facts, manifest, evaluation),
         template_path=str(_TEMPLATE),
         **{part: manifest.get(part, {}) for part in ("request", "data", "search", "versions", "machine", "seconds")},
-        title=title(config, manifest),
+        title=title(facts, manifest),
         data_name=data_name(manifest),
         teacher_name=teacher_name(manifest),
         manifest_file=MANIFEST,
         # What it is.
-        architecture=config["architecture"],
-        classes=config["num_classes"],
-        channels=channels,
-        height=height,
-        width=width,
-        multilabel=_multilabel(config, report, evaluation),
+        facts=facts,
+        examples=domain.examples,
+        multilabel=_multilabel(facts, report, evaluation),
         student=student,
         taught=taught,
         share=f"{student['params'] / teacher['params']:.2%}" if taught and "params" in teacher else "",
         warnings=[" ".join(warning["detail"].split()) for warning in manifest.get("warnings", ())],
         # Sections of their own.
-        evaluation=evaluation_section(manifest, evaluation),
-        use=use_section(config, report, stock),
-        formats=formats_section(manifest, report),
-        limits=limits_section(manifest, report, evaluation),
+        evaluation=said(evaluation_section(manifest, evaluation)),
+        use=facts.use,
+        formats=said(formats_section(manifest, report)),
+        limits=said(limits_section(manifest, report, evaluation)),
         # How it came to be.
         facts_of_teacher=_facts_of_teacher(manifest),
         budget=_budget(manifest.get("request", {}).get("budget", {})).describe(),
@@ -89,6 +93,12 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
         table=table,
     )
     return f"{text}\n"
+
+
+def _in_words(section: str, examples: str, library: str) -> str:
+    """A section of figures, which speaks of images and of timm, in the words of another domain."""
+    words = {"images": examples, "image": examples.removesuffix("s"), "timm": library}
+    return re.sub(r"\b(images|image|timm)\b", lambda found: words[found.group()], section)
 
 
 def _facts_of_teacher(manifest: Json) -> list[list[str]]:
@@ -124,17 +134,7 @@ def _budget(limits: Json) -> Budget:
     return Budget.model_validate({**limits, **({"device": last_part(limits["device"])} if "device" in limits else {})})
 
 
-def _multilabel(config: Json, report: Json, evaluation: Json) -> bool:
+def _multilabel(facts: CardFacts, report: Json, evaluation: Json) -> bool:
     """Whether an image may have any number of labels: timm's own folders do not say, what was measured does."""
     judged = report.get("metric") == "map" or "map" in evaluation.get("networks", {}).get("student", {})
-    return judged or config.get("problem_type") == MULTILABEL
-
-
-def _stock(folder: Path) -> bool:
-    """Whether plain timm builds the folder's network: it is not one of ours."""
-    import timm
-
-    import archsearch.models  # noqa: F401  (registers with timm)
-
-    module = timm.model_entrypoint(load_config(folder)["architecture"]).__module__
-    return not module.startswith("archsearch.")
+    return judged or facts.multilabel

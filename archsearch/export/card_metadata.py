@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from archsearch.domains.domain import CardFacts
 from archsearch.export.card_figures import elsewhere, same_data
 from archsearch.export.card_text import Json
 from archsearch.export.folder import last_part
@@ -12,7 +13,6 @@ from archsearch.export.folder import last_part
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
-_TASK = "image-classification"
 _METRICS = (
     ("top1_acc", "accuracy", "Top-1 accuracy (%)"),
     ("balanced_acc", "balanced-accuracy", "Balanced accuracy (%)"),
@@ -23,31 +23,31 @@ _METRICS = (
 )
 
 
-def metadata(config: Json, manifest: Json, evaluation: Json) -> ModelCardData:
+def metadata(facts: CardFacts, manifest: Json, evaluation: Json) -> ModelCardData:
     """Metadata with the student's results, where it was evaluated."""
     from huggingface_hub import ModelCardData
 
-    data, results = data_name(manifest), _results(manifest, evaluation)
+    data, results = data_name(manifest), _results(facts, manifest, evaluation)
     return ModelCardData(
         license="other",
-        library_name="timm",
-        pipeline_tag=_TASK,
-        tags=[_TASK, "timm", "knowledge-distillation", "archsearch"],
+        library_name=facts.library,
+        pipeline_tag=facts.pipeline,
+        tags=[facts.pipeline, facts.library, "knowledge-distillation", "archsearch"],
         datasets=[data] if data and data == _id(data) else None,
         metrics=sorted({result.metric_type for result in results}) or None,
         eval_results=results or None,
-        model_name=title(config, manifest) if results else None,
+        model_name=title(facts, manifest) if results else None,
     )
 
 
-def _results(manifest: Json, evaluation: Json) -> list[EvalResult]:
+def _results(facts: CardFacts, manifest: Json, evaluation: Json) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     data, student = data_name(manifest) or "unknown", evaluation.get("networks", {}).get("student", {})
     ours = same_data(manifest, evaluation)
     return [
         EvalResult(
-            task_type=_TASK,
+            task_type=facts.pipeline,
             dataset_type=_id(data) if ours else "unknown",
             dataset_name=data if ours else elsewhere(manifest, evaluation) or "unknown",
             dataset_split=evaluation["split"],
@@ -65,10 +65,10 @@ def _id(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
 
 
-def title(config: Json, manifest: Json) -> str:
+def title(facts: CardFacts, manifest: Json) -> str:
     name = manifest.get("request", {}).get("name")
     data = data_name(manifest)
-    return str(name or f"{config['architecture']}{f' for {data}' if data else ''}")
+    return str(name or f"{facts.architecture}{f' for {data}' if data else ''}")
 
 
 def data_name(manifest: Json) -> str | None:

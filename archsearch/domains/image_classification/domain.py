@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from archsearch.data import Limits
 from archsearch.data.shape import Shape
-from archsearch.domains.domain import Beginning, Domain, Floats
+from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats
 from archsearch.domains.images import load_digits, load_image_folder, load_npz, stored
 from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
 from archsearch.domains.images.views import Views, views
@@ -169,6 +169,31 @@ class ImageClassification:
         from archsearch.export.folder import load_student
 
         return load_student(folder)
+
+    def knows(self, config: Mapping[str, Any]) -> bool:
+        return "pretrained_cfg" in config or "architecture" in config
+
+    def stock(self, config: Mapping[str, Any]) -> bool:
+        import timm
+
+        import archsearch.models  # noqa: F401  (registers with timm)
+
+        return not timm.model_entrypoint(config["architecture"]).__module__.startswith("archsearch.")
+
+    def card(self, config: Mapping[str, Any], report: Mapping[str, Any], stock: bool) -> CardFacts:
+        from archsearch.export.card_use import use_section
+        from archsearch.export.folder import MULTILABEL
+
+        channels, height, width = config["pretrained_cfg"]["input_size"]
+        return CardFacts(
+            architecture=config["architecture"],
+            classes=config["num_classes"],
+            sized=f"images of {height}×{width} pixels and {channels} channel{'s' if channels != 1 else ''}",
+            pipeline="image-classification",
+            library="timm",
+            use=use_section(config, report, stock),
+            multilabel=config.get("problem_type") == MULTILABEL,
+        )
 
     def formats(self) -> Sequence[Format]:
         from archsearch.export.format import formats

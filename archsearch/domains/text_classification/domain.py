@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from archsearch.data import Limits
 from archsearch.data.archive import listening
 from archsearch.data.shape import Shape
-from archsearch.domains.domain import Beginning, Domain, Floats
+from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats
 from archsearch.domains.text import stored
 from archsearch.domains.text.load import load_spec
 from archsearch.domains.text.spec import TextData
@@ -158,6 +158,25 @@ class TextClassification:
         from archsearch.zoos.transformers.save import open_student
 
         return open_student(folder)
+
+    def knows(self, config: Mapping[str, Any]) -> bool:
+        return "model_type" in config
+
+    def stock(self, config: Mapping[str, Any]) -> bool:
+        return True
+
+    def card(self, config: Mapping[str, Any], report: Mapping[str, Any], stock: bool) -> CardFacts:
+        from archsearch.domains.text_classification.card import use_section
+
+        return CardFacts(
+            architecture=config["model_type"],
+            classes=len(config["id2label"]),
+            sized="texts",
+            pipeline="text-classification",
+            library="transformers",
+            use=use_section(report),
+            multilabel=config.get("problem_type") == "multi_label_classification",
+        )
 
     def formats(self) -> Sequence[Format]:
         from archsearch.domains.text_classification.onnx import FORMATS
