@@ -97,9 +97,9 @@ class TextSplit:
 
         place_NT, there_NT = self.ids.take(rows).places()
         x_N2T = np.zeros((len(place_NT), 2, place_NT.shape[1]), dtype=np.int64)
-        x_N2T[:, 0] = self.ids.flat_F[place_NT]
+        x_N2T[:, 0] = np.asarray(self.ids.flat_F)[place_NT]
         if self.segment_F is not None:
-            x_N2T[:, 1] = self.segment_F[place_NT]
+            x_N2T[:, 1] = np.asarray(self.segment_F)[place_NT]
         x_N2T[:, 0][~there_NT] = self.pad_id
         x_N2T[:, 1][~there_NT] = PADDING
         return torch.from_numpy(x_N2T)
