@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from archsearch.data.labels import check_range, prevalence
+from archsearch.data.labels import prevalence
 from archsearch.data.limits import Limits
 from archsearch.data.notes import Note
+from archsearch.data.renumber import renumbered
 from archsearch.data.splits import complete
-from archsearch.data.task import Kind, Labels
+from archsearch.data.task import Kind
 from archsearch.domains.images.assemble import assemble, fingerprint
 from archsearch.domains.images.digits import load_digits
 from archsearch.domains.images.duplicates import look
@@ -67,7 +67,7 @@ def load_measured(
     Raises DataError or InvalidRequest where the data is not the network's.
     """
     given, names, notes = _read(spec, limits or Limits(), listener)
-    given, renamed = _renumbered(given, names, known)
+    given, renamed = renumbered(given, names, known)
     notes = (*notes, *renamed)
     whole, learned = _wholes(given, known, learned_from)
     if part == "auto" and "test" not in given:
@@ -173,58 +173,6 @@ def _read(
             raise InvalidRequest(
                 f"data set {spec.id} lives in a service; give a local npz or image_folder", field="data"
             )
-
-
-def _renumbered(given: Given, names: tuple[str, ...], known: ImageTask) -> tuple[Given, tuple[Note, ...]]:
-    """The splits with labels as the network numbers its classes, told by names where both sides have them."""
-    many = next(iter(given.values())).y_N.ndim == 2
-    if not names or not known.class_names or names == known.class_names:
-        classes = _classes(given, names, many)
-        if classes > known.classes or (classes != known.classes and (many or names or "train" in given)):
-            told = f"the student tells {known.classes} classes apart, the data has {classes}"
-            raise InvalidRequest(told, field="--data")
-        return given, ()
-    strangers = [name for name in names if name not in known.class_names]
-    if strangers or (many and len(names) != known.classes):
-        raise InvalidRequest(_different(names, known.class_names, strangers), field="--data")
-    number = np.array([known.class_names.index(name) for name in names])
-    detail = (
-        f"the data has {len(names)} of the network's {known.classes} classes"
-        if len(names) < known.classes
-        else "the data has the network's classes in another order"
-    )
-    note = Note("classes_reordered", f"{detail}; its labels were matched by name")
-    return {split: ImageSplit(one.x_NHWC, _as_numbered(one.y_N, number)) for split, one in given.items()}, (note,)
-
-
-def _as_numbered(y_N: Labels, number: npt.NDArray[np.int64]) -> Labels:
-    """Labels of the data's classes, whose numbers the network has otherwise."""
-    if y_N.ndim == 1:
-        return np.asarray(number[y_N], dtype=np.int64)
-    return np.ascontiguousarray(y_N[:, np.argsort(number)], dtype=np.uint8)
-
-
-def _classes(given: Given, names: tuple[str, ...], many: bool) -> int:
-    """How many classes the data tells of."""
-    if many:
-        return int(next(iter(given.values())).y_N.shape[1])
-    if names:
-        for split, one in given.items():
-            check_range(f"y_{split}", one.y_N, len(names))
-        return len(names)
-    return 1 + max(int(one.y_N.max()) for one in given.values())
-
-
-def _different(names: tuple[str, ...], own: tuple[str, ...], strangers: list[str]) -> str:
-    if not strangers:
-        return f"has {len(names)} labels, the student {len(own)}"
-    missing = [name for name in own if name not in names]
-    few = ", ".join(map(repr, strangers[:3])) + (f" and {len(strangers) - 3} more" if len(strangers) > 3 else "")
-    knows = ", ".join(map(repr, missing[:3])) + (" …" if len(missing) > 3 else "")
-    return (
-        f"the student knows no class {few}" + (f", and has {knows} instead" if missing else "")
-        + "; name the classes as the student's config.json does"
-    )  # fmt: skip
 
 
 def _none(like: ImageSplit) -> ImageSplit:

@@ -39,7 +39,7 @@ def load_text(
     wanted = Wanted(text_column, pair_column, label_column, split_column)
     texts, numbered, splits = _read(path, wanted, limits)
     classes = check_numbered(numbered, splits["train"].y_N, limits)
-    looked = look(splits, _content, duplicates, texts.called, WORDS)
+    looked = look(splits, content, duplicates, texts.called, WORDS)
     if duplicates == "drop":
         classes = check_numbered(numbered, looked.splits["train"].y_N, limits)
     splits = looked.splits
@@ -77,6 +77,7 @@ def _read(path: Path, wanted: Wanted, limits: Limits) -> tuple[Texts, Numbered, 
     return texts, numbered, splits
 
 
-def _content(split: TableSplit, row: int) -> bytes:
+def content(split: TableSplit, row: int) -> bytes:
+    """What makes a text, or a pair, the same as another: all but blanks and capitals."""
     # NUL is in no text, so no two pairs are the same because one text took over from the other.
     return "\0".join(" ".join(text.split()).casefold() for text in split.texts(row)).encode()
