@@ -200,7 +200,7 @@ def held_out(space: Space, known: Sequence[Architecture]) -> list[Architecture]:
 def named_spaces(names: str | None) -> list[Space]:
     if names is not None:
         return [spaces.get(name) for name in names.split(",")]
-    deployed = [space for space in spaces if not space.benchmark and space.refuses(TASK) is None]
+    deployed = [space for space in spaces if not space.benchmark and space.refusal(TASK) is None]
     return [spaces.get("nasbench201"), *deployed]
 
 

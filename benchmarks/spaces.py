@@ -43,14 +43,14 @@ from archsearch.domains.images.normalise import normalise
 from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import measure_model, size_bytes
 from archsearch.request import Architecture
-from archsearch.spaces import Space, spaces
+from archsearch.spaces import Space, of_domain, spaces
 
 # B batch, C channels, H W space, K classes
 
 SIDES = (28, 32, 64, 224)
 CLASSES, BATCH = 10, 2
 TOLERANCE = 1e-4
-FAMILIES = tuple(space.name for space in spaces if not space.benchmark)
+FAMILIES = tuple(space.name for space in of_domain("image_classification") if not space.benchmark)
 
 # Programs first: they have to load before timm is there.
 _ELSEWHERE = """
@@ -170,7 +170,7 @@ def drawn(space: Space, task: ImageTask, members: int) -> list[Architecture]:
 
 def _try_row(row: Row, members: int, folder: Path) -> None:
     space, task = spaces.get(row.family), ImageTask(CLASSES, 3, row.side, row.side, (0.5,) * 3, (0.25,) * 3)
-    row.refused = space.refuses(task)
+    row.refused = space.refusal(task)
     if row.refused is not None:
         return
     row.stock = space.stock(task)

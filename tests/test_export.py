@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from archsearch import export
 from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
-from archsearch.spaces import TimmModel, spaces
+from archsearch.spaces import Recipe, of_domain, spaces
 
 # B batch, C channels, H W space, K classes
 
@@ -64,7 +64,7 @@ def student(space: str, task: ImageTask, **changes: int) -> torch.nn.Module:
     return model.eval()
 
 
-@pytest.fixture(params=spaces.names())
+@pytest.fixture(params=[space.name for space in of_domain("image_classification")])
 def space(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -123,7 +123,11 @@ def test_stock_students_load_with_plain_timm_where_archsearch_is_not_to_be_had(
     colour_task: ImageTask, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     """Acceptance: same answers, from a folder and timm alone."""
-    models = {space.name: student(space.name, colour_task) for space in spaces if space.stock(COLOUR)}
+    models = {
+        space.name: student(space.name, colour_task)
+        for space in of_domain("image_classification")
+        if space.stock(COLOUR)
+    }
     x_BCHW = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for name, model in models.items():
         export.save_student(model, colour_task, tmp_path / name)
@@ -141,7 +145,7 @@ def test_stock_students_load_with_plain_timm_where_archsearch_is_not_to_be_had(
 
 def test_the_manifest_says_versions_machine_and_how_to_load(tmp_path: Path) -> None:
     def manifest(space: str) -> dict[str, Any]:
-        model = TimmModel(space, stock=space == "vit")
+        model = Recipe(space, stock=space == "vit")
         path = export.write_manifest(tmp_path / space, {"student": {"test_acc": 98.5}}, model)
         return json.loads(path.read_text())
 
@@ -157,7 +161,7 @@ def test_the_manifest_says_versions_machine_and_how_to_load(tmp_path: Path) -> N
 def test_a_packed_student_loads_from_its_zip(gray_task: ImageTask, tmp_path: Path) -> None:
     folder = tmp_path / "made"
     export.save_student(student("vit", gray_task), gray_task, folder)
-    export.write_manifest(folder, {}, TimmModel("vit"))
+    export.write_manifest(folder, {}, Recipe("vit"))
     with zipfile.ZipFile(export.pack(folder)) as archive:
         assert archive.testzip() is None
         archive.extractall(tmp_path / "unpacked")
@@ -240,7 +244,7 @@ def test_a_manifest_names_every_file_with_its_hash_and_the_machine(gray_task: Im
         "search": {"seconds": 2.0, "candidates_scored": 4, "spaces": ["vit"]},
         "student": {"seconds": 5.0, "export": {"seconds": 1.0}, "space": "vit", "architecture": {}, "method": "kd"},
     }  # fmt: skip
-    manifest = json.loads(export.write_manifest(tmp_path, story, TimmModel("vit")).read_text())
+    manifest = json.loads(export.write_manifest(tmp_path, story, Recipe("vit")).read_text())
     assert set(manifest["files"]) == {
         "model.safetensors",
         "config.json",

@@ -14,13 +14,13 @@ from torch import nn
 from archsearch import export
 from archsearch.domains.images.task import ImageTask
 from archsearch.evaluate import network
-from archsearch.spaces import spaces
+from archsearch.spaces import of_domain, spaces
 
 # B batch, C channels, H W space, K classes
 
 TASK = ImageTask(10, 3, 32, 32, (0.5,) * 3, (0.25,) * 3)
 GRAY = ImageTask(10, 1, 28, 28, (0.5,), (0.25,))
-FAMILIES = [space.name for space in spaces if not space.benchmark]
+FAMILIES = [space.name for space in of_domain("image_classification") if not space.benchmark]
 # Tracing takes seconds each; two families, one of each kind of images, are enough for every run.
 OFTEN = {("resnet_cifar", "colour"), ("vit", "gray")}
 TRACED = [

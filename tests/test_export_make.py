@@ -32,7 +32,7 @@ from archsearch.export.format import Subject, formats, reference
 from archsearch.export.formats import int8
 from archsearch.export.formats.onnx import open_onnx, save_onnx
 from archsearch.export.from_file import measure_from_file
-from archsearch.spaces import TimmModel
+from archsearch.spaces import Recipe
 
 # N images, B batch, C channels, H W space, K classes
 
@@ -619,6 +619,6 @@ def test_a_search_leaves_an_earlier_student_s_card_alone(made: tuple[Path, Forma
     folder = copied(made[0], tmp_path / "student")
     (folder / "README.md").write_text("of the student that lies here")
     story = {"request": {"kind": "search"}, "search": {"seconds": 1.0}}
-    export.write_manifest(folder, story, TimmModel("cifar_resnet"))
+    export.write_manifest(folder, story, Recipe("cifar_resnet"))
     assert (folder / "README.md").read_text() == "of the student that lies here"
     assert export.read_manifest(folder)["files"] == {}

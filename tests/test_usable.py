@@ -19,13 +19,13 @@ from archsearch.hardware.latency import Latency
 from archsearch.ledger.folder import FolderLedger
 from archsearch.request import JobRequest, parse_request
 from archsearch.search import Trial
-from archsearch.spaces import Space, TimmModel, spaces
+from archsearch.spaces import Recipe, Space, spaces
 from archsearch.story import Opened, Story, find, verify
 from archsearch.teachers import Teacher
 from archsearch.usable import contenders, settle
 
 RESNETS = spaces.get("resnet_cifar")
-ODD = replace(RESNETS, name="odd", model=lambda a, task: TimmModel("cifar_resnet", {"colour": "red"}))
+ODD = replace(RESNETS, name="odd", model=lambda a, task: Recipe("cifar_resnet", {"colour": "red"}))
 REQUEST = JobRequest.model_validate(
     {"teacher": {"kind": "timm", "name": "resnet18"}, "data": {"kind": "digits"}, "budget": {"params": 10**6}}
 )

@@ -11,7 +11,7 @@ from archsearch.domains.images.task import ImageTask
 from archsearch.proxies import proxies
 from archsearch.proxies.score import DEFAULT
 from archsearch.request import Architecture
-from archsearch.spaces import Space, spaces
+from archsearch.spaces import Space, of_domain, spaces
 
 from ..room import Room
 from ..schemas import LossAnswer, MemberAnswer, ParameterAnswer, ProxyAnswer, SpaceAnswer
@@ -26,7 +26,7 @@ Channels = Annotated[int, Query(ge=1, le=4)]
 def list_spaces(image_size: Size = 32, classes: Classes = 10, in_chans: Channels = 3) -> list[SpaceAnswer]:
     """Student families, with bounds and costs for a task of this size."""
     task = ImageTask(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
-    return [describe(space, task) for space in spaces]
+    return [describe(space, task) for space in of_domain(task.domain)]
 
 
 @router.get("/spaces/{name}")
@@ -75,7 +75,7 @@ def describe(space: Space, task: ImageTask) -> SpaceAnswer:
         cost = space.cost(architecture, task)
         return MemberAnswer(architecture=architecture, params=cost.params, macs=cost.macs)
 
-    about = {"name": space.name, "doc": space.doc, "benchmark": space.benchmark, "refuses": space.refuses(task)}
+    about = {"name": space.name, "doc": space.doc, "benchmark": space.benchmark, "refuses": space.refusal(task)}
     if about["refuses"] is not None:
         return SpaceAnswer(**about, stock_timm=False)
     return SpaceAnswer(

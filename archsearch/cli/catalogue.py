@@ -17,8 +17,7 @@ from archsearch.domains.images.task import ImageTask
 from archsearch.progress import count
 from archsearch.proxies import proxies as all_proxies
 from archsearch.proxies.score import DEFAULT
-from archsearch.spaces import choose
-from archsearch.spaces import spaces as all_spaces
+from archsearch.spaces import choose, of_domain
 
 if TYPE_CHECKING:
     from archsearch.teachers import Teacher
@@ -40,8 +39,8 @@ def spaces(image_size: int, classes: int, in_chans: int, teacher: str | None, as
         task = replace(task, in_chans=loaded.in_chans, classes=loaded.num_classes, mean=(0.5,) * loaded.in_chans,
                        std=(0.25,) * loaded.in_chans)  # fmt: skip
     rows: list[dict[str, Any]] = []
-    for space in (*(() if own is None else choose("teacher", task, own)), *all_spaces):
-        if reason := space.refuses(task):
+    for space in (*(() if own is None else choose("teacher", task, own)), *of_domain(task.domain)):
+        if reason := space.refusal(task):
             rows.append({"name": space.name, "doc": space.doc, "benchmark": space.benchmark, "refuses": reason})
             continue
         smallest, largest = (space.cost(member(task), task) for member in (space.smallest, space.largest))

@@ -13,15 +13,16 @@ from typing import Any
 from archsearch.export.card import write_card
 from archsearch.export.files import FILES, MANIFEST, PT2, WEIGHTS
 from archsearch.export.folder import read_json
-from archsearch.spaces import TimmModel
+from archsearch.spaces import Recipe
 from archsearch.whole import write_whole
 
 _PACKAGES = (
-    "archsearch", "torch", "torchvision", "timm", "optuna", "numpy", "safetensors", "onnx", "onnxscript", "onnxruntime",
+    "archsearch", "torch", "torchvision", "timm", "transformers", "tokenizers", "optuna", "numpy", "safetensors",
+    "onnx", "onnxscript", "onnxruntime",
 )  # fmt: skip
 
 
-def write_manifest(folder: Path, story: Mapping[str, Any], model: TimmModel) -> Path:
+def write_manifest(folder: Path, story: Mapping[str, Any], model: Recipe) -> Path:
     """Write `manifest.json` and, beside a student, the card that says the same to people; returns the manifest.
 
     As a request file it makes the student again: `archsearch distill --request manifest.json --out again`.
@@ -29,10 +30,10 @@ def write_manifest(folder: Path, story: Mapping[str, Any], model: TimmModel) -> 
     Args:
         folder: Where everything else already is: every file is named with its size and hash.
         story: The request, and what came of it.
-        model: The timm model the student is.
+        model: What the student's library builds it from.
     """
     needs = (
-        "timm"
+        model.zoo
         if model.stock
         else f"timm and archsearch (`import archsearch.models` names its network to timm); {PT2} needs torch alone"
     )

@@ -16,7 +16,7 @@ from archsearch.outfolder import WORK, begin
 from archsearch.request import JobRequest
 from archsearch.search import Trial
 from archsearch.settings import user_cache
-from archsearch.spaces import Cost, TimmModel
+from archsearch.spaces import Cost, Recipe
 from archsearch.whole import read_kept, write_whole
 
 P = ParamSpec("P")
@@ -99,7 +99,7 @@ class FolderLedger:
     def path(self, student: str) -> Path:
         return self.out / student
 
-    def publish(self, student: str | None, told: Report, model: TimmModel) -> None:
+    def publish(self, student: str | None, told: Report, model: Recipe) -> None:
         write_whole(self.out / CANDIDATES, "".join(json.dumps(asdict(trial)) + "\n" for trial in self.trials()))
         # Where relative paths of the request begin, as seen from the folder, for whoever goes on from elsewhere.
         start = {"path": os.path.relpath(Path.cwd().resolve(), self.out.resolve())}

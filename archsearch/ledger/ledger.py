@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, Protocol
 
 from archsearch.search import Trial
-from archsearch.spaces import TimmModel
+from archsearch.spaces import Recipe
 
 P = ParamSpec("P")
 Report = dict[str, Any]
@@ -57,7 +57,7 @@ class Ledger(Protocol):
     def path(self, student: str) -> Path:
         """The folder of a student by such a name; of an earlier attempt's, it may be gone."""
 
-    def publish(self, student: str | None, told: Report, model: TimmModel) -> None:
+    def publish(self, student: str | None, told: Report, model: Recipe) -> None:
         """Write the manifest, beside the student if there is one, and hand over what was made.
 
         Args:

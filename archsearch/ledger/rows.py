@@ -21,7 +21,7 @@ from archsearch.errors import ArchsearchError, Cancelled
 from archsearch.ledger.ledger import Report
 from archsearch.patience import outlast, passing
 from archsearch.search import Trial
-from archsearch.spaces import TimmModel
+from archsearch.spaces import Recipe
 from archsearch.store import queries
 from archsearch.store.files import Files, sha256_of
 from archsearch.store.models import Artifact, Candidate, Job, now
@@ -120,7 +120,7 @@ class RowLedger:
     def path(self, student: str) -> Path:
         return self._files.artifact(student)
 
-    def publish(self, student: str | None, told: Report, model: TimmModel) -> None:
+    def publish(self, student: str | None, told: Report, model: Recipe) -> None:
         folder = self.path(student) if student is not None else self._own / "manifest"
         names = [export.write_manifest(folder, {"job": self.job_id, **told}, model).name]
         if student is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total, transformer
-from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
+from archsearch.spaces.space import Parameter, Recipe, Space, spaces
 
 DEPTHS = range(12, 15)
 # 16 pixels of 224 in the published tables; the same share of other resolutions.
@@ -39,7 +39,7 @@ def patch_size(task: ImageTask) -> int:
     return max(1, min(task.height, task.width) // PATCHES_PER_SIDE)
 
 
-def model(architecture: Architecture, task: ImageTask) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> Recipe:
     layers = range(1, architecture["depth"] + 1)
     args = {
         "img_size": [task.height, task.width],
@@ -48,7 +48,7 @@ def model(architecture: Architecture, task: ImageTask) -> TimmModel:
         "num_heads": [architecture[f"heads{i}"] for i in layers],
         "mlp_ratio": [architecture[f"mlp{i}"] / 2 for i in layers],
     }
-    return TimmModel("autoformer", args, stock=False)
+    return Recipe("autoformer", args, stock=False)
 
 
 def count(architecture: Architecture, task: ImageTask) -> Count:

@@ -33,9 +33,14 @@ def choose(name: str, task: Task, teacher: nn.Module | None, images: int | None 
     return (spaces.get(name),)
 
 
+def of_domain(domain: str) -> tuple[Space, ...]:
+    """Every registered space of a domain, those to compare with included."""
+    return tuple(space for space in spaces if space.domain == domain)
+
+
 def suited(task: Task) -> tuple[Space, ...]:
     """Every registered space to deploy from that takes the task."""
-    return tuple(space for space in spaces if not space.benchmark and space.refuses(task) is None)
+    return tuple(space for space in spaces if not space.benchmark and space.refusal(task) is None)
 
 
 def check_name(name: str, task: Task | None = None, *, field: str = "search.space") -> None:

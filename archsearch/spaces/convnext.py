@@ -13,7 +13,7 @@ from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total
 from archsearch.spaces.kin import Kin, eighths, share
-from archsearch.spaces.space import MANY_IMAGES, Parameter, Space, TimmModel, spaces
+from archsearch.spaces.space import MANY_IMAGES, Parameter, Recipe, Space, spaces
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,8 +80,8 @@ def net(architecture: Architecture, task: ImageTask) -> Net:
     )
 
 
-def model(architecture: Architecture, task: ImageTask) -> TimmModel:
-    return TimmModel("convnext_atto", arguments(net(architecture, task)))
+def model(architecture: Architecture, task: ImageTask) -> Recipe:
+    return Recipe("convnext_atto", arguments(net(architecture, task)))
 
 
 def arguments(here: Net) -> dict[str, Any]:
@@ -172,8 +172,8 @@ def kin(teacher: nn.Module) -> Kin | None:
         widths = tuple(eighths(whole.widths[i - 1], architecture[f"width{i}"], 8) for i in STAGES)
         return replace(whole, depths=depths, widths=widths)
 
-    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
-        return TimmModel(name, arguments(part(architecture)))
+    def made(architecture: Architecture, task: ImageTask) -> Recipe:
+        return Recipe(name, arguments(part(architecture)))
 
     def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture), task)

@@ -22,7 +22,7 @@ class Cost:
 
     Attributes:
         params: Parameters, as torch counts them.
-        macs: Multiply-accumulates for one image.
+        macs: Multiply-accumulates for one example.
         size_bytes: Of the stored weights and buffers, at the precision asked for.
         peak_activation_bytes: Most bytes of activations alive at one time in an fp32 forward pass of a batch.
         latency_ms: Of one batch on a device, predicted or measured.
@@ -37,7 +37,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Count:
-    """What some layers are made of, for one image. Counts add up.
+    """What some layers are made of, for one example. Counts add up.
 
     Attributes:
         params: Parameters, as torch counts them.
@@ -141,6 +141,12 @@ def squeeze_excite(channels: int, reduced: int, hw: int) -> Count:
     """Channels pooled over `hw` positions, two biased 1×1 convolutions through `reduced` channels, and a gate."""
     squeeze, excite = conv(channels, reduced, 1, 1, bias=True), conv(reduced, channels, 1, 1, bias=True)
     return total(squeeze, excite, moved(channels * hw))
+
+
+def embedding(rows: int, width: int, tokens: int) -> Count:
+    """A table whose rows are looked up, one a token; nothing is multiplied, and int8 leaves it as it is."""
+    out = width * tokens
+    return Count(params=rows * width, moved=out, peak=out)
 
 
 def learned(parameters: int) -> Count:

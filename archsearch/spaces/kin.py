@@ -8,20 +8,26 @@ from typing import Any, Literal
 
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count
-from archsearch.spaces.space import Parameter, TimmModel
+from archsearch.spaces.space import Parameter, Recipe
 
 EIGHTHS = 8
 
 
 @dataclass(frozen=True)
 class Kin:
-    """What becomes a `Space` of a teacher's own kind; the largest member is the teacher's size."""
+    """What becomes a `Space` of a teacher's own kind; the largest member is the teacher's size.
+
+    Attributes:
+        name: What people call the kind; timm's networks say it themselves.
+    """
 
     parameters: Callable[[Any], tuple[Parameter, ...]]
-    model: Callable[[Architecture, Any], TimmModel]
+    model: Callable[[Architecture, Any], Recipe]
     count: Callable[[Architecture, Any], Count]
     optimizer: Literal["sgd", "adamw"]
     learns_from: int = 0
+    name: str = ""
+    domain: str = "image_classification"
 
 
 def share(name: str, whole: int, unit: int, doc: str) -> Parameter:

@@ -14,7 +14,7 @@ from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, batch_norm, conv, linear, squeeze_excite, total
 from archsearch.spaces.kin import Kin, eighths, share
-from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
+from archsearch.spaces.space import Parameter, Recipe, Space, spaces
 from archsearch.spaces.strides import shrunk, strides
 
 if TYPE_CHECKING:
@@ -107,11 +107,11 @@ def net(architecture: Architecture, task: ImageTask) -> Net:
     return Net(False, (*stages, (last,)), STEM, stem, architecture["head"])
 
 
-def model(architecture: Architecture, task: ImageTask) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> Recipe:
     return model_of(net(architecture, task))
 
 
-def model_of(here: Net) -> TimmModel:
+def model_of(here: Net) -> Recipe:
     args = {
         "stages": [[block.definition() for block in stage] for stage in here.stages],
         "stem_size": here.stem,
@@ -119,7 +119,7 @@ def model_of(here: Net) -> TimmModel:
         "num_features": here.head,
         **dict(here.rest),
     }
-    return TimmModel("efficientnet_blocks" if here.efficientnet else "mobilenet_blocks", args, stock=False)
+    return Recipe("efficientnet_blocks" if here.efficientnet else "mobilenet_blocks", args, stock=False)
 
 
 def count(architecture: Architecture, task: ImageTask) -> Count:
@@ -212,7 +212,7 @@ def kin(teacher: nn.Module) -> Kin | None:
             kept.append(tuple(replace(block, width=eighths(block.width, parts, UNIT)) for block in some))
         return replace(whole, stages=tuple(kept), head=eighths(whole.head, architecture["head"], UNIT))
 
-    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
+    def made(architecture: Architecture, task: ImageTask) -> Recipe:
         return model_of(part(architecture))
 
     def counted(architecture: Architecture, task: ImageTask) -> Count:

@@ -9,7 +9,7 @@ from archsearch.errors import InvalidRequest
 from archsearch.request import Architecture
 from archsearch.spaces.cells import CELLS, EDGES, OPERATIONS, WIDTHS
 from archsearch.spaces.count import Count, batch_norm, conv, linear, moved, total
-from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
+from archsearch.spaces.space import Parameter, Recipe, Space, spaces
 
 _KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 # |op~0|+|op~0|op~1|+|op~0|op~1|op~2|: each operation with the node it comes from.
@@ -42,8 +42,8 @@ def parameters(task: ImageTask) -> tuple[Parameter, ...]:
     return tuple(Parameter(f"edge{i}", 0, len(OPERATIONS) - 1, 1, doc) for i in range(1, EDGES + 1))
 
 
-def model(architecture: Architecture, task: ImageTask) -> TimmModel:
-    return TimmModel("nasbench201", {"cell": operations(architecture)}, stock=False)
+def model(architecture: Architecture, task: ImageTask) -> Recipe:
+    return Recipe("nasbench201", {"cell": operations(architecture)}, stock=False)
 
 
 def count(architecture: Architecture, task: ImageTask) -> Count:

@@ -8,7 +8,7 @@ from typing import Any
 from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total, transformer
-from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
+from archsearch.spaces.space import Parameter, Recipe, Space, spaces
 
 # 16 pixels of 224 in the published tables, at half that stride; the same share of other resolutions.
 PATCHES_PER_SIDE = 14
@@ -48,7 +48,7 @@ def patch_size(task: ImageTask) -> int:
     return max(2, min(task.height, task.width) // PATCHES_PER_SIDE)
 
 
-def model(architecture: Architecture, task: ImageTask) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> Recipe:
     args = {
         "img_size": [task.height, task.width],
         "patch_size": patch_size(task),
@@ -58,7 +58,7 @@ def model(architecture: Architecture, task: ImageTask) -> TimmModel:
         "heads": heads(architecture),
         "mlp_ratio": architecture["mlp_ratio"],
     }
-    return TimmModel("pit_ti_224", args)
+    return Recipe("pit_ti_224", args)
 
 
 def count(architecture: Architecture, task: ImageTask) -> Count:

@@ -21,7 +21,7 @@ from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, batch_norm, conv, linear, squeeze_excite, total
 from archsearch.spaces.kin import Kin
-from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
+from archsearch.spaces.space import Parameter, Recipe, Space, spaces
 from archsearch.spaces.strides import halvings, shrunk, strides
 
 if TYPE_CHECKING:
@@ -81,11 +81,11 @@ def slope(w0: int, wm: float, climb: float, depth: int) -> float:
     return float(round(w0 * (wm**climb - 1) / (depth - 1), 2))
 
 
-def model(architecture: Architecture, task: ImageTask) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> Recipe:
     here = net(architecture, task)
     if stock(task):
-        return TimmModel("regnety_002" if here.se_ratio else "regnetx_002", arguments(here))
-    return TimmModel(
+        return Recipe("regnety_002" if here.se_ratio else "regnetx_002", arguments(here))
+    return Recipe(
         "regnet_small", {**arguments(here), "se_ratio": here.se_ratio, "strides": list(here.strides)}, stock=False
     )
 
@@ -185,8 +185,8 @@ def kin(teacher: nn.Module) -> Kin | None:
             ),
         )
 
-    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
-        return TimmModel(name, arguments(part(architecture["depth"], architecture["width"])))
+    def made(architecture: Architecture, task: ImageTask) -> Recipe:
+        return Recipe(name, arguments(part(architecture["depth"], architecture["width"])))
 
     def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture["depth"], architecture["width"]), task)

@@ -14,7 +14,7 @@ from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, batch_norm, conv, linear, moved, total
 from archsearch.spaces.kin import Kin, eighths, share
-from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
+from archsearch.spaces.space import Parameter, Recipe, Space, spaces
 from archsearch.spaces.strides import halvings, shrunk, strides
 
 if TYPE_CHECKING:
@@ -85,17 +85,17 @@ def net(architecture: Architecture, task: ImageTask) -> Net:
     )
 
 
-def model(architecture: Architecture, task: ImageTask) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> Recipe:
     here = net(architecture, task)
     if stock(task):
-        return TimmModel("resnet50" if here.bottleneck else "resnet18", arguments(here))
+        return Recipe("resnet50" if here.bottleneck else "resnet18", arguments(here))
     ((stem, _, stride),) = here.stem
     small = {
         "block": "bottleneck" if here.bottleneck else "basic",
         "stem_chs": stem,
         "strides": [stride, *here.strides],
     }
-    return TimmModel("resnet_small", {**small, **arguments(here)}, stock=False)
+    return Recipe("resnet_small", {**small, **arguments(here)}, stock=False)
 
 
 def arguments(here: Net) -> dict[str, Any]:
@@ -199,13 +199,13 @@ def kin(teacher: nn.Module) -> Kin | None:
         widths = tuple(eighths(whole.widths[i - 1], architecture[f"width{i}"], unit) for i in STAGES)
         return replace(whole, depths=depths, widths=widths)
 
-    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
+    def made(architecture: Architecture, task: ImageTask) -> Recipe:
         here = part(architecture)
         if not own:
-            return TimmModel(name, arguments(here))
+            return Recipe(name, arguments(here))
         ((stem_chs, _, stride),) = here.stem
         small = {"block": "bottleneck" if bottleneck else "basic", "stem_chs": stem_chs}
-        return TimmModel(name, {**small, "strides": [stride, *here.strides], **arguments(here)}, stock=False)
+        return Recipe(name, {**small, "strides": [stride, *here.strides], **arguments(here)}, stock=False)
 
     def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture), task)

@@ -8,7 +8,7 @@ from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, batch_norm, conv, linear, total
 from archsearch.spaces.kin import Kin, eighths, share
-from archsearch.spaces.space import Parameter, Space, TimmModel, spaces
+from archsearch.spaces.space import Parameter, Recipe, Space, spaces
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,9 +26,9 @@ def parameters(task: ImageTask) -> tuple[Parameter, ...]:
     return depths + widths
 
 
-def model(architecture: Architecture, task: ImageTask) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> Recipe:
     depths, widths = ([architecture[f"{name}{i}"] for i in (1, 2, 3)] for name in ("depth", "width"))
-    return TimmModel("cifar_resnet", {"depths": depths, "widths": widths}, stock=False)
+    return Recipe("cifar_resnet", {"depths": depths, "widths": widths}, stock=False)
 
 
 def count(architecture: Architecture, task: ImageTask) -> Count:
@@ -73,7 +73,7 @@ def kin(teacher: nn.Module) -> Kin | None:
         narrower = {f"width{i}": eighths(widths[i - 1], architecture[f"width{i}"], 4) for i in STAGES}
         return {**architecture, **narrower}
 
-    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
+    def made(architecture: Architecture, task: ImageTask) -> Recipe:
         return model(part(architecture), task)
 
     def counted(architecture: Architecture, task: ImageTask) -> Count:

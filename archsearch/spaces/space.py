@@ -1,4 +1,4 @@
-"""What a space is: whole-number parameters, and how their values become an ordinary timm model.
+"""What a space is: whole-number parameters, and how their values become an ordinary network of some library.
 
 Nothing here imports torch, so the API lists and checks spaces without it.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from archsearch import zoos
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
 from archsearch.registry import Registry
@@ -42,16 +43,20 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class TimmModel:
-    """Arguments of `timm.create_model`; a student of any space is this and nothing else.
+class Recipe:
+    """What a library builds a network from; a student of any space is this and nothing else.
 
     Attributes:
-        stock: Whether plain timm builds it, without this package.
+        name, args: Its own name for the kind and the arguments it takes, plain JSON: `timm.create_model(name, **args)`,
+            or a `model_type` of transformers with fields of its configuration.
+        stock: Whether the library alone builds it, without this package.
+        zoo: Which library, as `archsearch.zoos` names it.
     """
 
     name: str
     args: Mapping[str, Any] = field(default_factory=dict)
     stock: bool = True
+    zoo: str = "timm"
 
 
 def takes_all(task: Task) -> str | None:
@@ -70,7 +75,7 @@ class Space:
 
     Attributes:
         parameters: What is searched, for a task; bounds may follow its resolution.
-        model: The timm model an architecture stands for.
+        model: The network an architecture stands for.
         count: What an architecture is made of, in closed form; tests hold it equal to what torch counts on the meta
             device. It lets a search refuse thousands of proposals a second without building any.
         optimizer: What the family is trained with unless the user says otherwise.
@@ -78,27 +83,33 @@ class Space:
         learns_from: Training images (count) below which it falls behind when trained from scratch, and `auto` leaves it
             out.
         benchmark: Whether it is there to compare with published tables rather than to deploy.
+        domain: Whose tasks it has networks for; it takes no other.
     """
 
     name: str
     doc: str
     parameters: Callable[[Any], tuple[Parameter, ...]]
-    model: Callable[[Architecture, Any], TimmModel]
+    model: Callable[[Architecture, Any], Recipe]
     count: Callable[[Architecture, Any], Count]
     optimizer: Literal["sgd", "adamw"]
     refuses: Callable[[Any], str | None] = takes_all
     learns_from: int = 0
     benchmark: bool = False
+    domain: str = "image_classification"
 
     def stock(self, task: Task) -> bool:
-        """Whether plain timm builds the family's students for a task, without this package."""
+        """Whether a library alone builds the family's students for a task, without this package."""
         return self.model(self.smallest(task), task).stock
+
+    def refusal(self, task: Task) -> str | None:
+        """What the family does not take: a task of another domain, or one it has no sensible network for."""
+        return task.domain.replace("_", " ") if task.domain != self.domain else self.refuses(task)
 
     def require(self, task: Task, *, field: str = "search.space") -> None:
         """Raise InvalidRequest, naming the families that do take it, when this one refuses the task."""
-        reason = self.refuses(task)
+        reason = self.refusal(task)
         if reason is not None:
-            others = ", ".join(space.name for space in spaces if not space.benchmark and space.refuses(task) is None)
+            others = ", ".join(space.name for space in spaces if not space.benchmark and space.refusal(task) is None)
             raise InvalidRequest(f"{self.name} does not take {reason}; these spaces do: {others}", field=field)
 
     def cost(self, architecture: Architecture, task: Task) -> Cost:
@@ -116,16 +127,9 @@ class Space:
         return {parameter.name: parameter.values[-1] for parameter in self.parameters(task)}
 
     def build(self, architecture: Architecture, task: Any) -> nn.Module:
-        """The untrained student, on the current default device, with the task's head and channels."""
-        import timm
-
-        import archsearch.models  # noqa: F401  (registers with timm)
-
-        model = self.model(architecture, task)
-        network: nn.Module = timm.create_model(
-            model.name, num_classes=task.classes, in_chans=task.in_chans, **dict(model.args)
-        )
-        return network
+        """The untrained student, on the current default device, for the task's examples and with its classes."""
+        recipe = self.model(architecture, task)
+        return zoos.build(recipe.zoo, recipe.name, recipe.args, task)
 
     def check(self, architecture: Architecture, task: Task, *, field: str = "student.architecture") -> None:
         """Raise InvalidRequest unless the family takes the task and every parameter has a value within its bounds."""
@@ -145,6 +149,7 @@ class Space:
 # The files of this room that register one, each under its own name; a new file goes in here, too.
 FILES = (
     "autoformer",
+    "bert",
     "convnext",
     "mobilenet",
     "nasbench201",

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
-from archsearch.spaces import convnext, mobilenet, regnet, resnet, resnet_cifar, vit
+from archsearch.spaces import bert, convnext, mobilenet, regnet, resnet, resnet_cifar, vit
 from archsearch.spaces.space import Space
 
 if TYPE_CHECKING:
     from torch import nn
 
-FAMILIES = "ResNet and ResNeXt, ConvNeXt, MobileNetV3, EfficientNet, RegNet, plain ViT and DeiT, and cifar_resnet"
-_RECOGNISERS = (resnet.kin, convnext.kin, mobilenet.kin, regnet.kin, vit.kin, resnet_cifar.kin)
+FAMILIES = (
+    "timm's ResNet and ResNeXt, ConvNeXt, MobileNetV3, EfficientNet, RegNet, plain ViT and DeiT, cifar_resnet, and "
+    "for the encoders BERT, RoBERTa, DistilBERT and ELECTRA"
+)
+_RECOGNISERS = (resnet.kin, convnext.kin, mobilenet.kin, regnet.kin, vit.kin, resnet_cifar.kin, bert.kin)
 # Pixels a side of the last map, at least: a teacher that was trained on such images says itself how few will do.
 _LAST_MAP = 2
 
@@ -29,14 +32,15 @@ def of_teacher(model: nn.Module, task: Any) -> Space:
     if kin is None:
         raise _unknown(f"a {type(model).__name__} is of no family known here")
     seen: Any = model
-    reduction = max(level["reduction"] for level in seen.feature_info)
-    if min(task.height, task.width) < _LAST_MAP * reduction:
+    # Stages of tokens are not reduced, and there are as many as the example has.
+    reduction = max(level.get("reduction", 0) for level in seen.feature_info)
+    if reduction and min(task.height, task.width) < _LAST_MAP * reduction:
         raise InvalidRequest(
             f"the teacher's own kind reduces images {reduction} times, which leaves nothing to pool of "
             f"{task.height}×{task.width} pixels; use space 'auto'",
             field="search.space",
         )
-    name = seen.pretrained_cfg["architecture"]
+    name = kin.name or seen.pretrained_cfg["architecture"]
     # Nothing is to be searched where a stage of the teacher's has one block.
     fixed = {parameter.name: parameter.low for parameter in kin.parameters(task) if len(parameter.values) == 1}
     space = Space(
@@ -47,6 +51,7 @@ def of_teacher(model: nn.Module, task: Any) -> Space:
         count=lambda architecture, task: kin.count({**fixed, **architecture}, task),
         optimizer=kin.optimizer,
         learns_from=kin.learns_from,
+        domain=kin.domain,
     )
     _require_same(model, space, task)
     return space
@@ -84,6 +89,6 @@ def _layers(model: nn.Module) -> Counter[str]:
 
 def _unknown(reason: str) -> InvalidRequest:
     return InvalidRequest(
-        f"{reason}; students of the teacher's own kind are there for timm's {FAMILIES}: use space 'auto' or name one",
+        f"{reason}; students of the teacher's own kind are there for {FAMILIES}: use space 'auto' or name one",
         field="search.space",
     )

@@ -12,7 +12,7 @@ from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, conv, layer_norm, learned, linear, total, transformer
 from archsearch.spaces.kin import Kin
-from archsearch.spaces.space import MANY_IMAGES, Parameter, Space, TimmModel, spaces
+from archsearch.spaces.space import MANY_IMAGES, Parameter, Recipe, Space, spaces
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,14 +72,14 @@ def net(architecture: Architecture, task: ImageTask) -> Net:
     )
 
 
-def model(architecture: Architecture, task: ImageTask) -> TimmModel:
+def model(architecture: Architecture, task: ImageTask) -> Recipe:
     args = {
         **arguments(net(architecture, task), task),
         # Averaging the tokens learns faster than a class token on little data (Beyer et al. 2022).
         "class_token": False,
         "global_pool": "avg",
     }
-    return TimmModel("vit_tiny_patch16_224", args)
+    return Recipe("vit_tiny_patch16_224", args)
 
 
 def arguments(here: Net, task: ImageTask) -> dict[str, Any]:
@@ -158,10 +158,10 @@ def kin(teacher: nn.Module) -> Kin | None:
         depth = architecture["depth"]
         return replace(whole, depth=depth, heads=architecture["heads"], width=narrower, hidden=hidden)
 
-    def made(architecture: Architecture, task: ImageTask) -> TimmModel:
+    def made(architecture: Architecture, task: ImageTask) -> Recipe:
         here = part(architecture)
         exact = architecture.get("mlp_ratio", whole.hidden / width)
-        return TimmModel(name, {**arguments(here, task), **kept, "mlp_ratio": exact})
+        return Recipe(name, {**arguments(here, task), **kept, "mlp_ratio": exact})
 
     def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture), task)

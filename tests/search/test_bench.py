@@ -22,7 +22,7 @@ from archsearch.hardware import Limits, Ruler
 from archsearch.request import SearchSpec
 from archsearch.search import Bench, Trial, evaluate, fidelities, prepare, search, winner
 from archsearch.search.bench import _balanced_rows, require_room_for
-from archsearch.spaces import TimmModel, spaces
+from archsearch.spaces import Recipe, spaces
 from archsearch.teachers import ImageTeacher, build
 
 LIMITS = Limits(params=60_000, macs=2_000_000)
@@ -39,7 +39,7 @@ def test_a_candidate_beyond_the_budget_fails_before_it_is_built(bench: Bench, sp
 
 def test_a_candidate_that_does_not_fit_the_machine_fails_alone(bench: Bench, spec) -> None:
     """Counted on the meta device like any other; its 9·2⁴⁰ weights a layer are then refused by the allocator."""
-    huge = replace(RESNETS, model=lambda a, task: TimmModel("cifar_resnet", {"widths": [8, 8, 2**20]}))
+    huge = replace(RESNETS, model=lambda a, task: Recipe("cifar_resnet", {"widths": [8, 8, 2**20]}))
     trial = evaluate(spec(), huge, bench, RESNETS.smallest(bench.task), Ruler(bench.task))
     assert trial.state == "failed"
     assert "memory" in trial.reason
@@ -50,7 +50,7 @@ def test_a_candidate_that_does_not_fit_the_machine_fails_alone(bench: Bench, spe
     [({"colour": "red"}, "it fails with a TypeError"), ({"widths": [8]}, "it fails with a ")],
 )
 def test_a_candidate_that_cannot_be_built_fails_alone(bench: Bench, spec, args: dict, reason: str) -> None:
-    odd = replace(RESNETS, model=lambda a, task: TimmModel("cifar_resnet", args))
+    odd = replace(RESNETS, model=lambda a, task: Recipe("cifar_resnet", args))
     for ruler in (Ruler(bench.task), Ruler(bench.task, trade="peak_activation_bytes")):
         trial = evaluate(spec(), odd, bench, RESNETS.smallest(bench.task), ruler)
         assert (trial.state, trial.score) == ("failed", None)

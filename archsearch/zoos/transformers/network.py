@@ -17,6 +17,14 @@ from archsearch.zoos.transformers.library import library, quiet
 # What a classifier's configuration calls a task in which every label is a question of its own, and one in which not.
 MULTILABEL, SINGLE_LABEL = "multi_label_classification", "single_label_classification"
 
+# Fields that say nothing of the network, or what the task says.
+_ASIDE = frozenset(
+    [
+        "model_type", "architectures", "transformers_version", "dtype", "torch_dtype", "_name_or_path", "id2label",
+        "label2id", "problem_type",
+    ]
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Attention:
@@ -38,6 +46,7 @@ class EncoderClassifier(nn.Module):
     Attributes:
         network: The stock network, which the library itself saves and loads.
         family: Where its parts lie.
+        settings: Its configuration's fields, as `build` takes them; they tell networks of equal shapes apart.
         num_classes: Answers it gives.
         num_prefix_tokens: 0: every token is one of the text's, the first included.
         feature_info: Its stages: one a layer, whose output is B×T×D.
@@ -51,8 +60,9 @@ class EncoderClassifier(nn.Module):
         self.family: Family = FAMILIES[config.model_type]
         self.num_classes = int(config.num_labels)
         self.num_prefix_tokens = 0
-        # What leaves no trace in the weights' shapes is told apart by these, as timm's networks are.
-        self._model_args: Mapping[str, Any] = settings(config)
+        self.settings = settings(config)
+        # As timm's networks call what leaves no trace in the weights' shapes.
+        self._model_args = self.settings
 
     @property
     def config(self) -> Any:
@@ -61,7 +71,7 @@ class EncoderClassifier(nn.Module):
 
     @property
     def feature_info(self) -> list[dict[str, Any]]:
-        width = self.family.read(self._model_args, "hidden")
+        width = self.family.read(self.settings, "hidden")
         layers = range(len(self._layers()))
         return [{"module": f"network.{self.family.layers}.{i}", "num_chs": width} for i in layers]
 
@@ -74,7 +84,7 @@ class EncoderClassifier(nn.Module):
 
     def attention_modules(self) -> list[Attention]:
         """First layer to last."""
-        heads = int(self.family.read(self._model_args, "heads"))
+        heads = int(self.family.read(self.settings, "heads"))
         found = []
         for layer in self._layers():
             query, key, value = (cast("nn.Linear", layer.get_submodule(name)) for name in self.family.attention)
@@ -140,6 +150,5 @@ def with_labels(config: Any, task: Task) -> Any:
 
 
 def settings(config: Any) -> dict[str, Any]:
-    """A configuration's fields, without what says nothing of the network's answers."""
-    aside = {"transformers_version", "architectures", "dtype", "torch_dtype", "_name_or_path", "id2label", "label2id"}
-    return {name: value for name, value in config.to_dict().items() if name not in aside}
+    """A configuration's fields as `build` takes them, without the classes, which are the task's."""
+    return {name: value for name, value in config.to_diff_dict().items() if name not in _ASIDE}
