@@ -60,14 +60,14 @@ class SpaceContract:
         """Every space with every task it takes, and the subtest to look at them in."""
         for space in self.spaces:
             for name, task in self.tasks.items():
-                if space.refuses(task) is None and not (space.benchmark and name in TASKS.keys() - {*BENCHMARKED}):
+                if space.refusal(task) is None and not (space.benchmark and name in TASKS.keys() - {*BENCHMARKED}):
                     yield space, task, subtests.test(space=space.name, task=name)
 
     def test_there_are_spaces_to_test_and_tasks_they_take(self) -> None:
         assert list(self.spaces), "`spaces` names those to test"
         for space in self.spaces:
             assert len(space.doc) > 10
-            assert any(space.refuses(task) is None for task in TASKS.values()), f"{space.name} takes nothing"
+            assert any(space.refusal(task) is None for task in TASKS.values()), f"{space.name} takes nothing"
 
     def test_the_closed_form_is_what_torch_counts_runs_and_stores(self, subtests: pytest.Subtests) -> None:
         for space, task, subtest in self._each(subtests):
@@ -79,7 +79,7 @@ class SpaceContract:
     def test_odd_sides_and_rectangles_are_counted_too(self, subtests: pytest.Subtests) -> None:
         task = task_of(7, 3, 33, 47)
         for space in self.spaces:
-            if space.refuses(task) is None:
+            if space.refusal(task) is None:
                 with subtests.test(space=space.name):
                     _counted_as_by_torch(space, _members(space, task, 1)[-1], task)
 
@@ -138,7 +138,7 @@ class SpaceContract:
                 unordered: set[str] = set()
                 cheaper: set[str] = set()
                 for task in (TASKS["8px-gray"], TASKS["32px-colour"]):
-                    if space.refuses(task) is None:
+                    if space.refusal(task) is None:
                         unordered |= {p.name for p in space.parameters(task) if not p.ordered}
                         cheaper |= _cheaper_with_more(space, task) if unordered - cheaper else set()
                 assert unordered <= cheaper
@@ -161,7 +161,7 @@ class SpaceContract:
         for space in self.spaces:
             for name, task in TASKS.items():
                 with subtests.test(space=space.name, task=name):
-                    if space.refuses(task):
+                    if space.refusal(task):
                         with pytest.raises(InvalidRequest, match=r"does not take .*; these spaces do: .*vit") as caught:
                             space.require(task)
                         assert caught.value.field == "search.space"
