@@ -74,9 +74,10 @@ _IMAGES = (
 _OPTIONS = (
     click.option("--request", "-f", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
                  help="YAML or JSON file with a whole request; flags override it."),
-    click.option("--teacher", "-t", help="timm model name, hf-hub:owner/name, a timm folder, or a teacher id (tch_…)."),
+    click.option("--teacher", "-t", help="timm model name, hf-hub:owner/name, a folder of timm or transformers, or "
+                 "a teacher id (tch_…)."),
     click.option("--data", "-d", help="digits, an .npz file, a folder or .zip of class folders or of images "
-                 "with a labels.csv, or an id (ds_…)."),
+                 "with a labels.csv, texts (.csv, .tsv, .jsonl), or an id (ds_…)."),
     click.option("--params", type=int, help="Most parameters the student may have."),
     click.option("--params-ratio", type=float, help="Most parameters, as a share of the teacher's."),
     click.option("--macs", type=int, help="Most multiply-accumulates for one image."),
@@ -241,7 +242,20 @@ def data_of(text: str) -> dict[str, Any]:
         return {"kind": "dataset", "id": text}
     if not path.exists():
         raise InvalidRequest(f"{text!r} is neither digits, a data set id nor a file here", field="data")
-    return {"kind": "npz" if path.suffix == ".npz" else "image_folder", "path": str(path)}
+    return {"kind": _kind_of(path), "path": str(path)}
+
+
+def _kind_of(path: Path) -> str:
+    """What a file or folder holds, as its name or its files' names tell."""
+    if path.suffix == ".npz":
+        return "npz"
+    named = sorted(path.iterdir()) if path.is_dir() else [path]
+    texts = (one.name.removesuffix(".gz").endswith(_TEXTS) and one.name != "labels.csv" for one in named)
+    return "text" if any(texts) else "image_folder"
+
+
+# A folder of images may have a labels.csv beside them.
+_TEXTS = (".csv", ".tsv", ".jsonl")
 
 
 def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], None]) -> JobRequest:

@@ -51,12 +51,13 @@ def distill(out: Path, overwrite: bool, as_json: bool, **flags: Any) -> None:
 
 
 @click.command("train-teacher")
-@click.option("--data", "-d", required=True, help="digits, an .npz file, or a folder or .zip of class folders.")
+@click.option("--data", "-d", required=True, help="digits, an .npz file, a folder or .zip of class folders, or texts "
+              "(.csv, .tsv, .jsonl).")  # fmt: skip
 @click.option("--model", help="timm model name.  [default: cifar_resnet]")
 @click.option("--model-args", default="{}", help="JSON for timm.create_model, e.g. '{\"depths\": [9, 9, 9]}'.")
-@click.option("--pretrained", is_flag=False, flag_value="", metavar="[NAME|FOLDER|FILE]",
+@click.option("--pretrained", "--from", "pretrained", is_flag=False, flag_value="", metavar="[NAME|FOLDER|FILE]",
               help="Fine-tune trained weights instead: timm's own of --model, or those of a timm name, "
-              "hf-hub:owner/name, a folder timm saved, or a file of weights.")  # fmt: skip
+              "hf-hub:owner/name, a folder that timm (of texts, transformers) saved, or a file.")  # fmt: skip
 @click.option("--input-size", callback=size_of, help="Pixels the network is shown, if others than the images': "
               "96, or 96x128 (height x width).")  # fmt: skip
 @click.option("--recipe", help="Published training whose values fields left out take: short, cifar, imagenet.")
@@ -76,7 +77,7 @@ def train_teacher(
     data: str, model: str | None, model_args: str, pretrained: str | None, input_size: Any,
     settings: tuple[str, ...], out: Path, overwrite: bool, as_json: bool, **flags: Any,
 ) -> None:  # fmt: skip
-    """Train a teacher on the labels alone, or fine-tune one, and save it as timm does."""
+    """Train a teacher on the labels alone, or fine-tune one, and save it as timm or transformers does."""
     from archsearch.teaching import train_teacher
 
     spec = {name: flags.pop(name) for name in _RECIPE_FLAGS}

@@ -29,6 +29,7 @@ def write_onnx(student: Any, path: Path) -> None:
     import torch
 
     network = copy.deepcopy(student.network).cpu().eval()
+    positions = student.family.positions(student.config.to_dict())
     names = INPUTS if student.family.segments else INPUTS[:2]
 
     class Shipped(torch.nn.Module):
@@ -43,23 +44,21 @@ def write_onnx(student: Any, path: Path) -> None:
     mask_BT = ids_BT.clone()
     mask_BT[1, 4:] = 0  # or the library would leave the mask out of the graph
     inputs = (ids_BT, mask_BT, torch.zeros_like(ids_BT))[: len(names)]
-    sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("length", min=1)}
+    sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("length", min=2, max=positions)}
     with torch.no_grad():
-        program = torch.onnx.export(
-            Shipped().eval(),
-            inputs,
-            dynamo=True,
-            input_names=list(names),
-            output_names=["logits"],
-            dynamic_shapes=(tuple(sizes for _ in names),),
-            verbose=False,
-        )
-    assert program is not None  # only without dynamo
-    model = program.model_proto
+        program = torch.export.export(Shipped().eval(), inputs, dynamic_shapes=(tuple(sizes for _ in names),))
+    exported = torch.onnx.export(program, dynamo=True, input_names=list(names), output_names=["logits"], verbose=False)
+    assert exported is not None  # only without dynamo
+    model = exported.model_proto
     graph = model.graph
     for noted in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         del noted.metadata_props[:]  # the exporter's own notes, with this machine's folders in them
-    onnx.helper.set_model_props(model, {"labels": json.dumps(list(_labels(student)), ensure_ascii=False)})
+    first = [dim.dim_param for dim in graph.input[0].type.tensor_type.shape.dim]
+    called = dict(zip(first, ("batch", "length"), strict=True))
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            dim.dim_param = called.get(dim.dim_param, dim.dim_param)
+    _say_labels(model, student)
     onnx.save(model, str(path))
 
 
@@ -94,9 +93,12 @@ def read_labels(path: Path) -> dict[str, Any]:
     return {name: json.loads(text) for name, text in texts.items()}
 
 
-def _labels(student: Any) -> tuple[str, ...]:
+def _say_labels(model: Any, student: Any) -> None:
+    import onnx
+
     names: Mapping[int, str] = student.config.id2label
-    return tuple(names[number] for number in sorted(names))
+    labels = [names[number] for number in sorted(names)]
+    onnx.helper.set_model_props(model, {"labels": json.dumps(labels, ensure_ascii=False)})
 
 
 def _write(subject: Subject, path: Path) -> Mapping[str, Any]:
@@ -117,6 +119,7 @@ def _write_int8(subject: Subject, path: Path) -> Mapping[str, Any]:
     import contextlib
     import io
 
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-untyped]
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -124,6 +127,10 @@ def _write_int8(subject: Subject, path: Path) -> Mapping[str, Any]:
         quantize_dynamic(
             str(_traced(subject)), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
         )
+    small = onnx.load(str(path))
+    del small.metadata_props[:]  # the quantiser's own
+    _say_labels(small, subject.student)
+    onnx.save(small, str(path))
     expected_NK = answer_all(open_onnx(_traced(subject), 1), subject.examples, subject.batch, subject.alive)
     like = likeness(
         expected_NK, answer_all(open_onnx(path, 1), subject.examples, subject.batch, subject.alive), subject.task.kind
