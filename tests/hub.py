@@ -5,8 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Literal
+
+import huggingface_hub.constants
+import pytest
+from huggingface_hub.utils import close_session
 
 
 class HubOfFiles:
@@ -79,3 +84,17 @@ def environment(hub: HubOfFiles, cache: str) -> dict[str, str]:
         "HF_HUB_DISABLE_XET": "1",
         "NO_PROXY": "127.0.0.1",
     }
+
+
+def ask(hub: HubOfFiles, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process ask the stand-in, with little patience, and keep what it fetches in a folder."""
+    for name, value in {
+        "ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache), "HF_HUB_DISABLE_XET": True, "HF_HUB_ETAG_TIMEOUT": 1,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    close_session()

@@ -46,7 +46,7 @@ def require_safetensors(name: str, repo: str, *, field: str = "teacher.name") ->
     Raises:
         Unavailable: The hub does not answer, and the file was not fetched before.
     """
-    return _fetch(name, repo, "model.safetensors", field)
+    return fetch_file(name, repo, "model.safetensors", field)
 
 
 def require_plain_config(name: str, *, field: str = "teacher.name") -> tuple[Path, dict[str, Any]]:
@@ -54,7 +54,7 @@ def require_plain_config(name: str, *, field: str = "teacher.name") -> tuple[Pat
 
     Raises Unavailable as above.
     """
-    path = _fetch(name, name.partition(":")[2], "config.json", field)
+    path = fetch_file(name, name.partition(":")[2], "config.json", field)
     try:
         config: dict[str, Any] = json.loads(path.read_text())
         pretrained = config.get("pretrained_cfg", config)
@@ -74,7 +74,7 @@ def at_hand(name: str) -> bool:
     return not repo or isinstance(try_to_load_from_cache(repo, "model.safetensors", revision=revision), str)
 
 
-def _fetch(name: str, repo: str, file: str, field: str) -> Path:
+def fetch_file(name: str, repo: str, file: str, field: str) -> Path:
     """A file of a repository, from the cache or the hub."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 

@@ -14,7 +14,7 @@ from huggingface_hub.utils import close_session
 from archsearch.errors import TeacherError, Unavailable
 from archsearch.request import TimmTeacher
 from archsearch.teachers import Teacher, at_hand, load_teacher
-from tests.hub import HubOfFiles
+from tests.hub import HubOfFiles, ask
 from tests.small_disk import full
 
 GOOD = TimmTeacher(name="hf-hub:me/good")
@@ -24,16 +24,7 @@ GOOD = TimmTeacher(name="hf-hub:me/good")
 def hub(teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubOfFiles]:
     files = {f"me/good/{name}": (teacher_folder / name).read_bytes() for name in ("config.json", "model.safetensors")}
     hub = HubOfFiles(files)
-    for name, value in {
-        "ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_DISABLE_XET": True, "HF_HUB_ETAG_TIMEOUT": 1,
-    }.items():  # fmt: skip
-        monkeypatch.setattr(huggingface_hub.constants, name, value)
-    monkeypatch.setattr(
-        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    close_session()
+    ask(hub, tmp_path, monkeypatch)
     yield hub
     close_session()
     hub.close()

@@ -1,0 +1,40 @@
+"""An encoder's files from the hub: the few that are read, and never a pickle or a program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from archsearch.errors import InvalidRequest, TeacherError, Unavailable
+from archsearch.teachers.hub import fetch_file
+from archsearch.zoos.transformers.folder import CONFIG, TOKENIZER, WEIGHTS
+
+PREFIXES = ("hf-hub", "hf_hub")
+# What a tokenizer is opened with beside the file that has all of it; few repositories lack them.
+_WELCOME = ("tokenizer_config.json", "special_tokens_map.json")
+
+
+def fetch_folder(name: str, *, field: str = "teacher.name") -> Path:
+    """The folder of a repository (`hf-hub:owner/name`, `@revision` at will) with the files an encoder is read from.
+
+    Raises:
+        TeacherError: The repository lacks one of them.
+        Unavailable: The hub does not answer, and they were not fetched before.
+    """
+    prefix, colon, repo = name.partition(":")
+    if not colon or prefix not in PREFIXES:
+        raise InvalidRequest(f"{name} is no repository; say hf-hub:owner/name", field=field)
+    needed = [fetch_file(name, repo, file, field) for file in (CONFIG, TOKENIZER, WEIGHTS)]
+    for file in _WELCOME:
+        _fetch_if_there(name, repo, file, field)
+    folders = {path.parent for path in needed}
+    if len(folders) > 1:
+        raise Unavailable(f"{name} changed while it was fetched", field=field)
+    return folders.pop()
+
+
+def _fetch_if_there(name: str, repo: str, file: str, field: str) -> None:
+    """Nobody has to have it."""
+    try:
+        fetch_file(name, repo, file, field)
+    except (TeacherError, Unavailable):
+        return
