@@ -111,8 +111,7 @@ def why_not(space: Space, architecture: Architecture, ruler: Ruler) -> str | Non
     try:
         beyond = _beyond(measure_exactly(space, architecture, ruler), ruler.limits)
         with TemporaryDirectory() as folder:
-            domains.of(task).save(space.build(architecture, task), task, Path(folder))
-            domains.of(task).open(Path(folder))
+            domains.of(task).check_saved(space.build(architecture, task), task, Path(folder))
     except NETWORK_FAILURES as error:
         return f"it cannot be built, saved and loaded: {reason_of(error)}"
     if not beyond:

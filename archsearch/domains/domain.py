@@ -237,6 +237,9 @@ class Domain(Protocol):
     def card(self, config: Mapping[str, Any], report: Mapping[str, Any], stock: bool) -> CardFacts:
         """What a card says of it: of `config.json`, `report.json` and whether the plain library builds the network."""
 
+    def check_saved(self, student: nn.Module, task: Any, folder: Path) -> None:
+        """Save a network to an empty folder and load it again, by its library's own means; raises what that raises."""
+
     # Its other formats; their examples are arrays as files hold them.
 
     def formats(self) -> Sequence[Any]:

@@ -170,6 +170,10 @@ class ImageClassification:
 
         return load_student(folder)
 
+    def check_saved(self, student: nn.Module, task: ImageTask, folder: Path) -> None:
+        self.save(student, task, folder)
+        self.open(folder)
+
     def knows(self, config: Mapping[str, Any]) -> bool:
         return "pretrained_cfg" in config or "architecture" in config
 

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Held-out texts looked at, at most.
 _MOST_TEXTS, _FEWEST_TEXTS = 1280, 64
+# The library writes no names where there are two classes that nobody named.
+_UNNAMED = ("LABEL_0", "LABEL_1")
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,13 @@ class TextClassification:
 
         return open_student(folder)
 
+    def check_saved(self, student: Any, task: TextTask, folder: Path) -> None:
+        from archsearch.zoos.transformers.library import quiet
+
+        with quiet() as transformers:
+            student.network.save_pretrained(folder)
+            transformers.AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
+
     def knows(self, config: Mapping[str, Any]) -> bool:
         return "model_type" in config
 
@@ -170,7 +179,7 @@ class TextClassification:
 
         return CardFacts(
             architecture=config["model_type"],
-            classes=len(config["id2label"]),
+            classes=len(config.get("id2label", _UNNAMED)),
             sized="texts",
             pipeline="text-classification",
             library="transformers",
