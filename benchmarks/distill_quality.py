@@ -73,7 +73,7 @@ class Row:
 
 def methods() -> list[str]:
     """Every registered method for one label an image, the baseline first."""
-    able = [loss.name for loss in losses if "classification" in loss.tasks]
+    able = [loss.name for loss in losses if "classification" in loss.tasks and "attention" not in loss.reads]
     return [BASELINE, "kd", *(name for name in able if name not in (BASELINE, "kd"))]
 
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Collection, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from archsearch.distill.loader import Batch
 from archsearch.distill.loss import LossInputs, Outputs, Read, Sizes
 from archsearch.distill.objective import Objective, Value, objective
 from archsearch.distill.teacher_source import Cached, Online, TeacherSource, cached, tail
-from archsearch.distill.watched import Watched, comparable
+from archsearch.distill.watched import Watched, attention_of, comparable
 from archsearch.errors import InvalidRequest
 from archsearch.precision import exact
 from archsearch.request import DistillSpec
@@ -93,12 +93,15 @@ def prepare(
     stages: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     if wanted.reads & {"stages", "tail"}:
         stages = comparable(student, teacher.model)
+    layers: tuple[Collection[int], Collection[int]] = ((), ())
+    if "attention" in wanted.reads:
+        layers = wanted.layers(len(attention_of(student, "student")), len(attention_of(teacher.model, "teacher")))
     teacher.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Given back as it came: another memory layout would answer a little differently.
     stack.callback(_give_back, teacher.model)
     # The tail is the teacher's; what the student would have to keep for one would keep its graph alive.
-    ours = _watch(student, stages[0], wanted.reads - {"tail"}, stack)
-    theirs = _watch(teacher.model, stages[1], wanted.reads, stack)
+    ours = _watch(student, stages[0], wanted.reads - {"tail"}, stack, layers[0])
+    theirs = _watch(teacher.model, stages[1], wanted.reads, stack, layers[1])
     adapters = _adapters(wanted, ours, theirs, teacher, dataset, spec, device)
     run = _compile(teacher.model, device) if _compiles(spec, device, wanted) else None
     online = Online(teacher, theirs, dataset.task, spec, device, run, alive)
@@ -111,8 +114,10 @@ def _give_back(model: nn.Module) -> None:
     model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def _watch(model: nn.Module, stages: tuple[str, ...], reads: Set[Read], stack: ExitStack) -> Watched:
-    watched = Watched(model, stages, reads)
+def _watch(
+    model: nn.Module, stages: tuple[str, ...], reads: Set[Read], stack: ExitStack, layers: Collection[int] = ()
+) -> Watched:
+    watched = Watched(model, stages, reads, layers)
     stack.callback(watched.close)
     return watched
 

@@ -4,11 +4,11 @@ A loss is the teacher's part alone. The labels' part (cross-entropy, or the bina
 by `objective.py` with the weight the method was published with, so that losses can be summed.
 """
 
-# B batch, C channels, H W space, K classes, D features, N tokens
+# B batch, C channels, H W space, K classes, D features, N T tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 # What a loss looks at beyond the student's logits. `tail`: the teacher's own layers, asked to go on from other maps.
-Read = Literal["logits", "stages", "embedding", "head", "tail"]
+Read = Literal["logits", "stages", "embedding", "head", "attention", "tail"]
+# Of a loss's settings, and of how many layers student and teacher have, the layers it compares, counted from 0.
+Layers = Callable[[int, int, Any], Sequence[tuple[int, int]]]
 
 
 class Settings(StrictNumbers):
@@ -32,13 +34,9 @@ class Settings(StrictNumbers):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-# What the networks of a domain show beyond what all do: `grid`, tokens that lie side by side in a plane.
-_SHOWN: Mapping[str, Set[str]] = {"image_classification": {"grid"}}
-
-
-def has_grid(task: Task) -> bool:
-    """Whether the stages of a task's networks are maps; words stand in a row, whose length is each text's own."""
-    return "grid" in _SHOWN.get(task.domain, ())
+# What the networks of a domain show beyond what all do: stages that are maps, and attention's projections layer by
+# layer. Words stand in a row, whose length is each text's own; timm's networks keep the three projections in one.
+_SHOWN: Mapping[str, Set[str]] = {"image_classification": {"grid"}, "text_classification": {"attention"}}
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,23 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """What one layer's attention makes of a batch's tokens, before it is parted into heads.
+
+    Attributes:
+        query_BTD, key_BTD, value_BTD: Its projections; each head has an equal part of D, in order.
+        heads: How many.
+        mask_BT: Which tokens are real and not padding; None where all are.
+    """
+
+    query_BTD: Tensor
+    key_BTD: Tensor
+    value_BTD: Tensor
+    heads: int
+    mask_BT: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What one network shows of a batch. Only what the losses read is there.
 
@@ -90,12 +105,14 @@ class Outputs:
             map.
         embedding_BD: What enters the classifier.
         weight_KD: The classifier's weights.
+        attention: One a layer, first to last; None of a layer that no loss looks at.
     """
 
     logits_BK: Tensor
     stages: tuple[Stage, ...] = ()
     embedding_BD: Tensor | None = None
     weight_KD: Tensor | None = None
+    attention: tuple[Attention | None, ...] = ()
 
     @property
     def maps(self) -> tuple[Tensor, ...]:
@@ -159,6 +176,7 @@ class Loss:
         adapter: Builds the loss's own trained module (regressors, memory banks), which never leaves the training.
         tasks: Kinds of task it is defined for.
         grid: Whether it needs stages to lie on a grid, as those of images do.
+        layers: Of a loss that reads attention: which layers it compares.
         refuse: Why it makes no sense for a task, with what to take instead; None where it does.
     """
 
@@ -173,11 +191,21 @@ class Loss:
     adapter: Callable[[Sizes, Any], nn.Module] | None
     tasks: Set[str]
     grid: bool
+    layers: Layers | None
     refuse: Callable[[Task], str | None]
 
     @property
     def needs_teacher(self) -> bool:
         return bool(self.reads)
+
+    def unseen(self, task: Task) -> str | None:
+        """What it looks at and the networks of a task do not show; None where they show everything."""
+        shown = _SHOWN.get(task.domain, frozenset())
+        if self.grid and "grid" not in shown:
+            return f"compares maps, and what networks of {task.domain} show lies on no grid"
+        if "attention" in self.reads and "attention" not in shown:
+            return f"compares projections of attention, which networks of {task.domain} do not show"
+        return None
 
 
 # The files of losses/ that register one, each under its own name; a new file goes in here, too.
@@ -197,6 +225,7 @@ FILES = (
     "l2d_class",
     "l2d_instance",
     "label_smoothing",
+    "minilm",
     "mld",
     "mlkd",
     "none",
@@ -204,6 +233,7 @@ FILES = (
     "rkd",
     "sp",
     "tf_kd",
+    "tinybert",
 )
 losses: Registry[Loss] = Registry("distillation method", "archsearch.distill.losses", FILES)
 
@@ -219,13 +249,14 @@ def loss(
     adapter: Callable[[Sizes, Any], nn.Module] | None = None,
     tasks: Set[str] = frozenset({"classification"}),
     grid: bool = False,
+    layers: Layers | None = None,
     refuse: Callable[[Task], str | None] = lambda task: None,
 ) -> Callable[[Callable[[LossInputs, Any], Tensor]], Callable[[LossInputs, Any], Tensor]]:
     """Register a loss under `name`; see `Loss` for the arguments."""
 
     def register(compute: Callable[[LossInputs, Any], Tensor]) -> Callable[[LossInputs, Any], Tensor]:
         doc = (compute.__doc__ or "").strip().splitlines()[0]
-        entry = Loss(name, doc, compute, source, settings, reads, weight, labels, adapter, tasks, grid, refuse)
+        entry = Loss(name, doc, compute, source, settings, reads, weight, labels, adapter, tasks, grid, layers, refuse)
         losses.add(name, entry)
         return compute
 

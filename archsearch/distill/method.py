@@ -5,18 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archsearch.data.task import Task
+from archsearch.distill.loss import losses
 from archsearch.distill.objective import objective
-from archsearch.request import DistillSpec
+from archsearch.request import DistillSpec, LossTerm
 
 AUTO = "auto"
+RELATIONS = "minilm"
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A spec whose method is a registered one, and the reason where it was chosen here."""
+    """A spec whose method is a registered one or a sum of them, and the reason where it was chosen here."""
 
     spec: DistillSpec
     why: str | None
+
+    @property
+    def name(self) -> str:
+        """Of the method, or of the sum."""
+        return self.spec.method if self.spec.losses is None else "+".join(self.spec.losses)
 
 
 def check_method(spec: DistillSpec, task: Task | None = None) -> None:
@@ -29,12 +36,29 @@ def check_method(spec: DistillSpec, task: Task | None = None) -> None:
 def settle(spec: DistillSpec, task: Task | None = None) -> Settled:
     """The spec with `auto` replaced by what suits the task; others are returned as they are.
 
-    Everything chosen reads logits alone: every head of every family has them, and their teacher's answers are kept.
+    Of images everything chosen reads logits alone: every head of every family has them, and their teacher's answers
+    are kept. Networks of texts name their attention, which teaches beside them.
     """
     if spec.losses is not None or spec.method != AUTO or task is None:
         return Settled(spec, None)
+    if losses.get(RELATIONS).unseen(task) is None and spec.alpha is None and spec.temperature is None:
+        return _with_relations(spec, task)
     name, why = _choose(spec, task)
     return Settled(spec.model_copy(update={"method": name}), why)
+
+
+def _with_relations(spec: DistillSpec, task: Task) -> Settled:
+    """Answers, and for the first half of the training how the tokens relate."""
+    many = task.kind == "multilabel"
+    name = "mld" if many else "kd"
+    answers = {} if many else {"weight": 1.0, "temperature": 2.0}
+    terms = {name: LossTerm.model_validate(answers), RELATIONS: LossTerm.model_validate({"weight": 1.0, "until": 0.5})}
+    labels = (1.0 if many else 0.5) if spec.labels is None else spec.labels
+    why = (
+        f"{name} teaches the answers, beside the labels; {RELATIONS}, for the first half, how words relate in the last "
+        "layer, which any two encoders can be compared by, whatever their widths, heads and depths"
+    )
+    return Settled(spec.model_copy(update={"losses": terms, "labels": labels}), why)
 
 
 def _choose(spec: DistillSpec, task: Task) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from archsearch.data.task import Task
-from archsearch.distill.loss import Loss, LossInputs, Read, Settings, Sizes, has_grid, losses
+from archsearch.distill.loss import Loss, LossInputs, Read, Settings, Sizes, losses
 from archsearch.errors import InvalidRequest
 from archsearch.kernels import label_loss
 from archsearch.request import DistillSpec, first_error
@@ -68,6 +68,16 @@ class Objective:
     @property
     def reads(self) -> frozenset[Read]:
         return frozenset[Read]().union(*(term.loss.reads for term in self.terms))
+
+    def layers(self, student: int, teacher: int) -> tuple[frozenset[int], frozenset[int]]:
+        """Numbers of the student's and of the teacher's layers whose attention is looked at, of so many each."""
+        pairs = [
+            pair
+            for term in self.terms
+            if term.loss.layers is not None
+            for pair in term.loss.layers(student, teacher, term.settings)
+        ]
+        return frozenset(ours for ours, _ in pairs), frozenset(theirs for _, theirs in pairs)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -178,16 +188,12 @@ def _check_task(loss: Loss, task: Task, field: str) -> None:
     if task.kind not in loss.tasks:
         able = ", ".join(_able(task))
         raise InvalidRequest(f"{loss.name} is not defined for {task.kind} tasks; take one of {able}", field=field)
-    if loss.grid and not has_grid(task):
-        able = ", ".join(_able(task))
-        raise InvalidRequest(
-            f"{loss.name} compares maps, and what networks of {task.domain} show lies on no grid; take one of {able}",
-            field=field,
-        )
+    if reason := loss.unseen(task):
+        raise InvalidRequest(f"{loss.name} {reason}; take one of {', '.join(_able(task))}", field=field)
     if reason := loss.refuse(task):
         raise InvalidRequest(f"{loss.name}: {reason}", field=field)
 
 
 def _able(task: Task) -> list[str]:
     """Losses that are defined for the task."""
-    return [loss.name for loss in losses if task.kind in loss.tasks and (has_grid(task) or not loss.grid)]
+    return [loss.name for loss in losses if task.kind in loss.tasks and loss.unseen(task) is None]

@@ -1,20 +1,35 @@
 """Networks with their stages in sight: which stages of two networks are comparable, and what they show of a batch."""
 
-# B batch, C channels, H W space, K classes, D features, N tokens
+# B batch, C channels, H W space, K classes, D features, N T tokens
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Sequence, Set
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from archsearch.distill.loss import Outputs, Read, Stage
+from archsearch.distill.loss import Attention, Outputs, Read, Stage
 from archsearch.errors import InvalidRequest
 from archsearch.evidence.inputs import real_tokens
 from archsearch.evidence.layers import classifier, first_tensor, stage_names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+class Projections(Protocol):
+    """One layer's attention, as a network's `attention_modules()` names it."""
+
+    @property
+    def query(self) -> nn.Module: ...
+    @property
+    def key(self) -> nn.Module: ...
+    @property
+    def value(self) -> nn.Module: ...
+    @property
+    def heads(self) -> int: ...
 
 
 class Watched:
@@ -24,9 +39,10 @@ class Watched:
         model: A network of any zoo that speaks timm's anatomy.
         stages: Modules whose maps or tokens are shown, in order.
         reads: What is wanted beside the logits.
+        layers: Numbers of those whose attention is shown.
     """
 
-    def __init__(self, model: nn.Module, stages: Sequence[str], reads: Set[Read]) -> None:
+    def __init__(self, model: nn.Module, stages: Sequence[str], reads: Set[Read], layers: Collection[int] = ()) -> None:
         self.model, self.reads = model, reads
         self.stages = tuple(stages) if reads & {"stages", "tail"} else ()
         self.kept: dict[str, Tensor] = {}
@@ -44,7 +60,11 @@ class Watched:
         self.hooks = [module.register_forward_hook(self._keeper(i)) for i, module in enumerate(self.modules)]
         if self.head is not None and "embedding" in reads:
             self.hooks.append(self.head.register_forward_pre_hook(self._keep_embedding))
-        if self.stages:
+        self.layers = attention_of(model) if "attention" in reads else []
+        self.shown = frozenset(layers)
+        for i in self.shown:
+            self._watch_attention(i)
+        if self.stages or self.layers:
             self.hooks.append(model.register_forward_pre_hook(self._look))
 
     def close(self) -> None:
@@ -60,8 +80,10 @@ class Watched:
         embedding_BD = self.kept.get("embedding")
         weight_KD: Any = getattr(self.head, "weight", None) if "head" in self.reads else None
         weight_KD = None if weight_KD is None else weight_KD.flatten(1)
+        attention = tuple(self._attention(i) for i in range(len(self.layers)))
         self.kept.clear()
-        return Outputs(logits_BK, stages, None if embedding_BD is None else embedding_BD.flatten(1), weight_KD)
+        flat_BD = None if embedding_BD is None else embedding_BD.flatten(1)
+        return Outputs(logits_BK, stages, flat_BD, weight_KD, attention)
 
     def tail(self, x_BCHW: Tensor, stage: int, map_BCHW: Tensor) -> Tensor:
         """Logits B×K of the last batch (prepared) if the stage had shown this map: the layers after it are the model's.
@@ -102,6 +124,21 @@ class Watched:
 
     def _look(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.real_BT = real_tokens(inputs[0])
+
+    def _watch_attention(self, i: int) -> None:
+        layer = self.layers[i]
+        for name, module in (("query", layer.query), ("key", layer.key), ("value", layer.value)):
+
+            def keep(_module: nn.Module, _inputs: Any, output: Tensor, name: str = f"{name}{i}") -> None:
+                self.kept[name] = output
+
+            self.hooks.append(module.register_forward_hook(keep))
+
+    def _attention(self, i: int) -> Attention | None:
+        if i not in self.shown:
+            return None
+        query_BTD, key_BTD, value_BTD = (self.kept[f"{name}{i}"] for name in ("query", "key", "value"))
+        return Attention(query_BTD, key_BTD, value_BTD, self.layers[i].heads, self.real_BT)
 
     def _as_stage(self, i: int, output: Tensor) -> Stage:
         if self.real_BT is not None and output.ndim == 3:
@@ -150,9 +187,22 @@ def comparable(student: nn.Module, teacher: nn.Module) -> tuple[tuple[str, ...],
                 field="distill.method",
             )
     count = min(4, *(len(names) for names in named))
-    first, second = (_spread(names, count) for names in named)
+    first, second = (spread(names, count) for names in named)
     return first, second
 
 
-def _spread(names: Sequence[str], count: int) -> tuple[str, ...]:
-    return tuple(names[round((i + 1) * len(names) / count) - 1] for i in range(count))
+def spread(found: Sequence[T], count: int) -> tuple[T, ...]:
+    """So many of them at equal shares of the whole, the last one always."""
+    return tuple(found[round((i + 1) * len(found) / count) - 1] for i in range(count))
+
+
+def attention_of(model: nn.Module, who: str = "network") -> list[Projections]:
+    """A network's layers of attention, first to last; raises InvalidRequest where it names none."""
+    named: Any = getattr(model, "attention_modules", None)
+    layers: list[Projections] = [] if named is None else list(named())
+    if not layers:
+        raise InvalidRequest(
+            f"the {who} names no attention, and this method compares it; take one that compares logits, such as kd",
+            field="distill.method",
+        )
+    return layers

@@ -69,7 +69,7 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
     accs.pop("baseline", None)
     best = max(accs, key=lambda seed: accs[seed])
     return {
-        "method": method.spec.method if spec.losses is None else "+".join(spec.losses),
+        "method": method.name,
         "why": method.why,
         **objective(method.spec, task).describe(),
         "epochs": spec.epochs,

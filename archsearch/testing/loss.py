@@ -1,6 +1,6 @@
 """What every loss promises, whatever it reads: of any two networks, activations of any size, one image or many."""
 
-# B batch, C channels, H W space, K classes
+# B batch, C channels, H W space, K classes, T tokens
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from archsearch.distill.loss import Loss, LossInputs, losses
+from archsearch.data.task import Kind
+from archsearch.distill.loss import Loss, LossInputs, Outputs, losses
 from archsearch.domains.images.task import ImageTask
+from archsearch.domains.text.task import TextTask
 from archsearch.testing.shown import (
     CLASSES,
     NETWORKS,
-    ORDINARY,
-    TEACHER,
+    TEXTS_BETWEEN,
     Change,
+    alike,
+    both,
     chosen,
     inputs,
     labels,
     learn,
+    networks_for,
+    ordinary,
     outputs,
+    padded,
     rebuilt,
     tensors,
     value_of,
@@ -61,7 +67,7 @@ class LossContract:
     def _between(self, subtests: pytest.Subtests) -> Iterator[tuple[Loss, str, AbstractContextManager[None]]]:
         """Every loss with every pair of networks that are not the same to it."""
         for loss in self.losses:
-            for networks in NETWORKS if loss.reads - {"logits"} else (ORDINARY,):
+            for networks in networks_for(loss):
                 yield loss, networks, subtests.test(loss=loss.name, networks=networks)
 
     def test_it_is_documented(self, subtests: pytest.Subtests) -> None:
@@ -117,7 +123,7 @@ class LossContract:
         for loss, subtest in self._each(subtests):
             with subtest:
                 batch = inputs(loss)
-                other = replace(batch, teacher=outputs(loss, TEACHER, seed=200))
+                other = replace(batch, teacher=outputs(loss, NETWORKS[ordinary(loss)], 1, seed=200))
                 assert value_of(loss, other).equal(value_of(loss, batch)) != loss.needs_teacher
 
     def test_its_gradient_reaches_the_student_and_the_adapter_alone(self, subtests: pytest.Subtests) -> None:
@@ -174,16 +180,27 @@ class LossContract:
             with subtest:
                 learn(loss, chosen(inputs(loss, networks), [2])).check()
 
+    def test_padding_counts_for_nothing(self, subtests: pytest.Subtests) -> None:
+        """Neither what networks show there nor how much of it there is."""
+        for loss, networks, subtest in self._between(subtests):
+            if networks in TEXTS_BETWEEN:
+                with subtest:
+                    batch = inputs(loss, networks)
+                    for by, value in ((0, 1e4), (3, 0.0)):
+                        learned = learn(loss, padded(batch, by, value))
+                        torch.testing.assert_close(learned.value, value_of(loss, batch), rtol=1e-5, atol=1e-7)
+                        learned.check()
+
     def test_activations_of_any_size_are_taken(self, subtests: pytest.Subtests) -> None:
         for loss in self.losses:
             for name, change in ACTIVATIONS.items():
                 with subtests.test(loss=loss.name, activations=name):
-                    learn(loss, inputs(loss, "alike", change=change)).check()
+                    learn(loss, inputs(loss, alike(loss), change=change)).check()
 
     def test_a_dead_student_of_a_living_teacher_is_taken(self, subtests: pytest.Subtests) -> None:
         for loss, subtest in self._each(subtests):
             with subtest:
-                living, dead = inputs(loss, "alike"), inputs(loss, "alike", change=torch.zeros_like)
+                living, dead = inputs(loss, alike(loss)), inputs(loss, alike(loss), change=torch.zeros_like)
                 learn(loss, replace(living, student=dead.student)).check()
 
     def test_half_precision_is_computed_in_full(self, subtests: pytest.Subtests) -> None:
@@ -191,7 +208,7 @@ class LossContract:
         for loss in self.losses:
             for dtype in HALVES:
                 with subtests.test(loss=loss.name, dtype=dtype):
-                    half, full = (inputs(loss, "alike", change=change) for change in _rounded(dtype))
+                    half, full = (inputs(loss, alike(loss), change=change) for change in _rounded(dtype))
                     learned = learn(loss, half)
                     learned.check()
                     assert learned.value.equal(value_of(loss, full))
@@ -208,7 +225,7 @@ class LossContract:
         """Loaded into an adapter of another seed, its state gives the same value."""
         for loss, subtest in self._each(subtests):
             with subtest:
-                batch, other = inputs(loss, "alike"), inputs(loss, "alike", seed=1)
+                batch, other = inputs(loss, alike(loss)), inputs(loss, alike(loss), seed=1)
                 assert (batch.adapter is None) == (loss.adapter is None)
                 if batch.adapter is not None and other.adapter is not None:
                     other.adapter.load_state_dict(batch.adapter.state_dict())
@@ -227,21 +244,25 @@ class LossContract:
         for loss in self.losses:
             for kind in loss.tasks:
                 with subtests.test(loss=loss.name, kind=kind):
-                    assert loss.refuse(_task(CLASSES, kind)) is None
-                    if reason := loss.refuse(_task(2, kind)):
-                        other = losses.get(reason.rpartition("use ")[2])
-                        assert kind in other.tasks
-                        assert other.refuse(_task(2, kind)) is None
+                    tasks = [task for task in _tasks(CLASSES, kind) if loss.unseen(task) is None]
+                    assert tasks, "the networks of no task show what it looks at"
+                    for task in tasks:
+                        assert loss.refuse(task) is None
+                        two = replace(task, classes=2)
+                        if reason := loss.refuse(two):
+                            other = losses.get(reason.rpartition("use ")[2])
+                            assert kind in other.tasks
+                            assert other.refuse(two) is None
+                            assert other.unseen(two) is None
 
 
 def _with_logits(batch: LossInputs, scale: float, dtype: torch.dtype) -> LossInputs:
     """The batch in another type, its logits so many times as large."""
 
-    def asked(side: Any) -> Any:
+    def asked(side: Outputs) -> Outputs:
         return rebuilt(side, [(x * scale if x is side.logits_BK else x).to(dtype) for x in tensors(side)])
 
-    teacher = None if batch.teacher is None else asked(batch.teacher)
-    return replace(batch, student=asked(batch.student), teacher=teacher)
+    return both(batch, asked)
 
 
 def _length(parts: list[Tensor]) -> float:
@@ -265,6 +286,8 @@ def _rounded(dtype: torch.dtype) -> tuple[Change, Change]:
     return lambda x: x.to(dtype), lambda x: x.to(dtype).float()
 
 
-def _task(classes: int, kind: str) -> ImageTask:
-    many = kind == "multilabel"
-    return ImageTask(classes, 3, 8, 8, (0.5,) * 3, (0.25,) * 3, kind="multilabel" if many else "classification")
+def _tasks(classes: int, kind: str) -> tuple[ImageTask, TextTask]:
+    """Of images and of texts."""
+    known: Kind = "multilabel" if kind == "multilabel" else "classification"
+    images = ImageTask(classes, 3, 8, 8, (0.5,) * 3, (0.25,) * 3, kind=known)
+    return images, TextTask(classes, 8, 100, 0, pair=False, kind=known)

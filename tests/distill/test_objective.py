@@ -119,9 +119,28 @@ def test_auto_chooses_what_the_task_allows_and_says_why(kind: ImageTask) -> None
     assert settle(DistillSpec(method="dkd"), kind).why is None
 
 
+@pytest.mark.parametrize(("kind", "answers"), [("classification", "kd"), ("multilabel", "mld")])
+def test_auto_takes_for_texts_answers_and_for_half_of_the_training_relations_and_says_why(
+    kind: Any, answers: str
+) -> None:
+    words = TextTask(2, 64, 100, 0, pair=False, kind=kind)
+    chosen = settle(DistillSpec(), words)
+    assert chosen.name == f"{answers}+minilm"
+    assert chosen.why
+    assert "how words relate" in chosen.why
+    check_method(DistillSpec(), words)
+    found = objective(chosen.spec, words).describe()
+    assert found["labels"] == (0.5 if kind == "classification" else 1)
+    assert found["losses"]["minilm"]["until"] == 0.5
+    assert settle(chosen.spec, words).spec == chosen.spec, "what is settled stays so"
+    assert objective(settle(DistillSpec(labels=2), words).spec, words).labels == 2
+    assert DistillSpec.model_validate(chosen.spec.model_dump()) == chosen.spec
+
+
 def test_alpha_and_temperature_choose_the_method_they_are_of() -> None:
     assert settle(DistillSpec(alpha=0.3), task()).spec.method == "kd"
     assert settle(DistillSpec(temperature=2), task()).spec.method == "kd"
+    assert settle(DistillSpec(temperature=2), TextTask(2, 64, 100, 0, pair=False)).name == "kd"
     assert settle(DistillSpec(), task()).spec.method != "kd"
 
 

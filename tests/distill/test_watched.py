@@ -5,8 +5,10 @@ import timm
 import torch
 
 import archsearch.models  # noqa: F401  (registers with timm)
-from archsearch.distill.watched import Watched, comparable
+from archsearch.distill.loss import LossInputs, Sizes, losses
+from archsearch.distill.watched import Watched, attention_of, comparable
 from archsearch.errors import InvalidRequest
+from archsearch.testing.texts import TinyEncoder, longer, texts
 
 NETWORKS = {
     "cifar_resnet": ({}, 32, 3),
@@ -91,3 +93,74 @@ def test_stages_of_two_families_meet_at_equal_shares_of_their_depth(
 def test_a_network_without_named_stages_is_refused_with_what_to_take_instead() -> None:
     with pytest.raises(InvalidRequest, match=r"the student's network names no stages.*take one that compares logits"):
         comparable(torch.nn.Linear(1, 1), network("resnet18")[0])
+
+
+def test_an_encoder_shows_its_tokens_without_a_grid_and_which_of_them_are_real() -> None:
+    model, x_B2T = TinyEncoder(layers=3).eval(), texts()
+    watched = Watched(model, ("layers.0", "layers.2"), {"logits", "stages", "embedding"})
+    outputs = watched.outputs(model(x_B2T))
+    watched.close()
+    assert [stage.size for stage in outputs.stages] == [(12,), (12,)]
+    assert all(stage.grid is None for stage in outputs.stages)
+    assert all(stage.mask_BN is not None and stage.mask_BN.equal(x_B2T[:, 1] >= 0) for stage in outputs.stages)
+    assert outputs.stages[-1].tokens_BND.equal(model.forward_features(x_B2T))
+    assert outputs.embedding_BD is not None
+    assert outputs.embedding_BD.equal(outputs.stages[-1].tokens_BND[:, 0])
+    with pytest.raises(InvalidRequest, match=r"lie on no grid; take kd"):
+        _ = outputs.maps
+
+
+def test_the_attention_that_is_asked_for_is_shown_and_no_other() -> None:
+    model, x_B2T = TinyEncoder(layers=3).eval(), texts()
+    watched = Watched(model, (), {"attention"}, {1})
+    first, layer, last = watched.outputs(model(x_B2T)).attention
+    assert first is None
+    assert last is None
+    assert layer is not None
+    assert layer.mask_BT is not None
+    assert layer.mask_BT.equal(x_B2T[:, 1] >= 0)
+    assert layer.heads == 3
+    projections, seen = model.attention_modules()[1], Watched(model, ("layers.0",), {"stages"})
+    (before,) = seen.outputs(model(x_B2T)).stages
+    for module, shown in (
+        (projections.query, layer.query_BTD),
+        (projections.key, layer.key_BTD),
+        (projections.value, layer.value_BTD),
+    ):
+        assert shown.equal(module(before.values))
+    assert not watched.kept.keys() - {"query1", "key1", "value1"}
+    for each in (watched, seen):
+        each.close()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_network_that_names_no_attention_is_refused_with_what_to_take_instead() -> None:
+    with pytest.raises(InvalidRequest, match=r"the teacher names no attention.*such as kd"):
+        attention_of(network("vit_tiny_patch16_224")[0], "teacher")
+
+
+@pytest.mark.parametrize("name", ["minilm", "tinybert", "sp", "kd"])
+def test_a_loss_of_two_encoders_does_not_depend_on_padding_and_its_gradient_lowers_it(name: str) -> None:
+    torch.manual_seed(0)
+    student, teacher, x_B2T = TinyEncoder(8, 2, 2), TinyEncoder(12, 3, 4).eval().requires_grad_(False), texts()
+    loss, settings = losses.get(name), losses.get(name).settings()
+    depths = loss.layers(2, 4, settings) if loss.layers else []
+    stages = comparable(student, teacher)
+    ours, theirs = (
+        Watched(model, stages[i], loss.reads, [pair[i] for pair in depths])
+        for i, model in enumerate((student, teacher))
+    )
+    sizes = Sizes(((8,),) * 2, ((12,),) * 2, 8, 12, 4, 100)
+    adapter = None if loss.adapter is None else loss.adapter(sizes, settings)
+
+    def value(x_B2T: torch.Tensor) -> torch.Tensor:
+        outputs = ours.outputs(student(x_B2T)), theirs.outputs(teacher(x_B2T))
+        y_B, row_B = torch.zeros(16, dtype=torch.long), torch.arange(16)
+        return loss.compute(LossInputs(*outputs, y_B, row_B, adapter=adapter), settings)
+
+    before = value(x_B2T)
+    torch.testing.assert_close(value(longer(x_B2T, 5)), before, rtol=1e-5, atol=1e-7)
+    optimizer = torch.optim.SGD(student.parameters(), 1e-3)
+    before.backward()
+    optimizer.step()
+    assert value(x_B2T) < before
