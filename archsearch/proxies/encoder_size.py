@@ -20,22 +20,31 @@ _NUMBERED = re.compile(r"^.*?\.\d+(?=\.)")
     "encoders, docs/decisions/0020-encoder-score.md",
 )
 def encoder_size(ev: Evidence) -> float:
-    """√depth · Σ over layers of the mean effective rank of their matrices: depth^1.5 × width, in stock encoders.
+    """√depth · Σ of the layers' effective widths: depth^1.5 × width in encoders with feed-forwards of one ratio.
 
-    A layer is what shares the first number in its modules' names (`encoder.layer.3`). Its width is that of its
-    matrices before any training, which a feed-forward four times as wide moves little and a narrow one lowers; what is
-    in no layer (embeddings, a pooler, the classifier) is left out. Depth counts for half as much again as width: the
-    one table of encoders there is says twice as much, with 2 and 4 layers and 500 networks trained alike, published
-    students of 6 and 12 layers say about as much. It is no measure of networks whose layers are not alike.
+    A layer is what shares the first number in its modules' names (`encoder.layer.3`). Its effective width is the mean
+    of its attention's and its feed-forward's: the effective rank of their matrices before any training, which a
+    feed-forward four times as wide moves little and a narrow one lowers. What is in no layer (embeddings, a pooler,
+    the classifier) is left out. Depth counts for half as much again as width: the one table of encoders there is, with
+    2 and 4 layers and 500 networks trained alike, says twice as much; published students of 6 and 12 layers say about
+    as much. It is no measure of networks whose layers are not alike.
     """
-    layers: defaultdict[str, list[float]] = defaultdict(list)
+    layers: defaultdict[str, list[Layer]] = defaultdict(list)
     for layer in ev.layers:
         numbered = _NUMBERED.match(layer.name)
         if numbered and not layer.is_head:
-            layers[numbered[0]].append(_rank(layer))
+            layers[numbered[0]].append(layer)
     if not layers:
         raise Undefined("the network has no layers with numbers in their names")
-    return math.sqrt(len(layers)) * sum(map(fmean, layers.values()))
+    return math.sqrt(len(layers)) * sum(map(_width, layers.values()))
+
+
+def _width(matrices: list[Layer]) -> float:
+    """Attention's matrices are square and come first; of a feed-forward as wide as they are there is no other width."""
+    side = matrices[0].d_in
+    attention = [_rank(layer) for layer in matrices if layer.d_in == layer.d_out == side]
+    rest = [_rank(layer) for layer in matrices if not layer.d_in == layer.d_out == side]
+    return fmean(fmean(part) for part in (attention, rest) if part)
 
 
 def _rank(layer: Layer) -> float:

@@ -27,7 +27,7 @@ def encoder(depth: int, width: int, ffn: int) -> tuple[Layer, ...]:
 
 
 def test_two_layers_by_hand(evidence_of) -> None:
-    expected = math.sqrt(2) * 2 * H * (4 * SQUARE + 2 * WIDE) / 6
+    expected = math.sqrt(2) * 2 * H * (SQUARE + WIDE) / 2
     assert encoder_size(evidence_of(encoder(2, H, 4 * H))) == pytest.approx(expected)
 
 
