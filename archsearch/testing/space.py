@@ -1,6 +1,6 @@
 """What every space promises, on tasks of the sizes people have."""
 
-# B batch, C channels, H W space, K classes
+# B batch, C channels, H W space, K classes; X whatever an example is
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ import torch
 from torch import Tensor, nn
 
 import archsearch.models  # noqa: F401  (registers with timm)
+from archsearch import domains
+from archsearch.data import Task
 from archsearch.data.shape import Shape
 from archsearch.domains.images.task import ImageTask
+from archsearch.domains.text.task import TextTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware import measure_model, size_bytes
 from archsearch.request import Architecture
@@ -38,6 +41,12 @@ TASKS = {
     for side, classes in SIDES.items()
     for name, channels in CHANNELS.items()
 }
+# Few words, for a table of embeddings is as large as they are many.
+TEXTS = {
+    "12 tokens": TextTask(2, 12, 40, 0, pair=False),
+    "300 tokens": TextTask(5, 300, 450, 0, pair=True, kind="multilabel"),
+}
+_MANY_PIXELS = Shape((3, 32, 32)).bytes  # beyond which one look at a network is enough
 # Published tables are of 32 and 224 pixels; on these a space that is there to compare with them is tested.
 BENCHMARKED = ("8px-gray", "32px-colour", "224px-colour")
 SMALL = 100_000  # parameters; a space to deploy from goes down at least as far
@@ -50,13 +59,13 @@ class SpaceContract:
 
     Attributes:
         spaces: Whom the tests are for.
-        tasks: What they are tested on, each on those it takes.
+        tasks: What they are tested on, each on those it takes: TASKS of images, or TEXTS.
     """
 
     spaces: ClassVar[Iterable[Space]] = ()
-    tasks: ClassVar[Mapping[str, ImageTask]] = TASKS
+    tasks: ClassVar[Mapping[str, Any]] = TASKS
 
-    def _each(self, subtests: pytest.Subtests) -> Iterator[tuple[Space, ImageTask, AbstractContextManager[None]]]:
+    def _each(self, subtests: pytest.Subtests) -> Iterator[tuple[Space, Any, AbstractContextManager[None]]]:
         """Every space with every task it takes, and the subtest to look at them in."""
         for space in self.spaces:
             for name, task in self.tasks.items():
@@ -67,13 +76,13 @@ class SpaceContract:
         assert list(self.spaces), "`spaces` names those to test"
         for space in self.spaces:
             assert len(space.doc) > 10
-            assert any(space.refusal(task) is None for task in TASKS.values()), f"{space.name} takes nothing"
+            assert any(space.refusal(task) is None for task in (TASKS | dict(self.tasks)).values()), space.name
 
     def test_the_closed_form_is_what_torch_counts_runs_and_stores(self, subtests: pytest.Subtests) -> None:
         for space, task, subtest in self._each(subtests):
             with subtest:
                 smallest, largest, other = _members(space, task, 1)
-                for architecture in (smallest, other) if task.in_chans == 1 else (largest,):
+                for architecture in (largest,) if _shape(task).sizes[0] == 3 else (smallest, other):
                     _counted_as_by_torch(space, architecture, task)
 
     def test_odd_sides_and_rectangles_are_counted_too(self, subtests: pytest.Subtests) -> None:
@@ -85,10 +94,10 @@ class SpaceContract:
 
     def test_the_last_map_is_worth_pooling(self, subtests: pytest.Subtests) -> None:
         for space, task, subtest in self._each(subtests):
-            if not space.benchmark and task.height >= 28:
+            if isinstance(task, ImageTask) and not space.benchmark and task.height >= 28:
                 with subtest:
                     network: Any = _on_meta(space, space.smallest(task), task).eval()
-                    *before, height, width = network.forward_features(_meta_image(task)).shape
+                    *before, height, width = network.forward_features(_shape(task).empty(1)).shape
                     if len(before) == 1:  # B × tokens × width
                         height = width = math.isqrt(height)
                     assert POOLED[0] <= min(height, width) <= POOLED[1]
@@ -98,9 +107,9 @@ class SpaceContract:
             with subtest:
                 small = _by_macs(space, _members(space, task, 8), task)
                 assert space.benchmark or space.cost(small[0], task).params <= SMALL
-                looks = [_looks(space, a, task) for a in small[: 3 if task.height <= 32 else 1]]
+                looks = [_looks(space, a, task) for a in small[: 3 if _shape(task).bytes <= _MANY_PIXELS else 1]]
                 # Published tables hold networks that pass nothing on; among what is to be deployed there must be none.
-                assert space.benchmark or all(looks), "the answer has to depend on the image"
+                assert space.benchmark or all(looks), "the answer has to depend on the example"
 
     def test_the_seed_decides_the_initial_weights(self, subtests: pytest.Subtests) -> None:
         for space, task, subtest in self._each(subtests):
@@ -171,13 +180,12 @@ class SpaceContract:
                     else:
                         space.require(task)
 
-    def test_stock_students_are_timms_own_and_others_ours(self, subtests: pytest.Subtests) -> None:
+    def test_stock_students_are_their_librarys_own_and_others_ours(self, subtests: pytest.Subtests) -> None:
         for space, task, subtest in self._each(subtests):
             with subtest:
                 for architecture in _members(space, task, 3):
-                    model = space.model(architecture, task)
-                    assert timm.is_model(model.name)
-                    assert model.stock == space.stock(task) == _is_stock(model.name)
+                    recipe = space.model(architecture, task)
+                    assert recipe.stock == space.stock(task) == _is_stock(space, architecture, task)
 
     def test_the_cardinality_counts_the_members(self, subtests: pytest.Subtests) -> None:
         for space, task, subtest in self._each(subtests):
@@ -186,19 +194,19 @@ class SpaceContract:
                 assert space.cardinality(task) == math.prod(values) > 100
 
 
-def _members(space: Space, task: ImageTask, count: int = 4) -> list[Architecture]:
+def _members(space: Space, task: Task, count: int = 4) -> list[Architecture]:
     """The smallest, the largest and some between."""
-    rng = random.Random(f"{space.name}/{task.in_chans}/{task.height}")
+    rng = random.Random(f"{space.name}/{_shape(task).sizes[0]}/{_shape(task).sizes[1]}")
     some = [{p.name: rng.choice(p.values) for p in space.parameters(task)} for _ in range(count)]
     return [space.smallest(task), space.largest(task), *some]
 
 
-def _by_macs(space: Space, architectures: list[Architecture], task: ImageTask) -> list[Architecture]:
+def _by_macs(space: Space, architectures: list[Architecture], task: Task) -> list[Architecture]:
     return sorted(architectures, key=lambda architecture: space.cost(architecture, task).macs)
 
 
 def _steps(
-    space: Space, architecture: Architecture, task: ImageTask, *, ordered: bool
+    space: Space, architecture: Architecture, task: Task, *, ordered: bool
 ) -> Iterator[tuple[str, Architecture]]:
     """Members one step away: more of one parameter of this kind, with its name."""
     for parameter in space.parameters(task):
@@ -207,7 +215,7 @@ def _steps(
             yield parameter.name, {**architecture, parameter.name: more}
 
 
-def _cheaper_with_more(space: Space, task: ImageTask) -> set[str]:
+def _cheaper_with_more(space: Space, task: Task) -> set[str]:
     """Parameters that are not ordered of which more made a member cheaper."""
     found = set()
     for architecture in _members(space, task, UNORDERED):
@@ -219,7 +227,7 @@ def _cheaper_with_more(space: Space, task: ImageTask) -> set[str]:
     return found
 
 
-def _no_members(space: Space, task: ImageTask) -> Iterator[tuple[Architecture, str, str]]:
+def _no_members(space: Space, task: Task) -> Iterator[tuple[Architecture, str, str]]:
     """What is no member, the field that is wrong, and what is said of it."""
     good, first = space.smallest(task), space.parameters(task)[0]
     yield {n: v for n, v in good.items() if n != first.name}, "student.architecture", f"{first.name!r} is missing"
@@ -231,20 +239,20 @@ def _no_members(space: Space, task: ImageTask) -> Iterator[tuple[Architecture, s
             yield {**good, p.name: p.low + 1}, f"student.architecture.{p.name}", f"in steps of {p.step}"
 
 
-def _on_meta(space: Space, architecture: Architecture, task: ImageTask) -> nn.Module:
+def _on_meta(space: Space, architecture: Architecture, task: Task) -> nn.Module:
     with torch.device("meta"):
         return space.build(architecture, task)
 
 
-def _meta_image(task: ImageTask) -> Tensor:
-    return torch.empty(1, task.in_chans, task.height, task.width, device="meta")
+def _shape(task: Task) -> Shape:
+    return domains.of(task).shape(task)
 
 
-def _counted_as_by_torch(space: Space, architecture: Architecture, task: ImageTask) -> None:
+def _counted_as_by_torch(space: Space, architecture: Architecture, task: Task) -> None:
     network = _on_meta(space, architecture, task).requires_grad_(False)
     count = space.count(architecture, task)
     with _layers_that_run(network) as ran:
-        measured = measure_model(network, Shape((task.in_chans, task.height, task.width)))
+        measured = measure_model(network, _shape(task))
     assert space.cost(architecture, task) == measured
     stored = network.state_dict().values()
     assert size_bytes(count, "fp32") == sum(value.nbytes for value in stored), architecture
@@ -283,23 +291,31 @@ def _kind(module: nn.Module) -> str:
     return "conv" if conv.kernel_size[0] > 1 else "pointwise"
 
 
-def _looks(space: Space, architecture: Architecture, task: ImageTask) -> bool:
-    """Whether the network's answers, which are finite, differ between two images."""
-    x_BCHW = torch.rand(2, task.in_chans, task.height, task.width, generator=torch.Generator().manual_seed(0))
+def _looks(space: Space, architecture: Architecture, task: Task) -> bool:
+    """Whether the network's answers, which are finite, differ between two examples."""
+    x_BX = _shape(task).noise(2)
     network = space.build(architecture, task)
     assert sum(weight.numel() for weight in network.parameters()) == space.cost(architecture, task).params
-    logits_BK = network(x_BCHW)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):  # would make any two answers differ
+            module.eval()
+    logits_BK = network(x_BX)
     assert logits_BK.shape == (2, task.classes)
     assert logits_BK.isfinite().all()
     return bool(logits_BK[0].ne(logits_BK[1]).any())
 
 
-def _initial(space: Space, task: ImageTask, seed: int) -> list[Tensor]:
+def _initial(space: Space, task: Task, seed: int) -> list[Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return list(space.build(space.smallest(task), task).state_dict().values())
 
 
-def _is_stock(name: str) -> bool:
-    """Whether timm's own module defines the network."""
-    return timm.models.model_entrypoint(name).__module__.startswith("timm.")
+def _is_stock(space: Space, architecture: Architecture, task: Task) -> bool:
+    """Whether the library's own module defines the network, which timm knows by its name in any case."""
+    recipe = space.model(architecture, task)
+    if recipe.zoo != "timm":
+        network: Any = _on_meta(space, architecture, task).network
+        return type(network).__module__.startswith(f"{recipe.zoo}.")
+    assert timm.is_model(recipe.name)
+    return timm.models.model_entrypoint(recipe.name).__module__.startswith("timm.")

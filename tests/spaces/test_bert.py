@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 from dataclasses import replace
 from typing import Any
@@ -20,8 +19,9 @@ from archsearch.domains.text.task import TextTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware import measure_model, size_bytes
 from archsearch.spaces import Space, choose, of_teacher, spaces, suited
-from archsearch.spaces.bert import net
 from archsearch.spaces.count import KINDS
+from archsearch.testing import SpaceContract
+from archsearch.testing.space import TEXTS
 from archsearch.zoos.transformers.network import build
 
 BERT = spaces.get("bert")
@@ -41,6 +41,11 @@ TEACHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "electra without projection": ("electra", {**_ALL, **_OF_BERT, "embedding_size": 128}),
     "distilbert": ("distilbert", {**_ALL, "n_layers": 3, "n_heads": 4, "dim": 128, "hidden_dim": 320}),
 }
+
+
+class TestTheContract(SpaceContract):
+    spaces = (BERT,)
+    tasks = TEXTS
 
 
 def teacher(name: str, task: TextTask) -> nn.Module:
@@ -146,39 +151,6 @@ def test_parts_the_sizes_do_not_tell_are_refused() -> None:
     model.network.bert.encoder.layer[1].output.dense = nn.Linear(640, 128, device="meta")
     with pytest.raises(InvalidRequest, match=r"differs from other networks of its family.*BERT, RoBERTa, DistilBERT"):
         of_teacher(model, task)
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_more_is_dearer(name: str) -> None:
-    task = TASKS[name]
-    for architecture in members(BERT, task, 8):
-        cost = BERT.cost(architecture, task)
-        for p in BERT.parameters(task):
-            more = {**architecture, p.name: architecture[p.name] + p.step}
-            if more[p.name] in p.values:
-                dearer = BERT.cost(more, task)
-                assert dearer.params > cost.params
-                assert dearer.macs > cost.macs
-
-
-def test_a_small_member_answers_and_the_seed_decides_its_weights() -> None:
-    task = TASKS["short"]
-    small = {"layers": 2, "heads": 1, "ffn_ratio": 2}
-
-    def built(seed: int) -> nn.Module:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return BERT.build(small, task).eval()
-
-    first, again, other = built(1), built(1), built(2)
-    assert all(a.equal(b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    assert not all(a.equal(b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
-    x_B2T = Shape((2, task.max_length), task.vocab_size).noise(3)
-    logits_BK = first(x_B2T)
-    assert logits_BK.shape == (3, 2)
-    assert logits_BK[0].ne(logits_BK[1]).any()
-    assert BERT.cardinality(task) == math.prod((12, 12, 4))
-    assert net(small, task).ffn == 128
 
 
 def test_tasks_of_other_domains_are_refused_both_ways() -> None:

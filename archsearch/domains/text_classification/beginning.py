@@ -14,15 +14,17 @@ from archsearch.errors import InvalidRequest
 
 def begin_teacher(asked: Any, dataset: TextTable, scratch: Path) -> Beginning:
     """See `Domain.begin_teacher`."""
+    from archsearch.zoos.transformers.hub import local_folder
     from archsearch.zoos.transformers.load import begin_training
     from archsearch.zoos.transformers.save import save_student
 
     if not isinstance(asked.pretrained, str):
         raise InvalidRequest(
-            "a teacher of texts begins with a trained encoder: name a folder of the transformers library",
+            "a teacher of texts begins with a trained encoder: name a folder of the transformers library, or "
+            "hf-hub:owner/name",
             field="pretrained",
         )
-    folder = Path(asked.pretrained)
+    folder = local_folder(asked.pretrained, field="pretrained")
     data = tokenise(dataset, load_tokenizer(folder, field="pretrained"), cache=scratch)
     model = begin_training(folder, data.task, asked.distill.seed, field="pretrained")
     return Beginning(
@@ -30,7 +32,7 @@ def begin_teacher(asked: Any, dataset: TextTable, scratch: Path) -> Beginning:
         named=model,
         dataset=data,
         optimizer="adamw",
-        told=f"{folder.name}, fine-tuned",
+        told=f"{Path(asked.pretrained).name}, fine-tuned",
         facts={"max_length": data.task.max_length},
         save=lambda out: save_student(model, data.task, out, folder),
     )

@@ -23,7 +23,7 @@ from archsearch.domains.text.spec import TextData
 from archsearch.domains.text.table import TextTable
 from archsearch.domains.text.task import TextDataset, TextSplit, TextTask
 from archsearch.errors import DataError, TeacherError
-from archsearch.request import DistillSpec, LocalTeacher
+from archsearch.request import DistillSpec, LocalTeacher, TimmTeacher
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -118,13 +118,20 @@ class TextClassification:
         self, source: Any, weights: Path | None, dataset: Any, *, classes: Any = None, input_size: Any = None
     ) -> TextTeacher:
         from archsearch.domains.text_classification.teacher import load_text_teacher
+        from archsearch.zoos.transformers.hub import local_folder
 
-        if not isinstance(source, LocalTeacher):
+        if isinstance(source, TimmTeacher) and ":" in source.name:
+            folder, name = local_folder(source.name), source.name
+        elif isinstance(source, LocalTeacher):
+            folder, name = source.path, source.path.name
+        else:
             raise TeacherError(
-                "a teacher of texts is a folder that the transformers library saved; give its path", field="teacher"
+                "a teacher of texts is a folder that the transformers library saved: give its path, or "
+                "hf-hub:owner/name",
+                field="teacher",
             )
         given = source.classes if classes is None else classes
-        return load_text_teacher(source.path, dataset.task, given)
+        return load_text_teacher(folder, dataset.task, given, name=name)
 
     def save_teacher(self, teacher: TextTeacher, task: TextTask, folder: Path) -> None:
         from archsearch.zoos.transformers.save import save_student

@@ -75,7 +75,7 @@ class TextTeacher:
         return logits_BK
 
 
-def load_text_teacher(folder: Path, task: TextTask, given: ClassMap | None) -> TextTeacher:
+def load_text_teacher(folder: Path, task: TextTask, given: ClassMap | None, *, name: str) -> TextTeacher:
     """A folder of the transformers library, loaded strictly, its outputs in the order of the data's classes."""
     from archsearch.zoos.transformers.load import load_folder
 
@@ -83,11 +83,11 @@ def load_text_teacher(folder: Path, task: TextTask, given: ClassMap | None) -> T
     if found.multilabel is not None and found.multilabel != (task.kind == "multilabel"):
         kinds = ("one label a text", "any number of labels a text")
         raise TeacherError(
-            f"{folder.name} was trained on {kinds[found.multilabel]}, the data has {kinds[not found.multilabel]}",
+            f"{name} was trained on {kinds[found.multilabel]}, the data has {kinds[not found.multilabel]}",
             field="teacher",
         )
     teacher = TextTeacher(
-        name=folder.name,
+        name=name,
         model=found.model,
         num_classes=found.num_classes,
         sha256=found.sha256,

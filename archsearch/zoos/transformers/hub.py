@@ -32,6 +32,12 @@ def fetch_folder(name: str, *, field: str = "teacher.name") -> Path:
     return folders.pop()
 
 
+def local_folder(place: str | Path, *, field: str = "teacher.name") -> Path:
+    """A folder as it is, or the one a repository's files were fetched into."""
+    named = isinstance(place, str) and place.partition(":")[0] in PREFIXES and ":" in place
+    return fetch_folder(str(place), field=field) if named else Path(place)
+
+
 def _fetch_if_there(name: str, repo: str, file: str, field: str) -> None:
     """Nobody has to have it."""
     try:

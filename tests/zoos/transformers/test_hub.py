@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub.utils import close_session
 
+from archsearch import domains
+from archsearch.domains.text.spec import TextData
 from archsearch.errors import InvalidRequest, TeacherError, Unavailable
-from archsearch.zoos.transformers.hub import fetch_folder
+from archsearch.request import TimmTeacher
+from archsearch.zoos.transformers.hub import fetch_folder, local_folder
 from archsearch.zoos.transformers.load import load_folder
 from tests.hub import HubOfFiles, ask
 from tests.zoos.transformers.encoders import task_of, write_folder
@@ -31,8 +34,19 @@ def test_a_repository_is_a_folder_with_what_is_read_and_no_more(hub: HubOfFiles,
     found = {path.name for path in folder.iterdir()}
     assert found == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert load_folder(folder, task_of()).sha256 == load_folder(tmp_path / "bert").sha256
+    assert local_folder("hf-hub:me/bert") == folder == local_folder(str(folder))
     hub.mood = "503"
     assert fetch_folder("hf-hub:me/bert") == folder, "what was fetched before needs no hub"
+
+
+def test_a_repository_is_a_teacher_of_texts(hub: HubOfFiles, tmp_path: Path) -> None:
+    rows = [f"word{2 + i % 3} word{i},{i % 3}" for i in range(5, 40)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    table = domains.load(TextData(path=tmp_path / "texts.csv", max_length=12))
+    found = domains.of(table.task).load_teacher(TimmTeacher(name="hf-hub:me/bert"), None, table)
+    assert (found.name, found.sha256) == ("hf-hub:me/bert", load_folder(tmp_path / "bert").sha256)
+    with pytest.raises(TeacherError, match="give its path, or hf-hub:owner/name"):
+        domains.of(table.task).load_teacher(TimmTeacher(name="resnet18"), None, table)
 
 
 def test_a_hub_that_does_not_answer_is_away(hub: HubOfFiles) -> None:
