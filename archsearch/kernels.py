@@ -43,10 +43,19 @@ def relation(gram_BB: Tensor) -> Tensor:
     return gram_BB / norm_B1.clamp_min(1e-12)
 
 
-def correlation(features: Tensor) -> Tensor:
-    """Pearson correlation of a batch's flattened rows, B×B in float32; a row without variance correlates with none."""
+def correlation(features: Tensor, mask_BN: Tensor | None = None) -> Tensor:
+    """Pearson correlation of a batch's flattened rows, B×B in float32; a row without variance correlates with none.
+
+    Args:
+        mask_BN: Of features B×N×D, which of the N are real. The others are no part of a row's mean, and lie on it.
+    """
     features_BD = features.flatten(1).float()
-    centred_BD = features_BD - features_BD.mean(1, keepdim=True)
+    if mask_BN is None:
+        centred_BD = features_BD - features_BD.mean(1, keepdim=True)
+    else:
+        real_BD = mask_BN.repeat_interleave(features.shape[2], 1)
+        mean_B1 = features_BD.masked_fill(~real_BD, 0).sum(1, keepdim=True) / real_BD.sum(1, keepdim=True).clamp_min(1)
+        centred_BD = (features_BD - mean_B1).masked_fill(~real_BD, 0)
     unit_BD = centred_BD / centred_BD.norm(dim=1, keepdim=True).clamp_min(1e-30)
     correlation_BB: Tensor = unit_BD @ unit_BD.T
     return correlation_BB

@@ -49,7 +49,8 @@ class NetworkEvidence:
 
     Attributes:
         logits_BK: Its answers.
-        grams_BB: F·Fᵀ of each stage's flattened map, first stage to last; B×B whatever the widths.
+        grams_BB: F·Fᵀ of each stage's flattened map, first stage to last; B×B whatever the widths. Of texts, of the
+            means of their real tokens.
         head_gradient_KD: Gradient of the labels' loss with respect to the classifier's weights, in closed form.
         ntk_BB: Neural tangent kernel of a random projection of the logits.
     """
@@ -76,7 +77,8 @@ class Layer:
         d_in: Inputs that reach one output: channels of its group times kernel taps.
         groups: Independent matrices the layer consists of.
         taps: Entries of the kernel window, 1 for a linear layer.
-        positions: Places in one image it is applied at; 0 where the forward pass never came by.
+        positions: Places in one image it is applied at, or tokens of the batch's longest text; 0 where the forward
+            pass never came by.
     """
 
     name: str
@@ -123,6 +125,8 @@ class LayerSamples:
 @dataclass(frozen=True)
 class Codes:
     """The binary codes activations write a sample in: 1 where the input of a ReLU, GELU or SiLU is positive.
+
+    A text's code is the mean of its real tokens', one number a unit.
 
     Attributes:
         products_BB: Products of the codes written as ±1, summed over units; None where nothing was coded.
@@ -260,14 +264,15 @@ class Evidence:
         return found
 
     @property
-    def synflow(self) -> tuple[Weight, ...]:
-        """Absolute weights and ∂R/∂|θ| for an input of ones, norms taken out."""
-        found: tuple[Weight, ...] = self._get("synflow")
+    def synflow(self) -> tuple[Weight, ...] | None:
+        """Absolute weights and ∂R/∂|θ| for an input of ones, norms taken out; None of tokens, which have no ones."""
+        found: tuple[Weight, ...] | None = self._get("synflow")
         return found
 
     @property
-    def zen(self) -> Zen:
-        found: Zen = self._get("zen")
+    def zen(self) -> Zen | None:
+        """None of tokens, which do not change by a little."""
+        found: Zen | None = self._get("zen")
         return found
 
     @property

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.evidence import passes
 from archsearch.evidence.evidence import Evidence, NetworkEvidence, Read
+from archsearch.evidence.inputs import Leaf, real_tokens
 from archsearch.evidence.watch import Watch
 from archsearch.kernels import bernoulli_kl, correlation, label_loss, label_residual, softened_kl
 from archsearch.precision import Precision, autocast
@@ -38,17 +39,21 @@ def observe_teacher(model: nn.Module, x_BCHW: Tensor, y: Tensor, reads: Set[Read
 
     Args:
         model: The trained teacher, in eval mode.
-        x_BCHW: The batch, normalised as the teacher expects it.
+        x_BCHW: The batch, normalised as the teacher expects it; or tokens B×2×T, as `inputs.real_tokens` has them.
         y: Labels, B, or B×K of 0 and 1 where an image has many.
         reads: What is read of the students; of the teacher only its share of that is measured.
     """
     import torch
 
-    x_BCHW = x_BCHW.detach().requires_grad_("ntk" in reads)
-    with torch.set_grad_enabled("ntk" in reads), Watch(model, reads & {"relations", "head", "ntk"}) as watch:
-        logits_BK = model(x_BCHW)
+    asked = reads & {"relations", "head", "ntk"}
+    with (
+        Leaf(model, x_BCHW, wanted="ntk" in reads) as leaf,
+        torch.set_grad_enabled("ntk" in reads),
+        Watch(model, asked, real_tokens(x_BCHW)) as watch,
+    ):
+        logits_BK = model(leaf.x)
     if "ntk" in reads:
-        _tangent_kernel(watch, logits_BK, x_BCHW)
+        _tangent_kernel(watch, logits_BK, leaf.value)
     return watch.network(logits_BK.detach(), y)
 
 
@@ -63,11 +68,13 @@ def observe_student(
     """Measure an untrained student.
 
     Batch norm runs in train mode: untrained running statistics would hide the network from itself. The running
-    statistics, the mode and the gradients are the candidate's own; it is thrown away afterwards.
+    statistics, the mode and the gradients are the candidate's own; it is thrown away afterwards. Encoders of texts have
+    no batch norm but dropout, whose noise nobody wants measured: they run in eval mode.
 
     Args:
         model: The student at initialisation.
-        x_BCHW: The batch, normalised as the student will be trained.
+        x_BCHW: The batch, normalised as the student will be trained; or tokens B×2×T, as `inputs.real_tokens` has them.
+            Of those padding counts for nothing, and input gradients are taken where ids have become numbers.
         y: Labels as above; only what is named after them looks at more than their shape, which tells the loss.
         teacher: What `observe_teacher` returned for the same images.
         reads: What to measure.
@@ -75,15 +82,17 @@ def observe_student(
     """
     import torch
 
-    model.train()
-    x_BCHW = x_BCHW.detach().requires_grad_(bool(reads - {"relations", "head", "codes", "patterns", "spectra"}))
+    mask_BT = real_tokens(x_BCHW)
+    model.train(mask_BT is None)
+    wanted = bool(reads - {"relations", "head", "codes", "patterns", "spectra"})
     with (
-        Watch(model, reads) as watch,
-        torch.set_grad_enabled(x_BCHW.requires_grad),
+        Leaf(model, x_BCHW, wanted=wanted) as leaf,
+        Watch(model, reads, mask_BT) as watch,
+        torch.set_grad_enabled(wanted),
         autocast(precision, x_BCHW.device),
     ):
-        logits_BK = model(x_BCHW)
-    measured = watch.forward_evidence() | _backward_evidence(watch, model, logits_BK, x_BCHW, y, teacher, reads)
+        logits_BK = model(leaf.x)
+    measured = watch.forward_evidence() | _backward_evidence(watch, model, logits_BK, leaf, y, teacher, reads)
     # In one piece, and found under every name it was asked for by.
     asked_of_it = ("student", *(reads & {"relations", "head", "ntk"}))
     measured |= dict.fromkeys(asked_of_it, watch.network(logits_BK.detach(), y))
@@ -104,7 +113,7 @@ def _backward_evidence(
     watch: Watch,
     model: nn.Module,
     logits_BK: Tensor,
-    x_BCHW: Tensor,
+    leaf: Leaf,
     y: Tensor,
     teacher: NetworkEvidence,
     reads: Set[Read],
@@ -114,20 +123,20 @@ def _backward_evidence(
 
     measured: dict[str, Any] = {}
     if asked := reads & _TEACHER_LOSS:
-        measured |= _backward(watch, model, _teacher_loss(logits_BK, teacher.logits_BK, y), x_BCHW, asked)
+        measured |= _backward(watch, model, _teacher_loss(logits_BK, teacher.logits_BK, y), leaf, asked)
     if asked := reads & _LABEL_LOSS:
-        measured |= _backward(watch, model, label_loss(logits_BK, y), x_BCHW, asked)
+        measured |= _backward(watch, model, label_loss(logits_BK, y), leaf, asked)
     if "jacobian" in reads:
-        (gradient_BCHW,) = torch.autograd.grad(logits_BK.sum(), x_BCHW, retain_graph=True)
-        measured["jacobian"] = correlation(gradient_BCHW)
+        (gradient_BX,) = torch.autograd.grad(logits_BK.sum(), leaf.value, retain_graph=True)
+        measured["jacobian"] = correlation(gradient_BX, watch.mask_BT)
     if "ntk" in reads:
-        _tangent_kernel(watch, logits_BK, x_BCHW)
+        _tangent_kernel(watch, logits_BK, leaf.value)
     if "fisher_information" in reads:
-        measured["fisher_information"] = _fisher_information(watch, logits_BK, x_BCHW, y)
+        measured["fisher_information"] = _fisher_information(watch, logits_BK, leaf.value, y)
     if "gains" in reads:
-        measured["gains"] = passes.gains(watch.block_maps, spectral=False)
+        measured["gains"] = passes.gains(watch.block_maps, spectral=False, mask_BT=watch.mask_BT)
     if "spectral_gains" in reads:
-        measured["spectral_gains"] = passes.gains(watch.block_maps, spectral=True)
+        measured["spectral_gains"] = passes.gains(watch.block_maps, spectral=True, mask_BT=watch.mask_BT)
     return measured
 
 
@@ -138,16 +147,16 @@ def _teacher_loss(student_BK: Tensor, teacher_BK: Tensor, y: Tensor) -> Tensor:
     return bernoulli_kl(student_BK, teacher_BK)
 
 
-def _backward(watch: Watch, model: nn.Module, loss: Tensor, x_BCHW: Tensor, asked: Set[Read]) -> dict[str, Any]:
+def _backward(watch: Watch, model: nn.Module, loss: Tensor, leaf: Leaf, asked: Set[Read]) -> dict[str, Any]:
     """One backward pass of a loss, as deep as what is asked of it needs."""
     import torch
 
     wanted = passes.matrices(model) if asked & {"gradients", "label_gradients"} else {}
     with watch.backward(asked):
-        found = torch.autograd.grad(loss, [x_BCHW, *wanted.values()], retain_graph=True, allow_unused=True)
+        found = torch.autograd.grad(loss, [leaf.value, *wanted.values()], retain_graph=True, allow_unused=True)
     measured: dict[str, Any] = {}
     if "input_kernel" in asked:
-        measured["input_kernel"] = correlation(found[0])
+        measured["input_kernel"] = correlation(found[0], watch.mask_BT)
     if wanted:
         name = "gradients" if "gradients" in asked else "label_gradients"
         measured[name] = tuple(passes.as_weights(model, wanted, found[1:]))
@@ -162,17 +171,17 @@ def _backward(watch: Watch, model: nn.Module, loss: Tensor, x_BCHW: Tensor, aske
     return measured
 
 
-def _tangent_kernel(watch: Watch, logits_BK: Tensor, x_BCHW: Tensor) -> None:
+def _tangent_kernel(watch: Watch, logits_BK: Tensor, leaf_BX: Tensor) -> None:
     """The neural tangent kernel of one random projection of the logits, the same for every network of K classes."""
     import torch
 
     generator = torch.Generator().manual_seed(PROJECTION_SEED)
     sign_K = torch.randint(0, 2, logits_BK.shape[1:], generator=generator).to(logits_BK) * 2 - 1
     with watch.backward({"ntk"}):
-        torch.autograd.grad(logits_BK, x_BCHW, sign_K.expand_as(logits_BK), retain_graph=True)
+        torch.autograd.grad(logits_BK, leaf_BX, sign_K.expand_as(logits_BK), retain_graph=True)
 
 
-def _fisher_information(watch: Watch, logits_BK: Tensor, x_BCHW: Tensor, y: Tensor) -> Tensor:
+def _fisher_information(watch: Watch, logits_BK: Tensor, leaf_BX: Tensor, y: Tensor) -> Tensor:
     """F = E_x E_{c∼p(x)} ∇log p_c ∇log p_cᵀ, P×P, over the first weight of every layer, by drawing c a few times.
 
     Of many labels, c is a whole set of them: the student's answer has each label independently of the others.
@@ -183,7 +192,7 @@ def _fisher_information(watch: Watch, logits_BK: Tensor, x_BCHW: Tensor, y: Tens
     for _ in range(FISHER_DRAWS):
         residual_BK = label_residual(logits_BK.detach(), _draw(logits_BK.detach(), y))
         with watch.backward({"fisher_information"}):
-            torch.autograd.grad(logits_BK, x_BCHW, residual_BK.to(logits_BK.dtype), retain_graph=True)
+            torch.autograd.grad(logits_BK, leaf_BX, residual_BK.to(logits_BK.dtype), retain_graph=True)
         drawn.append(torch.stack(list(watch.first_B.values()), 1))
     score_NP = torch.cat(drawn)
     return score_NP.T @ score_NP / len(score_NP)

@@ -33,18 +33,23 @@ def own(model: nn.Module, x_BCHW: Tensor, y: Tensor, reads: Set[Read]) -> dict[s
             halves = zip(x_BCHW.chunk(2), y.chunk(2), strict=True)
             measured["zico"] = tuple(label_gradients(model, *half) for half in halves)
         if "zen" in reads:
-            measured["zen"] = zen(model, x_BCHW)
+            measured["zen"] = zen(model, x_BCHW) if x_BCHW.is_floating_point() else None
         if "synflow" in reads:
-            measured["synflow"] = synflow(model, x_BCHW)
+            measured["synflow"] = synflow(model, x_BCHW) if x_BCHW.is_floating_point() else None
     return measured
 
 
-def gains(block_maps: list[tuple[Tensor, Tensor]], *, spectral: bool) -> tuple[Tensor, ...]:
+def gains(
+    block_maps: list[tuple[Tensor, Tensor]], *, spectral: bool, mask_BT: Tensor | None = None
+) -> tuple[Tensor, ...]:
     """For each block, how much it stretches a gradient, by one probe of random signs; 0 where it passes nothing on.
 
     Either the Frobenius norm of the Jacobian per output: for independent signs v, E ‖Jᵀv‖² = ‖J‖²_F and ‖v‖² counts
     the outputs. Or the spectral norm of the mean Jacobian at one position (AZ-NAS, Lee and Ham 2024, section 3.2).
     A probe runs through one block alone, so all blocks together cost one backward pass to activations.
+
+    Args:
+        mask_BT: Of tokens, which are real: the outputs at others are neither probed nor counted.
     """
     import torch
 
@@ -52,32 +57,48 @@ def gains(block_maps: list[tuple[Tensor, Tensor]], *, spectral: bool) -> tuple[T
     if not block_maps:
         return ()
     # One draw serves all blocks: within a block the signs are independent, which is all the estimate needs.
-    most = max(output_BX.numel() for _, output_BX in block_maps)
+    real_N = None if mask_BT is None else mask_BT.flatten().nonzero().flatten()
+    real = [real_N if mask_BT is not None and y.shape[:-1] == mask_BT.shape else None for _, y in block_maps]
+    most = max(_outputs(output_BX, N) for (_, output_BX), N in zip(block_maps, real, strict=True))
     like = block_maps[0][1]
     sign_N = torch.randint(0, 2, (most,), dtype=torch.int8, device=like.device).to(like.dtype) * 2 - 1
-    for input_BX, output_BX in block_maps:
-        probe_BX = _laid_out_as(output_BX, sign_N)
+    for (input_BX, output_BX), there_N in zip(block_maps, real, strict=True):
+        probe_BX = _laid_out_as(output_BX, sign_N, there_N)
         (back_BX,) = torch.autograd.grad(output_BX, input_BX, probe_BX, retain_graph=True, allow_unused=True)
         if back_BX is None:
             found.append(torch.zeros((), device=output_BX.device))
         elif spectral:
-            found.append(_spectral_norm(back_BX, probe_BX))
+            found.append(_spectral_norm(back_BX, probe_BX, there_N))
         else:
-            found.append((back_BX.float().square().sum() / output_BX.numel()).sqrt())
+            found.append((back_BX.float().square().sum() / _outputs(output_BX, there_N)).sqrt())
     return tuple(found)
 
 
-def _laid_out_as(output_BX: Tensor, sign_N: Tensor) -> Tensor:
-    """As many signs as a map has entries, in the map's own memory format: nothing is rearranged."""
+def _outputs(output_BX: Tensor, real_N: Tensor | None) -> int:
+    """Entries of a map, those of padding left out."""
+    return output_BX.numel() if real_N is None else len(real_N) * output_BX.shape[-1]
+
+
+def _laid_out_as(output_BX: Tensor, sign_N: Tensor, real_N: Tensor | None) -> Tensor:
+    """As many signs as a map has entries, in the map's own memory format: nothing is rearranged.
+
+    Args:
+        real_N: Of tokens laid one after the other, those that are real; padding gets 0, and takes no signs away, so
+            that a text has the same ones however long the others are.
+    """
     import torch
 
+    if real_N is not None:
+        probe_ND = output_BX.new_zeros(output_BX.shape).flatten(0, -2)
+        probe_ND[real_N] = sign_N[: _outputs(output_BX, real_N)].to(output_BX.dtype).view(len(real_N), -1)
+        return probe_ND.view(output_BX.shape)
     flat_N = sign_N[: output_BX.numel()].to(output_BX.dtype)
     if output_BX.ndim == 4 and output_BX.is_contiguous(memory_format=torch.channels_last):
         return flat_N.as_strided(output_BX.shape, output_BX.stride())
     return flat_N.view(output_BX.shape)
 
 
-def _spectral_norm(back_BX: Tensor, probe_BX: Tensor) -> Tensor:
+def _spectral_norm(back_BX: Tensor, probe_BX: Tensor, real_N: Tensor | None) -> Tensor:
     import torch
     from torch.nn.functional import pixel_unshuffle
 
@@ -87,7 +108,7 @@ def _spectral_norm(back_BX: Tensor, probe_BX: Tensor) -> Tensor:
         back_BX, probe_BX = back_BX.movedim(1, -1), probe_BX.movedim(1, -1)
     back_NC, probe_NO = back_BX.flatten(0, -2).float(), probe_BX.flatten(0, -2).float()
     # The probe's products with itself average to the identity, so this is the transposed mean Jacobian.
-    norm: Tensor = torch.linalg.matrix_norm(back_NC.T @ probe_NO / len(probe_NO), 2)
+    norm: Tensor = torch.linalg.matrix_norm(back_NC.T @ probe_NO / len(probe_NO if real_N is None else real_N), 2)
     return norm
 
 

@@ -1,6 +1,6 @@
 """Hooks on a network: what passes forward and backward, reduced to small numbers as it passes."""
 
-# B batch, C channels, D features, K classes, N positions, O outputs, I inputs, U units
+# B batch, C channels, D features, K classes, N positions, O outputs, I inputs, T tokens, U units
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from archsearch.evidence.layers import (
     stage_names,
     weighted,
 )
-from archsearch.kernels import gram, label_residual
+from archsearch.kernels import gram, label_residual, masked_mean
 from archsearch.precision import exact
 
 if TYPE_CHECKING:
@@ -29,16 +29,25 @@ _BACKWARD: Set[Read] = {"live", "samples", "label_samples", "fisher", "ntk", "fi
 
 _GLANCE = 8
 
+# Activations of transformers' encoders that are classes of its own, told by name: the library may not be installed.
+_ENCODERS = {"GELUActivation", "NewGELUActivation", "GELUTanh", "PytorchGELUTanh", "FastGELUActivation"}
+
 
 class Watch:
     """Watches one forward pass inside `with`, and afterwards every backward pass inside `backward`.
 
     A feature map is reduced when it comes by and dropped as soon as the network has moved on. Nothing is copied to
     the host: on an accelerator the whole pass stays in its queue.
+
+    Args:
+        mask_BT: Which tokens of the batch are real, where it is of tokens: what a network makes of padding, B×T×…, is
+            left out. Backward passes need no mask, for no gradient reaches what attention never sees.
     """
 
-    def __init__(self, model: nn.Module, reads: Set[Read]) -> None:
+    def __init__(self, model: nn.Module, reads: Set[Read], mask_BT: Tensor | None = None) -> None:
         self.reads = reads
+        self.mask_BT = mask_BT
+        self.longest = 0 if mask_BT is None else int(mask_BT.sum(1).max())
         self.backward_reads: Set[Read] = set()
         self.head = classifier(model)
         self.layer_modules = dict(weighted(model))
@@ -126,6 +135,10 @@ class Watch:
             found["spectra"] = tuple(self.spectra)
         return found
 
+    def _of_tokens(self, map_BX: Tensor) -> bool:
+        """Whether it has a place for every token of the batch, padding included."""
+        return self.mask_BT is not None and map_BX.ndim == 3 and map_BX.shape[:2] == self.mask_BT.shape
+
     def _head_gradient(self, logits_BK: Tensor, y: Tensor) -> Tensor | None:
         if self.features is None:
             return None
@@ -139,30 +152,41 @@ class Watch:
     def _keep_gram(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         map_BX = first_tensor(output).detach()
         with exact(map_BX.device):
-            self.grams_BB.append(gram(map_BX))
+            # Of texts their means: the fifth word of one says nothing to the fifth of another.
+            self.grams_BB.append(gram(masked_mean(map_BX, self.mask_BT) if self._of_tokens(map_BX) else map_BX))
 
     def _keep_block(self, _module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         map_BX = first_tensor(output)
         if "spectra" in self.reads:
             with exact(map_BX.device):
-                self.spectra.append(_channel_spectrum(map_BX.detach()))
+                mask_BT = self.mask_BT if self._of_tokens(map_BX) else None
+                self.spectra.append(_channel_spectrum(map_BX.detach(), mask_BT))
         if self.reads & {"gains", "spectral_gains"}:
             self.block_maps.append((first_tensor(inputs[0]), map_BX))
 
     def _keep_codes(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        positive_BU = (inputs[0].detach() > 0).flatten(1)
+        positive_BX = inputs[0].detach() > 0
+        of_tokens = self._of_tokens(positive_BX)
+        if of_tokens and self.mask_BT is not None:
+            positive_BX = (positive_BX & self.mask_BT[:, :, None])[:, self.mask_BT.any(0)]
+        positive_BU = positive_BX.flatten(1)
         if "codes" in self.reads:
             sign_BU = positive_BU.float() * 2 - 1
+            if of_tokens:  # a text's code is the mean of its tokens'
+                sign_BU = masked_mean((inputs[0].detach() > 0).float() * 2 - 1, self.mask_BT)
             with exact(sign_BU.device):
                 products_BB = sign_BU @ sign_BU.T
             self.code_gram_BB = products_BB if self.code_gram_BB is None else self.code_gram_BB + products_BB
-            self.units += positive_BU.shape[1]
+            self.units += sign_BU.shape[1]
         if "patterns" in self.reads:
             self.patterns_BU.append(positive_BU)
 
     def _layer_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def seen(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self.positions[name] = output.numel() // (len(output) * module.weight.shape[0])
+            of_tokens = self._of_tokens(output)
+            self.positions[name] = (
+                self.longest if of_tokens else output.numel() // (len(output) * module.weight.shape[0])
+            )
             if not output.requires_grad or not self.reads & _BACKWARD:
                 return
             input_ = inputs[0].detach()
@@ -209,12 +233,14 @@ def _summary(sample_BOI: Tensor, asked: Set[Read]) -> dict[str, Any]:
     return found
 
 
-def _channel_spectrum(map_BX: Tensor) -> Tensor:
+def _channel_spectrum(map_BX: Tensor, mask_BT: Tensor | None) -> Tensor:
     """Eigenvalues of the channels' covariance over images and positions, at least 0, in ascending order."""
     import torch
 
     # Maps have their channels second, tokens last.
     rows_ND = map_BX.movedim(1, -1).flatten(0, -2).float() if map_BX.ndim == 4 else map_BX.flatten(0, -2).float()
+    if mask_BT is not None:
+        rows_ND = rows_ND[mask_BT.flatten()]
     centred_ND = rows_ND - rows_ND.mean(0)
     eigenvalues_D: Tensor = torch.linalg.eigvalsh(centred_ND.T @ centred_ND / len(centred_ND)).clamp_min(0)
     return eigenvalues_D
@@ -243,4 +269,4 @@ def _activations(model: nn.Module) -> list[nn.Module]:
         # timm wraps some of the same functions in classes of its own.
         *(timms.GELU, timms.GELUTanh, timms.QuickGELU, timms.Swish, timms.Mish, timms.HardSwish, timms.PReLU),
     )
-    return [module for module in model.modules() if isinstance(module, kinds)]
+    return [module for module in model.modules() if isinstance(module, kinds) or type(module).__name__ in _ENCODERS]

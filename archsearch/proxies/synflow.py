@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archsearch.evidence import Evidence
-from archsearch.proxies.proxy import proxy
+from archsearch.proxies.proxy import Undefined, proxy
 
 
 @proxy("gradients", reads={"synflow"}, magnitude=True, source="SynFlow, Tanaka et al. 2020, eq. 8")
@@ -12,4 +12,6 @@ def synflow(ev: Evidence) -> float:
 
     Looks at no data. Norms are taken out, so that scale counts.
     """
+    if ev.synflow is None:
+        raise Undefined("it is defined for an input of ones, and tokens are no numbers")
     return sum((weight.value * weight.gradient).sum().item() for weight in ev.synflow)

@@ -15,6 +15,8 @@ def zen(ev: Evidence) -> float:
     """log of the last map's change under a small Gaussian change of a Gaussian input, plus Σ log of the BN scales."""
     import torch
 
+    if ev.zen is None:
+        raise Undefined("it is defined for an input that changes by a little, and tokens are no numbers")
     if not ev.zen.bn_variances:
         raise Undefined("the network has no batch norm")
     scales = torch.stack(ev.zen.bn_variances)
