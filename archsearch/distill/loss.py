@@ -8,12 +8,13 @@ by `objective.py` with the weight the method was published with, so that losses 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict
 
+from archsearch import domains
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
 from archsearch.plain import StrictNumbers
@@ -32,11 +33,6 @@ class Settings(StrictNumbers):
     """A loss's own settings, with the published values as defaults; a loss without any uses this class itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-# What the networks of a domain show beyond what all do: stages that are maps, and attention's projections layer by
-# layer. Words stand in a row, whose length is each text's own; timm's networks keep the three projections in one.
-_SHOWN: Mapping[str, Set[str]] = {"image_classification": {"grid"}, "text_classification": {"attention"}}
 
 
 @dataclass(frozen=True)
@@ -200,11 +196,11 @@ class Loss:
 
     def unseen(self, task: Task) -> str | None:
         """What it looks at and the networks of a task do not show; None where they show everything."""
-        shown = _SHOWN.get(task.domain, frozenset())
-        if self.grid and "grid" not in shown:
-            return f"compares maps, and what networks of {task.domain} show lies on no grid"
-        if "attention" in self.reads and "attention" not in shown:
-            return f"compares projections of attention, which networks of {task.domain} do not show"
+        domain = domains.of(task)
+        if self.grid and not domain.grid:
+            return f"compares maps, and what networks of {domain.examples} show lies on no grid"
+        if "attention" in self.reads and not domain.attention:
+            return f"compares projections of attention, which networks of {domain.examples} do not show"
         return None
 
 

@@ -131,6 +131,7 @@ class Domain(Protocol):
         examples: What people call the examples, in the plural.
         coarse_of: What `coarse` reads of them, in words.
         grid: Whether the stages of its networks are maps with a height and a width.
+        attention: Whether its networks name the projections of attention, layer by layer (`attention_modules`).
         zoo: Where its networks come from, a name in `archsearch.zoos`.
     """
 
@@ -138,6 +139,7 @@ class Domain(Protocol):
     examples: str
     coarse_of: str
     grid: bool
+    attention: bool
     zoo: str
 
     # Data.

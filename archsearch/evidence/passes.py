@@ -56,9 +56,9 @@ def gains(
     found: list[Tensor] = []
     if not block_maps:
         return ()
-    # One draw serves all blocks: within a block the signs are independent, which is all the estimate needs.
     real_N = None if mask_BT is None else mask_BT.flatten().nonzero().flatten()
     real = [real_N if mask_BT is not None and y.shape[:-1] == mask_BT.shape else None for _, y in block_maps]
+    # One draw serves all blocks: within a block the signs are independent, which is all the estimate needs.
     most = max(_outputs(output_BX, N) for (_, output_BX), N in zip(block_maps, real, strict=True))
     like = block_maps[0][1]
     sign_N = torch.randint(0, 2, (most,), dtype=torch.int8, device=like.device).to(like.dtype) * 2 - 1

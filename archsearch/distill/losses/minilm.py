@@ -37,7 +37,7 @@ class MiniLM(Settings):
     queries: float = Field(1.0, ge=0, le=1e4, description="Weight of the relations of queries.")
     keys: float = Field(1.0, ge=0, le=1e4, description="Weight of the relations of keys.")
     values: float = Field(1.0, ge=0, le=1e4, description="Weight of the relations of values.")
-    until: float = Field(1.0, gt=0, le=1, description="Share of the training after which it is silent.")
+    until: float = Field(1.0, gt=0, le=1, description="Share of the training after which it is silent; 1 is never.")
 
 
 def _layers(student: int, teacher: int, settings: MiniLM) -> Sequence[tuple[int, int]]:
@@ -59,7 +59,7 @@ def minilm(inputs: LossInputs, settings: MiniLM) -> Tensor:
     Widths, heads and depths are free: all projections are parted into as many relation heads. Averaged over heads, the
     real tokens of a text and the texts; padding neither relates nor is related to.
     """
-    if inputs.done > settings.until:
+    if settings.until < 1 and inputs.done >= settings.until:
         return inputs.student.logits_BK[:0].float().sum()
     assert inputs.teacher is not None
     ours, theirs = inputs.student.attention, inputs.teacher.attention

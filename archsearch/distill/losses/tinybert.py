@@ -73,7 +73,7 @@ def tinybert(inputs: LossInputs, settings: TinyBERT) -> Tensor:
     assert inputs.teacher is not None
     student, teacher = inputs.student, inputs.teacher
     total = settings.logits * softened_kl(student.logits_BK, teacher.logits_BK, settings.temperature)
-    if inputs.done > settings.until:
+    if settings.until < 1 and inputs.done >= settings.until:
         return total
     assert inputs.adapter is not None
     for ours, theirs in zip(student.stages, teacher.stages, strict=True):

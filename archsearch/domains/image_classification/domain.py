@@ -39,6 +39,7 @@ class ImageClassification:
     examples = "images"
     coarse_of = "the pixels"
     grid = True
+    attention = False  # timm keeps the three projections in one
     zoo = "timm"
 
     def load(

@@ -53,6 +53,7 @@ class TextClassification:
     examples = "texts"
     coarse_of = "the words"
     grid = False
+    attention = True
     zoo = "transformers"
 
     def load(self, spec: TextData, limits: Limits | None, listener: Callable[[int, int], None] | None) -> TextTable:

@@ -125,8 +125,8 @@ def test_after_its_share_of_the_training_it_is_silent() -> None:
     mask_BT = torch.ones(3, 4, dtype=torch.bool)
     student, teacher = layer(4, 2, 0, mask_BT), layer(8, 2, 10, mask_BT)
     half = MiniLM(until=0.5)
-    assert value([student], [teacher], half, done=0.5).equal(value([student], [teacher], MiniLM()))
-    assert value([student], [teacher], half, done=0.51).item() == 0
+    assert value([student], [teacher], half, done=0.49).equal(value([student], [teacher], MiniLM()))
+    assert value([student], [teacher], half, done=0.5).item() == 0
 
 
 def test_networks_that_keep_their_projections_in_one_are_refused() -> None:
