@@ -1,4 +1,4 @@
-"""What every space, proxy and loss promises, as tests to run on one's own: subclass a contract in a test file.
+"""What every domain, space, proxy and loss promises, as tests to run on one's own: subclass a contract in a test file.
 
     from archsearch.proxies import proxies
     from archsearch.testing import ProxyContract
@@ -19,11 +19,12 @@ if not hasattr(pytest, "Subtests"):
     raise ImportError("archsearch.testing needs pytest 9 or later: pip install 'archsearch[testing]'")
 
 # Before they are imported: what fails then shows the values it compared.
-for _suite in ("loss", "proxy", "shown", "space"):
+for _suite in ("domain", "loss", "proxy", "shown", "space"):
     pytest.register_assert_rewrite(f"{__name__}.{_suite}")
 
+from archsearch.testing.domain import DomainContract  # noqa: E402
 from archsearch.testing.loss import LossContract  # noqa: E402
 from archsearch.testing.proxy import ProxyContract  # noqa: E402
 from archsearch.testing.space import SpaceContract  # noqa: E402
 
-__all__ = ["LossContract", "ProxyContract", "SpaceContract"]
+__all__ = ["DomainContract", "LossContract", "ProxyContract", "SpaceContract"]
