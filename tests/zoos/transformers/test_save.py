@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+
+pytest.importorskip("transformers", reason="the extra `text` is not installed")
+
 import transformers
 
 from archsearch.errors import InvalidRequest
