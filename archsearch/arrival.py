@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from archsearch import bounded, data
-from archsearch.domains.images.stored import is_whole
+from archsearch import bounded, data, domains
 from archsearch.domains.images.unpack import unpack
 from archsearch.engine import patiently, pause
 from archsearch.errors import ArchsearchError, Cancelled, DataError, TooLarge, TooManyAttempts
@@ -76,7 +75,7 @@ def _read(place: Workplace, row: DatasetRow) -> dict[str, Any]:
     if not content.is_file():
         raise DataError(f"the content of {row.upload} is gone; upload it again", field="upload")
     _remove_partial(place, row.id)
-    if not is_whole(files.dataset(row.id)):  # what is left of one that was read before
+    if not domains.is_whole(files.dataset(row.id)):  # what is left of one that was read before
         shutil.rmtree(files.dataset(row.id), ignore_errors=True)
     try:
         found = bounded.run(

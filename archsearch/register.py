@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 
 from archsearch import domains
 from archsearch.data.task import Task
-from archsearch.domains.images.stored import is_whole
 from archsearch.engine import Engine
 from archsearch.errors import Conflict, DataError, Gone, InvalidRequest, NotReady
 from archsearch.hardware.profile import Profile
@@ -124,7 +123,7 @@ def register_dataset(
     known = _earlier(session, row, *asked) or session.scalar(same)
     if known is None:
         return _keep(session, engine, "dataset", row, *asked, other=same)
-    if known.status == "ready" and not is_whole(files.dataset(known.id)):
+    if known.status == "ready" and not domains.is_whole(files.dataset(known.id)):
         _read_again(session, engine, known, upload_id)
     return known
 

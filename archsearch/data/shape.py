@@ -9,6 +9,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def laid_out(x: Tensor) -> Tensor:
+    """Images channels-last, as convolutions like them; anything else as it is."""
+    import torch
+
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
 @dataclass(frozen=True)
 class Shape:
     """The tensor of one example, without its values.

@@ -11,6 +11,7 @@ import numpy as np
 
 from archsearch import domains
 from archsearch.data.batches import Alive, fitting, unasked
+from archsearch.data.shape import laid_out
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import Outputs
@@ -113,8 +114,7 @@ class Cached:
         part = -(-images // _PARTS)
         padded = min(images, -(-len(missing_M) // part) * part)
         asked_P = torch.from_numpy(np.resize(missing_M, padded)).to(batch.x.device)
-        x_P = batch.x[asked_P]
-        x_P = x_P.contiguous(memory_format=torch.channels_last) if x_P.ndim == 4 else x_P
+        x_P = laid_out(batch.x[asked_P])
         outputs = self.online.outputs(Batch(x_P, batch.y, batch.row_B, None))
         self.cache.put(batch.row_B[missing_M], batch.view_B[missing_M], half(outputs.logits_BK[: len(missing_M)]))
 

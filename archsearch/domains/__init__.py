@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # requests name a domain's own specs, and are below what thes
     from archsearch.data import Dataset, Limits, Task
     from archsearch.domains.domain import Domain
 
-__all__ = ["DATA", "DOMAINS", "get", "load", "of", "of_config", "open_dataset", "read_task", "save_dataset"]
+__all__ = ["DATA", "DOMAINS", "get", "is_whole", "load", "of", "of_config", "open_dataset", "read_task", "save_dataset"]
 
 # The module of each domain; its `DOMAIN` is the domain itself.
 DOMAINS = {

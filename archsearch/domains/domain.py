@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data import Dataset, Limits, Split, Task
+from archsearch.data import Dataset, Limits, Task
 from archsearch.data.notes import Note
 from archsearch.data.shape import Shape
 from archsearch.request import DistillSpec
@@ -132,7 +132,6 @@ class Domain(Protocol):
         coarse_of: What `coarse` reads of them, in words.
         grid: Whether the stages of its networks are maps with a height and a width.
         attention: Whether its networks name the projections of attention, layer by layer (`attention_modules`).
-        zoo: Where its networks come from, a name in `archsearch.zoos`.
     """
 
     name: str
@@ -140,7 +139,6 @@ class Domain(Protocol):
     coarse_of: str
     grid: bool
     attention: bool
-    zoo: str
 
     # Data.
 
@@ -265,11 +263,4 @@ class Domain(Protocol):
         """From a user's own file to the answer: how far a format is off; None where a domain has nothing to tell."""
 
 
-class Known(Protocol):
-    """Anything with a task, such as a data set."""
-
-    @property
-    def task(self) -> Task: ...
-
-
-__all__ = ["Beginning", "CardFacts", "Domain", "Floats", "Known", "Split", "Teacher", "Views"]
+__all__ = ["Beginning", "CardFacts", "Domain", "Floats", "Teacher", "Views"]

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from archsearch.evaluate import CALIBRATION, CONFUSION, EVALUATION
+from archsearch.zoos.transformers.folder import TOKENIZER_FILES
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PT2, ONNX, INT8 = "student.pt2", "student.onnx", "student.int8.onnx"
 # What becomes of a photo before the student sees it, and the program that does it and asks student.onnx.
 PREPROCESSING, PROGRAM = "preprocessing.json", "predict.py"
-# Texts become ids by these, which are the teacher's.
-TOKENIZER = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-    "vocab.json", "merges.txt",
-)  # fmt: skip
 REPORT, CARD = "report.json", "README.md"
 MANIFEST, ARCHIVE = "manifest.json", "student.zip"
 
 # The student itself, in every form it comes in, and what is known of it. A student may lack some.
 _SEEN = (CARD, REPORT, EVALUATION, CONFUSION, CALIBRATION)
-FILES = (WEIGHTS, CONFIG, PREPROCESSING, PROGRAM, *TOKENIZER, PT2, ONNX, INT8, *_SEEN)
+FILES = (WEIGHTS, CONFIG, PREPROCESSING, PROGRAM, *TOKENIZER_FILES, PT2, ONNX, INT8, *_SEEN)
 # What may leave the folder: nothing that is not named here is packed or pushed.
 PUBLIC = (*FILES, MANIFEST)
 
@@ -27,7 +23,7 @@ MEDIA_TYPES = {
     WEIGHTS: _BYTES,
     CONFIG: "application/json",
     PREPROCESSING: "application/json",
-    **{name: "text/plain; charset=utf-8" if name.endswith(".txt") else "application/json" for name in TOKENIZER},
+    **{name: "text/plain; charset=utf-8" if name.endswith(".txt") else "application/json" for name in TOKENIZER_FILES},
     PROGRAM: "text/x-python; charset=utf-8",
     PT2: _BYTES,
     ONNX: _BYTES,

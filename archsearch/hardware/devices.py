@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from archsearch.data.shape import laid_out
 from archsearch.hardware.clock import clock as _clock
 from archsearch.hardware.onnx_runtime import open_session, prepare, quantise
 from archsearch.registry import Registry
@@ -70,7 +71,7 @@ def ready_torch(model: nn.Module, x_BCHW: Tensor, threads: int) -> Iterator[Runn
     """Eager torch on the CPU, channels-last."""
     import torch
 
-    student, x_BCHW = _resting(model, "cpu"), _laid_out(x_BCHW.cpu())
+    student, x_BCHW = _resting(model, "cpu"), laid_out(x_BCHW.cpu())
 
     @torch.inference_mode()
     def run(passes: int) -> float:
@@ -105,7 +106,7 @@ def ready_cuda(model: nn.Module, x_BCHW: Tensor, threads: int) -> Iterator[Runne
     import torch
 
     student = _resting(model, "cuda")
-    x_BCHW = _laid_out(x_BCHW.to("cuda"))
+    x_BCHW = laid_out(x_BCHW.to("cuda"))
 
     @torch.inference_mode()
     def run(passes: int) -> float:
@@ -121,7 +122,7 @@ def ready_cuda_graph(model: nn.Module, x_BCHW: Tensor, threads: int) -> Iterator
     import torch
 
     student = _resting(model, "cuda")
-    x_BCHW = _laid_out(x_BCHW.to("cuda"))
+    x_BCHW = laid_out(x_BCHW.to("cuda"))
     graph = torch.cuda.CUDAGraph()
     with pinned(threads), torch.inference_mode():
         # Libraries make their workspaces in the first passes, which a capture does not allow.
@@ -134,13 +135,6 @@ def ready_cuda_graph(model: nn.Module, x_BCHW: Tensor, threads: int) -> Iterator
         with torch.cuda.graph(graph):
             student(x_BCHW)
         yield lambda passes: _events(graph.replay, passes)
-
-
-def _laid_out(x: Tensor) -> Tensor:
-    """Images channels-last; anything else as it is."""
-    import torch
-
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def _resting(model: nn.Module, where: str) -> nn.Module:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from archsearch import domains
 from archsearch.data.batches import free_bytes, free_memory, require_room
+from archsearch.data.shape import laid_out
 from archsearch.data.task import Dataset, Labels, Task
 from archsearch.evidence import NetworkEvidence, NotMeasured, draw_weights, keep, observe_student, observe_teacher
 from archsearch.failures import NETWORK_FAILURES, reason_of
@@ -100,7 +101,7 @@ def _rung(
     spec: SearchSpec, teacher: Teacher, dataset: Dataset, device: str, cache: Path | None, images: int, seeds: int
 ) -> Rung:
     rows = _balanced_rows(dataset.train.y_N, images, spec.seed)
-    x = _laid_out(dataset.train.examples(rows).to(device))
+    x = laid_out(dataset.train.examples(rows).to(device))
     y = dataset.train.take(rows).labels().to(device)
     read = reads(spec.score, dataset.task.domain)
 
@@ -110,13 +111,6 @@ def _rung(
     evidence = keep(cache, teacher.identity, dataset.sha256, (spec.seed, images), read, look).to(device)
     task = dataset.task
     return Rung(domains.of(task).prepare(x, task), y, evidence, seeds)
-
-
-def _laid_out(x: Tensor) -> Tensor:
-    """Images channels-last, as convolutions like them; anything else as it is."""
-    import torch
-
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 class Look(Protocol):

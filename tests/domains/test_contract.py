@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -28,6 +28,9 @@ class TestImages(DomainContract):
         return space.build(space.smallest(self.dataset().task), self.dataset().task).eval()
 
 
+_SCRATCH = TemporaryDirectory()  # removed when Python ends
+
+
 @cache
 def texts() -> tuple[Any, Dataset]:
     """A teacher and the data as it reads them."""
@@ -35,7 +38,7 @@ def texts() -> tuple[Any, Dataset]:
     from tests.domains.text_classification.test_domain import write_texts
     from tests.zoos.transformers.encoders import write_folder
 
-    folder, domain = Path(mkdtemp()), domains.get("text_classification")
+    folder, domain = Path(_SCRATCH.name), domains.get("text_classification")
     write_folder(folder / "teacher", "bert")
     table = domains.load(TextData(path=write_texts(folder / "texts.csv"), max_length=12, duplicates="warn"))
     teacher = domain.load_teacher(LocalTeacher(path=folder / "teacher", classes="as_is"), None, table)

@@ -18,8 +18,8 @@ from huggingface_hub import ModelCard
 
 from archsearch import export
 from archsearch.data import Dataset
-from archsearch.export.files import TOKENIZER
 from archsearch.request import parse_request
+from archsearch.zoos.transformers.folder import TOKENIZER_FILES
 from tests.service.conftest import House
 
 # B batch, C channels, H W space, K classes
@@ -61,7 +61,7 @@ numpy.save(answers, session.run(None, {"images": pixels})[0])
 """
 
 # Photos need no tokenizer.
-OF_IMAGES = [name for name in export.PUBLIC if name not in TOKENIZER]
+OF_IMAGES = [name for name in export.PUBLIC if name not in TOKENIZER_FILES]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import yaml
 from archsearch import export
 from archsearch.client import Client
 from archsearch.errors import ServiceError
-from archsearch.export.files import TOKENIZER
 from archsearch.teachers import describe_folder
+from archsearch.zoos.transformers.folder import TOKENIZER_FILES
 from tests.service.server import PATIENCE_S, ROOT, clean, free_port, wait
 
 pytestmark = pytest.mark.slow
@@ -100,7 +100,7 @@ def test_api_and_worker_do_a_job_together(
         job_id = client.submit(request)["id"]
         assert list(client.watch(job_id))[-1]["data"]["status"] == "succeeded"
         assert len(client.candidates(job_id)) == 5
-        assert len(client.download(job_id, tmp_path / "student")) == len(set(export.PUBLIC) - set(TOKENIZER))
+        assert len(client.download(job_id, tmp_path / "student")) == len(set(export.PUBLIC) - set(TOKENIZER_FILES))
 
         # What PostgreSQL cannot hold and SQLite can is the client's problem here, and no failure of the server.
         url = f"http://localhost:{port}/v1"

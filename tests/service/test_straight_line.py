@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from archsearch import export
-from archsearch.export.files import TOKENIZER
+from archsearch.zoos.transformers.folder import TOKENIZER_FILES
 from examples.demo import evaluate
 from tests.service.conftest import House
 from tests.service.server import ROOT, wait
@@ -127,7 +127,7 @@ def test_candidates_are_within_the_budget_best_first_and_their_votes_add_up(hous
 
 def test_artifacts_come_whole_in_parts_and_only_when_they_are_new(house: House, finished: Finished) -> None:
     found = artifacts(house, finished.job["id"])
-    ours = set(export.PUBLIC) - set(TOKENIZER)  # photos need none
+    ours = set(export.PUBLIC) - set(TOKENIZER_FILES)  # photos need none
     assert sorted(found) == sorted([*ours, export.ARCHIVE])
     for artifact in found.values():
         path, get = f"/v1/artifacts/{artifact['id']}/content", house.server.http.get

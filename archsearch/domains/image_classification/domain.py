@@ -40,7 +40,6 @@ class ImageClassification:
     coarse_of = "the pixels"
     grid = True
     attention = False  # timm keeps the three projections in one
-    zoo = "timm"
 
     def load(
         self,

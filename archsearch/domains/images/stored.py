@@ -52,15 +52,6 @@ def open_dataset(folder: Path) -> ImageDataset:
     return ImageDataset(task, splits["train"], splits["selection"], splits["test"], record.sha256, record.notes)
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a data set stored in `folder` can be opened."""
-    try:
-        open_dataset(folder)
-    except DataError:
-        return False
-    return True
-
-
 def read_record(folder: Path) -> Record:
     """The task.json of a stored data set; raises DataError if there is none or it is damaged."""
     try:

@@ -105,15 +105,6 @@ def open_stored(folder: Path) -> TextTable | TextDataset:
     return open_table(folder)
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether what is stored in `folder` can be opened."""
-    try:
-        open_stored(folder)
-    except DataError:
-        return False
-    return True
-
-
 def _read(folder: Path, kind: type[R]) -> R:
     try:
         return kind.model_validate_json((folder / RECORD).read_bytes())

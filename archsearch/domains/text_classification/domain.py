@@ -22,7 +22,7 @@ from archsearch.domains.text.load import load_spec
 from archsearch.domains.text.spec import TextData
 from archsearch.domains.text.table import TextTable
 from archsearch.domains.text.task import TextDataset, TextSplit, TextTask
-from archsearch.errors import DataError, TeacherError
+from archsearch.errors import TeacherError
 from archsearch.request import DistillSpec, LocalTeacher, TimmTeacher
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ class TextClassification:
     coarse_of = "the words"
     grid = False
     attention = True
-    zoo = "transformers"
 
     def load(self, spec: TextData, limits: Limits | None, listener: Callable[[int, int], None] | None) -> TextTable:
         if listener is None:
@@ -81,10 +80,7 @@ class TextClassification:
             stored.save_dataset(dataset, folder)
 
     def open_dataset(self, folder: Path) -> Any:
-        try:
-            return stored.open_dataset(folder)
-        except DataError:
-            return stored.open_table(folder)
+        return stored.open_stored(folder)
 
     def read_task(self, body: Mapping[str, Any]) -> TextTask:
         return TypeAdapter(TextTask).validate_python(body)
@@ -184,6 +180,7 @@ class TextClassification:
 
     def card(self, config: Mapping[str, Any], report: Mapping[str, Any], stock: bool) -> CardFacts:
         from archsearch.domains.text_classification.card import use_section
+        from archsearch.zoos.transformers.network import MULTILABEL
 
         return CardFacts(
             architecture=config["model_type"],
@@ -192,7 +189,7 @@ class TextClassification:
             pipeline="text-classification",
             library="transformers",
             use=use_section(report),
-            multilabel=config.get("problem_type") == "multi_label_classification",
+            multilabel=config.get("problem_type") == MULTILABEL,
         )
 
     def formats(self) -> Sequence[Format]:

@@ -16,6 +16,7 @@ from archsearch.errors import ExportError
 from archsearch.evaluate import likeness
 from archsearch.export.files import INT8, ONNX
 from archsearch.export.format import Answer, Format, Subject, answer_all, needs_onnx
+from archsearch.export.formats.onnx import forget_origin
 
 # In this order; the last only where the family is told which of two texts a token is of.
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -50,14 +51,7 @@ def write_onnx(student: Any, path: Path) -> None:
     exported = torch.onnx.export(program, dynamo=True, input_names=list(names), output_names=["logits"], verbose=False)
     assert exported is not None  # only without dynamo
     model = exported.model_proto
-    graph = model.graph
-    for noted in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
-        del noted.metadata_props[:]  # the exporter's own notes, with this machine's folders in them
-    first = [dim.dim_param for dim in graph.input[0].type.tensor_type.shape.dim]
-    called = dict(zip(first, ("batch", "length"), strict=True))
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        for dim in value.type.tensor_type.shape.dim:
-            dim.dim_param = called.get(dim.dim_param, dim.dim_param)
+    forget_origin(model, ("batch", "length"))
     _say_labels(model, student)
     onnx.save(model, str(path))
 

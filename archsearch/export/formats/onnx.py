@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ def write_onnx(program: Any, task: ImageTask, path: Path) -> None:
     exported = torch.onnx.export(program, dynamo=True, input_names=["images"], output_names=["logits"], verbose=False)
     assert exported is not None  # only without dynamo
     model = exported.model_proto
-    _forget_origin(model)
+    forget_origin(model, ("batch",))
     say_reading(model, task)
     onnx.save(model, str(path))
 
@@ -70,15 +70,16 @@ def open_onnx(path: Path, threads: int) -> Answer:
     return answer
 
 
-def _forget_origin(model: Any) -> None:
-    """Drop what the exporter notes for its own debugging, a fifth of a small file; call the batch `batch`."""
+def forget_origin(model: Any, names: Sequence[str]) -> None:
+    """Drop what the exporter notes for its own debugging, a fifth of a small file; call the first sizes by `names`."""
     graph = model.graph
     values = [*graph.input, *graph.output, *graph.value_info]
     for noted in (model, graph, *graph.node, *graph.initializer, *values):
         del noted.metadata_props[:]
-    batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    first = [dim.dim_param for dim in graph.input[0].type.tensor_type.shape.dim[: len(names)]]
     for size in _sizes(values):
-        size.dim_param = re.sub(rf"\b{re.escape(batch)}\b", "batch", size.dim_param)
+        for known, name in zip(first, names, strict=True):
+            size.dim_param = re.sub(rf"\b{re.escape(known)}\b", name, size.dim_param)
 
 
 def _sizes(values: list[Any]) -> Iterator[Any]:

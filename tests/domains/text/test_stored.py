@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from archsearch.data import Note
+from archsearch.domains import is_whole
 from archsearch.domains.text.ragged import joined
 from archsearch.domains.text.stored import (
-    is_whole,
     open_dataset,
     open_stored,
     open_table,
