@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from archsearch.cli.display import show_front, show_verified
 from archsearch.progress import count, duration
+from archsearch.zoos.transformers.folder import TOKENIZER
 
 Result = Mapping[str, Any]
 
@@ -45,7 +47,10 @@ def after(result: Result, source: str) -> str:
     """The command most people want next."""
     of_job = source.startswith("job_")
     if "student" in result:
-        return f"archsearch download {source} --out student" if of_job else f"archsearch predict {source} photo.jpg"
+        if of_job:
+            return f"archsearch download {source} --out student"
+        texts = (Path(source) / TOKENIZER).is_file()
+        return f"read {source}/README.md, which asks it" if texts else f"archsearch predict {source} photo.jpg"
     number = chosen(result)["number"]
     command = "submit" if of_job else "distill"
     return f"archsearch {command} --from {source} --candidate {number}" + ("" if of_job else " --out student")
