@@ -251,8 +251,8 @@ class TeacherAnswer(Answer):
     sha256: str | None
     facts: dict[str, Any] | None = Field(
         description="What its check found out: `num_classes`, `in_chans`, `class_names` where they are known and, with "
-        "data, `params`, `macs` on images as in `measured_on`, and `selection_acc` in percent on the selection split "
-        "(balanced where classes are uneven, mAP with many labels)."
+        "data, `params`, `macs` on images as in `measured_on`, and `selection_acc` on the selection split: what "
+        "`judged_by` names (accuracy, balanced where classes are uneven, mAP with many labels), in its unit."
     )
     notes: list[NoteAnswer] | None = Field(None, description="What its check found that its owner should hear.")
     error: PublicProblem = None

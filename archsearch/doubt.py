@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch import domains
-from archsearch.data.metrics import metric, scores
+from archsearch.data.metrics import scores
 from archsearch.data.task import Dataset, Labels, Split, Task
 from archsearch.distill.amount import STEPS
 from archsearch.evaluate import Evaluation, MultiLabelEvaluation, Share, wilson
@@ -137,7 +137,7 @@ def judge(rows: Mapping[str, Row], dataset: Dataset, training: Training) -> Judg
                 reasons.append(f"far below {called}, which reaches {other:.2f} %")
     teacher = worth(rows["teacher"], test, task).percent if "teacher" in rows else guess
     return Judgement(
-        judged_by=metric(task).name,
+        judged_by=domains.judge(task).name,
         score=score,
         guessing=guess,
         linear=linear,
@@ -181,7 +181,7 @@ def linear_model(dataset: Dataset) -> float:
     selection split. A network that knows less than this has not been trained.
     """
     train, selection, test = (_some(split) for split in (dataset.train, dataset.selection, dataset.test))
-    coarse = partial(domains.of(dataset.task).coarse, features=_FEATURES)
+    coarse, metric = partial(domains.of(dataset.task).coarse, features=_FEATURES), domains.judge(dataset.task)
     x_ND = coarse(train)
     mean_D, scale = x_ND.mean(0), float(x_ND.std()) or 1.0
     x_ND, seen_ND, tested_ND = ((each - mean_D) / scale for each in (x_ND, coarse(selection), coarse(test)))
@@ -195,10 +195,9 @@ def linear_model(dataset: Dataset) -> float:
         return found_NK
 
     def score(images_ND: Floats, split: Split, ridge: float) -> float:
-        return scores(answers(images_ND, ridge), split.y_N, dataset.task)[metric(dataset.task).key]
+        return scores((metric,), answers(images_ND, ridge), split.y_N)[metric.key]
 
-    best = max(_RIDGES, key=lambda ridge: score(seen_ND, selection, ridge))
-    return score(tested_ND, test, best)
+    return score(tested_ND, test, metric.best({ridge: score(seen_ND, selection, ridge) for ridge in _RIDGES}))
 
 
 def causes(training: Training, student: Row, images: int, classes: int) -> list[str]:

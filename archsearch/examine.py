@@ -52,6 +52,7 @@ def examine(
         "macs": cost.macs,
         "measured_on": domain.size(held.task),
         "selection_acc": checked.measured,
+        "judged_by": domains.judge(held.task).describe(),
     }
     return {**known, "facts": {**facts, **measured}, "notes": notes or None}
 

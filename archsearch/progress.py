@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from archsearch.unit import written
+
 _PLAIN_EVERY_S = 5.0
 # What a line has beside the details, in characters: the phase, the share, and of a bar itself, the clock and gaps, too.
 _BESIDE_BAR, _BESIDE_PLAIN = 50, 19
@@ -55,7 +57,7 @@ class Display:
         )
         self._task = self._progress.add_task("", total=1.0, phase="waiting", details="")
         self._phase, self._printed_at = "", 0.0
-        self._selection_acc: float | None = None
+        self._reached: dict[str, Any] = {}
         self._warned: set[str] = set()
 
     def __enter__(self) -> Display:
@@ -77,9 +79,9 @@ class Display:
         phase, done = report["phase"], report.get("progress") or 0.0
         if phase == self._phase and report.keys() == {"phase"}:
             return  # a sign of life, with nothing to show
-        if report.get("selection_acc") is not None:
-            self._selection_acc = report["selection_acc"]  # it is measured now and then, and shown until the next time
-        text = details({**report, "selection_acc": self._selection_acc}, self._room())
+        if report.get("selection_acc") is not None:  # it is measured now and then, and shown until the next time
+            self._reached = {"selection_acc": report["selection_acc"]}
+        text = details({**report, **self._reached}, self._room())
         if self._live:
             if phase != self._phase and self._phase:
                 self._progress.reset(self._task)
@@ -133,7 +135,7 @@ def details(report: dict[str, Any], room: float = math.inf) -> str:
         parts.append(f"loss {report['loss']:.3f}")
         if report.get("selection_acc") is not None:
             balanced = "balanced " if report.get("metric") == "balanced_acc" else ""
-            parts.append(f"selection {balanced}{report['selection_acc']:.2f} %")
+            parts.append(f"selection {balanced}{written(report['selection_acc'], report.get('unit', '%'))}")
         if report.get("retries"):
             parts.append(f"rolled back {report['retries']}×")
     if report.get("eta_s"):

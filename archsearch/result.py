@@ -1,12 +1,14 @@
 """What a run gives back, typed: the same for the library, a folder's manifest and a service's job.
 
-Percentages are of the selection or the test split; their keys end in the metric, `acc` for one label an image and `map`
-for many. Sections that a kind of run has no use for are absent: a search has no `student`.
+What is measured is of the selection or the test split; its keys end in the metric, `acc` for one label an example and
+`map` for many. `judged_by` says which metric decides, its unit, and which way is better. Sections that a kind of run
+has no use for are absent: a search has no `student`.
 """
 
 from typing import Any, Literal, NotRequired, TypedDict
 
 from archsearch.request import TradedCost
+from archsearch.unit import Direction, Unit
 
 
 class Warned(TypedDict):
@@ -14,6 +16,15 @@ class Warned(TypedDict):
 
     code: str
     detail: str
+
+
+class JudgedBy(TypedDict):
+    """The metric that decides: the end of its keys, its name, its unit, and which way is better."""
+
+    key: str
+    name: str
+    unit: Unit
+    better: Direction
 
 
 class FoundTeacher(TypedDict):
@@ -29,6 +40,10 @@ class FoundTeacher(TypedDict):
     test_balanced_acc: NotRequired[float]
     test_acc: NotRequired[float]
     test_map: NotRequired[float]
+    selection_macro_f1: NotRequired[float]
+    test_macro_f1: NotRequired[float]
+    selection_mcc: NotRequired[float]
+    test_mcc: NotRequired[float]
 
 
 class FoundCandidate(TypedDict):
@@ -86,7 +101,7 @@ class StudentResult(TypedDict):
     class_weights: NotRequired[list[float]]
     epochs: int
     recipe: dict[str, float | str]
-    judged: dict[str, Any]
+    judged: NotRequired[dict[str, Any]]
     seed: int
     seeds: dict[str, float]
     failed: dict[str, str]
@@ -102,6 +117,10 @@ class StudentResult(TypedDict):
     test_balanced_acc: NotRequired[float]
     test_acc: NotRequired[float]
     test_map: NotRequired[float]
+    selection_macro_f1: NotRequired[float]
+    test_macro_f1: NotRequired[float]
+    selection_mcc: NotRequired[float]
+    test_mcc: NotRequired[float]
 
 
 class DataResult(TypedDict):
@@ -120,6 +139,7 @@ class Result(TypedDict):
     search: NotRequired[SearchResult]
     verify: NotRequired[dict[str, Any]]
     student: NotRequired[StudentResult]
+    judged_by: JudgedBy
     data: DataResult
     warnings: list[Warned]
     degraded: bool

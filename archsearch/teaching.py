@@ -57,8 +57,9 @@ def train_teacher(
         listener: Called with every report of the training.
 
     Returns:
-        `selection_acc` and `test_acc` (`_map` with many labels, `_balanced_acc` too with uneven classes) in percent,
-        `params`, `sha256`, `seconds`, and `warnings` (code and detail).
+        `selection_acc` and `test_acc` (`_map` with many labels, `_balanced_acc` too with uneven classes) in percent
+        unless the task's metric has another unit, `judged_by` (key, name, unit and direction of
+        what decides), `params`, `sha256`, `seconds`, and `warnings` (code and detail).
     """
     asked = TeacherTraining(
         data=_described(source),
@@ -114,7 +115,7 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
     """Train and save; returns what the teacher turned out to be."""
     import torch
 
-    from archsearch.data.metrics import Key, answers, scores
+    from archsearch.data.metrics import measure_all
     from archsearch.distill.attempts import fallback
     from archsearch.distill.train import device_of, logits, train
     from archsearch.teachers import fingerprint
@@ -137,12 +138,13 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
         tell({"phase": "training", **asdict(course), "progress": course.step / course.steps})
     begun.save(out)
 
-    def worth(split: data.Split) -> Mapping[Key, float]:
-        return scores(answers(partial(logits, begun.trained, dataset.task), split), split.y_N, dataset.task)
+    def worth(split: data.Split) -> Mapping[str, float]:
+        return measure_all(domains.metrics(dataset.task), partial(logits, begun.trained, dataset.task), split)
 
     return {
         **{f"selection_{key}": value for key, value in worth(dataset.selection).items()},
         **{f"test_{key}": value for key, value in worth(dataset.test).items()},
+        "judged_by": domains.judge(dataset.task).describe(),
         "params": sum(weight.numel() for weight in begun.trained.parameters()),
         "sha256": fingerprint(begun.named),
         "seconds": time.monotonic() - started,

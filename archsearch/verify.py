@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsearch import domains
 from archsearch.data.batches import free_memory, now_and_then
-from archsearch.data.metrics import metric
+from archsearch.data.metrics import Metric, measure
 from archsearch.data.task import Dataset
 from archsearch.distill.amount import amount, chosen
 from archsearch.distill.train import logits, train
@@ -42,16 +44,15 @@ _BRIEF = {"seeds": 1, "baseline": False, "ema": None, "devices": 1}
 
 @dataclass(frozen=True)
 class Contender:
-    """A candidate under verification, and its accuracy after each round it was in (None where training failed)."""
+    """A candidate under verification, and what it was worth after each round it was in (None where training failed)."""
 
     trial: Trial
     rounds: tuple[float | None, ...] = ()
 
-    @property
-    def standing(self) -> tuple[int, float, float]:
-        """What contenders are ordered by: rounds they trained in, accuracy in the last of them, score."""
-        trained = [acc for acc in self.rounds if acc is not None]
-        return len(trained), trained[-1] if trained else -1.0, self.trial.score or 0.0
+    def standing(self, judge: Metric) -> tuple[int, float, float]:
+        """What contenders are ordered by: rounds they trained in, what they were worth in the last of them, score."""
+        trained = [value for value in self.rounds if value is not None]
+        return len(trained), judge.merit(trained[-1] if trained else judge.worst), self.trial.score or 0.0
 
 
 def contenders(trials: Sequence[Trial], count: int) -> list[Trial]:
@@ -120,13 +121,14 @@ def verify(
         SearchError: None of the contenders could be trained.
     """
     started, distill = time.monotonic(), chosen(distill, len(dataset.train)).spec
+    judge = domains.judge(dataset.task)
     kept = _Kept(folder / "verify.json")
     trials = affordable(spec, distill, trials)
     field = [Contender(trial) for trial in trials]
     plan = rounds(spec, len(field))
     whole, done = sum(count * epochs for count, epochs in plan), 0
     for number, (count, epochs) in enumerate(plan, 1):
-        standing = sorted(field, key=lambda c: c.standing, reverse=True)
+        standing = sorted(field, key=lambda c: c.standing(judge), reverse=True)
         for contender in standing[:count]:
             name = f"{contender.trial.number}-{epochs}"
             if name not in kept.values:
@@ -145,7 +147,7 @@ def verify(
                     left.unlink()
             done += epochs
             field[field.index(contender)] = Contender(contender.trial, (*contender.rounds, kept.values[name]["acc"]))
-    return _summary(field, plan, kept, time.monotonic() - started, metric(dataset.task).key)
+    return _summary(field, plan, kept, time.monotonic() - started, judge)
 
 
 def _distil(
@@ -158,7 +160,7 @@ def _distil(
     cache: Path | None,
     seen: Callable[[float], None],
 ) -> dict[str, Any]:
-    """One brief training: its accuracy on the selection split, and what it took."""
+    """One brief training: what it is worth on the selection split, and what it took."""
     import torch
 
     task, started, share, failed = dataset.task, time.monotonic(), 0.0, ""
@@ -171,7 +173,9 @@ def _distil(
         for progress in train(model, dataset, spec, teacher=teacher, optimizer=space.optimizer, **kept):
             share = progress.step / progress.steps
             seen(share)
-        acc = metric(task).measure(lambda x: logits(model, task, x), dataset.selection, report=alive)
+        reached = measure(domains.judge(task), lambda x: logits(model, task, x), dataset.selection, report=alive)
+        if not math.isfinite(reached):  # only a loss tells; right or wrong are answers that are no numbers, too
+            failed = "the trained network's answers are no numbers"
     except (TrainingError, InvalidRequest, TooMuchMemory) as error:  # it diverges, or the method does not fit its kind
         failed = str(error)
     except NETWORK_FAILURES as error:
@@ -180,7 +184,8 @@ def _distil(
     if failed:
         free_memory()
         return {"acc": None, "reason": failed, "seconds": time.monotonic() - started}
-    return {"acc": acc, "seconds": time.monotonic() - started}
+    # Files of before have it by this name, whatever the task is judged by.
+    return {"acc": reached, "seconds": time.monotonic() - started}
 
 
 class _Kept:
@@ -209,10 +214,10 @@ def _is_result(value: Any) -> bool:
 
 
 def _summary(
-    field: Sequence[Contender], plan: Sequence[tuple[int, int]], kept: _Kept, elapsed_s: float, judged: str
+    field: Sequence[Contender], plan: Sequence[tuple[int, int]], kept: _Kept, elapsed_s: float, judge: Metric
 ) -> Report:
-    ranked = sorted(field, key=lambda c: c.standing, reverse=True)
-    if plan and not ranked[0].standing[0]:  # who is alone wins untrained
+    ranked = sorted(field, key=lambda c: c.standing(judge), reverse=True)
+    if plan and not ranked[0].standing(judge)[0]:  # who is alone wins untrained
         reasons = {str(value["reason"]) for value in kept.values.values() if "reason" in value}
         raise SearchError(f"none of {len(field)} contenders could be trained: {'; '.join(sorted(reasons))}")
     by_score = [contender.trial.number for contender in field]
@@ -224,7 +229,7 @@ def _summary(
             "score": contender.trial.score,
             "params": contender.trial.cost.params,
             "macs": contender.trial.cost.macs,
-            f"selection_{judged}": list(contender.rounds),
+            f"selection_{judge.key}": list(contender.rounds),
             "rank": rank,
             "rank_by_score": 1 + by_score.index(contender.trial.number),
         }
@@ -235,22 +240,23 @@ def _summary(
             name: candidates[0][name] for name in ("number", "space", "architecture", "score", "params", "macs")
         },
         "changed": candidates[0]["rank_by_score"] != 1,
-        "rank_correlation": _kendall(field),
+        "rank_correlation": _kendall(field, judge),
         "rounds": [{"contenders": count, "epochs": epochs} for count, epochs in plan],
         "epochs_trained": sum(count * epochs for count, epochs in plan),
         "training_s": sum(value["seconds"] for value in kept.values.values()),
         "elapsed_s": elapsed_s,
+        "judged_by": judge.describe(),
         "candidates": candidates,
     }
 
 
-def _kendall(field: Sequence[Contender]) -> float | None:
-    """Kendall's τ between score and accuracy after the first round; None below three contenders that trained."""
-    pairs = [(c.trial.score or 0.0, c.rounds[0]) for c in field if c.rounds and c.rounds[0] is not None]
+def _kendall(field: Sequence[Contender], judge: Metric) -> float | None:
+    """Kendall's τ between score and worth after the first round; None below three contenders that trained."""
+    pairs = [(c.trial.score or 0.0, judge.merit(c.rounds[0])) for c in field if c.rounds and c.rounds[0] is not None]
     if len(pairs) < 3:
         return None
     from scipy.stats import kendalltau
 
-    scores, accs = zip(*pairs, strict=True)
-    tau = float(kendalltau(scores, accs).statistic)
+    scores, merits = zip(*pairs, strict=True)
+    tau = float(kendalltau(scores, merits).statistic)
     return tau if tau == tau else None

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from archsearch import evaluate, export
 from archsearch.data import Dataset, Limits
-from archsearch.data.metrics import accuracy
+from archsearch.data.metrics import METRICS, accuracy
 from archsearch.distill.train import logits
 from archsearch.domains.image_classification import DOMAIN
 from archsearch.domains.images.images import decode
@@ -64,7 +64,7 @@ def test_every_format_is_there_and_nothing_on_the_way_to_it(made: tuple[Path, Fo
     assert [one.name for one in found.made] == ["safetensors", "int8", "onnx", "pt2"]
     assert {path.name for path in folder.iterdir()} == {*SAVED, *FILES.values()}
     assert found.missing == {}
-    assert (found.held_out, found.images, found.metric) == ("selection", 269, "acc")
+    assert (found.held_out, found.images, found.judge.key) == ("selection", 269, "acc")
 
 
 def test_exact_formats_agree_and_int8_says_what_it_costs(made: tuple[Path, Formats]) -> None:
@@ -184,7 +184,7 @@ def reported_without_data(folder: Path, found: Formats, metric: str = "acc") -> 
     exact = tuple(
         replace(one, parity=replace(one.parity, max_abs_diff=7.0)) for one in found.made if one.name != "int8"
     )
-    return export.write_report(folder, Formats(exact, {}, "noise", 64, metric))
+    return export.write_report(folder, Formats(exact, {}, "noise", 64, METRICS[metric]))
 
 
 def test_a_report_made_again_without_data_keeps_what_was_measured(
@@ -479,7 +479,7 @@ def test_a_multi_label_student_is_judged_by_its_average_precision(
     several = Dataset(task, many(digits.train), many(digits.selection), many(digits.test), "f" * 64)
     found = export.make_formats(folder, task, several.selection, names=["pt2"])
     seen = export.examine(folder, found, several, task, {})
-    assert found.metric == "map"
+    assert found.judge.key == "map"
     row = seen.report["formats"]["pt2"]
     assert row["test_map"] == pytest.approx(seen.rows["student"].evaluation.mean_ap)
     assert row["test_map"] > 50

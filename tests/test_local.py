@@ -14,7 +14,7 @@ from PIL import Image
 
 import archsearch
 from archsearch.data import Dataset
-from archsearch.data.metrics import accuracy, mean_average_precision
+from archsearch.data.metrics import MAP, accuracy, measure
 from archsearch.distill.train import logits
 from archsearch.domains import load
 from archsearch.errors import Cancelled, ImpossibleBudget, InvalidRequest, SearchError, TeacherError
@@ -415,7 +415,7 @@ def test_many_labels_an_image_go_all_the_way(many_labels, pairs: Dataset) -> Non
     assert result["search"]["candidates_scored"] == 3
     assert result["teacher"]["selection_map"] > pairs.task.chance
     model = archsearch.load_student(out)
-    measured = mean_average_precision(lambda x: logits(model, pairs.task, x), pairs.test)
+    measured = measure(MAP, lambda x: logits(model, pairs.task, x), pairs.test)
     assert measured == pytest.approx(student["test_map"])
     assert measured > pairs.task.chance
     assert "test_acc" not in student

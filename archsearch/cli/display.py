@@ -12,6 +12,7 @@ from rich.text import Text
 
 from archsearch.progress import WORDS, count, duration
 from archsearch.request import Budget
+from archsearch.unit import unit_of, written
 
 # Columns of a terminal that has room for pictures.
 _WIDE = 110
@@ -51,16 +52,18 @@ def show_verified(verified: Mapping[str, Any]) -> None:
     """A table of the candidates that were distilled briefly, best first, with the rank their score had given them."""
     plan = verified["rounds"]
     epochs = ", ".join(f"{one['contenders']} for {one['epochs']} epochs" for one in plan)
+    judge, unit = verified.get("judged_by", {}), unit_of(verified)
     table = Table(title=f"Verified by brief distillation: {epochs}, {duration(verified['training_s'])} in all")
     table.add_column("rank", justify="right")
     table.add_column("by score", justify="right")
     table.add_column("number", justify="right")
     table.add_column("network", overflow="fold", min_width=18)
     for one in plan:
-        table.add_column(f"% after {one['epochs']}", justify="right")
+        table.add_column(f"{unit or judge['name']} after {one['epochs']}", justify="right")
     for candidate in verified["candidates"]:
-        (accs,) = (value for name, value in candidate.items() if name.startswith("selection_"))
-        shown = [*("failed" if acc is None else f"{acc:.2f}" for acc in accs), *[""] * (len(plan) - len(accs))]
+        (reached,) = (value for name, value in candidate.items() if name.startswith("selection_"))
+        values = ["failed" if value is None else written(value, unit).removesuffix(unit).rstrip() for value in reached]
+        shown = [*values, *[""] * (len(plan) - len(values))]
         architecture = " ".join(f"{name}={value}" for name, value in candidate["architecture"].items())
         table.add_row(
             str(candidate["rank"]),

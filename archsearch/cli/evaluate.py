@@ -17,13 +17,17 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from archsearch import domains
 from archsearch.cli.inputs import data_of, on_broken_option, teacher_of, with_images
+from archsearch.data.metrics import Metric
 from archsearch.domains.images.measured import Measured, Part, load_measured
 from archsearch.domains.images.task import ImageDataset, ImageTask
 from archsearch.errors import InvalidRequest
 from archsearch.evaluate import MultiLabelEvaluation, Network, Row
+from archsearch.evaluate import figures as evaluate_figures
 from archsearch.outfolder import TRAINING
 from archsearch.progress import count
+from archsearch.unit import written
 from archsearch.whole import read_kept
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ Tell = Callable[[str, int, int], None]
 
 _CALLED = {"student": "this student", "no_teacher": "the other student", "teacher": "teacher"}
 _WORST = 5
+# Metrics that have words of their own in the table.
+_TOLD = ("acc", "balanced_acc", "map", "nll")
 
 
 @click.command()
@@ -93,9 +99,9 @@ def evaluate(
         if out.resolve() == folder.resolve():
             refresh(folder)
     if as_json:
-        click.echo(json.dumps(room.as_json(rows, data_sha256=dataset.sha256, split=measured.part), indent=2))
+        click.echo(json.dumps(room.as_json(rows, task, data_sha256=dataset.sha256, split=measured.part), indent=2))
         return
-    show(rows, "given" if measured.part == "all" else measured.part)
+    show(rows, "given" if measured.part == "all" else measured.part, domains.metrics(task))
     if out is not None:
         click.echo(f"in {out}")
 
@@ -204,13 +210,17 @@ def progress() -> Iterator[Tell]:
         yield tell
 
 
-def show(rows: Mapping[str, Row], part: str = "test") -> None:
-    """The networks side by side, and the classes the student is worst at."""
+def show(rows: Mapping[str, Row], part: str = "test", metrics: Sequence[Metric] = ()) -> None:
+    """The networks side by side, and the classes the student is worst at.
+
+    Args:
+        metrics: Of the task, whose values stand there beside the usual ones.
+    """
     console, student = Console(), rows["student"].evaluation
     table = Table(title=f"{student.images:,} {part} images")
     for title in ("", *(_CALLED[name] for name in rows)):
         table.add_column(title, overflow="fold")
-    figures = {name: _figures(row) for name, row in rows.items()}
+    figures = {name: _figures(row, metrics) for name, row in rows.items()}
     for title in figures["student"]:
         cells = [figures[name][title] for name in rows]
         if any(cells):
@@ -226,7 +236,13 @@ def show(rows: Mapping[str, Row], part: str = "test") -> None:
         console.print(weak)
 
 
-def _figures(row: Row) -> dict[str, str]:
+def _figures(row: Row, metrics: Sequence[Metric]) -> dict[str, str]:
+    known = evaluate_figures(row)
+    others = {
+        metric.name: written(known[metric.key], metric.unit)
+        for metric in metrics
+        if metric.key in known and metric.key not in _TOLD
+    }
     found, like = row.evaluation, row.to_teacher
     if isinstance(found, MultiLabelEvaluation):
         quality, same = {"mAP": f"{found.mean_ap:.2f} %"}, "same labels as the teacher"
@@ -240,6 +256,7 @@ def _figures(row: Row) -> dict[str, str]:
         }
     return {
         **quality,
+        **others,
         same: "" if like is None else f"{like.agreement:.2f} %",
         "KL to the teacher": "" if like is None else f"{like.kl:.3g} nats",
         "calibration error": f"{found.ece:.2f} %",

@@ -20,6 +20,7 @@ from archsearch.cli.into import check_copied, check_fetched, overwrite_option
 from archsearch.cli.remote import url_option
 from archsearch.errors import ExportError
 from archsearch.progress import count
+from archsearch.unit import unit_of, written
 
 _JOB = r"job_[0-9a-f]{20}"
 
@@ -157,7 +158,7 @@ def show(report: Mapping[str, Any]) -> None:
             count(row["bytes"]),
             f"{row['max_abs_diff']:.2g}",
             f"{row['agreement']:.2f} %",
-            "" if row.get(score) is None else f"{row[score]:.2f} %",
+            "" if row.get(score) is None else written(row[score], unit_of(report)),
             "" if row.get("points_lost") is None else f"{row['points_lost']:.2f}",
             f"{row['latency_ms']:.3g} ms",
         )

@@ -27,6 +27,7 @@ from archsearch.request import (
     OnDuplicates,
     parse_request,
 )
+from archsearch.unit import unit_of, written
 
 __all__ = [
     "build_request",
@@ -290,7 +291,8 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
             wait_s=math.inf,
             listener=_waiting(say, "teacher"),
         )
-        say(f"teacher {teacher['id']}: {teacher['facts']['selection_acc']:.2f} % on the selection split")
+        facts = teacher["facts"]
+        say(f"teacher {teacher['id']}: {written(facts['selection_acc'], unit_of(facts))} on the selection split")
         body["teacher"] = {"kind": "teacher", "id": teacher["id"], **said}
     return parse_request(body)
 

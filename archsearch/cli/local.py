@@ -97,9 +97,9 @@ def train_teacher(
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
-    acc, where = judged(result)
+    reached, where = judged(result, result["judged_by"])
     click.echo(result["told"])
-    click.echo(f"{acc:.2f} % {where}, {count(result['params'])} parameters")
+    click.echo(f"{reached} {where}, {count(result['params'])} parameters")
     click.echo(f"in {out}")
     source = f"{data}{images_again(flags)}"
     click.echo(f"next: archsearch distill --teacher {out} --data {source} --params-ratio 0.1 --out student")

@@ -10,10 +10,17 @@ import click
 
 from archsearch.cli.display import show_front, show_verified
 from archsearch.progress import count, duration
+from archsearch.unit import written
 from archsearch.zoos.transformers.folder import TOKENIZER
 
 Result = Mapping[str, Any]
 
+# What is reached on a split, where its metric's name alone would not say it best.
+_SAID = {
+    "acc": "{}",
+    "map": "mAP {}",
+    "balanced_acc": "balanced accuracy {} (its classes are uneven)",
+}
 # What a request left open, as people call it.
 _CHOSEN = {"distill": "recipe", "verify": "verification"}
 
@@ -62,13 +69,15 @@ def chosen(result: Result) -> Mapping[str, Any]:
     return found
 
 
-def judged(scores: Mapping[str, Any]) -> tuple[float, str]:
-    """What a network reached on the test split, and how that is said."""
-    if "test_map" in scores:
-        return scores["test_map"], "mAP on the test split"
-    if "test_balanced_acc" in scores:
-        return scores["test_balanced_acc"], "balanced accuracy on the test split (its classes are uneven)"
-    return scores["test_acc"], "on the test split"
+def judged(scores: Mapping[str, Any], by: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """What a network reached on the test split, and how that is said.
+
+    Args:
+        by: What the task is judged by; results of before did not tell.
+    """
+    key = by["key"] if by else next(key for key in ("map", "balanced_acc", "acc") if f"test_{key}" in scores)
+    name = _SAID.get(key, f"{by['name'] if by else key} {{}}")
+    return written(scores[f"test_{key}"], by["unit"] if by else "%"), name.format("on the test split")
 
 
 def network(space: str, architecture: Mapping[str, int]) -> str:
@@ -93,15 +102,15 @@ def _of_search(result: Result, source: str) -> list[str]:
 
 def _of_student(result: Result, source: str) -> list[str]:
     student, teacher = result["student"], result["teacher"]
-    (reached, where), (taught, _) = judged(student), judged(teacher)
-    without = judged(student["baseline"])[0] if student.get("baseline") else None
-    alone = "" if without is None else f", and {without:.2f} % without it"
+    by = result.get("judged_by")
+    (reached, where), (taught, _) = judged(student, by), judged(teacher, by)
+    alone = f", and {judged(student['baseline'], by)[0]} without it" if student.get("baseline") else ""
     seeds = f"the best of {len(student['seeds'])} seeds, " if len(student["seeds"]) > 1 else ""
     why = f" ({student['why']})" if student.get("why") else ""
     formats = [name for name, row in student.get("formats", {}).items() if "missing" not in row]
     lies = f"It waits on the server as {source}" if source.startswith("job_") else f"It lies in {source}"
     return [
-        f"The student reaches {reached:.2f} % {where}, its teacher {taught:.2f} %{alone}.",
+        f"The student reaches {reached} {where}, its teacher {taught}{alone}.",
         f"It is {network(student['space'], student['architecture'])}, with {_size(student, teacher)}.",
         f"It learned by {student['method']}{why}, {seeds}in {student['epochs']} epochs and "
         f"{duration(student.get('seconds', 0.0))}.",

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -169,6 +169,6 @@ def _first_size(run: Callable[[Tensor], T], images: Callable[[slice], Tensor], m
         first_1CHW = images(slice(0, 1))
         one = effort(lambda: kept.append(run(first_1CHW)))
     one = Effort(one.bytes + first_1CHW.nbytes, one.macs)
-    answer = kept[0]
-    device = answer.device.type if isinstance(answer, torch.Tensor) else "cpu"
-    return fitting(one, most, device=device)
+    parts = kept[0].values() if isinstance(kept[0], Mapping) else (kept[0],)
+    devices = {part.device.type if isinstance(part, torch.Tensor) else "cpu" for part in parts}
+    return fitting(one, most, device=devices.pop() if len(devices) == 1 else "cpu")

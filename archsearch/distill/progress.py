@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from archsearch.unit import Direction, Unit
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -16,8 +18,10 @@ class Progress:
         loss: Mean training loss of the epoch so far.
         terms: What adds up to it by name, as weighted: the labels' part and every loss's. Empty until the next epoch
             where it goes on from a checkpoint without them.
-        selection_acc: What the task is judged by, in percent on the selection split, where this report measured it.
+        selection_acc: What the task is judged by, on the selection split, where this report measured it; the name is of
+            the first tasks there were.
         metric: The key of what that is: `acc`, `balanced_acc` with uneven classes, `map` with many labels.
+        unit, better: Of what that is, and which way; it may be a loss.
         eta_s: Estimated seconds to the end.
         images_per_s: Training images a second, since the start or the resume.
         resumed_at: The step a checkpoint let this training continue from, 0 for a fresh start.
@@ -42,5 +46,7 @@ class Progress:
     micro_batch: int
     lr: float
     metric: str = "acc"
+    unit: Unit = "%"
+    better: Direction = "higher"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     terms: dict[str, float] = field(default_factory=dict)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch import domains
+from archsearch.data import metrics
 from archsearch.data.batches import Alive, unasked
-from archsearch.data.metrics import metric
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.amount import chosen
 from archsearch.distill.attempts import attempts_of, identity_of
@@ -213,11 +214,12 @@ class _Run:
 
     def _report(self, *, measure: bool) -> Progress:
         setup, state = self.setup, self.state
-        judged, selection_acc = metric(setup.dataset.task), None
+        judge, reached = domains.judge(setup.dataset.task), None
         if measure and setup.group.leads:
             student: Any = setup.student if setup.parts.average is None else setup.parts.average.module
             answers = partial(logits, student.eval(), setup.dataset.task)
-            selection_acc = judged.measure(answers, setup.dataset.selection, report=setup.alive)
+            reached = metrics.measure(judge, answers, setup.dataset.selection, report=setup.alive)
+            reached = reached if math.isfinite(reached) else None  # a loss may be none, and JSON has numbers only
         done, elapsed_s = max(0, state.step - self.resumed_at), time.monotonic() - self.started
         return Progress(
             epoch=state.step // setup.per_epoch,
@@ -225,7 +227,7 @@ class _Run:
             step=state.step,
             steps=setup.steps,
             loss=state.loss,
-            selection_acc=selection_acc,
+            selection_acc=reached,
             eta_s=elapsed_s / max(1, done) * (setup.steps - state.step),
             images_per_s=done * setup.batch_size / max(elapsed_s, 1e-9),
             resumed_at=self.resumed_at,
@@ -233,7 +235,9 @@ class _Run:
             cached=setup.side.cached,
             micro_batch=state.micro_batch,
             lr=setup.peak_lr * state.gentle,
-            metric=judged.key,
+            metric=judge.key,
+            unit=judge.unit,
+            better=judge.better,
             precision=resolve(setup.spec.precision, setup.device),
             terms=state.terms,
         )

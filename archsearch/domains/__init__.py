@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,23 @@ from archsearch.errors import DataError, InvalidRequest, UnknownName
 
 if TYPE_CHECKING:  # requests name a domain's own specs, and are below what these know
     from archsearch.data import Dataset, Limits, Task
+    from archsearch.data.metrics import Metric
     from archsearch.domains.domain import Domain
 
-__all__ = ["DATA", "DOMAINS", "get", "is_whole", "load", "of", "of_config", "open_dataset", "read_task", "save_dataset"]
+__all__ = [
+    "DATA",
+    "DOMAINS",
+    "get",
+    "is_whole",
+    "judge",
+    "load",
+    "metrics",
+    "of",
+    "of_config",
+    "open_dataset",
+    "read_task",
+    "save_dataset",
+]
 
 # The module of each domain; its `DOMAIN` is the domain itself.
 DOMAINS = {
@@ -46,6 +60,16 @@ def get(name: str) -> Domain:
 def of(task: Task) -> Domain:
     """The domain a task is of."""
     return get(task.domain)
+
+
+def metrics(task: Task) -> Sequence[Metric]:
+    """What answers to a task are measured by: first what it is judged by, then what is reported beside that."""
+    return of(task).metrics(task)
+
+
+def judge(task: Task) -> Metric:
+    """The one metric that decides."""
+    return metrics(task)[0]
 
 
 def read_task(body: Any) -> Task:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data import Dataset, Limits, Task
+from archsearch.data import Dataset, Limits, Split, Task
+from archsearch.data.metrics import Metric
 from archsearch.data.notes import Note
 from archsearch.data.shape import Shape
 from archsearch.request import DistillSpec
@@ -183,6 +184,9 @@ class Domain(Protocol):
 
     def coarse(self, split: Any, features: int) -> Floats:
         """N×D, D at most `features`: what a linear model may know of the examples."""
+
+    def metrics(self, task: Any) -> Sequence[Metric]:
+        """What answers are measured by: first what the task is judged by, then what is reported beside that."""
 
     def size(self, task: Any) -> dict[str, int]:
         """What a teacher's costs were counted on, as plain JSON."""

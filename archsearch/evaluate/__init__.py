@@ -3,14 +3,14 @@
 The metrics are pure functions of logits N×K and labels; `answers` makes the logits of several networks in one pass.
 """
 
+from archsearch.data.answers import Network, answers
 from archsearch.evaluate.compare import (
     NO_TEACHER,
     STUDENT,
     TEACHER,
-    Network,
     Row,
-    answers,
     compare,
+    figures,
     network,
     score,
     summary,
@@ -46,6 +46,7 @@ __all__ = [
     "draw_confusion",
     "evaluate",
     "evaluate_labels",
+    "figures",
     "likeness",
     "network",
     "score",

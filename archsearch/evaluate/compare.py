@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from archsearch import domains
-from archsearch.data.batches import MOST, asked
+from archsearch.data.answers import Network
 from archsearch.data.metrics import scores
 from archsearch.data.task import Split, Task
 from archsearch.evaluate.metrics import Evaluation, Likeness, Logits, evaluate, likeness
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 STUDENT, TEACHER, NO_TEACHER = "student", "teacher", "no_teacher"
-# From images B×C×H×W in 0-1 to logits B×K.
-Network = Callable[["Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -44,30 +42,6 @@ def network(model: nn.Module, task: Task) -> Network:
     return run
 
 
-def answers(
-    networks: Mapping[str, Network],
-    split: Split,
-    *,
-    batch_size: int = MOST,
-    report: Callable[[int, int], None] | None = None,
-) -> dict[str, Logits]:
-    """The logits N×K of every network, from one pass over the split, which may be memory-mapped.
-
-    Args:
-        batch_size: Images a call at most; fewer where they take much memory or time. It does not change the result.
-        report: Called after every batch with images done and images in all.
-    """
-
-    def all_of_them(x_BCHW: Tensor) -> dict[str, Logits]:
-        return {name: run(x_BCHW).float().cpu().numpy() for name, run in networks.items()}
-
-    found: dict[str, list[Logits]] = {name: [] for name in networks}
-    for _, told in asked(all_of_them, split.examples, len(split), most=batch_size, report=report):
-        for name, logits_BK in told.items():
-            found[name].append(logits_BK)
-    return {name: np.concatenate(parts) for name, parts in found.items()}
-
-
 def compare(logits: Mapping[str, Logits], split: Split, task: Task) -> dict[str, Row]:
     """Every network's answers against the labels and, where there is one called `teacher`, against its answers."""
     teacher_NK, judge = logits.get(TEACHER), evaluate_labels if task.kind == "multilabel" else evaluate
@@ -81,8 +55,23 @@ def compare(logits: Mapping[str, Logits], split: Split, task: Task) -> dict[str,
 
 
 def score(logits_NK: Logits, split: Split, task: Task) -> float:
-    """What the task is judged by, in percent."""
-    return next(iter(scores(logits_NK, split.y_N, task).values()))
+    """What the task is judged by."""
+    judge = domains.judge(task)
+    return scores((judge,), logits_NK, split.y_N)[judge.key]
+
+
+def figures(row: Row) -> dict[str, float]:
+    """What a network is worth, by the keys of metrics."""
+    found = row.evaluation
+    if isinstance(found, MultiLabelEvaluation):
+        return {"map": found.mean_ap, "nll": found.nll}
+    return {
+        "acc": found.top1_acc.percent,
+        "balanced_acc": found.balanced_acc,
+        "macro_f1": found.macro_f1,
+        "mcc": found.mcc,
+        "nll": found.nll,
+    }
 
 
 def summary(row: Row) -> dict[str, Any]:
@@ -97,6 +86,8 @@ def summary(row: Row) -> dict[str, Any]:
             "top1_high": found.top1_acc.high,
             "top5_acc": found.top5_acc.percent if found.top5_acc else None,
             "balanced_acc": found.balanced_acc if found.uneven else None,
+            "macro_f1": found.macro_f1,
+            "mcc": found.mcc,
         }
     return {
         "images": found.images,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.metrics import balanced
+from archsearch.data.metrics import balanced_share, correlation, counted, f1_share
 from archsearch.data.task import UNEVEN, Kind
 
 # The normal quantile of a 95 % interval.
@@ -75,6 +75,8 @@ class Evaluation:
     Attributes:
         top1_acc, top5_acc: Accuracies; the second only where there are more than ten classes.
         balanced_acc: Mean of the classes' accuracies, in percent, over the classes that have images.
+        macro_f1: Mean of the classes' F1, in percent.
+        mcc: Matthews' correlation of labels and answers, of any number of classes, −1 to 1.
         nll: Mean negative log-likelihood of the labels, in nats.
         ece: Expected calibration error, in percent.
         bins: What `ece` sums over, by confidence.
@@ -87,6 +89,8 @@ class Evaluation:
     top1_acc: Share
     top5_acc: Share | None
     balanced_acc: float
+    macro_f1: float
+    mcc: float
     nll: float
     ece: float
     bins: tuple[Bin, ...]
@@ -132,12 +136,15 @@ def evaluate(logits_NK: Logits, y_N: npt.NDArray[np.integer[Any]], names: Sequen
     answer_N = log_p_NK.argmax(1)
     right_N = answer_N == y_N
     cells_M3 = confusion(answer_N, y_N, classes)
+    counts = counted(answer_N, y_N, classes)
     bins = reliability(np.exp(log_p_NK.max(1)), right_N)
     return Evaluation(
         images=len(y_N),
         top1_acc=wilson(int(right_N.sum()), len(y_N)),
         top5_acc=wilson(int(in_top(log_p_NK, y_N, 5).sum()), len(y_N)) if classes >= _TOP5_FROM else None,
-        balanced_acc=balanced(answer_N, y_N.astype(np.int64)),
+        balanced_acc=balanced_share(*counts),
+        macro_f1=f1_share(*counts),
+        mcc=correlation(*counts),
         nll=float(-log_p_NK[np.arange(len(y_N)), y_N].mean()),
         ece=calibration_error(bins),
         bins=bins,

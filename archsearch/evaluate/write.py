@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from archsearch import domains
 from archsearch.data.task import Task
 from archsearch.evaluate.compare import STUDENT, Row, summary
 from archsearch.evaluate.metrics import ClassRow, Evaluation
@@ -35,7 +36,7 @@ def write_evaluation(
     folder.mkdir(parents=True, exist_ok=True)
     student = rows[STUDENT].evaluation
     found = [folder / EVALUATION, folder / CALIBRATION]
-    write_whole(found[0], _text(as_json(rows, data_sha256=data_sha256, split=split)))
+    write_whole(found[0], _text(as_json(rows, task, data_sha256=data_sha256, split=split)))
     one_label = isinstance(student, Evaluation)
     draw_calibration(student.bins, student.ece, found[1], unit="images" if one_label else "answers")
     (folder / CONFUSION).unlink(missing_ok=True)  # an earlier evaluation's
@@ -46,12 +47,18 @@ def write_evaluation(
     return found
 
 
-def as_json(rows: Mapping[str, Row], *, data_sha256: str, split: str = "test") -> dict[str, Any]:
-    """What `evaluation.json` holds: the data, the figures of each network, and each one's tables."""
+def as_json(rows: Mapping[str, Row], task: Task, *, data_sha256: str, split: str = "test") -> dict[str, Any]:
+    """What `evaluation.json` holds: the data, the figures of each network, and each one's tables.
+
+    `judged_by` and `beside` say which of the figures decide and which are usually told with them.
+    """
+    judge, *beside = domains.metrics(task)
     return {
         "split": split,
         "data_sha256": data_sha256,
-        "units": {"*_acc, *_low, *_high, map, ece, agreement": "percent", "nll, kl_to_teacher": "nats"},
+        "judged_by": judge.describe(),
+        "beside": [metric.describe() for metric in beside],
+        "units": {"*_acc, *_low, *_high, macro_f1, map, ece, agreement": "percent", "nll, kl_to_teacher": "nats"},
         "networks": {name: {**summary(row), **_tables(row.evaluation)} for name, row in rows.items()},
     }
 

@@ -11,16 +11,20 @@ from functools import partial
 from pathlib import Path
 
 from archsearch import domains
+from archsearch.data.metrics import METRICS
 from archsearch.domains.domain import CardFacts
 from archsearch.evaluate import EVALUATION
 from archsearch.export.card_figures import evaluation_section, formats_section, limits_section
 from archsearch.export.card_metadata import data_name, metadata, teacher_name, title
-from archsearch.export.card_text import Json, count, listed, plain, shown, table
+from archsearch.export.card_text import Json, count, listed, plain, table
 from archsearch.export.files import CARD, MANIFEST, PREPROCESSING, REPORT
 from archsearch.export.folder import last_part, load_config, load_task, read_json, write_reading
 from archsearch.request import Budget
+from archsearch.unit import written
 from archsearch.whole import write_whole
 
+# Metrics that what they are of tells the name of.
+_UNNAMED = ("acc", "map")
 _TEMPLATE = Path(__file__).with_name("card_template.md")
 
 
@@ -109,13 +113,23 @@ def _facts_of_teacher(manifest: Json) -> list[list[str]]:
         "name": f"`{teacher_name(manifest)}`",
         "parameters": count(teacher.get("params")),
         "MACs": count(teacher.get("macs")),
-        "balanced accuracy on the selection split": shown(teacher.get("selection_balanced_acc"), "{:.2f} %"),
-        "balanced accuracy on the test split": shown(teacher.get("test_balanced_acc"), "{:.2f} %"),
-        "on the selection split": shown(teacher.get("selection_acc", teacher.get("selection_map")), "{:.2f} %"),
-        "on the test split": shown(teacher.get("test_acc", teacher.get("test_map")), "{:.2f} %"),
+        **_reached(teacher, manifest.get("judged_by")),
         "SHA-256 of its weights": f"`{teacher.get('sha256', '')}`",
     }
     return [[key, value] for key, value in known.items() if value.strip("`")]
+
+
+def _reached(teacher: Json, judge: Json | None) -> dict[str, str]:
+    """What the teacher is worth, metric by metric; before results told what judges them it was one of those known."""
+    named = {key: metric.describe() for key, metric in METRICS.items()} | ({judge["key"]: judge} if judge else {})
+    found = {}
+    for key, metric in named.items():
+        name = "" if key in _UNNAMED else f"{metric['name']} "
+        for split in ("selection", "test"):
+            value = teacher.get(f"{split}_{key}")
+            if value is not None:
+                found[f"{name}on the {split} split"] = written(value, metric["unit"])
+    return found
 
 
 def _recipe(manifest: Json) -> list[list[str]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from archsearch.data.metrics import ACCURACY, METRICS
 from archsearch.evaluate import CALIBRATION, CELLS, CONFUSION, MOST_DRAWN
-from archsearch.export.card_text import Json, count, joined, milliseconds, shown, table
+from archsearch.export.card_text import Json, count, joined, milliseconds, table
+from archsearch.unit import unit_of, written
 
 _CALLED = {"student": "**this student**", "teacher": "teacher", "no_teacher": "the same network without a teacher"}
 _WORST = 3
@@ -21,7 +23,9 @@ def evaluation_section(manifest: Json, evaluation: Json) -> str:
     else:
         once = joined(", on ", elsewhere(manifest, evaluation))
     multilabel = any("map" in row for row in networks.values())
-    columns = _MULTILABEL_COLUMNS if multilabel else _COLUMNS
+    # Every file has these; only where a domain tells them with what decides do they stand here.
+    told = {metric["key"] for metric in evaluation.get("beside", ())}
+    columns = _MULTILABEL_COLUMNS if multilabel else [one for one in _COLUMNS if told >= _BESIDE.get(one[0], set())]
     shown = [(title, show) for title, show in columns if any(show(row) != "" for row in networks.values())]
     rows = [
         [_CALLED.get(name, name), count(_params(manifest, name)), *(show(row) for _, show in shown)]
@@ -60,9 +64,16 @@ def _nats(key: str) -> Any:
     return lambda row: "" if row.get(key) is None else f"{row[key]:.2f}"
 
 
+def _coefficient(key: str) -> Any:
+    return lambda row: "" if row.get(key) is None else f"{row[key]:.3f}"
+
+
+_BESIDE = {"macro-F1": {"macro_f1"}, "Matthews correlation": {"mcc"}}
 _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("top-1", lambda row: _interval(row, "top1")),
     ("balanced accuracy", _percent("balanced_acc")),
+    ("macro-F1", _percent("macro_f1")),
+    ("Matthews correlation", _coefficient("mcc")),
     ("top-5", _percent("top5_acc")),
     ("same answer as the teacher", _percent("agreement")),
     ("KL to the teacher, nats", _nats("kl_to_teacher")),
@@ -84,16 +95,17 @@ def formats_section(manifest: Json, report: Json) -> str:
         return ""
     score, multilabel = f"test_{report.get('metric')}", report.get("metric") == "map"
     same = "share of labels answered the same" if multilabel else "same answers"
-    judged = {"map": "mAP", "balanced_acc": "balanced accuracy"}.get(str(report.get("metric")), "accuracy")
+    known = METRICS.get(str(report.get("metric")), ACCURACY).describe()
+    judge, unit = report.get("judged_by") or known, unit_of(report)
     figures = table(
-        ["file", "bytes", "largest difference of a logit", same, f"{judged} on the test split", "latency"],
+        ["file", "bytes", "largest difference of a logit", same, f"{judge['name']} on the test split", "latency"],
         [
             [
                 f"`{row['file']}`",
                 f"{row['bytes']:,}",
                 f"{row['max_abs_diff']:.2g} of {row['largest_logit']:.2f}",
                 f"{row['agreement']:.2f} %",
-                shown(row.get(score), "{:.2f} %") or "not measured",
+                "not measured" if row.get(score) is None else written(row[score], unit),
                 _latency(row),
             ]
             for row in rows.values()
@@ -157,12 +169,12 @@ def limits_section(manifest: Json, report: Json, evaluation: Json) -> str:
             f"{data['images']['selection']:,} images of the selection split."
         )
     if manifest.get("student"):
-        lines.append(_seeds(manifest["student"]))
+        lines.append(_seeds(manifest["student"], unit_of(manifest)))
     lines += _weak_classes(student) if student else []
     lines += _calibration(student) if student else []
     int8 = report.get("formats", {}).get("int8")
     if int8:
-        lost = shown(int8.get("points_lost"), "loses {:.2f} points on the test split and ")
+        lost = _lost(int8.get("points_lost"), unit_of(report))
         machine = int8.get("machine", {}).get("processor", "an unknown processor")
         lines.append(
             f"The int8 file {lost}was measured on {machine}; x86 processors without VNNI add 8-bit products with "
@@ -174,11 +186,17 @@ def limits_section(manifest: Json, report: Json, evaluation: Json) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _seeds(student: Json) -> str:
+def _lost(points: float | None, unit: str) -> str:
+    if points is None:
+        return ""
+    return f"loses {f'{points:.2f} points' if unit == '%' else written(points, unit)} on the test split and "
+
+
+def _seeds(student: Json, unit: str) -> str:
     seeds = student.get("seeds") or {}
     if len(seeds) > 1:
-        accs = sorted(seeds.values())
-        span = f"{accs[0]:.2f} to {accs[-1]:.2f} %"
+        low, high = (written(end(seeds.values()), unit) for end in (min, max))
+        span = f"{low.removesuffix(unit).rstrip()} to {high}"
         return f"The best of {len(seeds)} seeds on the selection split, where they reach {span}."
     return "One training from one seed: the intervals are those of the test images, not of another training."
 

@@ -13,9 +13,13 @@ from archsearch.export.folder import last_part
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
+# Figures that only some domains tell with what decides.
+_BESIDE = ("macro_f1", "mcc")
 _METRICS = (
     ("top1_acc", "accuracy", "Top-1 accuracy (%)"),
     ("balanced_acc", "balanced-accuracy", "Balanced accuracy (%)"),
+    ("macro_f1", "f1", "Macro-F1 (%)"),
+    ("mcc", "matthews_correlation", "Matthews correlation"),
     ("top5_acc", "top-5-accuracy", "Top-5 accuracy (%)"),
     ("map", "mean-average-precision", "Mean average precision (%)"),
     ("ece", "expected-calibration-error", "Expected calibration error (%)"),
@@ -44,6 +48,7 @@ def _results(facts: CardFacts, manifest: Json, evaluation: Json) -> list[EvalRes
     from huggingface_hub import EvalResult
 
     data, student = data_name(manifest) or "unknown", evaluation.get("networks", {}).get("student", {})
+    told = {metric["key"] for metric in evaluation.get("beside", ())}
     ours = same_data(manifest, evaluation)
     return [
         EvalResult(
@@ -56,7 +61,7 @@ def _results(facts: CardFacts, manifest: Json, evaluation: Json) -> list[EvalRes
             metric_value=round(student[key], 3),
         )
         for key, kind, name in _METRICS
-        if student.get(key) is not None
+        if student.get(key) is not None and (key in told or key not in _BESIDE)
     ]
 
 

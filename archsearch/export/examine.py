@@ -20,7 +20,7 @@ class Examined:
     Attributes:
         report: What `report.json` holds.
         rows: The student's row and those of the networks beside it.
-        scores: What the task is judged by, in percent, by format and by network.
+        scores: What the task is judged by, by format and by network.
     """
 
     report: dict[str, Any]

@@ -21,7 +21,7 @@ import numpy as np
 
 from archsearch import domains
 from archsearch.data.batches import Alive, unasked
-from archsearch.data.metrics import metric
+from archsearch.data.metrics import Metric
 from archsearch.data.task import Split, Task
 from archsearch.errors import ExportError, InvalidRequest, UnknownName
 from archsearch.evaluate import Logits, Network, likeness
@@ -111,14 +111,14 @@ class Formats:
         missing: Why a format is not there and what to do about it, by name.
         held_out: The split parity was measured on, or `noise` where there were no data.
         images: How many (count).
-        metric: Key of what the task is judged by: `acc` or `map`.
+        judge: What the task is judged by.
     """
 
     made: tuple[Made, ...]
     missing: Mapping[str, str]
     held_out: str
     images: int
-    metric: str
+    judge: Metric
 
 
 def make_formats(
@@ -187,7 +187,8 @@ def make_formats(
     itself = partial(Made, REFERENCE, "Weights in fp32, for timm.", folder / WEIGHTS, same, first)
     made = _timed(itself, own, written, examples[:1], domain.raw)
     tell("formats", len(wanted) + 1, len(wanted) + 1)
-    return Formats(made, missing, "noise" if held_out is None else "selection", len(examples), metric(task).key)
+    split = "noise" if held_out is None else "selection"
+    return Formats(made, missing, split, len(examples), domains.judge(task))
 
 
 class _Ended(BaseException):

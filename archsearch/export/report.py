@@ -31,18 +31,18 @@ def write_report(
     """Write `report.json` and return it; what an earlier report tells of the same weights stays where it still holds.
 
     Args:
-        scores: What the task is judged by, in percent, on the test split, by format; None where that was not read.
+        scores: What the task is judged by, on the test split, by format; None where that was not read.
         images: In the test split (count).
         data_sha256: Of the data whose test split that is.
     """
     weights_sha256 = _sha256(folder / WEIGHTS)
     earlier = _earlier(folder)
-    if (earlier.get("weights_sha256"), earlier.get("metric")) != (weights_sha256, formats.metric):
+    if (earlier.get("weights_sha256"), earlier.get("metric")) != (weights_sha256, formats.judge.key):
         earlier = {}  # of other weights, or judged otherwise
     test = earlier.get("test") if scores is None else {"images": images, "data_sha256": data_sha256}
     kept = {name: row for name, row in earlier.get("formats", {}).items() if (folder / row["file"]).is_file()}
     if test != earlier.get("test"):
-        untold = {f"test_{formats.metric}": None, "points_lost": None}
+        untold = {f"test_{formats.judge.key}": None, "points_lost": None}
         kept = {name: {**row, **untold} for name, row in kept.items()}
     made = {one.name: _row(one, formats, scores or {}) for one in formats.made}
     if scores is None:
@@ -51,15 +51,22 @@ def write_report(
     report = {
         "reference": REFERENCE,
         "weights_sha256": weights_sha256,
-        "metric": formats.metric,
+        "metric": formats.judge.key,
+        "judged_by": formats.judge.describe(),
         "test": test,
         "latency": {"batch": 1, "threads": 1, "how": _HOW},
-        "units": {"agreement, same_names, test_*, points_lost": "percent", "kl": "nats", "*_ms": "milliseconds"},
+        "units": {**_units(formats.judge.unit), "*_ms": "milliseconds"},
         "formats": rows,
         "missing": {**{k: v for k, v in earlier.get("missing", {}).items() if k not in rows}, **formats.missing},
     }
     write_whole(folder / REPORT, json.dumps(report, indent=2) + "\n")
     return report
+
+
+def _units(unit: str) -> dict[str, str]:
+    if unit == "%":
+        return {"agreement, same_names, test_*, points_lost": "percent", "kl": "nats"}
+    return {"agreement, same_names": "percent", "test_*, points_lost": unit, "kl": "nats"}
 
 
 def brief(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,8 +87,8 @@ def _row(one: Made, formats: Formats, scores: Mapping[str, float]) -> dict[str, 
         "held_out": {"split": formats.held_out, "images": formats.images},
         **asdict(one.parity),
         "from_file": None if one.from_file is None else asdict(one.from_file),
-        f"test_{formats.metric}": score,
-        "points_lost": None if score is None else scores[REFERENCE] - score,
+        f"test_{formats.judge.key}": score,
+        "points_lost": None if score is None else formats.judge.gain(scores[REFERENCE], over=score),
         "latency_ms": one.latency.median_ms,
         "latency_low_ms": one.latency.low_ms,
         "latency_high_ms": one.latency.high_ms,

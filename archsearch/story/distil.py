@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from archsearch import domains
-from archsearch.data.metrics import Key, answers, metric, scores
+from archsearch.data.metrics import measure_all
 from archsearch.data.task import Task
 from archsearch.distill.amount import amount
 from archsearch.distill.attempts import FALLBACK, fallback
@@ -44,10 +44,10 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
     """
     spec, task, ledger = story.request.distill, story.dataset.task, story.ledger
     student, place = story.student(chosen["space"], chosen["architecture"]), ledger.new_student()
-    method, domain = settle(spec, task), domains.of(task)
+    method, domain, judge = settle(spec, task), domains.of(task), domains.judge(task)
     runs = _trainings(spec, method.spec)
-    found: dict[str, Mapping[Key, float]] = {}
-    accs: dict[str, float] = {}
+    found: dict[str, Mapping[str, float]] = {}
+    reached: dict[str, float] = {}
     failed: dict[str, str] = {}
     recipes: dict[str, Report] = {}
     for i, (role, one) in enumerate(runs):
@@ -57,17 +57,16 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
             found[name] = _selection_scores(story, model)
         except TrainingError as error:  # one of several does not take the others along
             failed[name] = str(error)
-            if len(runs) == 1 or (role == "student" and i + 1 == spec.seeds and not accs):
+            if len(runs) == 1 or (role == "student" and i + 1 == spec.seeds and not reached):
                 raise
             continue
-        acc = found[name][metric(task).key]
         if role == "baseline":
             domain.save(model, task, ledger.folder / "baseline", story.teacher)
-        elif acc > max(accs.values(), default=-1.0):  # of equals the first
+            continue
+        reached[name] = found[name][judge.key]
+        if judge.best(reached) == name:  # of equals the first
             domain.save(model, task, ledger.path(place), story.teacher)
-        accs[name] = acc
-    accs.pop("baseline", None)
-    best = max(accs, key=lambda seed: accs[seed])
+    best = judge.best(reached)
     return {
         "method": method.name,
         "why": method.why,
@@ -76,7 +75,7 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
         "recipe": recipes[best],
         "seed": int(best),
         **{f"selection_{key}": value for key, value in found[best].items()},
-        "seeds": accs,
+        "seeds": reached,
         "failed": failed,
         "baseline": {f"selection_{key}": value for key, value in found.get("baseline", {}).items()} or None,
         "seconds": ledger.seconds("distilling"),
@@ -94,11 +93,11 @@ def _trainings(spec: DistillSpec, settled: DistillSpec) -> list[tuple[str, Disti
     return [*runs, ("baseline", spec.model_copy(update=WITHOUT_TEACHER))] if spec.baseline else runs
 
 
-def _selection_scores(story: Story, model: nn.Module) -> Mapping[Key, float]:
+def _selection_scores(story: Story, model: nn.Module) -> Mapping[str, float]:
     """What the last epoch's network is worth, as it is; picking the best epoch would flatter it."""
     task, selection = story.dataset.task, story.dataset.selection
-    asked = answers(partial(_sound, model, task), selection, report=alive(story.ledger, "distilling"))
-    return scores(asked, selection.y_N, task)
+    sound = partial(_sound, model, task)
+    return measure_all(domains.metrics(task), sound, selection, report=alive(story.ledger, "distilling"))
 
 
 def _train(

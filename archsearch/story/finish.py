@@ -28,7 +28,8 @@ def finish(story: Story, chosen: Mapping[str, Any], so_far: Report) -> Report:
     if place is not None:
         seen = _examine(story, student, story.ledger.path(place), trained)
         so_far = {**so_far, "student": seen["student"], "teacher": {**so_far["teacher"], **seen["teacher"]}}
-    result = {**so_far, "data": _describe(story.dataset), **_doubts(story.ledger)}
+    judged_by = domains.judge(story.dataset.task).describe()
+    result = {**so_far, "judged_by": judged_by, "data": _describe(story.dataset), **_doubts(story.ledger)}
     told = {"request": story.request.model_dump(mode="json"), **result}
     story.ledger.publish(place, told, student.space.model(student.architecture, story.dataset.task))
     return result
@@ -67,7 +68,7 @@ def _examine(story: Story, student: Student, folder: Path, so_far: Report) -> Re
         "device": device_of(spec),
         "formats": export.brief(seen.report),
         "evaluation": {name: evaluate.summary(row) for name, row in seen.rows.items()},
-        "judged": judgement.summary(),
+        **({"judged": judgement.summary()} if judgement else {}),
         "export": {"seconds": time.monotonic() - started},
     }
     teacher = {
@@ -79,15 +80,18 @@ def _examine(story: Story, student: Student, folder: Path, so_far: Report) -> Re
 
 
 def _tested(row: evaluate.Row, task: Task) -> Report:
-    """What a network is worth on the test split: what the task is judged by, and accuracy beside it."""
-    if isinstance(row.evaluation, evaluate.MultiLabelEvaluation):
-        return {"test_map": row.evaluation.mean_ap}
-    plain = {"test_acc": row.evaluation.top1_acc.percent}
-    return {"test_balanced_acc": row.evaluation.balanced_acc, **plain} if task.uneven else plain
+    """What a network is worth on the test split: what the task is judged by, and what is reported beside it."""
+    found = evaluate.figures(row)
+    return {f"test_{metric.key}": found[metric.key] for metric in domains.metrics(task) if metric.key in found}
 
 
-def _judge(story: Story, student: Student, trained: Report, rows: Mapping[str, evaluate.Row]) -> doubt.Judgement:
-    """Hold the student against the others, and warn where it is not a success."""
+def _judge(story: Story, student: Student, trained: Report, rows: Mapping[str, evaluate.Row]) -> doubt.Judgement | None:
+    """Hold the student against the others, and warn where it is not a success.
+
+    What is doubted is doubted by intervals of shares: where the task is judged by none, nothing is said.
+    """
+    if not domains.judge(story.dataset.task).is_share:
+        return None
     dataset, space = story.dataset, student.space
     how = doubt.Training(**trained["recipe"], space=space.name, learns_from=space.learns_from)
     found = doubt.judge({name: row.evaluation for name, row in rows.items()}, dataset, how)

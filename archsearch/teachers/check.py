@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from archsearch import domains
-from archsearch.data.metrics import Key, Report, answers, average_precisions, macro, metric, scores
+from archsearch.data.answers import Report, answers
+from archsearch.data.metrics import ACCURACY, MAP, average_precisions, macro, measure_all, scores
 from archsearch.data.notes import Note
 from archsearch.data.task import Dataset, Task
 from archsearch.domains.domain import Teacher
@@ -17,6 +18,7 @@ from archsearch.errors import TeacherError
 from archsearch.failures import reason_of
 from archsearch.teachers.mixed_up import Better, better_order
 from archsearch.teachers.size import require_one_fits
+from archsearch.unit import written
 
 # Orders of the labels in which a multi-label teacher's answers are read besides the right one.
 _WRONG_ORDERS = 10
@@ -27,26 +29,26 @@ class Checked:
     """What a look at the selection split told of a teacher.
 
     Attributes:
-        scores: In percent, by the key of the metric; what the task is judged by comes first.
+        scores: By the key of the metric, each in its unit; what the task is judged by comes first.
         notes: What its owner should hear.
     """
 
-    scores: Mapping[Key, float]
+    scores: Mapping[str, float]
     notes: tuple[Note, ...] = ()
 
     @property
     def measured(self) -> float:
-        """What the task is judged by, in percent."""
+        """What the task is judged by."""
         return next(iter(self.scores.values()))
 
 
 @dataclass(frozen=True)
 class _Knowledge:
-    """What was measured, what it has to beat, both in words, and a better order of the outputs if there is one."""
+    """What was measured, whether that is more than guessing, both in words, and a better order of the outputs if there
+    is one."""
 
-    scores: Mapping[Key, float]
-    measured: float
-    bound: float
+    scores: Mapping[str, float]
+    enough: bool
     told: str
     better: Better | None = None
 
@@ -61,7 +63,7 @@ def check_teacher(teacher: Teacher, dataset: Dataset, *, report: Report | None =
         TeacherError: It does not fit the data, knows nothing of it, or would know it in another order.
         TooMuchMemory: A single image of its size takes more than there is.
     """
-    task, look = dataset.task, _label_knowledge if dataset.task.kind == "multilabel" else _class_knowledge
+    task, look = dataset.task, _look_of(dataset.task)
     check_head(teacher.name, teacher.num_classes, task)
     teacher.require(task)
     require_one_fits(teacher, task)
@@ -75,7 +77,7 @@ def check_teacher(teacher: Teacher, dataset: Dataset, *, report: Report | None =
         detail = f"{teacher.name} does not take {told} ({reason_of(error)}); set input_size"
         raise TeacherError(detail, field="teacher") from None
     notes = _mixed_up(teacher, task, found.better)
-    if found.measured <= found.bound:
+    if not found.enough:
         raise TeacherError(
             f"{teacher.name} {found.told}. Check the order of the classes and the normalisation (mean, std), or train "
             "it",
@@ -106,6 +108,22 @@ def check_head(name: str, num_classes: int, task: Task) -> None:
         )
 
 
+def _look_of(task: Task) -> Callable[[Teacher, Dataset, Report | None], _Knowledge]:
+    """How its knowledge is looked for: by the statistics of right and wrong where the task is judged by a share."""
+    if not domains.judge(task).is_share:
+        return _any_knowledge
+    return _label_knowledge if task.kind == "multilabel" else _class_knowledge
+
+
+def _any_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) -> _Knowledge:
+    """What any metric tells: the value, and whether it is better than what guessing reaches."""
+    judge = domains.judge(dataset.task)
+    found = measure_all(domains.metrics(dataset.task), teacher.logits, dataset.selection, report=report)
+    reached, chance = found[judge.key], judge.chance(dataset.task)
+    told = f"reaches a {judge.name} of {written(reached, judge.unit)} on the selection split; guessing reaches "
+    return _Knowledge(found, judge.is_better(reached, than=chance), told + written(chance, judge.unit))
+
+
 def _class_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) -> _Knowledge:
     """Accuracy, balanced over uneven classes, and what it has to beat.
 
@@ -115,9 +133,9 @@ def _class_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) 
     """
     import numpy as np
 
-    split, task = dataset.selection, dataset.task
-    logits_NK = answers(teacher.logits, split, report=report)
-    found, judged = scores(logits_NK, split.y_N, task), metric(task)
+    split, task, judge = dataset.selection, dataset.task, domains.judge(dataset.task)
+    logits_NK = answers({"teacher": teacher.logits}, split, report=report)["teacher"]
+    found = scores(domains.metrics(task), logits_NK, split.y_N)
     counts_K = np.bincount(split.y_N)
     if task.uneven:
         there_K = counts_K[counts_K > 0]
@@ -127,10 +145,10 @@ def _class_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) 
         guess = counts_K.max() / len(split)
         error = math.sqrt(guess * (1 - guess) / len(split))
     bound = 100 * min(guess + 3 * error, (guess + 1) / 2)
-    what = "is right on" if judged.key == "acc" else f"has a {judged.name} of"
-    told = f"{what} {found[judged.key]:.1f} % of the {len(split)} selection images; guessing reaches {bound:.1f} %"
+    what = "is right on" if judge is ACCURACY else f"has a {judge.name} of"
+    told = f"{what} {found[judge.key]:.1f} % of the {len(split)} selection images; guessing reaches {bound:.1f} %"
     better = better_order(logits_NK.argmax(1), split.y_N, task.class_names, task.classes)
-    return _Knowledge(found, found[judged.key], bound, told, better)
+    return _Knowledge(found, judge.is_better(found[judge.key], than=bound), told, better)
 
 
 def _label_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) -> _Knowledge:
@@ -147,7 +165,7 @@ def _label_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) 
 
     split = dataset.selection
     y_NK = split.y_N
-    scores_NK = answers(teacher.logits, split, report=report)
+    scores_NK = answers({"teacher": teacher.logits}, split, report=report)["teacher"]
     measured = macro(average_precisions(scores_NK, y_NK))
     chance = 100 * float(y_NK[:, y_NK.any(axis=0)].mean())
     turns = np.unique(np.linspace(1, y_NK.shape[1] - 1, _WRONG_ORDERS).astype(int))
@@ -159,4 +177,4 @@ def _label_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) 
         f"ranks the {len(split)} selection images with a mAP of {measured:.1f} %; guessing reaches {chance:.1f} %, the "
         f"labels' mean prevalence, and as much as {bound:.1f} % by luck"
     )
-    return _Knowledge({"map": measured}, measured, bound, told)
+    return _Knowledge({MAP.key: measured}, measured > bound, told)

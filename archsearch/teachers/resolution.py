@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from archsearch.data.metrics import metric
+from archsearch import domains
+from archsearch.data.metrics import measure
 from archsearch.data.notes import Note
 from archsearch.domains.images.task import ImageDataset, ImageSplit
 from archsearch.teachers.teacher import ImageTeacher
@@ -35,20 +36,20 @@ def at_best_size(teacher: ImageTeacher, dataset: ImageDataset) -> ImageTeacher:
         return teacher
     split = _few(dataset.selection if len(dataset.selection) else dataset.test)
     as_it_is = replace(teacher, input_hw=own)
-    measure = metric(task).measure
+    judge = domains.judge(task)
     try:
-        small = measure(as_it_is.logits, split)
+        small = measure(judge, as_it_is.logits, split)
     except (RuntimeError, AssertionError, ValueError):  # the images are too small for it
         return teacher
-    large = measure(teacher.logits, split)
-    taken = teacher if large > small + _WORTH else as_it_is
+    large = measure(judge, teacher.logits, split)
+    taken = teacher if judge.gain(large, over=small) > _WORTH else as_it_is
     at, other = ("enlarged", "as they are") if taken is teacher else ("as they are", "enlarged")
-    better, worse = max(large, small) if taken is teacher else small, small if taken is teacher else large
+    reached, elsewhere = (large, small) if taken is teacher else (small, large)
     note = Note(
         RESOLUTION,
         f"the config of {teacher.name} says {_told(configured)} pixels, its architecture's default, and the data has "
-        f"{_told(own)}: shown images {at} it reaches {better:.1f} % on {len(split)} of the selection split, {other} "
-        f"{worse:.1f} %, so it is asked at {_told(taken.input_hw)}; teacher.input_size settles it",
+        f"{_told(own)}: shown images {at} it reaches {reached:.1f} % on {len(split)} of the selection split, {other} "
+        f"{elsewhere:.1f} %, so it is asked at {_told(taken.input_hw)}; teacher.input_size settles it",
     )
     return replace(taken, notes=(*taken.notes, note))
 

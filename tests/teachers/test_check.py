@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from archsearch.data import Dataset
-from archsearch.data.metrics import mean_average_precision
+from archsearch.data.metrics import MAP, measure
 from archsearch.data.splits import complete
 from archsearch.domains.images.assemble import assemble
 from archsearch.domains.images.task import ImageSplit
@@ -90,7 +90,7 @@ def teacher_of(model: torch.nn.Module) -> ImageTeacher:
 def test_with_many_labels_a_good_teachers_map_is_measured(pairs: Dataset) -> None:
     teacher = teacher_of(ridge(pairs))
     found = check_teacher(teacher, pairs).measured
-    assert found == mean_average_precision(teacher.logits, pairs.selection)
+    assert found == measure(MAP, teacher.logits, pairs.selection)
     assert 85 < found < 100
 
 

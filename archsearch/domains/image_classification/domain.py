@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from archsearch.data import Limits
+from archsearch.data.metrics import Metric, of_labels
 from archsearch.data.shape import Shape
 from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats
 from archsearch.domains.images import load_digits, load_image_folder, load_npz, stored
@@ -112,6 +113,9 @@ class ImageClassification:
             x_BCHW = split.take(slice(start, start + 256)).images().float()
             parts.append(torch.nn.functional.adaptive_avg_pool2d(x_BCHW, size).flatten(1).double().numpy())
         return np.concatenate(parts)
+
+    def metrics(self, task: ImageTask) -> Sequence[Metric]:
+        return of_labels(task)
 
     def size(self, task: ImageTask) -> dict[str, int]:
         return {"in_chans": task.in_chans, "height": task.height, "width": task.width}

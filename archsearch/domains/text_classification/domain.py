@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from archsearch.data import Limits
 from archsearch.data.archive import listening
+from archsearch.data.metrics import MACRO_F1, MCC, Metric, of_labels
 from archsearch.data.shape import Shape
 from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats
 from archsearch.domains.text import stored
@@ -107,6 +108,10 @@ class TextClassification:
             np.add.at(found_ND, (start + row_M, x_N2T[row_M, 0, place_M] % features), 1)
         counts_ND: Floats = np.sqrt(found_ND)
         return counts_ND
+
+    def metrics(self, task: TextTask) -> Sequence[Metric]:
+        beside = (MACRO_F1, MCC) if task.kind == "classification" else ()
+        return (*of_labels(task), *beside)
 
     def size(self, task: TextTask) -> dict[str, int]:
         return {"max_length": task.max_length, "vocab_size": task.vocab_size}
