@@ -16,6 +16,7 @@ from torch import nn
 
 from archsearch import domains
 from archsearch.data import Dataset
+from archsearch.data.metrics import scores
 from archsearch.distill.group import Group
 from archsearch.domains.domain import Domain
 from archsearch.request import DistillSpec
@@ -85,6 +86,21 @@ class DomainContract:
             for x in (shape.zeros(2), shape.noise(2)):
                 assert student(x).isfinite().all()
         assert torch.equal(shape.noise(2), shape.noise(2))
+
+    def test_what_it_is_measured_by_reads_answers_as_they_come(self) -> None:
+        dataset = self.dataset()
+        metrics = self.domain.metrics(dataset.task)
+        assert domains.judge(dataset.task) is metrics[0]
+        assert len({metric.key for metric in metrics}) == len(metrics)
+        y_N, scale = dataset.selection.y_N, np.random.default_rng(0).normal(size=(len(dataset.selection), 1))
+        answers_NK = scale * np.arange(dataset.task.classes)
+        for metric in metrics:
+            meter = metric.meter()
+            for rows in (slice(0, 3), slice(3, None)):
+                meter.update(torch.from_numpy(answers_NK[rows]), torch.from_numpy(np.array(y_N[rows])))
+            assert meter.value() == scores((metric,), answers_NK, y_N)[metric.key]
+            assert metric.is_better(meter.value(), than=metric.worst)
+            assert np.isfinite(metric.chance(dataset.task))
 
     def test_coarse_features_are_few_and_finite(self) -> None:
         found_ND = self.domain.coarse(self.dataset().test, _FEATURES)
