@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data import Dataset, Limits, Split, Task
+from archsearch.data import Dataset, Limits, Task
 from archsearch.data.metrics import Metric
 from archsearch.data.notes import Note
 from archsearch.data.shape import Shape
