@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Union, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic.fields import FieldInfo
 
 from archsearch.errors import InvalidRequest, public, public_data, public_problem
 from archsearch.request import (
-    Broken,
     DatasetData,
     DigitsData,
-    Duplicates,
-    Fitting,
+    FileData,
     Id,
-    ImageSize,
     Spec,
     TeacherSource,
     TradedCost,
@@ -196,26 +195,48 @@ class NoteAnswer(BaseModel):
     detail: str
 
 
-class DatasetBody(Spec):
+class _DatasetBody(Spec):
     upload: Id
-    format: Literal["npz", "image_folder"] = Field(
-        description="npz arrays, or a zip of class folders or of images with a labels.csv."
-    )
+    format: str
     name: Label | None = Field(None, max_length=200)
-    image_size: ImageSize = None
-    fit: Fitting = "crop"
-    on_broken: Broken = "refuse"
-    duplicates: Duplicates = "refuse"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_of_others(cls, value: Any) -> Any:
+        """What other formats say of theirs means nothing here, and may be said only as they have it anyway."""
+        if not isinstance(value, dict):
+            return value
+        for name in value.keys() & (_OPTIONS.keys() - cls.model_fields.keys()):
+            if value[name] != _OPTIONS[name]:
+                raise InvalidRequest(f"is no option of {value.get('format')}; leave it out", field=name)
+        return {name: given for name, given in value.items() if name in cls.model_fields or name not in _OPTIONS}
 
     def options(self) -> dict[str, Any]:
-        """How its images are read; raises InvalidRequest for what is said of images in files where there are none."""
-        of_files = {"image_size", "fit", "on_broken"}
-        given = self.model_dump(mode="json", include=of_files, exclude_defaults=True)
-        if self.format == "npz" and given:
-            raise InvalidRequest("only image_folder is resized; leave it out for npz", field=min(given))
+        """The fields of the format's kind of data, as plain JSON."""
         # The default is left out: what was read before there was a choice is the same content.
-        chosen = {} if self.duplicates == "refuse" else {"duplicates": self.duplicates}
-        return chosen | ({} if self.format == "npz" else self.model_dump(mode="json", include=of_files))
+        later = {"duplicates"} if getattr(self, "duplicates", None) == "refuse" else set()
+        return self.model_dump(mode="json", exclude={*_DatasetBody.model_fields, *later})
+
+
+def _options(kind: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {name: field for name, field in kind.model_fields.items() if name not in ("kind", "path")}
+
+
+def _body(kind: type[BaseModel]) -> type[_DatasetBody]:
+    """The body that has an upload read as a request names a local file by `kind`."""
+    fields: dict[str, Any] = {name: (field.annotation, field) for name, field in _options(kind).items()}
+    about = Field(description=f"{cleandoc(kind.__doc__ or '')} Upload a zip of a folder.")
+    fields["format"] = (Literal[kind.model_fields["kind"].default], about)
+    name = f"{kind.__name__.removesuffix('Data')}Body"
+    return create_model(name, __base__=_DatasetBody, __doc__=kind.__doc__, **fields)
+
+
+# All options with their defaults, whatever the format.
+_OPTIONS = {name: field.default for kind in get_args(FileData) for name, field in _options(kind).items()}
+if TYPE_CHECKING:
+    DatasetBody = _DatasetBody
+else:
+    DatasetBody = Annotated[Union[tuple(map(_body, get_args(FileData)))], Field(discriminator="format")]  # noqa: UP007
 
 
 class DatasetAnswer(Answer):

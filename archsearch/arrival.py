@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from archsearch import bounded, data, domains
-from archsearch.domains.images.unpack import unpack
+from archsearch.domains.unpack import unpack
 from archsearch.engine import patiently, pause
 from archsearch.errors import ArchsearchError, Cancelled, DataError, TooLarge, TooManyAttempts
 from archsearch.examine import examine
@@ -32,7 +32,7 @@ _OWN_BYTES, _COPIES = 2**30, 4
 
 
 def read_dataset(place: Workplace, dataset_id: str) -> None:
-    """Read an upload, check it image by image and store it in canonical form. A deleted row stops that."""
+    """Read an upload, check every example and store it in canonical form. A deleted row stops that."""
     _settle(place, DatasetRow, dataset_id, lambda row: _read(place, row))
     _tidy(place, dataset_id)
 
@@ -70,7 +70,7 @@ def _examine(place: Workplace, row: TeacherRow) -> dict[str, Any]:
 
 def _read(place: Workplace, row: DatasetRow) -> dict[str, Any]:
     settings, files = place.settings, place.files
-    limits = data.Limits(max_bytes=settings.max_dataset_bytes, max_images=settings.max_images)
+    limits = data.Limits(max_bytes=settings.max_dataset_bytes, max_examples=settings.max_examples)
     content = files.upload(str(row.upload))
     if not content.is_file():
         raise DataError(f"the content of {row.upload} is gone; upload it again", field="upload")
@@ -92,11 +92,12 @@ def _read(place: Workplace, row: DatasetRow) -> dict[str, Any]:
             memory_bytes=_memory(place),
             cancelled=lambda: _is_unwanted(place, DatasetRow, row.id),
             progress=lambda share: _tell(place, row.id, share),
-            advice="use fewer or smaller images",
+            advice="use fewer or smaller examples",
         )
     except (DataError, TooLarge) as error:
-        # The archive as a whole, whose path is none of the client's.
-        raise type(error)(error.detail, field="upload" if error.field == "path" else error.field) from None
+        # The file as a whole, whose name and path are none of the client's.
+        whole = error.field in ("path", content.name)
+        raise type(error)(error.detail, field="upload" if whole else error.field) from None
     return {**found, "notes": found["notes"] or None, "progress": 1.0}
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -24,7 +24,6 @@ from archsearch.store.models import DatasetRow, ProfileRow, TeacherRow, Upload
 from archsearch.teachers import check_counts, check_source, check_weights_file
 from archsearch.teachers.facts import check_classes
 
-Format = Literal["npz", "image_folder"]
 R = TypeVar("R", TeacherRow, DatasetRow, ProfileRow)
 
 
@@ -96,7 +95,7 @@ def register_dataset(
     files: Files,
     *,
     upload_id: str,
-    format: Format,
+    format: str,
     name: str | None,
     options: dict[str, Any],
     idempotency_key: str | None = None,
@@ -106,7 +105,8 @@ def register_dataset(
     One that was read and whose files are lost since is read again, from this upload.
 
     Args:
-        options: Of `load_image_folder` or `load_npz`, by name, as plain JSON.
+        format: The `kind` of one of `request.FileData`.
+        options: Its other fields but `path`, as plain JSON.
     """
     upload = completed_upload(session, files, upload_id, "upload")
     row = DatasetRow(

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
     """Read from `ARCHSEARCH_*`; the shell's flags override."""
 
-    model_config = SettingsConfigDict(env_prefix="ARCHSEARCH_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="ARCHSEARCH_", frozen=True, populate_by_name=True)
 
     data_dir: Path = Field(
         Path("archsearch-data"), description="Folder for everything kept, but a PostgreSQL database."
@@ -27,7 +27,13 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(2 * 2**30, ge=1, description="Largest upload.")
     max_part_bytes: int = Field(32 * 2**20, ge=1, description="Largest part of an upload.")
     max_dataset_bytes: int = Field(8 * 2**30, ge=1, description="Largest data set once unpacked.")
-    max_images: int = Field(1_000_000, ge=1, description="Most images in a data set.")
+    max_examples: int = Field(
+        1_000_000,
+        ge=1,
+        # As it was called when all examples were images.
+        validation_alias=AliasChoices("ARCHSEARCH_MAX_EXAMPLES", "ARCHSEARCH_MAX_IMAGES"),
+        description="Most examples (images, texts) in a data set.",
+    )
     intake_limit_s: float = Field(3600.0, gt=0, description="Longest that reading a data set or a profile may take.")
     max_attempts: int = Field(5, ge=1, description="How often a job may be started before it is given up.")
     keep_open_uploads_h: float = Field(24, ge=0, description="Hours an upload that is not completed is kept.")

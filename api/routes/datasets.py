@@ -1,4 +1,4 @@
-"""Data sets: an upload, checked image by image by a worker and stored in canonical form."""
+"""Data sets: an upload, checked example by example by a worker and stored in canonical form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ router = Room(prefix="/datasets", tags=["datasets"])
 @router.post("", status_code=202, responses={200: {"description": "It is here already, and ready."}})
 def create(body: DatasetBody, response: Response, services: ServicesDep, idempotency_key: Key = None) -> DatasetAnswer:
     """Have an upload read. Its status goes from `checking`, with `progress`, to `ready`, or to `refused` with a problem
-    in `error` that names the array, member or class at fault. Content that was read so before is the same data set."""
+    in `error` that names the array, member, column or class at fault. Content that was read so before is the same
+    data set."""
     with services.transaction() as session:
         row = register.register_dataset(
             session,

@@ -107,7 +107,7 @@ def check_members(members: list[zipfile.ZipInfo], limits: Limits) -> None:
         largest = max(members, key=lambda info: info.file_size)
         raise TooLarge(
             f"the archive unpacks to {total:,} bytes, {largest.file_size:,} of them in this member, at most "
-            f"{limits.max_bytes:,} are taken; use fewer or smaller images",
+            f"{limits.max_bytes:,} are taken; leave some out or make them smaller",
             field=largest.filename.removesuffix(".npy"),
         )
 

@@ -10,7 +10,7 @@ class Limits:
     """Bounds every loader keeps, checked on declared sizes first and on actual bytes while reading."""
 
     max_bytes: int = 8 * 2**30  # a data set once unpacked, and once decoded to pixels
-    max_images: int = 1_000_000  # all splits together
+    max_examples: int = 1_000_000  # all splits together
     max_classes: int = 10_000
     min_per_class: int = 2  # training images as given, before anything is held out
     to_learn_from: bool = True  # whether there has to be a training split

@@ -40,10 +40,10 @@ Duplicates = Annotated[
 
 
 class NpzData(Spec):
-    """A local .npz with x_train, y_train and, if you have them, x_test, y_test, x_selection, y_selection."""
+    """An .npz with x_train, y_train and, if you have them, x_test, y_test, x_selection, y_selection."""
 
     kind: Literal["npz"] = "npz"
-    path: Path
+    path: Path = Field(description="The file.")
     duplicates: Duplicates = "refuse"
 
 
@@ -77,14 +77,16 @@ Broken = Annotated[
 
 
 class ImageFolderData(Spec):
-    """A local folder (or zip) with one folder of images a class, or train/ and test/ holding such folders."""
+    """A folder or zip with a folder of images a class, or train/ and test/ that hold such; or with a labels.csv."""
 
     kind: Literal["image_folder"] = "image_folder"
-    path: Path
+    path: Path = Field(description="The folder or zip.")
     image_size: ImageSize = None
     fit: Fitting = "crop"
     on_broken: Broken = "refuse"
     duplicates: Duplicates = "refuse"
 
 
-DataSpec = Annotated[DigitsData | DatasetData | NpzData | ImageFolderData | TextData, Field(discriminator="kind")]
+# What lies in a file or folder: here by `path`, or uploaded, where the kind is called the format.
+FileData = NpzData | ImageFolderData | TextData
+DataSpec = Annotated[DigitsData | DatasetData | FileData, Field(discriminator="kind")]

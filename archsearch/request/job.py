@@ -9,12 +9,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from archsearch.domains.text.spec import TextData
 from archsearch.errors import InvalidRequest
 from archsearch.plain import Spec, read_yaml
 from archsearch.request.base import Architecture, Id, OfJob
 from archsearch.request.budget import Budget
-from archsearch.request.data import DatasetData, DigitsData, ImageFolderData, NpzData
+from archsearch.request.data import DatasetData, DigitsData, FileData
 from archsearch.request.distill import DistillSpec
 from archsearch.request.search import SearchSpec, Verification, VerifySpec
 from archsearch.request.teachers import LocalTeacher, RegisteredTeacher, TimmTeacher
@@ -49,9 +48,7 @@ class JobRequest(Spec):
     kind: Kind = "search_and_distill"
     name: str | None = Field(None, max_length=200, description="For people.")
     teacher: Annotated[TimmTeacher | LocalTeacher | RegisteredTeacher | OfJob, Field(discriminator="kind")]
-    data: Annotated[
-        DigitsData | DatasetData | NpzData | ImageFolderData | TextData | OfJob, Field(discriminator="kind")
-    ]
+    data: Annotated[DigitsData | DatasetData | FileData | OfJob, Field(discriminator="kind")]
     budget: Budget = Budget()
     search: SearchSpec = SearchSpec()
     verify: Verification | None = Field(

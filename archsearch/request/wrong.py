@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
+
+from archsearch.request.base import OfJob
+from archsearch.request.data import DataSpec
+from archsearch.request.teachers import TeacherSource, TeacherSpec
 
 
 def first_error(error: ValidationError) -> tuple[str, str]:
@@ -18,11 +22,23 @@ def errors_by_field(errors: Any) -> list[tuple[str, str]]:
     found = []
     for item in errors:
         # Pydantic names the union's member, which is no field of the request.
-        parts = [str(part) for part in item["loc"] if part not in ("body", "function-after", "function-before")]
+        parts = [str(part) for part in item["loc"] if part not in ("function-after", "function-before")]
         parts = [part for i, part in enumerate(parts) if not (i and part in _KINDS.get(parts[i - 1], ()))]
-        found.append((".".join(parts), item["msg"].removeprefix("Value error, ")))
+        if parts in ([], ["body"]) and item["type"].startswith("union_tag"):
+            parts = [item["ctx"]["discriminator"].strip("'")]
+        found.append((".".join(part for part in parts if part != "body"), item["msg"].removeprefix("Value error, ")))
     return found
 
 
-_SOURCES = frozenset({"job", "timm", "local", "upload", "teacher", "digits", "dataset", "npz", "image_folder", "text"})
-_KINDS = {"teacher": _SOURCES, "data": _SOURCES, "source": _SOURCES, "verify": frozenset({"spec", "auto"})}
+def _kinds(union: Any) -> frozenset[str]:
+    return frozenset(member.model_fields["kind"].default for member in get_args(get_args(union)[0]))
+
+
+_SOURCES = _kinds(TeacherSpec) | _kinds(TeacherSource) | _kinds(DataSpec) | {OfJob.model_fields["kind"].default}
+_KINDS = {
+    "teacher": _SOURCES,
+    "data": _SOURCES,
+    "source": _SOURCES,
+    "body": _kinds(DataSpec),
+    "verify": frozenset({"spec", "auto"}),
+}

@@ -31,7 +31,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         max_part_bytes=PART_BYTES,
         max_upload_bytes=10 * PART_BYTES,
         max_dataset_bytes=2_000_000,
-        max_images=5000,
+        max_examples=5000,
     )
     with TestClient(create_app(settings), base_url="http://localhost", raise_server_exceptions=False) as client:
         yield client

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from archsearch.domains import open_dataset
+from archsearch.store.models import DatasetRow
 from tests.api.conftest import Refused, Send, finish, npz, request, small_arrays
 
 
@@ -123,11 +124,82 @@ def test_a_folder_with_a_table_of_labels_becomes_a_data_set(client: TestClient, 
     assert (found["splits"]["test"], sum(found["splits"].values())) == (2, 12)
 
 
+def table(count: int = 60, columns: str = "words,what") -> bytes:
+    return (columns + "\n" + "".join(f"text number {i},{('bad', 'good')[i % 2]}\n" for i in range(count))).encode()
+
+
+def test_texts_become_a_data_set(client: TestClient, send: Send) -> None:
+    body = {"format": "text", "name": "words", "text_column": "words", "label_column": "what", "max_length": 32}
+    content = table()
+    answer = client.post("/v1/datasets", json={**body, "upload": send(content)})
+    assert (answer.status_code, answer.json()["status"]) == (202, "checking"), answer.text
+    found = finish(client, answer.headers["location"])
+    assert (found["status"], found["progress"], found["error"], found["format"]) == ("ready", 1.0, None, "text"), found
+    assert (found["task"]["domain"], found["task"]["class_names"]) == ("text_classification", ["bad", "good"])
+    assert (found["task"]["max_length"], found["task"]["pair"], found["task"]["kind"]) == (32, False, "classification")
+    assert sum(found["splits"].values()) == 60
+    assert (found["notes"], found["options"]["text_column"]) == (None, "words")
+    again = client.post("/v1/datasets", json={**body, "upload": send(content)})
+    assert (again.status_code, again.json()) == (200, found)
+    assert client.post("/v1/datasets", json={**body, "upload": send(content), "max_length": 33}).status_code == 202
+
+
+def test_texts_in_a_zip_have_the_splits_of_its_files_and_tell_what_was_found(client: TestClient, send: Send) -> None:
+    twice = table(40) + b"text number 0,bad\n"
+    content = folder({"sst/train.csv": twice, "sst/validation.csv": table(10), "sst/test.csv": table(8)})
+    body = {"format": "text", "text_column": "words", "label_column": "what", "duplicates": "warn"}
+    found = finish(client, client.post("/v1/datasets", json={**body, "upload": send(content)}).headers["location"])
+    assert found["splits"] == {"train": 41, "selection": 10, "test": 8}
+    assert "repeated_texts" in {note["code"] for note in found["notes"]}, found["notes"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "code", "field", "part"),
+    [
+        (table(), {}, "invalid_data", "text_column", "no column is called as a text usually is"),
+        (table(columns="text,what"), {"label_column": "wat"}, "invalid_data", "label_column", "did you mean 'what'?"),
+        (table(columns="text,label") + b"only one cell\n", {}, "invalid_data", "upload", "line 62 has 1 cells"),
+        (b"\xff\xfe" + table(), {}, "invalid_data", "upload", "save it as UTF-8"),
+        (table(6000, "text,label"), {}, "too_large", "upload", "more than 5,000 rows"),
+        (folder({"../train.csv": table()}), {}, "invalid_data", "../train.csv", "climbs out"),
+        (folder({"cat/1.png": picture()}), {}, "invalid_data", "upload", "holds no csv, tsv or jsonl file, only .png"),
+    ],
+)
+def test_texts_that_cannot_be_learned_from_are_refused_by_column_and_line(
+    client: TestClient, send: Send, content: bytes, options: dict[str, Any], code: str, field: str, part: str
+) -> None:
+    body = {"upload": send(content), "format": "text", **options}
+    found = finish(client, client.post("/v1/datasets", json=body).headers["location"])
+    assert (found["status"], found["error"]["code"], found["error"]["field"]) == ("refused", code, field), found
+    assert part in found["error"]["detail"]
+    assert (found["task"], found["splits"]) == (None, None)
+
+
+def test_what_was_read_before_there_were_texts_is_the_same_data_set(client: TestClient, send: Send) -> None:
+    """The question's hash is kept for good: nothing in it may change with the form of the body."""
+    upload = send(folder(PICTURES))
+    services = client.app.state.services  # type: ignore[attr-defined]
+    for options, kept in (
+        ({"format": "npz"}, {}),
+        ({"format": "npz", "duplicates": "drop", "fit": "crop", "image_size": None}, {"duplicates": "drop"}),
+        ({"format": "image_folder"}, {"image_size": None, "fit": "crop", "on_broken": "refuse"}),
+        ({"format": "image_folder", "image_size": [6, 8]}, {"image_size": [6, 8], "fit": "crop", "on_broken": "refuse"}),
+    ):
+        id = client.post("/v1/datasets", json={**options, "upload": upload}).json()["id"]
+        with services.sessions() as session:
+            assert session.get(DatasetRow, id).options == kept
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "part"),
     [
         ({"format": "csv"}, "format", "'npz'"),
-        ({"image_size": 32}, "image_size", "only image_folder"),
+        ({"image_size": 32}, "image_size", "no option of npz"),
+        ({"max_length": 32}, "max_length", "no option of npz"),
+        ({"format": "text", "fit": "pad"}, "fit", "no option of text"),
+        ({"format": "text", "max_length": 4}, "max_length", "greater than or equal to 8"),
+        ({"format": "text", "label_column": ["a"]}, "label_column", "a list of two columns or more"),
+        ({"format": "text", "max_lenght": 32}, None, "did you mean 'max_length'?"),
         ({"image_size": 3, "format": "image_folder"}, "image_size", "each of 4 to 512"),
         ({"upload": "../x"}, "upload", "match pattern"),
         ({"fromat": "npz"}, None, "did you mean 'format'?"),

@@ -97,8 +97,8 @@ def _read(table: str, folder: str, data: bytes, limits: Limits) -> tuple[tuple[s
         split = _split(table, line, cells.pop(splits[0])) if splits else "train"
         name = folder + cells[0].removeprefix("./")
         rows.append(Row(name, split, _flags(table, line, class_names, cells[1:])))
-        if len(rows) > limits.max_images:
-            raise TooLarge(f"names more than {limits.max_images:,} images, which is the most taken", field=table)
+        if len(rows) > limits.max_examples:
+            raise TooLarge(f"names more than {limits.max_examples:,} images, which is the most taken", field=table)
     return class_names, rows
 
 

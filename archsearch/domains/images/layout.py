@@ -247,8 +247,8 @@ def _check(found: dict[str, dict[str, list[str]]], limits: Limits) -> None:
 
 def _check_count(found: Mapping[str, Mapping[str, list[str]]], limits: Limits) -> None:
     images = sum(len(files) for by_class in found.values() for files in by_class.values())
-    if images > limits.max_images:
-        raise TooLarge(f"{images:,} images, at most {limits.max_images:,} are taken", field="path")
+    if images > limits.max_examples:
+        raise TooLarge(f"{images:,} images, at most {limits.max_examples:,} are taken", field="path")
     if not images:
         raise DataError(f"there is no image in a class folder; {FIX}", field="path")
 

@@ -106,8 +106,8 @@ def _listing(members: Mapping[str, object]) -> str:
 
 def _check_headers(headers: dict[str, Header], limits: Limits) -> None:
     images = sum(header.shape[0] for key, header in headers.items() if key.startswith("x_") and header.shape)
-    if images > limits.max_images:
-        raise TooLarge(f"{images:,} images in all splits, at most {limits.max_images:,} are taken", field="x_train")
+    if images > limits.max_examples:
+        raise TooLarge(f"{images:,} images in all splits, at most {limits.max_examples:,} are taken", field="x_train")
     first = next(name for name in SPLITS if f"x_{name}" in headers)
     for name in SPLITS:
         if header := headers.get(f"x_{name}"):

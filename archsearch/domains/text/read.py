@@ -92,8 +92,10 @@ def _read(source: Source, wanted: Wanted, before: Columns | None, parts: dict[st
             split = source.split or _split(row, columns, source.name)
             part = parts.setdefault(split, Part(source.name))
             _add(part, row, columns, source.name, same)
-            if sum(len(one.lines) for one in parts.values()) > limits.max_images:
-                raise TooLarge(f"has more than {limits.max_images:,} rows, the most that are taken", field=source.name)
+            if sum(len(one.lines) for one in parts.values()) > limits.max_examples:
+                raise TooLarge(
+                    f"has more than {limits.max_examples:,} rows, the most that are taken", field=source.name
+                )
     return columns
 
 

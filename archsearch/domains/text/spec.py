@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from archsearch.plain import Spec
 
 OnDuplicates = Literal["refuse", "warn", "drop"]
 MAX_LENGTH, SHORTEST, LONGEST = 128, 8, 512
+
+
+def _check_labels(value: Any) -> Any:
+    named = value if isinstance(value, list | tuple) else [value, value]
+    if value is not None and (len(named) < 2 or not all(isinstance(name, str) and name for name in named)):
+        raise ValueError("give the name of a column, or a list of two columns or more, each with one label")
+    return value
+
 
 Column = Annotated[str, Field(min_length=1, max_length=200)]
 LabelColumns = Annotated[tuple[Column, ...], Field(min_length=2, max_length=10_000)]
@@ -26,7 +34,7 @@ Tokens = Annotated[
 
 
 class TextData(Spec):
-    """Local texts with labels: a csv, tsv or jsonl file (.gz too), or a folder or zip of train, validation and test.
+    """Texts with labels: a csv, tsv or jsonl file (.gz too), or a folder or zip of train, validation and test.
 
     Columns that are not named are found by their usual names.
     """
@@ -43,7 +51,7 @@ class TextData(Spec):
         description="The column with the second text of a pair. Null finds sentence1 and sentence2, premise and "
         "hypothesis, question1 and question2 or the like, unless text_column is given; else every text is single.",
     )
-    label_column: Column | LabelColumns | None = Field(
+    label_column: Annotated[Column | LabelColumns | None, BeforeValidator(_check_labels)] = Field(
         None,
         description="The column with the label, as a word or a number; several labels a text are told apart by | or ;, "
         "or are a list in jsonl. A list of columns is one label each, 1 where a text has it and else 0. Null finds "

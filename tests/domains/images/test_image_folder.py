@@ -171,7 +171,7 @@ def test_a_wrong_layout_is_refused(refused, field: str, part: str, names: list[s
 def test_limits_on_names_hold(refused) -> None:
     names = [f"{n}/{i}.png" for n in "abc" for i in "01"]
     with refused(TooLarge, "path", "6 images"):
-        plan(names, Limits(max_images=5))
+        plan(names, Limits(max_examples=5))
     with refused(TooLarge, "path", "3 class folders"):
         plan(names, Limits(max_classes=2))
 

@@ -129,7 +129,7 @@ def test_limits_hold(refused) -> None:
     with refused(TooLarge, "labels.csv", "2 classes, at most 1"):
         planned(limits=Limits(max_classes=1))
     with refused(TooLarge, "labels.csv", "more than 3 images"):
-        planned(limits=Limits(max_images=3))
+        planned(limits=Limits(max_examples=3))
 
 
 def test_a_table_of_too_many_bytes_is_not_read(make_zip, refused) -> None:

@@ -201,7 +201,7 @@ def test_wrong_arrays_are_refused(load: Load, refused, field: str, part: str, ar
 @pytest.mark.parametrize(
     ("field", "part", "limits", "arrays"),
     [
-        ("x_train", "31 images", Limits(max_images=30), {"x_test": X_NHWC[:1], "y_test": Y_N[:1]}),
+        ("x_train", "31 images", Limits(max_examples=30), {"x_test": X_NHWC[:1], "y_test": Y_N[:1]}),
         ("x_train", "at most 2,000", Limits(max_bytes=2_000), {}),
         ("x_train", "6×5 pixels", Limits(max_side=5), {}),
         ("y_train", "10,000", Limits(), {"y_train": label(0, 2**62)}),

@@ -14,10 +14,10 @@ from PIL import Image
 from archsearch import bounded
 from archsearch.data import Limits
 from archsearch.domains import open_dataset
-from archsearch.domains.images.unpack import unpack
+from archsearch.domains.unpack import unpack
 from archsearch.errors import ArchsearchError, DataError, TooLarge, TooMuchMemory
 
-LIMITS = {"max_bytes": 2_000_000, "max_images": 5000}
+LIMITS = {"max_bytes": 2_000_000, "max_examples": 5000}
 
 
 def read(folder: Path, content: bytes, format: str, **limits: int) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def test_what_the_row_keeps_is_plain_and_what_is_stored_is_the_data(tmp_path: Pa
 
 def test_bombs_are_refused_by_what_they_say_of_themselves(tmp_path: Path) -> None:
     """Kilobytes of zeros that are megabytes, and members without end: neither is unpacked or listed."""
-    most = {"max_bytes": 2**31, "max_images": 10**6}
+    most = {"max_bytes": 2**31, "max_examples": 10**6}
     zeros = np.zeros((20_000, 32, 32), np.uint8)
     with pytest.raises(TooLarge, match="as in a zip bomb") as caught:
         read(tmp_path, npz(x_train=zeros, y_train=np.arange(20_000) % 2), "npz", **most)

@@ -397,7 +397,7 @@ def test_files_tell_splits_and_no_column_does(make_zip: MakeZip, refused: Refuse
 @pytest.mark.parametrize(
     ("limits", "field", "part"),
     [
-        (Limits(max_images=39), "texts.csv", "has more than 39 rows"),
+        (Limits(max_examples=39), "texts.csv", "has more than 39 rows"),
         (Limits(max_bytes=500), "texts.csv", "has more than 500 bytes"),
         (Limits(max_row_bytes=18), "texts.csv", "line 3 or later has more than 18 bytes"),
         (Limits(max_classes=1), "label", "has 2 labels, at most 1"),

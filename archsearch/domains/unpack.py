@@ -8,15 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
+from archsearch import domains
 from archsearch.data.archive import listening
 from archsearch.data.limits import Limits
-from archsearch.domains.images.image_folder import load_image_folder
-from archsearch.domains.images.npz import load_npz
-from archsearch.domains.images.stored import SPLITS, save_dataset
+from archsearch.request import FileData
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+SPLITS = ("train", "selection", "test")
+_SPECS: TypeAdapter[Any] = TypeAdapter(FileData)
 _TELL_EVERY_S = 0.5
 # Of the whole, what reading takes; the rest is sorting into splits, hashing and writing.
 _READING = 0.8
@@ -30,15 +33,16 @@ def unpack(
     limits: dict[str, Any],
     folder: str,
 ) -> dict[str, Any]:
-    """Read an npz or a zip of images, check it and store it in `folder`; returns what its row keeps.
+    """Read an upload as a request reads a local file of that kind, and store it; returns what its row keeps.
 
     Args:
         tell: Hears the share of the work that is done, 0 to 1, now and then.
-        options: Of `load_image_folder` or `load_npz`, by name.
+        format: The `kind` of one of `FileData`.
+        options: Its other fields but `path`, as plain JSON.
         limits: Fields of a `Limits`.
 
     Raises:
-        DataError, TooLarge, InvalidRequest: Naming the array, member or class at fault.
+        DataError, TooLarge, InvalidRequest: Naming the array, member, column, class or option at fault.
     """
     told = 0.0
 
@@ -48,17 +52,14 @@ def unpack(
             told = time.monotonic()
             tell(_READING * share)
 
+    spec = _SPECS.validate_python({"kind": format, "path": path, **options})
     with listening(read):
-        bounds = Limits(**limits)
-        if format == "npz":
-            dataset = load_npz(Path(path), bounds, **options)
-        else:
-            dataset = load_image_folder(Path(path), limits=bounds, **options)
+        dataset = domains.load(spec, Limits(**limits))
     tell(_READING)
-    save_dataset(dataset, Path(folder))
+    domains.save_dataset(dataset, Path(folder))
     return {
         "sha256": dataset.sha256,
-        "task": asdict(dataset.task),
+        "task": {"domain": dataset.task.domain, **asdict(dataset.task)},
         "splits": {name: len(getattr(dataset, name)) for name in SPLITS},
         "notes": [asdict(note) for note in dataset.notes],
     }
