@@ -183,7 +183,10 @@ def test_what_was_read_before_there_were_texts_is_the_same_data_set(client: Test
         ({"format": "npz"}, {}),
         ({"format": "npz", "duplicates": "drop", "fit": "crop", "image_size": None}, {"duplicates": "drop"}),
         ({"format": "image_folder"}, {"image_size": None, "fit": "crop", "on_broken": "refuse"}),
-        ({"format": "image_folder", "image_size": [6, 8]}, {"image_size": [6, 8], "fit": "crop", "on_broken": "refuse"}),
+        (
+            {"format": "image_folder", "image_size": [6, 8]},
+            {"image_size": [6, 8], "fit": "crop", "on_broken": "refuse"},
+        ),
     ):
         id = client.post("/v1/datasets", json={**options, "upload": upload}).json()["id"]
         with services.sessions() as session:
