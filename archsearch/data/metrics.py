@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from archsearch.data.answers import Network, Report
 from archsearch.data.batches import MOST, asked
+from archsearch.data.decisions import decided
 from archsearch.data.task import Labels, Split, Task
 from archsearch.unit import Direction, Unit
 
@@ -115,10 +116,11 @@ def measure_all(
         batch_size: Examples a call at most; fewer where they take much memory or time. It does not change the result.
         report: Told where it stands; it may raise.
     """
-    meters, y_N = {metric.key: metric.meter() for metric in metrics}, np.asarray(split.y_N)
-    for rows, logits_BK in asked(logits, split.examples, len(split), most=batch_size, report=report):
+    meters, y_N = {metric.key: metric.meter() for metric in metrics}, split.y_N
+    for rows, answers in asked(logits, split.examples, len(split), most=batch_size, report=report):
+        answers_MK, targets_M = decided(answers, y_N[rows])
         for meter in meters.values():
-            meter.update(logits_BK, y_N[rows])
+            meter.update(answers_MK, targets_M)
     return {key: meter.value() for key, meter in meters.items()}
 
 

@@ -103,10 +103,10 @@ class Split(Labelled, Protocol):
 
 
 def label_tensor(y_N: Labels) -> Tensor:
-    """What `Split.labels` returns."""
+    """What `Split.labels` returns: numbers of classes as they are, bytes of 0 and 1 as floats."""
     import torch
 
-    return torch.from_numpy(np.array(y_N, dtype=np.int64 if y_N.ndim == 1 else np.float32))
+    return torch.from_numpy(np.array(y_N, dtype=np.int64 if y_N.dtype == np.int64 else np.float32))
 
 
 T_co = TypeVar("T_co", bound=Task, default=Task, covariant=True)

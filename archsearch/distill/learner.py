@@ -15,6 +15,7 @@ from torch import nn
 
 from archsearch import domains
 from archsearch.data.batches import Alive, unasked
+from archsearch.data.decisions import decisions
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import LossInputs, Outputs, Read, Sizes
@@ -41,10 +42,11 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch, teacher: Outputs | None, done: float) -> Value:
         """The loss of a batch and its terms when `done` (0 to 1) of the training is over."""
-        logits_BK = self.run(self.domain.prepare(batch.x, self.task))
+        answers, decided = self.run(self.domain.prepare(batch.x, self.task)), decisions(batch.y)
         go_on = tail(self.online, batch) if self.online is not None and "tail" in self.objective.reads else None
         row_B = torch.from_numpy(batch.row_B).to(batch.x.device)
-        inputs = LossInputs(self.watched.outputs(logits_BK), teacher, batch.y, row_B, done, None, go_on)
+        student = self.watched.outputs(decided.rows(answers))
+        inputs = LossInputs(student, teacher, decided.targets_M, row_B, done, tail=go_on, example_M=decided.example_M)
         with exact(batch.x.device):  # norms, Gram matrices and logarithms do not survive half precision
             return self.objective.value(inputs, dict(self.adapters.items()))
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from archsearch.data.decisions import decisions
 from archsearch.request import DistillSpec
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Batch:
 
     Attributes:
         x: The examples as networks are asked about them, augmented, on the device.
-        y: Labels, on the device.
+        y: Targets, on the device; see `archsearch.data.decisions`.
         row_B: Numbers of the examples in the training split (CPU).
         view_B: The view each is shown in; None where views have no numbers.
     """
@@ -37,6 +38,11 @@ class Batch:
     y: Tensor
     row_B: npt.NDArray[np.int64]
     view_B: npt.NDArray[np.int64] | None
+
+    @property
+    def decisions(self) -> int:
+        """How many of them count (count): what means are taken over."""
+        return len(decisions(self.y).targets_M)
 
     def part(self, start: int, end: int) -> Batch:
         """Examples number `start` to `end` of these."""

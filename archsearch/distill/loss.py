@@ -4,7 +4,7 @@ A loss is the teacher's part alone. The labels' part (cross-entropy, or the bina
 by `objective.py` with the weight the method was published with, so that losses can be summed.
 """
 
-# B batch, C channels, H W space, K classes, D features, N T tokens
+# B batch, C channels, H W space, M decisions, K classes, D features, N T tokens
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Outputs:
     """What one network shows of a batch. Only what the losses read is there.
 
     Attributes:
-        logits_BK: Its answers.
+        answers_MK: A row for each decision: one an example, or one for each of its tokens or pixels that count.
         stages: First to last, as many as the other network's and each the counterpart of the other's of the same
             number. Widths and resolutions may differ. Where an image transformer's tokens lie on a grid, they come as a
             map.
@@ -104,7 +104,7 @@ class Outputs:
         attention: One a layer, first to last; None of a layer that no loss looks at.
     """
 
-    logits_BK: Tensor
+    answers_MK: Tensor
     stages: tuple[Stage, ...] = ()
     embedding_BD: Tensor | None = None
     weight_KD: Tensor | None = None
@@ -123,22 +123,34 @@ class LossInputs:
     Attributes:
         student: With gradients.
         teacher: Without; None where no loss reads it.
-        y: Labels, B int64; of a multi-label task B×K of 0 and 1, float32.
-        row_B: Numbers of the images in the training split.
+        targets_M: Labels of the decisions, int64; of a multi-label task M×K of 0 and 1, float32.
+        row_B: Numbers of the examples in the training split.
         done: Share of the training that is over, 0 to 1: what warm-ups look at.
         adapter: The loss's own trained module, as its `adapter` built it.
-        tail: The teacher's logits B×K if its stage number i (as in `stages`) had shown this map; gradients flow to it.
-        weight_B: What each image counts for in the labels' loss, where the classes are weighed.
+        tail: The teacher's answers M×K if its stage number i (as in `stages`) had shown this map; gradients flow to it.
+        weight_M: What each decision counts for in the labels' loss, where the classes are weighed.
+        example_M: Which example of the batch a decision belongs to; None where every example is one decision.
     """
 
     student: Outputs
     teacher: Outputs | None
-    y: Tensor
+    targets_M: Tensor
     row_B: Tensor
     done: float = 1.0
     adapter: nn.Module | None = None
     tail: Callable[[int, Tensor], Tensor] | None = None
-    weight_B: Tensor | None = None
+    weight_M: Tensor | None = None
+    example_M: Tensor | None = None
+
+    @property
+    def targets_B(self) -> Tensor:
+        """Labels of whole examples; raises InvalidRequest where an example is several decisions."""
+        if self.example_M is None:
+            return self.targets_M
+        raise InvalidRequest(
+            "this method compares examples by their labels, and here an example has several; take kd or dkd",
+            field="distill.method",
+        )
 
 
 @dataclass(frozen=True)

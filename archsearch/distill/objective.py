@@ -88,8 +88,11 @@ class Objective:
     def value(self, inputs: LossInputs, adapters: Mapping[str, nn.Module]) -> Value:
         """The loss of a batch with its terms."""
         if self.weight_K is not None:
-            inputs = replace(inputs, weight_B=_weights(self.weight_K, inputs.y.device)[inputs.y])
-        values = [self.labels * label_loss(inputs.student.logits_BK, inputs.y, inputs.weight_B)] if self.labels else []
+            inputs = replace(inputs, weight_M=_weights(self.weight_K, inputs.targets_M.device)[inputs.targets_M])
+        answers_MK = inputs.student.answers_MK
+        if not len(answers_MK):  # nothing of these examples counts, and a mean over nothing is no number
+            return Value(answers_MK.sum(), dict.fromkeys(self.names, answers_MK.detach().sum()))
+        values = [self.labels * label_loss(answers_MK, inputs.targets_M, inputs.weight_M)] if self.labels else []
         for term in self.terms:
             own = replace(inputs, adapter=adapters.get(term.loss.name))
             values.append(term.weight * term.loss.compute(own, term.settings))

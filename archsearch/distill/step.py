@@ -63,7 +63,7 @@ def _gradients(setup: Setup, state: TrainState, batch: Batch) -> Tensor:
         last = start + size >= len(batch.row_B)
         with nullcontext() if last else _unsynchronised(setup), autocast(setup.spec.precision, setup.device):
             value: Value = setup.run(part, teacher, state.step / setup.steps)
-            of_batch = len(part.row_B) / len(batch.row_B)
+            of_batch = part.decisions / max(1, batch.decisions)
             torch.autograd.backward(setup.parts.scaler.scale(value.total * of_batch))
         numbers_T += value.numbers() * of_batch
         if not last:

@@ -11,6 +11,7 @@ import numpy as np
 
 from archsearch import domains
 from archsearch.data.batches import Alive, fitting, unasked
+from archsearch.data.decisions import decided_once, decisions
 from archsearch.data.shape import laid_out
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.loader import Batch
@@ -63,8 +64,8 @@ class Online:
         import torch
 
         with torch.no_grad(), autocast(self.spec.precision, self.device):
-            logits_BK = self._answers(batch.x)
-            return self.watched.outputs(in_range(logits_BK).half().float() if self.rounded else logits_BK)
+            answers_MK = decisions(batch.y).rows(self._answers(batch.x))
+            return self.watched.outputs(in_range(answers_MK).half().float() if self.rounded else answers_MK)
 
     def flush(self) -> None:
         """Nothing is kept."""
@@ -116,14 +117,16 @@ class Cached:
         asked_P = torch.from_numpy(np.resize(missing_M, padded)).to(batch.x.device)
         x_P = laid_out(batch.x[asked_P])
         outputs = self.online.outputs(Batch(x_P, batch.y, batch.row_B, None))
-        self.cache.put(batch.row_B[missing_M], batch.view_B[missing_M], half(outputs.logits_BK[: len(missing_M)]))
+        self.cache.put(batch.row_B[missing_M], batch.view_B[missing_M], half(outputs.answers_MK[: len(missing_M)]))
 
 
 def cached(
     online: Online, teacher: Teacher, dataset: Dataset, spec: DistillSpec, home: Path | None, device: str
 ) -> TeacherSource:
-    """The teacher with its answers kept under `home`, where logits are all that is read and views have numbers."""
-    possible = domains.of(dataset.task).views(dataset.task, spec)
+    """The teacher with its answers kept under `home`, where logits are all that is read, views have numbers, and every
+    example is one decision."""
+    once = decided_once(dataset.train.y_N)
+    possible = domains.of(dataset.task).views(dataset.task, spec) if once else None
     online.rounded = possible is not None and not online.watched.reads - {"logits"}
     if possible is None or not online.rounded or home is None or spec.view_cache == "off":
         return online
@@ -140,10 +143,10 @@ def cached(
 
 def tail(online: Online, batch: Batch) -> Any:
     """The teacher's later layers as losses may call them; see `LossInputs.tail`."""
-    x = online.teacher.prepare(batch.x)
+    x, decided = online.teacher.prepare(batch.x), decisions(batch.y)
 
     def go_on(stage: int, map_BCHW: Tensor) -> Tensor:
         with autocast(online.spec.precision, online.device):
-            return online.watched.tail(x, stage, map_BCHW)
+            return decided.rows(online.watched.tail(x, stage, map_BCHW))
 
     return go_on

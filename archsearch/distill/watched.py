@@ -74,8 +74,8 @@ class Watched:
         self.kept.clear()
         self.raw.clear()
 
-    def outputs(self, logits_BK: Tensor) -> Outputs:
-        """What was kept since the last call, with the logits that came of it."""
+    def outputs(self, answers_MK: Tensor) -> Outputs:
+        """What was kept since the last call, with the answers that came of it."""
         stages = tuple(self._as_stage(i, self.kept[name]) for i, name in enumerate(self.stages))
         embedding_BD = self.kept.get("embedding")
         weight_KD: Any = getattr(self.head, "weight", None) if "head" in self.reads else None
@@ -83,7 +83,7 @@ class Watched:
         attention = tuple(self._attention(i) for i in range(len(self.layers)))
         self.kept.clear()
         flat_BD = None if embedding_BD is None else embedding_BD.flatten(1)
-        return Outputs(logits_BK, stages, flat_BD, weight_KD, attention)
+        return Outputs(answers_MK, stages, flat_BD, weight_KD, attention)
 
     def tail(self, x_BCHW: Tensor, stage: int, map_BCHW: Tensor) -> Tensor:
         """Logits B×K of the last batch (prepared) if the stage had shown this map: the layers after it are the model's.

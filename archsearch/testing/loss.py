@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from archsearch.data.task import Kind
 from archsearch.distill.loss import Loss, LossInputs, Outputs, losses
 from archsearch.domains.images.task import ImageTask
 from archsearch.domains.text.task import TextTask
+from archsearch.errors import InvalidRequest
 from archsearch.testing.shown import (
     CLASSES,
     NETWORKS,
@@ -26,6 +27,7 @@ from archsearch.testing.shown import (
     alike,
     both,
     chosen,
+    each_decided_twice,
     inputs,
     labels,
     learn,
@@ -161,7 +163,7 @@ class LossContract:
                 learn(loss, batch)
                 for side, before in ((batch.student, untouched.student), (batch.teacher, untouched.teacher)):
                     assert all(x.equal(y) for x, y in zip(tensors(side), tensors(before), strict=True))
-                assert batch.y.equal(untouched.y)
+                assert batch.targets_M.equal(untouched.targets_M)
                 assert batch.row_B.equal(untouched.row_B)
 
     def test_any_two_networks_are_compared(self, subtests: pytest.Subtests) -> None:
@@ -179,6 +181,17 @@ class LossContract:
         for loss, networks, subtest in self._between(subtests):
             with subtest:
                 learn(loss, chosen(inputs(loss, networks), [2])).check()
+
+    def test_an_example_may_be_many_decisions(self, subtests: pytest.Subtests) -> None:
+        """As many rows of answers as there are decisions; who needs labels of whole examples says so."""
+        for loss, subtest in self._each(subtests):
+            if "tail" not in loss.reads:
+                with subtest, suppress(InvalidRequest):
+                    twice = each_decided_twice(inputs(loss))
+                    learned = learn(loss, twice)
+                    learned.check()
+                    if not loss.reads - {"logits"}:
+                        assert learned.value.equal(value_of(loss, replace(twice, example_M=None)))
 
     def test_padding_counts_for_nothing(self, subtests: pytest.Subtests) -> None:
         """Neither what networks show there nor how much of it there is."""
@@ -236,9 +249,9 @@ class LossContract:
         for loss in self.losses:
             for kind in loss.tasks:
                 with subtests.test(loss=loss.name, kind=kind):
-                    learn(loss, replace(inputs(loss), y=labels(kind))).check()
+                    learn(loss, replace(inputs(loss), targets_M=labels(kind))).check()
                     if kind == "multilabel":  # images without any
-                        learn(loss, replace(inputs(loss), y=torch.zeros_like(labels(kind)))).check()
+                        learn(loss, replace(inputs(loss), targets_M=torch.zeros_like(labels(kind)))).check()
 
     def test_it_refuses_no_ordinary_task_and_says_what_to_take_for_two_classes(self, subtests: pytest.Subtests) -> None:
         for loss in self.losses:
@@ -260,7 +273,7 @@ def _with_logits(batch: LossInputs, scale: float, dtype: torch.dtype) -> LossInp
     """The batch in another type, its logits so many times as large."""
 
     def asked(side: Outputs) -> Outputs:
-        return rebuilt(side, [(x * scale if x is side.logits_BK else x).to(dtype) for x in tensors(side)])
+        return rebuilt(side, [(x * scale if x is side.answers_MK else x).to(dtype) for x in tensors(side)])
 
     return both(batch, asked)
 

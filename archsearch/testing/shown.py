@@ -88,7 +88,7 @@ def inputs(loss: Loss, networks: str | None = None, *, change: Change = lambda x
     return LossInputs(
         student=student,
         teacher=teacher if loss.needs_teacher else None,
-        y=labels(min(loss.tasks)),
+        targets_M=labels(min(loss.tasks)),
         row_B=torch.tensor(ROWS_B),
         adapter=adapter,
         tail=_tail(teacher) if "tail" in loss.reads else None,
@@ -174,7 +174,7 @@ def _tail(teacher: Outputs) -> Callable[[int, Tensor], Tensor]:
 def tensors(side: Outputs | None) -> Iterator[Tensor]:
     """All a network shows, beside which tokens are real."""
     if side is not None:
-        yield side.logits_BK
+        yield side.answers_MK
         yield from (stage.values for stage in side.stages)
         yield from (tensor for tensor in (side.embedding_BD, side.weight_KD) if tensor is not None)
         for layer in side.attention:
@@ -224,7 +224,21 @@ def chosen(batch: LossInputs, images: list[int]) -> LossInputs:
         new = rebuilt(side, [x if x is side.weight_KD else x[images] for x in tensors(side)])
         return masked(new, lambda mask_BN: mask_BN[images])
 
-    return replace(both(batch, only), y=batch.y[images], row_B=batch.row_B[images])
+    return replace(both(batch, only), targets_M=batch.targets_M[images], row_B=batch.row_B[images])
+
+
+def each_decided_twice(batch: LossInputs) -> LossInputs:
+    """The same examples, each of which is two decisions, with answers and labels of their own."""
+
+    def two(side: Outputs) -> Outputs:
+        return replace(side, answers_MK=torch.cat((side.answers_MK, -2 * side.answers_MK)))
+
+    size = len(batch.row_B)
+    return replace(
+        both(batch, two),
+        targets_M=torch.cat((batch.targets_M, batch.targets_M.flip(0))),
+        example_M=torch.arange(size).repeat(2),
+    )
 
 
 def padded(batch: LossInputs, by: int, value: float) -> LossInputs:

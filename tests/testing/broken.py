@@ -33,8 +33,8 @@ def more_than_it_says(ev: Evidence) -> Tensor:
 def into_the_teacher(inputs: LossInputs, settings: Settings) -> Tensor:
     """Asks for a gradient of the teacher's answers."""
     assert inputs.teacher is not None
-    teacher_BK = inputs.teacher.logits_BK.requires_grad_()
-    return (inputs.student.logits_BK.float() - teacher_BK.float()).square().mean()
+    teacher_BK = inputs.teacher.answers_MK.requires_grad_()
+    return (inputs.student.answers_MK.float() - teacher_BK.float()).square().mean()
 
 
 class TestMiscounted(SpaceContract):

@@ -49,7 +49,7 @@ def blockwise(inputs: LossInputs, settings: Blockwise) -> Tensor:
     import torch
 
     assert inputs.teacher is not None
-    teacher_BK = inputs.teacher.logits_BK
+    teacher_BK = inputs.teacher.answers_MK
     stones = _stone_logits(inputs, settings)
     # The mean of the stones teaches, and does not learn.
     mean_BK = torch.stack([logits_BK.detach().float() for logits_BK in stones]).mean(0)
@@ -58,9 +58,9 @@ def blockwise(inputs: LossInputs, settings: Blockwise) -> Tensor:
         value = softened_kl(logits_BK, teacher_BK, settings.temperature)
         return value + settings.cross * softened_kl(logits_BK, mean_BK, settings.temperature)
 
-    total = taught(inputs.student.logits_BK)
+    total = taught(inputs.student.answers_MK)
     for back, logits_BK in enumerate(reversed(stones)):
-        stone = taught(logits_BK) + settings.stone_labels * label_loss(logits_BK, inputs.y, inputs.weight_B)
+        stone = taught(logits_BK) + settings.stone_labels * label_loss(logits_BK, inputs.targets_M, inputs.weight_M)
         total = total + stone / 2**back
     return total
 

@@ -38,7 +38,7 @@ def clkd(inputs: LossInputs, settings: CLKD) -> Tensor:
     batch of one image a class's logit has no direction but its sign, which gives no gradient.
     """
     assert inputs.teacher is not None
-    student_BK, teacher_BK = inputs.student.logits_BK.float(), inputs.teacher.logits_BK.float()
+    student_BK, teacher_BK = inputs.student.answers_MK.float(), inputs.teacher.answers_MK.float()
     return (
         settings.instances * _turned(student_BK, teacher_BK)
         + settings.classes * _turned(student_BK.T, teacher_BK.T)

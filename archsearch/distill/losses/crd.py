@@ -55,6 +55,6 @@ def crd(inputs: LossInputs, settings: CRD) -> Tensor:
     """Noise-contrastive loss: an image's embedding is to be told by the other network's of it, both ways."""
     assert inputs.teacher is not None
     assert inputs.adapter is not None
-    label_B = inputs.y if settings.other_classes and inputs.y.ndim == 1 else None
+    label_B = inputs.targets_B if settings.other_classes and inputs.targets_M.ndim == 1 else None
     value: Tensor = inputs.adapter(inputs.student.embedding_BD, inputs.teacher.embedding_BD, inputs.row_B, label_B)
     return value

@@ -34,8 +34,8 @@ def dist(inputs: LossInputs, settings: DIST) -> Tensor:
     A batch of one image has no relations between images: its second part is the constant γ·τ².
     """
     assert inputs.teacher is not None
-    student_BK = (inputs.student.logits_BK.float() / settings.temperature).softmax(1)
-    teacher_BK = (inputs.teacher.logits_BK.float() / settings.temperature).softmax(1)
+    student_BK = (inputs.student.answers_MK.float() / settings.temperature).softmax(1)
+    teacher_BK = (inputs.teacher.answers_MK.float() / settings.temperature).softmax(1)
     classes = 1 - _pearson(student_BK, teacher_BK).mean()
     images = 1 - _pearson(student_BK.T, teacher_BK.T).mean()
     return settings.temperature**2 * (settings.beta * classes + settings.gamma * images)

@@ -39,8 +39,8 @@ def dkd(inputs: LossInputs, settings: DKD) -> Tensor:
     """
     assert inputs.teacher is not None
     temperature = settings.temperature
-    target_s_B2, others_s_BR = _decouple(inputs.student.logits_BK, inputs.y, temperature)
-    target_t_B2, others_t_BR = _decouple(inputs.teacher.logits_BK, inputs.y, temperature)
+    target_s_B2, others_s_BR = _decouple(inputs.student.answers_MK, inputs.targets_M, temperature)
+    target_t_B2, others_t_BR = _decouple(inputs.teacher.answers_MK, inputs.targets_M, temperature)
     tckd = softened_kl(target_s_B2, target_t_B2, temperature)
     nckd = softened_kl(others_s_BR, others_t_BR, temperature)
     risen = min(inputs.done / settings.warmup, 1.0) if settings.warmup else 1.0

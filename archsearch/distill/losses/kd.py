@@ -23,4 +23,4 @@ class KD(Settings):
 def kd(inputs: LossInputs, settings: KD) -> Tensor:
     """T²·KL(teacher ‖ student) of softened logits."""
     assert inputs.teacher is not None
-    return softened_kl(inputs.student.logits_BK, inputs.teacher.logits_BK, settings.temperature)
+    return softened_kl(inputs.student.answers_MK, inputs.teacher.answers_MK, settings.temperature)

@@ -34,5 +34,5 @@ def kd_std(inputs: LossInputs, settings: KDStd) -> Tensor:
     Two logits become ±0.707 whatever they were; hence the refusal.
     """
     assert inputs.teacher is not None
-    student_BK, teacher_BK = standardised(inputs.student.logits_BK), standardised(inputs.teacher.logits_BK)
+    student_BK, teacher_BK = standardised(inputs.student.answers_MK), standardised(inputs.teacher.answers_MK)
     return softened_kl(student_BK, teacher_BK, settings.temperature)

@@ -34,6 +34,6 @@ def l2d(inputs: LossInputs, settings: L2D) -> Tensor:
     embeddings = both(inputs)
     return (
         settings.logits * mld(inputs, settings)
-        + settings.classes * class_gap(*embeddings, inputs.y)
-        + settings.instances * instance_gap(*embeddings, inputs.y)
+        + settings.classes * class_gap(*embeddings, inputs.targets_B)
+        + settings.instances * instance_gap(*embeddings, inputs.targets_B)
     )

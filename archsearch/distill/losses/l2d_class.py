@@ -32,7 +32,7 @@ def l2d_class(inputs: LossInputs, settings: Settings) -> Tensor:
     that both networks have to be trained with; ours of the head a network has, as `kernels.label_embeddings` says. No
     gradient from labels of fewer than three images in the batch: one distance is its own mean.
     """
-    return class_gap(*both(inputs), inputs.y)
+    return class_gap(*both(inputs), inputs.targets_B)
 
 
 def class_gap(student_BKD: Tensor, teacher_BKD: Tensor, y_BK: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def class_gap(student_BKD: Tensor, teacher_BKD: Tensor, y_BK: Tensor) -> Tensor:
 def both(inputs: LossInputs) -> tuple[Tensor, Tensor]:
     """Label-wise embeddings B×K×D of student and teacher."""
     assert inputs.teacher is not None
-    with exact(inputs.student.logits_BK.device):
+    with exact(inputs.student.answers_MK.device):
         return _label_wise(inputs.student), _label_wise(inputs.teacher)
 
 

@@ -36,7 +36,7 @@ def l2d_instance(inputs: LossInputs, settings: Settings) -> Tensor:
     What is theirs and what is ours: see `l2d_class`. No gradient from images with fewer than three labels: one
     distance is its own mean.
     """
-    return instance_gap(*both(inputs), inputs.y)
+    return instance_gap(*both(inputs), inputs.targets_B)
 
 
 def instance_gap(student_BKD: Tensor, teacher_BKD: Tensor, y_BK: Tensor) -> Tensor:

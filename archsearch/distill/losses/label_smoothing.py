@@ -27,8 +27,8 @@ def label_smoothing(inputs: LossInputs, settings: LabelSmoothing) -> Tensor:
     """Cross-entropy with (1 − ε) of the label and ε of all classes alike; the teacher is not asked."""
     from torch.nn.functional import cross_entropy
 
-    logits_BK = inputs.student.logits_BK.float()
-    if inputs.weight_B is None:
-        return cross_entropy(logits_BK, inputs.y, label_smoothing=settings.smoothing)
-    loss_B = cross_entropy(logits_BK, inputs.y, label_smoothing=settings.smoothing, reduction="none")
-    return (inputs.weight_B * loss_B).mean()
+    logits_BK = inputs.student.answers_MK.float()
+    if inputs.weight_M is None:
+        return cross_entropy(logits_BK, inputs.targets_M, label_smoothing=settings.smoothing)
+    loss_B = cross_entropy(logits_BK, inputs.targets_M, label_smoothing=settings.smoothing, reduction="none")
+    return (inputs.weight_M * loss_B).mean()

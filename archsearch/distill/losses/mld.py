@@ -25,4 +25,4 @@ PUBLISHED_WEIGHT = 10 / 64
 def mld(inputs: LossInputs, settings: Settings) -> Tensor:
     """KL(teacher ‖ student) of one yes or no a label, summed over the labels and averaged over the images."""
     assert inputs.teacher is not None
-    return bernoulli_kl(inputs.student.logits_BK, inputs.teacher.logits_BK)
+    return bernoulli_kl(inputs.student.answers_MK, inputs.teacher.answers_MK)

@@ -40,7 +40,7 @@ def mlkd(inputs: LossInputs, settings: MLKD) -> Tensor:
     half, which is left out.
     """
     assert inputs.teacher is not None
-    student_BK, teacher_BK = inputs.student.logits_BK.float(), inputs.teacher.logits_BK.float()
+    student_BK, teacher_BK = inputs.student.answers_MK.float(), inputs.teacher.answers_MK.float()
     if settings.standardise:
         student_BK, teacher_BK = standardised(student_BK), standardised(teacher_BK)
     total = student_BK.new_zeros(())

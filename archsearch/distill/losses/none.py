@@ -20,4 +20,4 @@ if TYPE_CHECKING:
 )
 def none(inputs: LossInputs, settings: Settings) -> Tensor:
     """The labels alone: cross-entropy, or the binary one for multi-label tasks; the teacher is not asked."""
-    return label_loss(inputs.student.logits_BK, inputs.y, inputs.weight_B)
+    return label_loss(inputs.student.answers_MK, inputs.targets_M, inputs.weight_M)

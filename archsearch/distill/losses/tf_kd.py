@@ -34,7 +34,7 @@ def tf_kd(inputs: LossInputs, settings: TfKD) -> Tensor:
     As in the authors' code, which the published weights belong to: softening takes the softmax of the virtual
     probabilities over T, and the student is not softened, as it is in the paper's equation.
     """
-    student_BK = inputs.student.logits_BK.float()
+    student_BK = inputs.student.answers_MK.float()
     even = (1 - settings.correct) / (student_BK.shape[1] - 1)
-    virtual_BK = student_BK.new_full(student_BK.shape, even).scatter(1, inputs.y[:, None], settings.correct)
+    virtual_BK = student_BK.new_full(student_BK.shape, even).scatter(1, inputs.targets_M[:, None], settings.correct)
     return softened_kl(student_BK, virtual_BK / settings.temperature, 1.0)

@@ -72,7 +72,7 @@ def tinybert(inputs: LossInputs, settings: TinyBERT) -> Tensor:
     """
     assert inputs.teacher is not None
     student, teacher = inputs.student, inputs.teacher
-    total = settings.logits * softened_kl(student.logits_BK, teacher.logits_BK, settings.temperature)
+    total = settings.logits * softened_kl(student.answers_MK, teacher.answers_MK, settings.temperature)
     if settings.until < 1 and inputs.done >= settings.until:
         return total
     assert inputs.adapter is not None

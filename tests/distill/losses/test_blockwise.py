@@ -78,8 +78,8 @@ def test_the_stones_mean_does_not_learn_from_whom_it_teaches() -> None:
         student, teacher, torch.tensor([0]), torch.tensor([0]), 1.0, adapter, lambda _stage, _map: stone_BK
     )
     blockwise.compute(batch, settings).backward()
-    assert student.logits_BK.grad is not None
-    assert student.logits_BK.grad.abs().max() > 0.1
+    assert student.answers_MK.grad is not None
+    assert student.answers_MK.grad.abs().max() > 0.1
     assert stone_BK.grad is not None
     assert stone_BK.grad.abs().max() < 1e-6
 
@@ -112,7 +112,7 @@ class Network(nn.Module):
         return Outputs(self.head(x_BCHW.mean((2, 3))), tuple(map(Stage, maps)))
 
     def tail(self) -> Callable[[int, Tensor], Tensor]:
-        return lambda stage, map_BCHW: self.forward(map_BCHW, stage + 1).logits_BK
+        return lambda stage, map_BCHW: self.forward(map_BCHW, stage + 1).answers_MK
 
 
 def test_gradients_reach_every_stage_through_the_teachers_layers() -> None:
@@ -121,7 +121,7 @@ def test_gradients_reach_every_stage_through_the_teachers_layers() -> None:
     ours, theirs = student(x_BCHW), teacher(x_BCHW)
     adapter = built(list(ours.maps), list(theirs.maps), Blockwise())
     # The student's own logits taught already, so that all that teaches its stages are the stones.
-    outputs = Outputs(theirs.logits_BK, ours.stages)
+    outputs = Outputs(theirs.answers_MK, ours.stages)
     batch = LossInputs(outputs, theirs, y_B, torch.arange(6), 1.0, adapter, teacher.tail())
     blockwise.compute(batch, Blockwise()).backward()
     for module in (student.stages, adapter):

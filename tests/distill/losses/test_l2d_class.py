@@ -62,7 +62,7 @@ def test_labels_of_one_or_two_images_teach_nothing(batch) -> None:
     first_two = torch.zeros(5, 3)
     first_two[:2, 0] = first_two[3, 1] = 1
     student = replace(batch.student, stages=(Stage(batch.student.maps[0].clone().requires_grad_()),))
-    value = l2d_class(replace(batch, student=student, y=first_two), Settings())
+    value = l2d_class(replace(batch, student=student, targets_M=first_two), Settings())
     (gradient_BDHW,) = torch.autograd.grad(value, student.maps[0])
     assert value.item() == pytest.approx(0, abs=1e-6)
     assert gradient_BDHW.abs().max() < 1e-6

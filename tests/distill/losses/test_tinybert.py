@@ -41,7 +41,7 @@ def built(student: Outputs, teacher: Outputs) -> nn.Module:
 
 
 def value(student: Outputs, teacher: Outputs, adapter: nn.Module, settings: TinyBERT, done: float = 1.0) -> Tensor:
-    size = len(student.logits_BK)
+    size = len(student.answers_MK)
     y_B = torch.zeros(size, dtype=torch.long)
     return tinybert.compute(LossInputs(student, teacher, y_B, torch.arange(size), done, adapter), settings)
 
@@ -107,7 +107,7 @@ def test_it_is_what_a_slow_program_finds(heads: tuple[int, int]) -> None:
     adapter = built(student, teacher)
     found = value(student, teacher, adapter, TinyBERT(logits=0)).item()
     assert found == pytest.approx(slowly(student, teacher, adapter), rel=1e-5)
-    answers = softened_kl(student.logits_BK, teacher.logits_BK, 2.0).item()
+    answers = softened_kl(student.answers_MK, teacher.answers_MK, 2.0).item()
     both = value(student, teacher, adapter, TinyBERT(logits=3, temperature=2)).item()
     assert both == pytest.approx(found + 3 * answers, rel=1e-5)
 
@@ -116,7 +116,7 @@ def test_after_its_share_of_the_training_answers_alone_are_compared() -> None:
     student, teacher = side(6, 2, 2, 2, 0), side(12, 2, 4, 2, 50)
     adapter = built(student, teacher)
     late = value(student, teacher, adapter, TinyBERT(until=0.7), done=0.7)
-    assert late.equal(softened_kl(student.logits_BK, teacher.logits_BK, 1.0))
+    assert late.equal(softened_kl(student.answers_MK, teacher.answers_MK, 1.0))
     early = value(student, teacher, adapter, TinyBERT(until=0.7), done=0.69)
     assert early.equal(value(student, teacher, adapter, TinyBERT()))
 

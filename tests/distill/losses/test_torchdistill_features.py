@@ -30,7 +30,7 @@ def shown(tensor: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def batch(student: Outputs, teacher: Outputs) -> LossInputs:
-    size = len(student.logits_BK)
+    size = len(student.answers_MK)
     return LossInputs(student, teacher, torch.zeros(size, dtype=torch.long), torch.arange(size))
 
 
