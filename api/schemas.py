@@ -271,8 +271,9 @@ class TeacherAnswer(Answer):
     data: dict[str, Any] | None
     sha256: str | None
     facts: dict[str, Any] | None = Field(
-        description="What its check found out: `num_classes`, `in_chans`, `class_names` where they are known and, with "
-        "data, `params`, `macs` on images as in `measured_on`, and `selection_acc` on the selection split: what "
+        description="What its check found out, and before that what its config.json told: `domain`, `num_classes`, "
+        "`class_names` where they are known, `in_chans` of images, `max_length` and `vocab_size` of texts, and "
+        "with data `params`, `macs` on examples as in `measured_on`, and `selection_acc` on the selection split: what "
         "`judged_by` names (accuracy, balanced where classes are uneven, mAP with many labels), in its unit."
     )
     notes: list[NoteAnswer] | None = Field(None, description="What its check found that its owner should hear.")

@@ -49,12 +49,14 @@ def check_teacher(place: Workplace, teacher_id: str) -> None:
 
 def _examine(place: Workplace, row: TeacherRow) -> dict[str, Any]:
     settings, files = place.settings, place.files
+    upload = row.source.get("upload")
     of_digits = row.data is not None and row.data["kind"] == "digits"
     found: dict[str, Any] = bounded.run(
         examine,
         {
             "source": row.source,
-            "weights": str(files.upload(row.source["upload"])) if row.source["kind"] == "upload" else None,
+            "weights": None if upload is None else str(files.upload(upload)),
+            "folder": None if upload is None else str(files.unpacked(upload)),
             "digits": row.data if of_digits else None,
             "dataset": None if row.data is None or of_digits else str(files.dataset(row.data["id"])),
         },

@@ -95,6 +95,7 @@ def plan(request: JobRequest, known: Known) -> Plan:
     Args:
         request: With a student in its own words, where it names one of another job's.
     """
+    known = replace(known, task=domains.of(known.task).read_by(known.task, known.teacher))
     check_distill(request.distill, known.task if defaults.trains(request) else None)
     named = _named(request, known)
     settled = defaults.settle(request, known.images, None)
@@ -154,9 +155,11 @@ def _named(request: JobRequest, known: Known) -> tuple[str, ...]:
 def _check_teacher(request: JobRequest, known: Known) -> None:
     if isinstance(request.teacher, TimmTeacher):
         check_source(request.teacher, field="teacher")
+        check_facts(request.teacher.model_dump(), known.task, request.teacher.classes, field="teacher")
     elif isinstance(request.teacher, RegisteredTeacher):
-        given = request.teacher.classes
-        check_facts(known.teacher, known.task, known.teacher.get("classes") if given is None else given)
+        given, size = request.teacher.classes, request.teacher.input_size
+        facts = known.teacher if size is None else {**known.teacher, "input_size": size}
+        check_facts(facts, known.task, known.teacher.get("classes") if given is None else given)
 
 
 def _limits(budget: Budget, known: Known) -> Limits:

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import httpx
 
+from archsearch import domains
 from archsearch.connection import Away, Connection
 from archsearch.data.pack import pack
 from archsearch.errors import ArchsearchError, InvalidRequest, ServiceError
 from archsearch.hardware.profile import read_profile
-from archsearch.request import Fit, JobRequest, OnBroken, OnDuplicates
+from archsearch.request import JobRequest
 
 TERMINAL = ("succeeded", "failed", "cancelled")
 # Longer than the server is silent between two pings of a stream.
@@ -96,31 +97,26 @@ class Client:
     def add_dataset(
         self,
         path: Path | str,
-        format: Literal["npz", "image_folder"],
+        format: Literal["npz", "image_folder", "text"] | str,
         *,
         name: str | None = None,
-        image_size: int | Sequence[int] | None = None,
-        fit: Fit = "crop",
-        on_broken: OnBroken = "refuse",
-        duplicates: OnDuplicates = "refuse",
         wait_s: float = 3600.0,
         listener: Listener | None = None,
+        **options: Any,
     ) -> Json:
-        """Upload an npz, or a folder or zip of class folders, and wait until a worker has read it.
+        """Upload an npz, images or texts, of which a folder goes as a zip, and wait until a worker has read it.
 
         Raises ServiceError when it is refused. Content the server has read so before is the data set there is.
 
         Args:
-            image_size, fit, on_broken: For zips alone; see POST /v1/datasets.
-            duplicates: What images do that are there twice: refuse, warn or drop.
+            options: How it is read, as a request says of local data of that kind (`image_size`, `text_column`, …); see
+                POST /v1/datasets.
             wait_s: How long to wait; the data set is returned still `checking` after that.
             listener: Called with the data set while it is checked; its `progress` goes from 0 to 1.
         """
         with _as_file(Path(path)) as file:
             upload = self.upload(file)
-        body: Json = {"upload": upload["id"], "format": format, "name": name, "duplicates": duplicates}
-        if format == "image_folder":
-            body |= {"image_size": image_size, "fit": fit, "on_broken": on_broken}
+        body: Json = {"upload": upload["id"], "format": format, "name": name, **options}
         return self._checked("/v1/datasets", self._object("POST", "/v1/datasets", json=body), wait_s, listener)
 
     def add_teacher(
@@ -137,14 +133,16 @@ class Client:
 
         Args:
             source: `{"kind": "timm", "name": …}`, or the fields of an uploaded teacher without `upload`.
-            weights: The safetensors file to upload for it.
+            weights: The safetensors file to upload for it, or the folder its own library saved (`kind` is `folder`).
             data: The data to measure it on, for example `{"kind": "dataset", "id": …}`.
             wait_s: How long to wait for the check; the teacher is returned still `checking` after that.
             listener: Called with the teacher while it is checked.
         """
         source = dict(source)
         if weights is not None:
-            source = {"kind": "upload", **source, "upload": self.upload(weights)["id"]}
+            kind = "folder" if Path(weights).is_dir() else "upload"
+            with _as_file(Path(weights), only=domains.teacher_files() if kind == "folder" else None) as file:
+                source = {"kind": kind, **source, "upload": self.upload(file)["id"]}
         teacher = self._object("POST", "/v1/teachers", json={"source": source, "name": name, "data": data})
         return self._checked("/v1/teachers", teacher, wait_s, listener)
 
@@ -346,13 +344,13 @@ def _sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def _as_file(path: Path) -> Iterator[Path]:
-    """A file as it is, a folder as a zip of it."""
+def _as_file(path: Path, only: Collection[str] | None = None) -> Iterator[Path]:
+    """A file as it is, a folder as a zip of it, or of those files of it that are named."""
     if not path.is_dir():
         yield path
         return
     with tempfile.TemporaryDirectory() as scratch:
-        yield pack(path, Path(scratch) / f"{path.name or 'images'}.zip")
+        yield pack(path, Path(scratch) / f"{path.name or 'data'}.zip", only)
 
 
 def _label(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,40 +11,47 @@ from pydantic import TypeAdapter
 
 from archsearch import domains
 from archsearch.bounded import Tell
+from archsearch.domains.domain import Domain
 from archsearch.hardware import measure_teacher
-from archsearch.request import DigitsData, TimmTeacher, UploadedTeacher
-from archsearch.teachers import check_teacher, load_teacher
+from archsearch.request import DigitsData, TeacherSource, TimmTeacher, UploadedFolder
+from archsearch.teachers import check_source, check_teacher
+from archsearch.teachers.archive import unpack_archive
+from archsearch.teachers.hub import require_plain_config
 
-_SOURCES: TypeAdapter[TimmTeacher | UploadedTeacher] = TypeAdapter(TimmTeacher | UploadedTeacher)
+_SOURCES: TypeAdapter[Any] = TypeAdapter(TeacherSource)
 
 
 def examine(
-    tell: Tell, *, source: dict[str, Any], weights: str | None, dataset: str | None, digits: dict[str, Any] | None
+    tell: Tell,
+    *,
+    source: dict[str, Any],
+    weights: str | None,
+    folder: str | None,
+    dataset: str | None,
+    digits: dict[str, Any] | None,
 ) -> Any:
     """Load a teacher strictly and, where there is data, measure it; returns columns of its row.
 
     Args:
         source: As the request names it.
-        weights: File of an uploaded teacher.
+        weights: File of an uploaded teacher, and `folder` where it is unpacked, if it is a zip.
         dataset: Folder of a stored data set; `digits` names the built-in one instead, and both are None without data.
     """
     held = domains.open_dataset(Path(dataset)) if dataset else domains.load(DigitsData(**digits)) if digits else None
     tell({"doing": "loading"})
-    asked = _SOURCES.validate_python(source)
-    teacher: Any
-    if held is None:
-        teacher = load_teacher(asked, Path(weights) if weights else None)
-        facts = {"num_classes": teacher.num_classes, "in_chans": teacher.in_chans}
-    else:
-        domain = domains.of(held.task)
-        teacher = domain.load_teacher(asked, Path(weights) if weights else None, held)
-        facts = {"num_classes": teacher.num_classes, **domain.facts(teacher)}
-        held = domain.encode(held, teacher, None)
+    asked, at = _SOURCES.validate_python(source), Path(weights) if weights else None
+    if isinstance(asked, UploadedFolder) and at is not None and folder is not None:
+        unpack_archive(at, Path(folder))
+        at = Path(folder)
+    domain = _domain(asked, at) if held is None else domains.of(held.task)
+    teacher: Any = domain.load_teacher(asked, at, held)
+    facts = {"domain": domain.name, "num_classes": teacher.num_classes, **domain.facts(teacher)}
     if teacher.namings:
         facts["class_names"] = list(teacher.namings[0])
     known = {"sha256": teacher.sha256, "facts": facts}
     if held is None:
         return known
+    held = domain.encode(held, teacher, None)
     checked = check_teacher(teacher, held, report=lambda done, of: tell({"doing": "measuring", "done": done, "of": of}))
     cost = measure_teacher(teacher, held.task)
     notes = [asdict(note) for note in (*teacher.notes, *checked.notes)]
@@ -57,13 +65,23 @@ def examine(
     return {**known, "facts": {**facts, **measured}, "notes": notes or None}
 
 
-def fetch(tell: Tell, *, name: str) -> Any:
-    """Fetch what a timm name or hub repository stands for, into the cache that loading reads."""
-    from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
+def _domain(source: Any, at: Path | None) -> Domain:
+    """The domain of a teacher that came without data, by its config.json where there is one."""
+    if isinstance(source, UploadedFolder) and at is not None:
+        return domains.of_config(json.loads((at / "config.json").read_bytes()))
+    if isinstance(source, TimmTeacher) and ":" in source.name:
+        check_source(source)
+        return domains.of_config(require_plain_config(source.name)[1])
+    return domains.get("image_classification")
 
-    if ":" not in name:
-        check_stock(name, None)
-    else:
-        require_safetensors(name, name.partition(":")[2])
-        require_plain_config(name)
+
+def unpack(tell: Tell, *, path: str, folder: str) -> Any:
+    """Unpack a teacher's zip, where that was done and is lost."""
+    unpack_archive(Path(path), Path(folder))
+    return None
+
+
+def fetch(tell: Tell, *, name: str, domain: str) -> Any:
+    """Fetch what a timm name or hub repository stands for, into the cache that loading reads."""
+    domains.get(domain).fetch(name)
     return None

@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from archsearch import arrival, bounded, checks, domains, intake
+from archsearch.domains.domain import Domain
 from archsearch.engine import patiently, pause
 from archsearch.errors import Cancelled, TooManyAttempts, Unavailable
-from archsearch.examine import fetch
+from archsearch.examine import fetch, unpack
 from archsearch.ledger.rows import RowLedger
 from archsearch.register import profile_of
 from archsearch.request import (
@@ -22,18 +24,21 @@ from archsearch.request import (
     JobRequest,
     OfJob,
     RegisteredTeacher,
+    TeacherSource,
     TimmTeacher,
+    UploadedFolder,
     UploadedTeacher,
     parse_request,
 )
 from archsearch.store import queries
 from archsearch.store.models import TERMINAL, Job, TeacherRow, now
 from archsearch.story import Opened, Story, tell
-from archsearch.teachers import Teacher, at_hand
+from archsearch.teachers import Teacher
 from archsearch.workplace import Workplace
 
 log = logging.getLogger(__name__)
 
+_SOURCES: TypeAdapter[Any] = TypeAdapter(TeacherSource)
 # How long a job waits before it asks again for what is away, such as the hub.
 _AWAY_S = (2.0, 10.0, 30.0)
 
@@ -129,33 +134,34 @@ class Attempt:
         domain = domains.of(dataset.task)
         if not isinstance(spec, RegisteredTeacher):
             assert not isinstance(spec, OfJob)  # filled in when the job was queued
-            self._fetch(spec)
+            self._fetch(spec, domain)
             return domain.load_teacher(spec, None, dataset)
         row = self.ledger.read(lambda session: queries.require(session, TeacherRow, spec.id, field="teacher.id"))
         source, weights = self._source_of(row)
-        self._fetch(source)
+        self._fetch(source, domain)
         return domain.load_teacher(source, weights, dataset, classes=spec.classes, input_size=spec.input_size)
 
-    def _source_of(self, row: TeacherRow) -> tuple[TimmTeacher | UploadedTeacher, Path | None]:
-        """Where a registered teacher comes from, and its weights file if it was uploaded."""
-        if row.source["kind"] == "upload":
-            source = UploadedTeacher(**row.source)
-            return source, self.place.files.upload(source.upload)
-        return TimmTeacher(**row.source), None
+    def _source_of(self, row: TeacherRow) -> tuple[Any, Path | None]:
+        """Where a registered teacher comes from, and its weights file or its folder if it was uploaded."""
+        source, files = _SOURCES.validate_python(row.source), self.place.files
+        if isinstance(source, UploadedFolder):
+            folder = files.unpacked(source.upload)
+            if not folder.is_dir():  # its check has not come so far yet
+                paths = {"path": str(files.upload(source.upload)), "folder": str(folder)}
+                self._bounded(unpack, paths, "unpacking the teacher", "upload fewer or smaller files")
+            return source, folder
+        return source, files.upload(source.upload) if isinstance(source, UploadedTeacher) else None
 
-    def _fetch(self, source: object) -> None:
+    def _fetch(self, source: object, domain: Domain) -> None:
         """Download what has to be, in a process that ends when the job is cancelled, whatever the hub does."""
-        if not isinstance(source, TimmTeacher) or at_hand(source.name):
-            return
-        settings = self.place.settings
-        bounded.run(
-            fetch,
-            {"name": source.name},
-            what=f"fetching {source.name}",
-            limit_s=settings.check_time_limit_s,
-            cancelled=self._heartbeat,
-            advice="set ARCHSEARCH_CHECK_TIME_LIMIT_S higher where the network is slow",
-        )
+        if isinstance(source, TimmTeacher) and not domain.at_hand(source.name):
+            advice = "set ARCHSEARCH_CHECK_TIME_LIMIT_S higher where the network is slow"
+            named = {"name": source.name, "domain": domain.name}
+            self._bounded(fetch, named, f"fetching {source.name}", advice)
+
+    def _bounded(self, function: Callable[..., Any], arguments: Mapping[str, str], what: str, advice: str) -> None:
+        limit_s = self.place.settings.check_time_limit_s
+        bounded.run(function, arguments, what=what, limit_s=limit_s, cancelled=self._heartbeat, advice=advice)
 
     def _heartbeat(self) -> bool:
         """Say that the job lives; raises Cancelled, and so answers the question whether it was cancelled."""

@@ -14,47 +14,51 @@ from sqlalchemy.orm import Session
 
 from archsearch import domains
 from archsearch.data.task import Task
+from archsearch.domains.images.digits import DIGITS
 from archsearch.engine import Engine
 from archsearch.errors import Conflict, DataError, Gone, InvalidRequest, NotReady
 from archsearch.hardware.profile import Profile
-from archsearch.request import Budget, DatasetData, DigitsData, TimmTeacher, UploadedTeacher
+from archsearch.request import Budget, DatasetData, DigitsData, TimmTeacher, UploadedFolder, UploadedTeacher
 from archsearch.store import queries
 from archsearch.store.files import Files
 from archsearch.store.models import DatasetRow, ProfileRow, TeacherRow, Upload
 from archsearch.teachers import check_counts, check_source, check_weights_file
-from archsearch.teachers.facts import check_classes
+from archsearch.teachers.archive import describe_archive
+from archsearch.teachers.facts import check_facts
 
+Source = TimmTeacher | UploadedTeacher | UploadedFolder
 R = TypeVar("R", TeacherRow, DatasetRow, ProfileRow)
 
 
 def check_teacher(
     session: Session,
     files: Files,
-    source: TimmTeacher | UploadedTeacher,
+    source: Source,
     data: DigitsData | DatasetData | None,
     *,
     idempotency_key: str | None = None,
-) -> None:
-    """Check a teacher as far as that goes without torch; raises what `register_teacher` raises. Writes nothing."""
+) -> dict[str, Any]:
+    """What can be told of a teacher without torch; raises what `register_teacher` raises. Writes nothing."""
     if queries.by_key(session, TeacherRow, idempotency_key) is None:
-        _check_source(files, source, _named_task(session, files, source, data))
+        return _check_source(files, source, _named_task(session, files, source, data))
+    return {}
 
 
 def register_teacher(
     session: Session,
     engine: Engine,
     files: Files,
-    source: TimmTeacher | UploadedTeacher,
+    source: Source,
     *,
     name: str | None,
     data: DigitsData | DatasetData | None,
     idempotency_key: str | None = None,
-    checked: bool = False,
+    told: dict[str, Any] | None = None,
 ) -> TeacherRow:
     """Keep a teacher and queue the check that only torch can make.
 
     Args:
-        checked: `check_teacher` had nothing to say a moment ago: its work need not hold up others who want to write.
+        told: What `check_teacher` returned a moment ago, whose work need not hold up others who want to write.
     """
     row = TeacherRow(
         id=queries.new_id("tch"),
@@ -66,8 +70,7 @@ def register_teacher(
     if (earlier := _earlier(session, row, "name", "source", "data")) is not None:
         return earlier
     task = _named_task(session, files, source, data)
-    if not checked:
-        _check_source(files, source, task)
+    row.facts = (_check_source(files, source, task) if told is None else told) or None
     return _keep(session, engine, "teacher", row, "name", "source", "data")
 
 
@@ -189,24 +192,30 @@ def task_of(row: DatasetRow) -> Task:
 def _named_task(
     session: Session,
     files: Files,
-    source: TimmTeacher | UploadedTeacher,
+    source: Source,
     data: DigitsData | DatasetData | None,
 ) -> Task | None:
     """The task of the data set a teacher names. That and its upload stay as long as the transaction lasts."""
-    if isinstance(source, UploadedTeacher):
+    if not isinstance(source, TimmTeacher):
         completed_upload(session, files, source.upload, "source.upload")
-    return task_of(ready_dataset(session, data.id, field="data.id")) if isinstance(data, DatasetData) else None
+    if isinstance(data, DigitsData):
+        return DIGITS
+    return None if data is None else task_of(ready_dataset(session, data.id, field="data.id"))
 
 
-def _check_source(files: Files, source: TimmTeacher | UploadedTeacher, task: Task | None) -> None:
-    check_source(source)
-    if not isinstance(source, UploadedTeacher):
-        return
-    tensors = check_weights_file(files.upload(source.upload), field="source.upload")
-    check_counts(source.model_args, "source.model_args", tensors=tensors)
+def _check_source(files: Files, source: Source, task: Task | None) -> dict[str, Any]:
+    """What is known of a teacher before anybody has loaded it, held against the data it is to be measured on."""
+    told: dict[str, Any] = {}
+    if isinstance(source, UploadedFolder):
+        told = describe_archive(files.upload(source.upload), field="source.upload")
+    else:
+        check_source(source)
+    if isinstance(source, UploadedTeacher):
+        tensors = check_weights_file(files.upload(source.upload), field="source.upload")
+        check_counts(source.model_args, "source.model_args", tensors=tensors)
     if task is not None:
-        check_classes(source.class_names, source.num_classes, task, source.classes, "source")
-        domains.of(task).check_facts({"in_chans": source.in_chans}, task, "source")
+        check_facts({**told, **source.model_dump()}, task, source.classes, field="source")
+    return told
 
 
 def _read_again(session: Session, engine: Engine, row: DatasetRow, upload_id: str) -> None:

@@ -306,8 +306,8 @@ def _work_remover(store: Store, job_id: str, path: Path) -> Callable[[], object]
 
 
 def _partial(store: Store, reading: Set[str]) -> Iterator[Waste]:
-    """What a process that was killed in the middle of writing a data set left behind."""
-    for path in (store.files.root / "datasets").glob(".ds_*"):
+    """What a process that was killed in the middle of writing a data set or unpacking a teacher left behind."""
+    for path in (*store.files.root.glob("datasets/.ds_*"), *store.files.root.glob("uploads/*/.folder.*")):
         if path.name.split(".")[1] not in reading and _age_s(path) > _YOUNG_S:
             yield Waste("partial", store.files.relative(path), size_of(path), "half written", _tree_remover(path))
 

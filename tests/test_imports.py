@@ -46,7 +46,7 @@ MAY_SQL = {
     "workplace", "api",
 }  # fmt: skip
 MAY_HTTP = {"api": HTTP, "client": {"httpx"}, "connection": {"httpx"}, "serve": {"uvicorn"}}
-HEAVY = ("torch", "torchvision", "timm", "optuna", "sklearn", "scipy", "pandas", "pytest")
+HEAVY = ("torch", "torchvision", "timm", "transformers", "tokenizers", "optuna", "sklearn", "scipy", "pandas", "pytest")
 
 
 def _files() -> dict[Path, str]:

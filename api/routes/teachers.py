@@ -1,4 +1,4 @@
-"""Teachers: a timm name or uploaded weights, checked by a worker before any job relies on them."""
+"""Teachers: a timm name, uploaded weights or an uploaded folder, checked by a worker before any job relies on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ router = Room(prefix="/teachers", tags=["teachers"])
 def create(body: TeacherBody, response: Response, services: ServicesDep, idempotency_key: Key = None) -> TeacherAnswer:
     """Register a teacher. Its status goes from `checking` to `ready`, or to `refused` with a problem in `error`."""
     with services.reading() as session:
-        register.check_teacher(session, services.files, body.source, body.data, idempotency_key=idempotency_key)
+        told = register.check_teacher(session, services.files, body.source, body.data, idempotency_key=idempotency_key)
     with services.transaction() as session:
         row = register.register_teacher(
             session,
@@ -31,7 +31,7 @@ def create(body: TeacherBody, response: Response, services: ServicesDep, idempot
             name=body.name,
             data=body.data,
             idempotency_key=idempotency_key,
-            checked=True,
+            told=told,
         )
     response.headers["Location"] = f"/v1/teachers/{row.id}"
     response.headers["Retry-After"] = "1"

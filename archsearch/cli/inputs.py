@@ -13,16 +13,16 @@ from typing import Any, TypeVar, get_args
 import click
 import yaml
 
+from archsearch import domains
 from archsearch.cli.followup import Ask, follow_up, rebased
 from archsearch.client import Client
 from archsearch.errors import InvalidRequest
 from archsearch.plain import read_yaml
 from archsearch.request import (
+    FileData,
     Fit,
-    ImageFolderData,
     JobRequest,
     LocalTeacher,
-    NpzData,
     OnBroken,
     OnDuplicates,
     parse_request,
@@ -263,13 +263,13 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
     """Upload what a request names on this machine, and name it by id instead."""
     body = request.model_dump(mode="json")
     data = request.data
-    if isinstance(data, NpzData | ImageFolderData):
+    if isinstance(data, FileData):
         say(f"uploading {data.path}")
-        images = data.model_dump(mode="json", exclude={"kind", "path"})
+        options = data.model_dump(mode="json", exclude={"kind", "path"})
         patient: Any = {"wait_s": math.inf, "listener": _waiting(say, "data set")}
-        dataset = client.add_dataset(data.path, data.kind, name=data.path.name, **images, **patient)
+        dataset = client.add_dataset(data.path, data.kind, name=data.path.name, **options, **patient)
         splits = ", ".join(f"{count:,} {name}" for name, count in dataset["splits"].items())
-        say(f"data set {dataset['id']}: {splits} images")
+        say(f"data set {dataset['id']}: {splits} {domains.get(domains.DATA[data.kind]).examples}")
         body["data"] = {"kind": "dataset", "id": dataset["id"]}
     if request.budget.device.endswith(".json"):
         patient = {"wait_s": math.inf, "listener": _waiting(say, "profile")}
@@ -277,15 +277,16 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
         say(f"profile {profile['id']}: {profile['device']}")
         body["budget"]["device"] = profile["id"]
     if isinstance(request.teacher, LocalTeacher):
-        from archsearch.teachers import describe_folder
+        from archsearch.teachers.archive import to_send
 
         folder = request.teacher.path
+        described, weights = to_send(folder)
         # What is said of it beside where it is, which means the same of the registered one.
         said = request.teacher.model_dump(mode="json", exclude={"kind", "path"}, exclude_none=True)
         say(f"uploading {folder}")
         teacher = client.add_teacher(
-            {**describe_folder(folder), **said},
-            weights=folder / "model.safetensors",
+            {**described, **said},
+            weights=weights,
             name=folder.name,
             data=body["data"],
             wait_s=math.inf,

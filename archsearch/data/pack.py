@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 from archsearch.data.files import open_files
@@ -13,15 +16,25 @@ from archsearch.errors import DataError
 _WHEN = (1980, 1, 1, 0, 0, 0)
 
 
-def pack(folder: Path, path: Path, limits: Limits | None = None) -> Path:
-    """Zip what a data set is read from, without hidden files and junk; raises DataError or TooLarge.
+def pack(folder: Path, path: Path, only: Collection[str] | None = None) -> Path:
+    """Zip what a data set or a teacher is read from, without hidden files and junk; raises DataError or TooLarge.
 
-    Images are compressed already: they are stored as they are.
+    Images and weights hardly pack: files are stored as they are.
+
+    Args:
+        only: Names of the files that are taken; all where there are none.
     """
-    with open_files(folder, limits or Limits()) as files, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        names = sorted(name for name in files.names if not name.endswith("/"))
+    with open_files(folder, Limits()) as files, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        names = sorted(name for name in files.names if not name.endswith("/") and (only is None or name in only))
         if not names:
             raise DataError(f"{folder} holds no files", field="path")
         for name in names:
-            archive.writestr(zipfile.ZipInfo(name, _WHEN), files.read(name))
+            info = zipfile.ZipInfo(name, _WHEN)
+            try:
+                with (folder / name).open("rb") as file:
+                    info.file_size = os.fstat(file.fileno()).st_size
+                    with archive.open(info, "w") as packed:
+                        shutil.copyfileobj(file, packed, 2**20)
+            except OSError as error:
+                raise DataError(f"cannot be read ({error.strerror})", field=name) from None
     return path

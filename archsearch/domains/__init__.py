@@ -32,6 +32,7 @@ __all__ = [
     "open_dataset",
     "read_task",
     "save_dataset",
+    "teacher_files",
 ]
 
 # The module of each domain; its `DOMAIN` is the domain itself.
@@ -81,6 +82,11 @@ def read_task(body: Any) -> Task:
 def of_config(config: Mapping[str, Any]) -> Domain:
     """The domain of the student that a `config.json` describes; of images where none says it is its own."""
     return next((domain for domain in map(get, DOMAINS) if domain.knows(config)), get("image_classification"))
+
+
+def teacher_files() -> set[str]:
+    """Names of the files that teachers' folders consist of, of whatever domain; others in one are never read."""
+    return {name for domain in map(get, DOMAINS) for name in domain.teacher_files}
 
 
 def load(spec: Any, limits: Limits | None = None, *, listener: Callable[[int, int], None] | None = None) -> Any:

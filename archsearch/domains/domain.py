@@ -6,7 +6,7 @@ cannot disagree. A domain is one folder, whose `spec.py` is all that a request n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -133,10 +133,12 @@ class Domain(Protocol):
         coarse_of: What `coarse` reads of them, in words.
         grid: Whether the stages of its networks are maps with a height and a width.
         attention: Whether its networks name the projections of attention, layer by layer (`attention_modules`).
+        teacher_files: Names of the files a teacher's folder consists of, those that need not be there included.
     """
 
     name: str
     examples: str
+    teacher_files: tuple[str, ...]
     coarse_of: str
     grid: bool
     attention: bool
@@ -200,9 +202,16 @@ class Domain(Protocol):
 
         Args:
             source: What the request names.
-            weights: The file of an uploaded teacher.
+            weights: The file of an uploaded teacher, or the folder that was unpacked of it.
+            dataset: The data it will be asked about, as `load` gives them; None where there are none yet.
             classes, input_size: As the request has them where the source does not say itself.
         """
+
+    def at_hand(self, name: str) -> bool:
+        """Whether loading the network of that name waits for no hub: it was fetched before, or is none of a hub's."""
+
+    def fetch(self, name: str) -> None:
+        """Fetch what loading the network of that name reads, into the cache that is read from."""
 
     def begin_teacher(self, asked: Any, dataset: Any, scratch: Path) -> Beginning:
         """The network a teacher's training begins with; `asked` is a `teaching.TeacherTraining`."""
@@ -210,8 +219,24 @@ class Domain(Protocol):
     def facts(self, teacher: Any) -> dict[str, Any]:
         """What is known of a teacher without data, as plain JSON."""
 
+    def describe(self, config: Mapping[str, Any], names: Collection[str], field: str) -> dict[str, Any]:
+        """The same as far as a folder's config.json tells it, and how many classes, without torch.
+
+        Raises TeacherError where there is no network here for such a config.json, or it lacks one of the files.
+
+        Args:
+            names: Of the files in the folder.
+        """
+
     def check_facts(self, facts: Any, task: Any, field: str) -> None:
-        """Raise TeacherError where such facts say that the teacher takes other examples than the task has."""
+        """Raise TeacherError where such facts say that the teacher takes other examples than the task has.
+
+        Args:
+            facts: With the fields of the request that names the teacher.
+        """
+
+    def read_by(self, task: Any, facts: Mapping[str, Any]) -> Task:
+        """The task as a teacher of such facts reads it, as far as they tell: texts in its vocabulary."""
 
     # Training.
 

@@ -37,6 +37,7 @@ from archsearch.request.teachers import (
     TeacherSource,
     TeacherSpec,
     TimmTeacher,
+    UploadedFolder,
     UploadedTeacher,
 )
 from archsearch.request.wrong import errors_by_field, first_error
@@ -81,6 +82,7 @@ __all__ = [
     "TeacherSpec",
     "TimmTeacher",
     "TradedCost",
+    "UploadedFolder",
     "UploadedTeacher",
     "Verification",
     "VerifySpec",

@@ -132,6 +132,16 @@ class UploadedTeacher(Spec):
         return self
 
 
+class UploadedFolder(Spec):
+    """A zip, uploaded before, of the folder a network's own library saved: config.json, model.safetensors and, of a
+    network that reads texts, its tokenizer's files. Others in it are never read."""
+
+    kind: Literal["folder"] = "folder"
+    upload: Id = Field(description="Completed upload holding the zip.")
+    classes: ClassMap | None = Field(None, description=CLASSES)
+    input_size: InputSize = None
+
+
 class RegisteredTeacher(Spec):
     """A teacher this service already checked."""
 
@@ -141,5 +151,5 @@ class RegisteredTeacher(Spec):
     input_size: InputSize = None
 
 
-TeacherSource = Annotated[TimmTeacher | UploadedTeacher, Field(discriminator="kind")]
+TeacherSource = Annotated[TimmTeacher | UploadedTeacher | UploadedFolder, Field(discriminator="kind")]
 TeacherSpec = Annotated[TimmTeacher | LocalTeacher | RegisteredTeacher, Field(discriminator="kind")]

@@ -29,6 +29,10 @@ class Files:
     def upload(self, upload_id: str) -> Path:
         return self.root / "uploads" / upload_id / "content"
 
+    def unpacked(self, upload_id: str) -> Path:
+        """The folder a teacher's zip holds; it goes where the upload goes."""
+        return self.root / "uploads" / upload_id / "folder"
+
     def dataset(self, dataset_id: str) -> Path:
         return self.root / "datasets" / dataset_id
 

@@ -12,17 +12,21 @@ from archsearch.request import ClassMap
 from archsearch.teachers.classes import order_of
 
 
-def check_facts(facts: Mapping[str, Any], task: Task, given: ClassMap | None) -> None:
+def check_facts(facts: Mapping[str, Any], task: Task, given: ClassMap | None, *, field: str = "teacher.id") -> None:
     """Raise TeacherError where what is known of a head, or of what the network is shown, does not fit the task.
 
     Args:
+        facts: With the fields of the source that names the teacher.
         given: Who is who among the head's outputs, where a request says so.
+        field: Of the request, that names the teacher.
     """
-    num_classes = facts.get("num_classes")
-    if num_classes is None:  # nobody has looked yet
-        return
-    check_classes(facts.get("class_names"), num_classes, task, given, "teacher")
-    domains.of(task).check_facts(facts, task, "teacher.id")
+    domain, theirs = domains.of(task), facts.get("domain", task.domain)
+    if theirs != task.domain:
+        seen = domains.get(theirs).examples
+        raise TeacherError(f"the teacher was trained on {seen}, the data are {domain.examples}", field=field)
+    if (num_classes := facts.get("num_classes")) is not None:  # else nobody has looked yet
+        check_classes(facts.get("class_names"), num_classes, task, given, field.partition(".")[0])
+    domain.check_facts(facts, task, field)
 
 
 def check_classes(

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,8 @@ from archsearch.domains.images import load_digits, load_image_folder, load_npz, 
 from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
 from archsearch.domains.images.views import Views, views
 from archsearch.errors import InvalidRequest, TeacherError
-from archsearch.request import DigitsData, DistillSpec, ImageFolderData, NpzData
+from archsearch.request import DigitsData, DistillSpec, ImageFolderData, NpzData, UploadedFolder, UploadedTeacher
+from archsearch.teacher_config import teacher_fields
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,6 +42,7 @@ class ImageClassification:
     coarse_of = "the pixels"
     grid = True
     attention = False  # timm keeps the three projections in one
+    teacher_files: tuple[str, ...] = ("config.json", "model.safetensors")
 
     def load(
         self,
@@ -124,16 +126,36 @@ class ImageClassification:
         self,
         source: Any,
         weights: Path | None,
-        dataset: ImageDataset,
+        dataset: ImageDataset | None,
         *,
         classes: Any = None,
         input_size: Any = None,
     ) -> Teacher:
         """A timm network; where its config only says timm's default resolution, at the better one of two."""
-        from archsearch.teachers import at_best_size, load_teacher
+        from archsearch.teachers import at_best_size, describe_folder, load_teacher
 
-        teacher = load_teacher(source, weights, dataset.task, classes, input_size)
-        return at_best_size(teacher, dataset)
+        if isinstance(source, UploadedFolder) and weights is not None:
+            # Nobody vouches for its config.json: what timm would read in it is described, and checked, as in a request.
+            input_size = source.input_size if input_size is None else input_size
+            fields = {**describe_folder(weights), "upload": source.upload, "classes": source.classes}
+            source, weights = UploadedTeacher(**fields), weights / "model.safetensors"
+        if dataset is None:
+            return load_teacher(source, weights, None, classes, input_size)
+        return at_best_size(load_teacher(source, weights, dataset.task, classes, input_size), dataset)
+
+    def at_hand(self, name: str) -> bool:
+        from archsearch.teachers import at_hand
+
+        return at_hand(name)
+
+    def fetch(self, name: str) -> None:
+        from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
+
+        if ":" not in name:
+            check_stock(name, None)
+        else:
+            require_safetensors(name, name.partition(":")[2])
+            require_plain_config(name)
 
     def save_teacher(self, teacher: ImageTeacher, task: ImageTask, folder: Path) -> None:
         height, width = teacher.input_hw or (task.height, task.width)
@@ -147,10 +169,23 @@ class ImageClassification:
     def facts(self, teacher: ImageTeacher) -> dict[str, Any]:
         return {"in_chans": teacher.in_chans}
 
+    def describe(self, config: Mapping[str, Any], names: Collection[str], field: str) -> dict[str, Any]:
+        try:
+            found = teacher_fields(config)
+        except ValueError as error:
+            raise TeacherError(f"config.json: {error}", field=field) from None
+        if "model.safetensors" not in names:
+            raise TeacherError("there is no model.safetensors beside config.json", field=field)
+        told = {name: found[name] for name in ("architecture", "num_classes", "in_chans")}
+        return told | ({"class_names": found["class_names"]} if found.get("class_names") else {})
+
     def check_facts(self, facts: Mapping[str, Any], task: ImageTask, field: str) -> None:
         in_chans = facts.get("in_chans")
         if in_chans is not None and in_chans != task.in_chans:
             raise TeacherError(f"the teacher knows {in_chans} channels, the data has {task.in_chans}", field=field)
+
+    def read_by(self, task: ImageTask, facts: Mapping[str, Any]) -> ImageTask:
+        return task
 
     def views(self, task: ImageTask, spec: DistillSpec) -> Views | None:
         return views(spec.augment, task)

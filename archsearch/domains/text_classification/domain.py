@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,9 @@ from archsearch.domains.text.load import load_spec
 from archsearch.domains.text.spec import TextData
 from archsearch.domains.text.table import TextTable
 from archsearch.domains.text.task import TextDataset, TextSplit, TextTask
-from archsearch.errors import TeacherError
-from archsearch.request import DistillSpec, LocalTeacher, TimmTeacher
+from archsearch.errors import InvalidRequest, TeacherError
+from archsearch.request import DistillSpec, LocalTeacher, TimmTeacher, UploadedFolder
+from archsearch.zoos.transformers.folder import TEACHER_FILES, describe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
 
 # Held-out texts looked at, at most.
 _MOST_TEXTS, _FEWEST_TEXTS = 1280, 64
+_NO_TEACHER = (
+    "a teacher of texts is a folder that the transformers library saved: give its path, or hf-hub:owner/name, or "
+    "to a server a zip of it"
+)
+_LABELS = ("one label a text", "any number of labels a text")
 # The library writes no names where there are two classes that nobody named.
 _UNNAMED = ("LABEL_0", "LABEL_1")
 
@@ -55,6 +61,7 @@ class TextClassification:
     coarse_of = "the words"
     grid = False
     attention = True
+    teacher_files: tuple[str, ...] = TEACHER_FILES
 
     def load(self, spec: TextData, limits: Limits | None, listener: Callable[[int, int], None] | None) -> TextTable:
         if listener is None:
@@ -122,18 +129,26 @@ class TextClassification:
         from archsearch.domains.text_classification.teacher import load_text_teacher
         from archsearch.zoos.transformers.hub import local_folder
 
-        if isinstance(source, TimmTeacher) and ":" in source.name:
-            folder, name = local_folder(source.name), source.name
-        elif isinstance(source, LocalTeacher):
-            folder, name = source.path, source.path.name
-        else:
-            raise TeacherError(
-                "a teacher of texts is a folder that the transformers library saved: give its path, or "
-                "hf-hub:owner/name",
-                field="teacher",
-            )
         given = source.classes if classes is None else classes
-        return load_text_teacher(folder, dataset.task, given, name=name)
+        task = None if dataset is None else dataset.task
+        if isinstance(source, TimmTeacher) and ":" in source.name:
+            folder = local_folder(source.name)
+            return load_text_teacher(folder, task, given, name=source.name, field="teacher.name")
+        if isinstance(source, LocalTeacher):
+            return load_text_teacher(source.path, task, given, name=source.path.name, field="teacher.path")
+        if isinstance(source, UploadedFolder) and weights is not None:
+            return load_text_teacher(weights, task, given, name="the uploaded teacher", field="upload")
+        raise TeacherError(_NO_TEACHER, field="teacher")
+
+    def at_hand(self, name: str) -> bool:
+        from archsearch.zoos.transformers.hub import at_hand
+
+        return at_hand(name)
+
+    def fetch(self, name: str) -> None:
+        from archsearch.zoos.transformers.hub import fetch_folder
+
+        fetch_folder(name)
 
     def save_teacher(self, teacher: TextTeacher, task: TextTask, folder: Path) -> None:
         from archsearch.zoos.transformers.save import save_student
@@ -146,11 +161,34 @@ class TextClassification:
         return begin_teacher(asked, dataset, scratch)
 
     def facts(self, teacher: TextTeacher) -> dict[str, Any]:
-        return {"max_length": teacher.max_length}
+        return {"max_length": teacher.max_length, "vocab_size": teacher.tokenizer.vocab_size}
+
+    def describe(self, config: Mapping[str, Any], names: Collection[str], field: str) -> dict[str, Any]:
+        return describe(config, names, field=field)
 
     def check_facts(self, facts: Mapping[str, Any], task: TextTask, field: str) -> None:
         if "in_chans" in facts:
             raise TeacherError("the teacher was trained on images, the data are texts", field=field)
+        if facts.get("kind") == "timm" and ":" not in facts["name"]:
+            raise TeacherError(f"{facts['name']} looks at images, the data are texts; {_NO_TEACHER}", field=field)
+        if facts.get("input_size") is not None:
+            raise InvalidRequest("texts have no pixels; leave it out", field=f"{field.partition('.')[0]}.input_size")
+        most = facts.get("max_length", task.max_length)
+        if task.max_length > most:
+            raise TeacherError(
+                f"the teacher reads {most} tokens of a text, the data have up to {task.max_length}; make the data set "
+                f"with max_length {most}",
+                field=field,
+            )
+        several = task.kind == "multilabel"
+        if facts.get("multilabel", several) != several:
+            raise TeacherError(
+                f"the teacher gives {_LABELS[not several]}, the data have {_LABELS[several]}; use one trained on such",
+                field=field,
+            )
+
+    def read_by(self, task: TextTask, facts: Mapping[str, Any]) -> TextTask:
+        return replace(task, vocab_size=facts.get("vocab_size", task.vocab_size))
 
     def views(self, task: TextTask, spec: DistillSpec) -> OneView:
         return OneView()

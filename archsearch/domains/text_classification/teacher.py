@@ -75,15 +75,22 @@ class TextTeacher:
         return logits_BK
 
 
-def load_text_teacher(folder: Path, task: TextTask, given: ClassMap | None, *, name: str) -> TextTeacher:
-    """A folder of the transformers library, loaded strictly, its outputs in the order of the data's classes."""
+def load_text_teacher(
+    folder: Path, task: TextTask | None, given: ClassMap | None, *, name: str, field: str = "teacher.path"
+) -> TextTeacher:
+    """A folder of the transformers library, loaded strictly, its outputs in the order of the data's classes.
+
+    Args:
+        task: What it will be asked about; without one the outputs stay as they are.
+        field: Of a request that names the folder.
+    """
     from archsearch.zoos.transformers.load import load_folder
 
-    found = load_folder(folder)
-    if found.multilabel is not None and found.multilabel != (task.kind == "multilabel"):
+    found = load_folder(folder, field=field)
+    if task is not None and found.multilabel not in (None, task.kind == "multilabel"):
         kinds = ("one label a text", "any number of labels a text")
         raise TeacherError(
-            f"{name} was trained on {kinds[found.multilabel]}, the data has {kinds[not found.multilabel]}",
+            f"{name} was trained on {kinds[bool(found.multilabel)]}, the data has {kinds[not found.multilabel]}",
             field="teacher",
         )
     teacher = TextTeacher(
@@ -92,10 +99,12 @@ def load_text_teacher(folder: Path, task: TextTask, given: ClassMap | None, *, n
         num_classes=found.num_classes,
         sha256=found.sha256,
         folder=folder,
-        tokenizer=load_tokenizer(folder),
+        tokenizer=load_tokenizer(folder, field=field),
         max_length=found.max_length,
         namings=(found.class_names,) if found.class_names else (),
     )
+    if task is None:
+        return teacher
     order, notes = order_of(teacher.name, teacher.namings, teacher.num_classes, task, given)
     if order is not None:
         _move(teacher.model, order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ TOKENIZER_FILES = (
     TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json",
     "merges.txt",
 )  # fmt: skip
+# All that is ever read of a folder, and what its students take along.
+TEACHER_FILES = (CONFIG, WEIGHTS, *TOKENIZER_FILES)
 # Fields that name code, or that would have the library make another network than the one described.
 _REFUSED = {
     "auto_map": "it names code of its own (auto_map), which is never run",
@@ -76,7 +78,7 @@ def read_folder(folder: Path, *, field: str = "teacher.path") -> EncoderFolder:
         family = check_config(config)
     except ValueError as error:
         raise TeacherError(f"{folder}/{CONFIG}: {error}", field=field) from None
-    _require_files(folder, field)
+    _require_files({path.name for path in folder.iterdir()}, str(folder), field)
     check_weights_file(folder / WEIGHTS, field=field)
     tokens = count_tokens(folder, field=field)
     if tokens > config["vocab_size"]:
@@ -86,6 +88,43 @@ def read_folder(folder: Path, *, field: str = "teacher.path") -> EncoderFolder:
             field=field,
         )
     return EncoderFolder(folder, config, family, tokens)
+
+
+def describe(config: Mapping[str, Any], names: Collection[str], *, field: str) -> dict[str, Any]:
+    """What a teacher's config.json tells of it, as plain JSON; raises TeacherError as `read_folder` does.
+
+    Args:
+        names: Of the files beside it.
+    """
+    try:
+        family = check_config(config)
+    except ValueError as error:
+        raise TeacherError(f"{CONFIG}: {error}", field=field) from None
+    _require_files(names, "the folder", field)
+    told = {
+        "architecture": family.model_type,
+        "max_length": family.positions(config),
+        "vocab_size": config["vocab_size"],
+    }
+    if (kind := config.get("problem_type")) is not None:
+        told["multilabel"] = kind == "multi_label_classification"
+    if (classes := _answers(config)) is None:
+        return told
+    if classes < 2 or kind == "regression":
+        raise TeacherError("it answers with a number (regression), and tells no classes apart", field=field)
+    called = class_names(config, classes)
+    return {**told, "num_classes": classes, **({"class_names": list(called)} if called else {})}
+
+
+def _answers(config: Mapping[str, Any]) -> int | None:
+    """How many answers a network gives by its config.json; None where that does not say whether it gives any."""
+    names, count, kinds = config.get("id2label"), config.get("num_labels"), config.get("architectures")
+    if isinstance(names, Mapping) and names:
+        return len(names)
+    if isinstance(count, int) and not isinstance(count, bool):
+        return count
+    answers = isinstance(kinds, list) and any(str(kind).endswith("ForSequenceClassification") for kind in kinds)
+    return 2 if answers else None  # which the library does not write down
 
 
 def check_config(config: Any) -> Family:
@@ -149,24 +188,24 @@ def _read_config(folder: Path, field: str) -> dict[str, Any]:
     return config
 
 
-def _require_files(folder: Path, field: str) -> None:
-    if (folder / "adapter_config.json").exists():
+def _require_files(names: Collection[str], folder: str, field: str) -> None:
+    if "adapter_config.json" in names:
         raise TeacherError(
             f"{folder} is an adapter (PEFT); merge it (merge_and_unload) and save the whole network", field=field
         )
-    if not (folder / WEIGHTS).is_file():
-        raise TeacherError(_without_weights(folder), field=field)
-    if not (folder / TOKENIZER).is_file():
+    if WEIGHTS not in names:
+        raise TeacherError(_without_weights(names, folder), field=field)
+    if TOKENIZER not in names:
         raise TeacherError(
             f"{folder} has no {TOKENIZER}; AutoTokenizer.from_pretrained(…).save_pretrained(…) writes one", field=field
         )
 
 
-def _without_weights(folder: Path) -> str:
-    if (folder / f"{WEIGHTS}.index.json").exists():
+def _without_weights(names: Collection[str], folder: str) -> str:
+    if f"{WEIGHTS}.index.json" in names:
         return f"{folder} has its weights in parts; save them in one: save_pretrained(…, max_shard_size='100GB')"
     for name in _PICKLES:
-        if (folder / name).exists():
+        if name in names:
             what = "pickled weights, which can run code when read" if ".bin" in name else "weights of another library"
             return (
                 f"{folder}/{name}: {what}; load the network where it was made and save it again with "

@@ -32,6 +32,15 @@ def fetch_folder(name: str, *, field: str = "teacher.name") -> Path:
     return folders.pop()
 
 
+def at_hand(name: str) -> bool:
+    """Whether the files of a repository were fetched before."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repo, _, revision = name.partition(":")[2].partition("@")
+    kept = (try_to_load_from_cache(repo, file, revision=revision or None) for file in (CONFIG, TOKENIZER, WEIGHTS))
+    return all(isinstance(path, str) for path in kept)
+
+
 def local_folder(place: str | Path, *, field: str = "teacher.name") -> Path:
     """A folder as it is, or the one a repository's files were fetched into."""
     named = isinstance(place, str) and place.partition(":")[0] in PREFIXES and ":" in place

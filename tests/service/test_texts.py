@@ -1,0 +1,97 @@
+"""Texts over HTTP: a table and a teacher's folder are uploaded, and a student comes back that transformers loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("transformers", reason="the extra `text` is not installed")
+
+import torch
+import transformers
+
+import archsearch
+from archsearch.zoos.transformers.folder import TOKENIZER_FILES
+from tests.domains.text_classification.test_domain import write_texts
+from tests.service.server import PATIENCE_S, Server
+from tests.zoos.transformers.encoders import write_folder
+
+pytestmark = pytest.mark.slow
+TRAINING = {"batch_size": 16, "lr": 3e-3}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A table of texts, and a teacher that was trained on it."""
+
+    table: Path
+    teacher: Path
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Texts:
+    folder = tmp_path_factory.mktemp("texts")
+    write_folder(folder / "encoder", "bert")
+    table = write_texts(folder / "texts.csv", 300)
+    data = {"kind": "text", "path": str(table), "max_length": 12}
+    archsearch.train_teacher(data, folder / "teacher", pretrained=folder / "encoder", spec={"epochs": 12, **TRAINING})
+    return Texts(table, folder / "teacher")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("house") / "data")
+    yield server
+    code = server.stop()
+    assert code == 0
+    assert not {"Traceback", "Fatal"} & set(server.log.read_text().split())
+
+
+@pytest.fixture(scope="module")
+def named(server: Server, texts: Texts) -> dict[str, Any]:
+    """The fields of a request that name the data and the teacher."""
+    dataset = server.client.add_dataset(texts.table, "text", name="words", max_length=12)
+    assert (dataset["task"]["domain"], dataset["splits"]["train"] > 100) == ("text_classification", True), dataset
+    data = {"kind": "dataset", "id": dataset["id"]}
+    teacher = server.client.add_teacher({}, weights=texts.teacher, name="tiny", data=data, wait_s=PATIENCE_S)
+    facts = teacher["facts"]
+    assert (teacher["status"], facts["domain"], facts["num_classes"]) == ("ready", "text_classification", 3), teacher
+    assert (facts["max_length"], facts["vocab_size"], facts["measured_on"]) == (
+        20, 40, {"max_length": 12, "vocab_size": 40},
+    )  # fmt: skip
+    assert facts["selection_acc"] > 90
+    return {"data": data, "teacher": {"kind": "teacher", "id": teacher["id"]}}
+
+
+def request(named: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        **named,
+        "budget": {"params_ratio": 0.9},
+        "search": {"space": "teacher", "candidates": 4, "batch_size": 16},
+        "distill": {"epochs": 12, **TRAINING},
+        **changes,
+    }
+
+
+def test_a_job_of_texts_ends_in_a_student_that_transformers_loads(
+    server: Server, named: dict[str, Any], tmp_path: Path
+) -> None:
+    job_id = server.submit(request(named))
+    job = server.wait_for(job_id, "succeeded")
+    student = job["result"]["student"]
+    assert student["test_acc"] > 80
+    files = {path.name for path in server.client.download(job_id, tmp_path / "student")}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "student.onnx"} <= files
+    assert "preprocessing.json" not in files
+    assert files & set(TOKENIZER_FILES) >= {"tokenizer.json", "tokenizer_config.json"}
+    loaded = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "student")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "student")
+    assert sum(weight.numel() for weight in loaded.parameters()) == student["params"]
+    # Each text's class is its first word's.
+    with torch.inference_mode():
+        logits_BK = loaded.eval()(**tokenizer(["word2 word30", "word4 word9"], return_tensors="pt")).logits
+    assert [loaded.config.id2label[i] for i in logits_BK.argmax(1).tolist()] == ["bad", "good"]
