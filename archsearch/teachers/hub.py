@@ -9,12 +9,16 @@ from typing import Any
 
 from archsearch.data.task import Task
 from archsearch.errors import TeacherError, Unavailable, UnknownName
+from archsearch.memory import machine_bytes
 from archsearch.teachers.check import check_head
+from archsearch.teachers.foreign import describe_transformers
 from archsearch.teachers.teacher import check_channels
 from archsearch.whole import is_full
 
 _TRANSPORTS = {"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "h2"}
 _ASK_AGAIN_S = 60
+# Of what is no weights; the largest tokenizer in use, of a quarter of a million tokens, has 33 MB.
+MOST_FILE_BYTES = 64 * 2**20
 
 
 def check_stock(name: str, task: Task | None, *, field: str = "teacher.name") -> Path:
@@ -66,6 +70,18 @@ def require_plain_config(name: str, *, field: str = "teacher.name") -> tuple[Pat
     return path, config
 
 
+def require_repository(name: str, *, field: str = "teacher.name") -> tuple[Path, dict[str, Any]]:
+    """The config.json and the weights of a repository that timm loads, on this machine; returns as above.
+
+    What another library's config.json describes is refused before its weights are fetched.
+    """
+    path, config = require_plain_config(name, field=field)
+    if "pretrained_cfg" not in config and "model_type" in config:
+        raise TeacherError(describe_transformers(name, config), field=field)
+    require_safetensors(name, name.partition(":")[2], field=field)
+    return path, config
+
+
 def at_hand(name: str) -> bool:
     """Whether loading a stock network or hub repository waits for no network: it was fetched before, or is none."""
     from huggingface_hub import try_to_load_from_cache
@@ -75,14 +91,16 @@ def at_hand(name: str) -> bool:
 
 
 def fetch_file(name: str, repo: str, file: str, field: str) -> Path:
-    """A file of a repository, from the cache or the hub."""
+    """A file of a repository, from the cache or the hub; one that could not be used is never fetched for its size."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
     repo, _, revision = repo.partition("@")
     try:
         # Asked once and briefly first: the download itself would try again for minutes.
-        get_hf_file_metadata(hf_hub_url(repo, file, revision=revision or None), timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        return Path(hf_hub_download(repo, file, revision=revision or None))
+        url = hf_hub_url(repo, file, revision=revision or None)
+        size = get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT).size
+        if size is None or size <= _most_bytes(file):
+            return Path(hf_hub_download(repo, file, revision=revision or None))
     except Exception as error:  # the hub's, the file system's, and those of whatever library speaks HTTP
         if is_full(error):  # which says nothing of the repository
             raise
@@ -97,6 +115,12 @@ def fetch_file(name: str, repo: str, file: str, field: str) -> Path:
             ) from error
         reason = next(iter(str(error).splitlines()), "")
         raise TeacherError(f"{name}: no {file} to be had ({type(error).__name__}: {reason})", field=field) from None
+    raise TeacherError(f"{name}: {file} has {size:,} bytes, at most {_most_bytes(file):,} are fetched", field=field)
+
+
+def _most_bytes(file: str) -> int:
+    """Weights have to go into memory; what stands beside them is small."""
+    return machine_bytes() if file.endswith(".safetensors") else MOST_FILE_BYTES
 
 
 def _is_away(error: BaseException, *, offline: bool = False) -> bool:

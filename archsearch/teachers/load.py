@@ -13,7 +13,7 @@ from archsearch.request import ClassMap, LocalTeacher, TimmTeacher, UploadedTeac
 from archsearch.teacher_config import check_normalisation, sides, teacher_fields
 from archsearch.teachers.classes import namings_of
 from archsearch.teachers.folder import check_folder
-from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
+from archsearch.teachers.hub import check_stock, require_repository
 from archsearch.teachers.index import names_of
 from archsearch.teachers.network import build
 from archsearch.teachers.order import in_order_of
@@ -63,8 +63,7 @@ def _load(
         return _load_pretrained(f"local-dir:{source.path}", "teacher.path", config)
     check_source(source, field="teacher")
     if ":" in source.name:
-        require_safetensors(source.name, source.name.partition(":")[2])
-        path, config = require_plain_config(source.name)
+        path, config = require_repository(source.name)
         # From the folder it was fetched into: timm would ask the hub once more.
         return _load_pretrained(f"local-dir:{path.parent}", "teacher.name", config, name=source.name)
     weights = check_stock(source.name, counted)

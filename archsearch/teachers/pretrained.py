@@ -13,7 +13,7 @@ from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.teachers.folder import check_folder
 from archsearch.teachers.foreign import refuse_file_name
-from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
+from archsearch.teachers.hub import check_stock, require_repository
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,15 +118,14 @@ def _source(named: str, scratch: Path, architecture: str | None) -> str:
 
         convert_teacher(path, scratch, architecture=architecture, overwrite=True)
         return f"local-dir:{scratch}"
-    prefix, colon, repository = named.partition(":")
+    prefix, colon, _ = named.partition(":")
     if colon and prefix not in ("hf-hub", "hf_hub"):
         raise InvalidRequest(
             f"{prefix}: names no timm model; a name, hf-hub:owner/name, a folder or a file", field=FIELD
         )
     refuse_file_name(named, field=FIELD)
     if colon:
-        require_safetensors(named, repository, field=FIELD)
-        require_plain_config(named, field=FIELD)
+        require_repository(named, field=FIELD)
     else:
         check_stock(named, None, field=FIELD)
     return named

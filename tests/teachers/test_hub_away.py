@@ -62,7 +62,7 @@ def test_what_was_fetched_before_needs_no_hub(hub: HubOfFiles, teacher: Teacher)
 
 
 def test_what_a_hub_does_not_have_is_refused_for_good(hub: HubOfFiles) -> None:
-    with pytest.raises(TeacherError, match=r"no model\.safetensors to be had") as caught:
+    with pytest.raises(TeacherError, match=r"no config\.json to be had") as caught:
         load_teacher(TimmTeacher(name="hf-hub:me/none"))
     assert not caught.value.retryable
 

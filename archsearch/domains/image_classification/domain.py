@@ -149,13 +149,12 @@ class ImageClassification:
         return at_hand(name)
 
     def fetch(self, name: str) -> None:
-        from archsearch.teachers.hub import check_stock, require_plain_config, require_safetensors
+        from archsearch.teachers.hub import check_stock, require_repository
 
-        if ":" not in name:
-            check_stock(name, None)
+        if ":" in name:
+            require_repository(name)
         else:
-            require_safetensors(name, name.partition(":")[2])
-            require_plain_config(name)
+            check_stock(name, None)
 
     def save_teacher(self, teacher: ImageTeacher, task: ImageTask, folder: Path) -> None:
         height, width = teacher.input_hw or (task.height, task.width)

@@ -73,11 +73,7 @@ def read_folder(folder: Path, *, field: str = "teacher.path") -> EncoderFolder:
 
     Only `config.json`, `model.safetensors` and `tokenizer.json` are ever read; needs no torch.
     """
-    config = _read_config(folder, field)
-    try:
-        family = check_config(config)
-    except ValueError as error:
-        raise TeacherError(f"{folder}/{CONFIG}: {error}", field=field) from None
+    config, family = require_encoder(folder, field=field)
     _require_files({path.name for path in folder.iterdir()}, str(folder), field)
     check_weights_file(folder / WEIGHTS, field=field)
     tokens = count_tokens(folder, field=field)
@@ -88,6 +84,15 @@ def read_folder(folder: Path, *, field: str = "teacher.path") -> EncoderFolder:
             field=field,
         )
     return EncoderFolder(folder, config, family, tokens)
+
+
+def require_encoder(folder: Path, *, field: str) -> tuple[dict[str, Any], Family]:
+    """A folder's config.json and the family it is of; raises TeacherError where it is no encoder known here."""
+    config = _read_config(folder, field)
+    try:
+        return config, check_config(config)
+    except ValueError as error:
+        raise TeacherError(f"{folder}/{CONFIG}: {error}", field=field) from None
 
 
 def describe(config: Mapping[str, Any], names: Collection[str], *, field: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from archsearch.errors import InvalidRequest, TeacherError, Unavailable
 from archsearch.teachers.hub import fetch_file
-from archsearch.zoos.transformers.folder import CONFIG, TOKENIZER, WEIGHTS
+from archsearch.zoos.transformers.folder import CONFIG, TOKENIZER, WEIGHTS, require_encoder
 
 PREFIXES = ("hf-hub", "hf_hub")
 # What a tokenizer is opened with beside the file that has all of it; few repositories lack them.
@@ -23,7 +23,9 @@ def fetch_folder(name: str, *, field: str = "teacher.name") -> Path:
     prefix, colon, repo = name.partition(":")
     if not colon or prefix not in PREFIXES:
         raise InvalidRequest(f"{name} is no repository; say hf-hub:owner/name", field=field)
-    needed = [fetch_file(name, repo, file, field) for file in (CONFIG, TOKENIZER, WEIGHTS)]
+    config = fetch_file(name, repo, CONFIG, field)
+    require_encoder(config.parent, field=field)  # before anything large is fetched
+    needed = [config, *(fetch_file(name, repo, file, field) for file in (TOKENIZER, WEIGHTS))]
     for file in _WELCOME:
         _fetch_if_there(name, repo, file, field)
     folders = {path.parent for path in needed}

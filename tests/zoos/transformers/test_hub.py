@@ -12,7 +12,9 @@ from archsearch import domains
 from archsearch.domains.text.spec import TextData
 from archsearch.errors import InvalidRequest, TeacherError, Unavailable
 from archsearch.request import TimmTeacher
-from archsearch.zoos.transformers.hub import fetch_folder, local_folder
+from archsearch.teachers import hub as files
+from archsearch.teachers import load_teacher
+from archsearch.zoos.transformers.hub import at_hand, fetch_folder, local_folder
 from archsearch.zoos.transformers.load import load_folder
 from tests.hub import HubOfFiles, ask
 from tests.zoos.transformers.encoders import task_of, write_folder
@@ -62,3 +64,49 @@ def test_a_repository_that_lacks_a_file_is_refused(hub: HubOfFiles) -> None:
     assert caught.value.field == "teacher.name"
     with pytest.raises(InvalidRequest, match="say hf-hub:owner/name"):
         fetch_folder("me/bert")
+
+
+def test_a_repository_is_at_hand_once_its_tokenizer_is_there_too(hub: HubOfFiles) -> None:
+    named = "hf-hub:me/bert"
+    assert not at_hand(named)
+    files.require_safetensors(named, "me/bert")
+    files.require_plain_config(named)
+    assert not at_hand(named), "a job would wait for the tokenizer in the middle of its work"
+    domains.get("text_classification").fetch(named)
+    assert at_hand(named)
+    asked = hub.asked
+    assert at_hand(named)
+    assert hub.asked == asked
+
+
+def test_nothing_larger_than_could_be_used_is_fetched(
+    hub: HubOfFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MOST_FILE_BYTES", 2**12)
+    hub.files["me/bert/tokenizer.json"] = b" " * (2**12 + 1)
+    with pytest.raises(TeacherError, match=r"tokenizer\.json has 4,097 bytes, at most 4,096 are fetched"):
+        fetch_folder("hf-hub:me/bert")
+    monkeypatch.setattr(files, "machine_bytes", lambda: 100)
+    with pytest.raises(TeacherError, match=r"model\.safetensors has [\d,]+ bytes, at most 100 are fetched"):
+        files.require_safetensors("hf-hub:me/bert", "me/bert")
+    kept = {path.name for path in (tmp_path / "cache").rglob("*")}
+    assert not {"tokenizer.json", "model.safetensors"} & kept
+
+
+def test_a_repository_of_another_network_is_refused_before_its_weights_are_fetched(
+    hub: HubOfFiles, tmp_path: Path
+) -> None:
+    hub.files["me/bert/config.json"] = b'{"model_type": "gpt2"}'
+    with pytest.raises(TeacherError, match="'gpt2' is no encoder known here"):
+        fetch_folder("hf-hub:me/bert")
+    assert not [
+        path for path in (tmp_path / "cache").rglob("*") if path.name in ("model.safetensors", "tokenizer.json")
+    ]
+
+
+def test_an_encoder_on_the_hub_is_no_teacher_of_images(hub: HubOfFiles, tmp_path: Path) -> None:
+    images = domains.get("image_classification")
+    for ask_for in (lambda: images.fetch("hf-hub:me/bert"), lambda: load_teacher(TimmTeacher(name="hf-hub:me/bert"))):
+        with pytest.raises(TeacherError, match="is a network of the transformers library"):
+            ask_for()
+    assert not {path.name for path in (tmp_path / "cache").rglob("model.safetensors")}
