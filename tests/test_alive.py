@@ -68,6 +68,7 @@ def test_a_validation_is_cancelled_between_two_batches(
     assert slow.asked == 3
 
 
+@pytest.mark.slow
 def test_the_reading_of_the_test_split_is_cancelled_between_two_batches(
     slow: Slow, teacher: Teacher, few_digits: Dataset, tmp_path: Path
 ) -> None:

@@ -404,6 +404,7 @@ def test_a_planted_pickle_is_never_read(house: House) -> None:
     assert house.log() == []
 
 
+@pytest.mark.slow
 def test_many_processes_prepare_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     program = (

@@ -175,6 +175,7 @@ def test_every_public_file_has_a_media_type_and_its_archive_too() -> None:
     assert export.MEDIA_TYPES[export.CARD] == "text/markdown; charset=utf-8"
 
 
+@pytest.mark.slow
 def test_the_portable_forms_need_none_of_our_code(gray_task: ImageTask, tmp_path: Path) -> None:
     export.save_pt2(student("vit", gray_task), gray_task, tmp_path / export.PT2)
     export.save_onnx(student("vit", gray_task), gray_task, tmp_path / export.ONNX)

@@ -466,6 +466,7 @@ def test_int8_passes_over_scales_that_answer_no_numbers(
     assert (details["calibration"], details["kept_fp32"]) != (first["calibration"], list(first["kept_fp32"]))
 
 
+@pytest.mark.slow
 def test_a_multi_label_student_is_judged_by_its_average_precision(
     made: tuple[Path, Formats], digits: Dataset, tmp_path: Path
 ) -> None:

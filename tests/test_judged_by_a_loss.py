@@ -63,6 +63,7 @@ def test_contenders_stand_by_how_little_they_lose() -> None:
     assert [contender.rounds for contender in ranked] == [(2.0, 1.5), (0.3,), (0.7,), (None,)]
 
 
+@pytest.mark.slow
 def test_the_contender_of_the_smallest_loss_wins(in_nats: Dataset, teacher: ImageTeacher, tmp_path: Path) -> None:
     reports: list[Any] = []
     found = verify(

@@ -151,6 +151,7 @@ def test_interrupted_in_the_search_it_scores_no_candidate_twice(done, body: dict
     assert not (out / ".work").exists()
 
 
+@pytest.mark.slow
 def test_interrupted_in_the_distillation_it_goes_on_from_its_checkpoint(
     done, body: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -441,6 +442,7 @@ def test_families_are_compared_unasked_and_what_was_left_open_is_told(body: dict
     assert "verify" not in without
 
 
+@pytest.mark.slow
 def test_a_student_that_learned_nothing_ends_well_and_is_warned_of_everywhere(
     body: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -468,6 +470,7 @@ def test_a_student_that_learned_nothing_ends_well_and_is_warned_of_everywhere(
     assert "> **Warning**" in (out / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_student_that_diverges_in_half_precision_is_distilled_in_fp32_and_says_so(
     body: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

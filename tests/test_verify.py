@@ -174,6 +174,7 @@ def test_a_network_that_cannot_be_built_costs_itself_alone(
     assert found["candidates"][1]["selection_acc"] == [None]
 
 
+@pytest.mark.slow
 def test_contenders_of_the_same_round_share_the_teachers_answers(
     few_digits: Dataset, teacher: Teacher, tmp_path: Path
 ) -> None:

@@ -295,6 +295,7 @@ def test_a_training_that_diverges_once_is_rolled_back_and_ends_well(few_digits: 
     assert reports[-1].selection_acc > 20
 
 
+@pytest.mark.slow
 def test_where_a_training_is_rolled_back_to_does_not_depend_on_the_clock(few_digits: Dataset, tmp_path: Path) -> None:
     def ended(**kept: Any) -> str:
         model = Exploding(student(few_digits), step=103, times=1)
@@ -464,6 +465,7 @@ def test_views_without_numbers_are_asked_for_online(few_digits: Dataset, teacher
     assert reports[-1].cached is None
 
 
+@pytest.mark.slow
 def test_a_streamed_training_goes_on_at_any_epoch_too(few_digits: Dataset, tmp_path: Path) -> None:
     recipe, path = spec(method="none", augment="resized_crop", epochs=2), tmp_path / "checkpoint.safetensors"
     whole, begun, second = (student(few_digits) for _ in range(3))

@@ -218,6 +218,7 @@ def test_the_teacher_is_looked_at_once_for_all_searches(
     assert not answers_BK.equal(first.rungs[0].teacher.logits_BK)
 
 
+@pytest.mark.slow
 def test_half_precision_leaves_the_ranking_alone(teacher: ImageTeacher, few_digits: Dataset, spec) -> None:
     """The same candidates in bf16 and in fp32; the program `benchmarks.ranking` says it of the tables."""
     rng = random.Random(0)

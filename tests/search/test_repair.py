@@ -94,6 +94,7 @@ def test_a_space_without_a_member_that_fits_is_left_out(run, gray_task) -> None:
     assert caught.value.field == "budget"
 
 
+@pytest.mark.slow
 def test_a_search_under_limited_activations_scores_nothing_beyond_them(run, gray_task) -> None:
     space = spaces.get("resnet_cifar")
     smallest = Ruler(gray_task, Limits(peak_activation_bytes=1), batch=4).measure(space, space.smallest(gray_task))

@@ -82,6 +82,7 @@ def test_any_side_costs_what_torch_counts(colour_task: ImageTask, height: int, w
         assert SPACE.cost(architecture, task) == measure(SPACE, architecture, task)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_every_row_of_the_table_becomes_the_network_it_says(shared: Path, large_task: ImageTask) -> None:
     rows = [row["arch"] for row in json.loads((shared / "autoprox_vit_kd_gt.json").read_text())["pit"]]

@@ -168,6 +168,7 @@ def test_a_network_that_pads_otherwise_is_not_taken_for_its_tensors(tmp_path: Pa
     assert "pads as tf_efficientnet_b0 does" in error.detail
 
 
+@pytest.mark.slow
 def test_torchvisions_regnets_are_told_by_their_names(tmp_path: Path) -> None:
     file = saved(torchvision.models.regnet_x_400mf(num_classes=10).state_dict(), tmp_path)
     assert "called as torchvision's RegNets" in refused(file, tmp_path / "teacher").detail

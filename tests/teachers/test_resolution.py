@@ -47,6 +47,7 @@ def stock_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "theirs"
 
 
+@pytest.mark.slow
 def test_a_network_trained_small_is_asked_small_whatever_the_default(
     stock_folder: Path, digits: Dataset, few_digits: Dataset
 ) -> None:
