@@ -17,7 +17,7 @@ import transformers
 import archsearch
 from archsearch.zoos.transformers.folder import TOKENIZER_FILES
 from tests.domains.text_classification.test_domain import write_texts
-from tests.service.server import PATIENCE_S, Server
+from tests.service.server import PATIENCE_S, Server, wait
 from tests.zoos.transformers.encoders import write_folder
 
 pytestmark = pytest.mark.slow
@@ -95,3 +95,30 @@ def test_a_job_of_texts_ends_in_a_student_that_transformers_loads(
     with torch.inference_mode():
         logits_BK = loaded.eval()(**tokenizer(["word2 word30", "word4 word9"], return_tensors="pt")).logits
     assert [loaded.config.id2label[i] for i in logits_BK.argmax(1).tolist()] == ["bad", "good"]
+
+
+def distilling(server: Server, job_id: str, epochs: int) -> bool:
+    """Whether this many epochs are behind it, and so in a checkpoint."""
+    done = [event["data"] for event in server.events(job_id) if event["type"] == "progress"]
+    return bool(done) and done[-1]["phase"] == "distilling" and done[-1]["epoch"] >= epochs
+
+
+def weights_of(server: Server, job_id: str) -> str:
+    files = server.client.call("GET", f"/v1/jobs/{job_id}/artifacts")
+    return str(next(file["sha256"] for file in files if file["name"] == "model.safetensors"))
+
+
+def test_a_distillation_whose_worker_is_killed_ends_in_the_same_bits(server: Server, named: dict[str, Any]) -> None:
+    student = {"space": "teacher", "architecture": {"layers": 1, "heads": 2, "ffn": 24}}
+    body = request(named, kind="distill", student=student, budget={}, search={}, distill={"epochs": 40, **TRAINING})
+    undisturbed = server.submit(body)
+    server.wait_for(undisturbed, "succeeded")
+    job_id = server.submit(body)
+    wait(lambda: distilling(server, job_id, 10), lambda: str(server.client.job(job_id)))
+    server.kill_worker()
+    assert server.client.job(job_id)["status"] == "running", "killed too late to prove anything"
+    job = server.wait_for(job_id, "succeeded")
+    assert job["attempt"] == 2
+    resumed = [event["data"] for event in server.events(job_id) if event["data"].get("resumed_at", 0) > 0]
+    assert resumed
+    assert weights_of(server, job_id) == weights_of(server, undisturbed)
