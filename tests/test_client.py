@@ -30,6 +30,7 @@ from archsearch.settings import Settings
 from archsearch.store import queries
 from archsearch.store.database import connect, session_factory
 from archsearch.store.models import Artifact, DatasetRow, Event, Job, TeacherRow
+from tests.api import test_text_teachers as text_teachers
 
 JOB = "job_" + "0" * 20
 CONTENT = bytes(range(256)) * 4000
@@ -233,6 +234,26 @@ def test_what_a_job_needs_is_waited_for_as_long_as_its_check_takes(
     assert (sent.teacher.input_size, sent.teacher.classes) == ((16, 24), {"a": 0, "b": 2, "c": 1})
     (row,) = client.call("GET", "/v1/teachers")["data"]
     assert (row["source"]["input_size"], row["source"]["classes"]) == ([16, 24], {"a": 0, "b": 2, "c": 1})
+
+
+def test_a_folder_of_texts_and_a_folder_of_an_encoder_go_as_zips(client: Client, tmp_path: Path) -> None:
+    """The server has no worker: what it tells it tells by itself."""
+    for name in ("train", "test"):
+        (tmp_path / "words").mkdir(exist_ok=True)
+        (tmp_path / "words" / f"{name}.csv").write_text("text,label\n" + "a,b\n" * 9)
+    row = client.add_dataset(tmp_path / "words", "text", max_length=32, wait_s=0)
+    assert (row["status"], row["format"], row["options"]["max_length"]) == ("checking", "text", 32)
+    again = client.add_dataset(tmp_path / "words", "text", max_length=32, wait_s=0)
+    assert again["id"] == row["id"], "the same folder is the same content"
+    with pytest.raises(ServiceError, match="no option of text") as caught:
+        client.add_dataset(tmp_path / "words", "text", image_size=32, wait_s=0)
+    assert caught.value.field == "image_size"
+    for name, content in {**text_teachers.FILES, "pytorch_model.bin": b"never sent" * 10**6}.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "config.json").write_text(json.dumps(text_teachers.CONFIG))
+    row = client.add_teacher({"classes": "as_is"}, weights=tmp_path, wait_s=0)
+    assert (row["source"]["kind"], row["source"]["classes"]) == ("folder", "as_is")
+    assert (row["facts"]["domain"], row["facts"]["num_classes"]) == ("text_classification", 2)
 
 
 def test_a_deletion_whose_answer_was_lost_is_a_deletion(client: Client, proxy: Proxy) -> None:

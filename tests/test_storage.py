@@ -198,11 +198,14 @@ def test_caches_lose_what_was_not_used_for_longest(store: Store, write: Write) -
         write(f"evidence/{name}.safetensors", 400, days_old)
     write("evidence/latency-d.json", 400, 4.0)
     write("evidence/views/e/answers.npy", 400, 2.5)
+    for name in ("ids", "starts"):
+        write(f"evidence/tokens-g/train_{name}.npy", 200, 2.2)
     write("evidence/f.safetensors", 400, 0.0)  # somebody may be writing it
     assert gone(store) == {
         "latencies": ["latency-d.json"],
         "evidence": ["a.safetensors", "c.safetensors"],
         "views": ["e"],
+        "tokens": ["tokens-g"],
     }
     assert gone(store, RETENTION.older_than(12 * 3600)) == {"evidence": ["b.safetensors"]}
     assert (store.files.evidence / "f.safetensors").exists()
@@ -210,9 +213,16 @@ def test_caches_lose_what_was_not_used_for_longest(store: Store, write: Write) -
 
 def test_what_a_killed_process_was_writing_goes_and_what_one_writes_now_stays(store: Store, write: Write) -> None:
     half = [write(f"evidence/.{name}.0123456789ab", days_old=0.1) for name in ("a.safetensors", "latency-b.json")]
+    write("evidence/.tokens-d.0123456789ab/train_ids.npy", days_old=0.1)
+    write("uploads/up_1/.folder.0123456789ab/model.safetensors", days_old=0.1)
     lock = write("evidence/views/.lock")
     assert storage.usage(store)["evidence"] == {"count": 1, "bytes": 10}
-    assert gone(store) == {"evidence": [half[0].name], "latencies": [half[1].name]}
+    assert gone(store) == {
+        "evidence": [half[0].name],
+        "latencies": [half[1].name],
+        "tokens": [".tokens-d.0123456789ab"],
+        "partial": ["uploads/up_1/.folder.0123456789ab"],
+    }
     now = write("evidence/.c.safetensors.0123456789ab", days_old=0.01)
     assert gone(store, RETENTION.older_than(0)) == {}
     add(store, job("job_1", "failed"))

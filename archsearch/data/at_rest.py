@@ -30,7 +30,7 @@ def write_folder(folder: Path, write: Callable[[Path], None], same: Callable[[Pa
     Raises Conflict where the folder holds anything else.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}")  # see `whole.is_partial`
     try:
         write(temporary)
         os.replace(temporary, folder)

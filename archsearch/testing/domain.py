@@ -17,9 +17,11 @@ from torch import nn
 from archsearch import domains
 from archsearch.data import Dataset
 from archsearch.data.metrics import scores
+from archsearch.data.pack import pack
 from archsearch.distill.group import Group
 from archsearch.domains.domain import Domain
-from archsearch.request import DistillSpec
+from archsearch.request import DistillSpec, UploadedFolder
+from archsearch.teachers.archive import describe_archive, unpack_archive
 
 _BATCH, _FEATURES = 8, 12
 
@@ -154,6 +156,22 @@ class DomainContract:
         config = json.loads((tmp_path / "config.json").read_text())
         assert domains.of_config(config) is self.domain
         assert self.domain.card(config, {}, self.domain.stock(config)).use.startswith("## Use")
+
+    def test_a_folder_tells_of_its_network_before_that_is_loaded_and_comes_as_a_zip(self, tmp_path: Path) -> None:
+        task: Any = self.dataset().task
+        self.domain.save(self.student(), task, tmp_path / "saved", self.teacher())
+        path = pack(tmp_path / "saved", tmp_path / "zip", domains.teacher_files())
+        told = describe_archive(path, field="upload")
+        assert (told["domain"], told["num_classes"]) == (self.domain.name, task.classes)
+        self.domain.check_facts(told, task, "teacher")
+        assert self.domain.read_by(task, told) == task
+        unpack_archive(path, tmp_path / "folder")
+        source = UploadedFolder(upload="up_" + "0" * 20)
+        teacher: Any = self.domain.load_teacher(source, tmp_path / "folder", None)
+        facts = json.loads(json.dumps(self.domain.facts(teacher)))
+        assert teacher.num_classes == task.classes
+        self.domain.check_facts(facts, task, "teacher")
+        assert self.domain.read_by(task, facts) == task
 
     def test_formats_are_asked_what_the_network_is_asked(self) -> None:
         dataset, student = self.dataset(), self.student()

@@ -15,6 +15,8 @@ import torch
 import transformers
 
 import archsearch
+from archsearch.cli.inputs import send_local_parts
+from archsearch.request import RegisteredTeacher, parse_request
 from archsearch.zoos.transformers.folder import TOKENIZER_FILES
 from tests.domains.text_classification.test_domain import write_texts
 from tests.service.server import PATIENCE_S, Server, wait
@@ -95,6 +97,19 @@ def test_a_job_of_texts_ends_in_a_student_that_transformers_loads(
     with torch.inference_mode():
         logits_BK = loaded.eval()(**tokenizer(["word2 word30", "word4 word9"], return_tensors="pt")).logits
     assert [loaded.config.id2label[i] for i in logits_BK.argmax(1).tolist()] == ["bad", "good"]
+
+
+def test_what_a_request_names_on_this_machine_is_sent_and_named_by_id(
+    server: Server, named: dict[str, Any], texts: Texts
+) -> None:
+    data = {"kind": "text", "path": str(texts.table), "max_length": 12}
+    local = parse_request(request({"data": data, "teacher": {"kind": "local", "path": str(texts.teacher)}}))
+    said: list[str] = []
+    sent = send_local_parts(server.client, local, said.append)
+    assert sent.data.model_dump() == named["data"], "the same texts, read the same way, are the same data set"
+    assert isinstance(sent.teacher, RegisteredTeacher)
+    assert any("texts" in line for line in said)
+    assert said[-1].endswith("% on the selection split")
 
 
 def distilling(server: Server, job_id: str, epochs: int) -> bool:
