@@ -16,6 +16,7 @@ from archsearch.data.shape import laid_out
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import Outputs
+from archsearch.distill.remembered import remembered
 from archsearch.distill.view_cache import ViewCache, half, in_range, open_cache
 from archsearch.distill.watched import Watched
 from archsearch.precision import autocast, resolve
@@ -124,9 +125,13 @@ def cached(
     online: Online, teacher: Teacher, dataset: Dataset, spec: DistillSpec, home: Path | None, device: str
 ) -> TeacherSource:
     """The teacher with its answers kept under `home`, where logits are all that is read, views have numbers, and every
-    example is one decision."""
+    example is one decision; in memory with its attention, where that is read too and an example has one view."""
     once = decided_once(dataset.train.y_N)
     possible = domains.of(dataset.task).views(dataset.task, spec) if once else None
+    if possible is not None and possible.count == 1 and spec.view_cache == "auto":
+        found = remembered(online, dataset.train)
+        if found is not None:
+            return found
     online.rounded = possible is not None and not online.watched.reads - {"logits"}
     if possible is None or not online.rounded or home is None or spec.view_cache == "off":
         return online
