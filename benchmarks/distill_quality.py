@@ -13,21 +13,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
 import os
-import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from archsearch.data.metrics import accuracy
 from archsearch.distill.loss import losses
@@ -35,40 +28,16 @@ from archsearch.distill.train import logits, train
 from archsearch.errors import ArchsearchError
 from archsearch.request import DistillSpec
 from archsearch.settings import user_cache
+from benchmarks import quality
 from benchmarks.cifar import FILES, load_cifar, load_teacher_for
+from benchmarks.quality import BASELINE, Run, show, summary, table
 
 CLASSES = 100
 TEACHER = "resnet20x2"
 # A student that has room for improvement and fits the hours: ResNet-8.
 STUDENT = {"depths": [1, 1, 1], "widths": [16, 32, 64]}
-BASELINE = "none"
 # Methods that need no teacher: the baseline end of the same line.
 ALONE = ("none", "label_smoothing", "tf_kd")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training: accuracies in percent at its last epoch, wall seconds, or why it failed."""
-
-    method: str
-    seed: int
-    test_acc: float | None
-    selection_acc: float | None
-    seconds: float
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method over all seeds."""
-
-    method: str
-    mean: float
-    sd: float
-    gain: float
-    over_kd: float
-    seconds: float
-    failed: int
 
 
 def methods() -> list[str]:
@@ -104,62 +73,8 @@ def run_all(folder: Path, names: Sequence[str], seeds: int, spec: dict[str, Any]
     teacher = load_teacher_for(folder, CLASSES, TEACHER)  # trained before the others wait for it
     identity = json.dumps([spec, STUDENT, teacher.sha256, FILES[CLASSES]], sort_keys=True)
     kept = user_cache() / f"quality-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.jsonl"
-    done = {(run.method, run.seed): run for run in _kept(kept)}
-    wanted = [(name, seed) for seed in range(seeds) for name in names]
-    missing = [key for key in wanted if key not in done]
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    context = multiprocessing.get_context("spawn")
-    with Progress(console=Console(stderr=True)) as progress, ProcessPoolExecutor(jobs, context) as pool:
-        bar = progress.add_task("trainings", total=len(wanted), completed=len(wanted) - len(missing))
-        running = [pool.submit(distil, folder, name, seed, spec, threads) for name, seed in missing]
-        for future in as_completed(running):
-            run = future.result()
-            done[run.method, run.seed] = run
-            with kept.open("a") as file:
-                file.write(json.dumps(asdict(run)) + "\n")
-            said = f"{run.method} {run.seed}: {run.test_acc if run.reason is None else run.reason}"
-            progress.console.print(said)
-            progress.advance(bar)
-    return [done[key] for key in wanted]
-
-
-def _kept(path: Path) -> Iterator[Run]:
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            yield Run(**json.loads(line))
-
-
-def table(runs: Sequence[Run]) -> list[Row]:
-    """Methods by mean accuracy. Gains are differences of means over the same seeds, in points."""
-    by_method: dict[str, list[Run]] = {}
-    for run in runs:
-        by_method.setdefault(run.method, []).append(run)
-    accs = {method: [run.test_acc for run in found if run.test_acc is not None] for method, found in by_method.items()}
-    means = {method: statistics.fmean(found) if found else float("nan") for method, found in accs.items()}
-    rows = [
-        Row(
-            method,
-            means[method],
-            statistics.stdev(accs[method]) if len(accs[method]) > 1 else 0.0,
-            means[method] - means.get(BASELINE, float("nan")),
-            means[method] - means.get("kd", float("nan")),
-            statistics.median(run.seconds for run in by_method[method]),
-            len(by_method[method]) - len(accs[method]),
-        )
-        for method in by_method
-    ]
-    return sorted(rows, key=lambda row: -row.mean if row.mean == row.mean else float("inf"))
-
-
-def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """The figures in three: kd's gain over no teacher, and the best method with its gain."""
-    gains = {row.method: row.gain for row in rows}
-    best = next((row for row in rows if row.method != BASELINE), None)
-    return {
-        "kd_gain": gains.get("kd"),
-        "best_method": best.method if best else None,
-        "best_gain": best.gain if best else None,
-    }
+    return quality.run_all(kept, partial(distil, folder, spec=spec, threads=threads), names, seeds, jobs)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -197,17 +112,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(found["summary"]))
     if given.json:
         given.json.write_text(json.dumps(found, indent=2) + "\n")
-
-
-def show(rows: Sequence[Row], title: str) -> None:
-    """The table for people."""
-    shown = Table(title=title)
-    for column in ("method", "test accuracy", "over no teacher", "over kd", "seconds", "failed"):
-        shown.add_column(column, justify="left" if column == "method" else "right")
-    for row in rows:
-        gains = (f"{row.gain:+.2f}", f"{row.over_kd:+.2f}")
-        shown.add_row(row.method, f"{row.mean:.2f} ± {row.sd:.2f}", *gains, f"{row.seconds:.0f}", str(row.failed or ""))
-    Console().print(shown)
 
 
 if __name__ == "__main__":
