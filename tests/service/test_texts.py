@@ -82,9 +82,12 @@ def request(named: dict[str, Any], **changes: Any) -> dict[str, Any]:
 def test_a_job_of_texts_ends_in_a_student_that_transformers_loads(
     server: Server, named: dict[str, Any], tmp_path: Path
 ) -> None:
-    job_id = server.submit(request(named))
+    job_id = server.submit(request(named, verify={"candidates": 2, "epochs": 2}))
     job = server.wait_for(job_id, "succeeded")
     student = job["result"]["student"]
+    assert {event["data"]["phase"] for event in server.events(job_id) if event["type"] == "phase"} == {
+        "validating", "searching", "verifying", "distilling", "exporting",
+    }  # fmt: skip
     assert student["test_acc"] > 80
     files = {path.name for path in server.client.download(job_id, tmp_path / "student")}
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "student.onnx"} <= files
@@ -97,6 +100,16 @@ def test_a_job_of_texts_ends_in_a_student_that_transformers_loads(
     with torch.inference_mode():
         logits_BK = loaded.eval()(**tokenizer(["word2 word30", "word4 word9"], return_tensors="pt")).logits
     assert [loaded.config.id2label[i] for i in logits_BK.argmax(1).tolist()] == ["bad", "good"]
+
+
+def test_the_registered_space_is_searched_in_the_teachers_vocabulary(server: Server, named: dict[str, Any]) -> None:
+    search = {"space": "bert", "candidates": 3, "batch_size": 16}
+    job_id = server.submit(request(named, kind="search", budget={"params": 150_000}, search=search))
+    server.wait_for(job_id, "succeeded")
+    rows = server.client.candidates(job_id)
+    assert [row["space"] for row in rows] == ["bert"] * 3
+    smallest = 40 * 64  # its embeddings, of 64 features each
+    assert all(smallest < row["params"] <= 150_000 for row in rows)
 
 
 def test_what_a_request_names_on_this_machine_is_sent_and_named_by_id(
