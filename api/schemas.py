@@ -248,7 +248,10 @@ class DatasetAnswer(Answer):
     upload: str | None
     options: dict[str, Any] | None
     sha256: str | None = Field(description="Null, as are task and splits, until it is ready.")
-    task: dict[str, Any] | None
+    task: dict[str, Any] | None = Field(
+        description="By its `domain`, what there is to learn. Of texts `vocab_size` and `pad_id` are 0: they are the "
+        "teacher's tokenizer's."
+    )
     splits: dict[str, int] | None
     notes: list[NoteAnswer] | None = Field(None, description="What loading it found that its owner should hear.")
     error: PublicProblem = None

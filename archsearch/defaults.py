@@ -66,9 +66,11 @@ def scored_on(request: JobRequest, images: int) -> int:
     if request.kind == "distill":
         return asked or BATCH
     if images < LEAST:
-        raise InvalidRequest(f"{images} training images are too few; a score takes {LEAST} at least", field="data")
+        raise InvalidRequest(f"{images} training examples are too few; a score takes {LEAST} at least", field="data")
     if asked is not None and asked > images:
-        raise InvalidRequest(f"{asked} is more than the {images} training images there are", field="search.batch_size")
+        raise InvalidRequest(
+            f"{asked} is more than the {images} training examples there are", field="search.batch_size"
+        )
     return asked or min(BATCH, images)
 
 

@@ -224,11 +224,11 @@ def causes(training: Training, student: Row, images: int, classes: int) -> list[
         )
     if images < training.learns_from:
         found.append(
-            f"the wrong space: {training.space} takes some {training.learns_from:,} images to learn from scratch, and "
-            f"there are {images:,}; take a convolutional one"
+            f"the wrong space: {training.space} takes some {training.learns_from:,} examples to learn from scratch, "
+            f"and there are {images:,}; take a convolutional one"
         )
     if images < _FEW_A_CLASS * classes:
-        found.append(f"too few images: {images / classes:.1f} a class")
+        found.append(f"too few examples: {images / classes:.1f} a class")
     if isinstance(student, Evaluation) and (other := _in_another_order(student)):
         found.append(
             f"classes in another order: with other names for its answers it is right on {other:.2f} %; compare the "

@@ -61,7 +61,7 @@ def test_what_is_asked_for_stays() -> None:
 
 def test_candidates_are_scored_on_as_many_images_as_there_are() -> None:
     assert settle(request(), 40).request.search.batch_size == 40
-    with pytest.raises(InvalidRequest, match="64 is more than the 40 training images") as caught:
+    with pytest.raises(InvalidRequest, match="64 is more than the 40 training examples") as caught:
         settle(request(search={"batch_size": 64}), 40)
     assert caught.value.field == "search.batch_size"
     with pytest.raises(InvalidRequest, match="too few"):

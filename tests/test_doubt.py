@@ -121,7 +121,7 @@ def test_causes_come_in_their_order_as_far_as_they_hold(digits: Dataset) -> None
     bad = evaluate(np.zeros((len(y_N), 10)), y_N)
     all_of_them = replace(ENOUGH, steps=40, retries=2, lr=0.002, space="vit", learns_from=1_000_000)
     found = causes(all_of_them, bad, 150, 10)
-    starts = ["too few steps", "too high a rate", "the wrong space", "too few images"]
+    starts = ["too few steps", "too high a rate", "the wrong space", "too few examples"]
     assert [cause.startswith(start) for cause, start in zip(found, starts, strict=True)] == [True] * 4
     assert "too high a rate: 1, where 0.025 is usual" in causes(replace(ENOUGH, lr=1.0), bad, 1169, 10)[0]
     (left,) = causes(ENOUGH, bad, 1169, 10)

@@ -41,14 +41,14 @@ def chosen(spec: DistillSpec, images: int) -> Chosen:
     Raises InvalidRequest where no batch of what it says can be filled.
     """
     if images < _LEAST:
-        raise InvalidRequest(f"{images} training images are too few; a batch takes {_LEAST} at least", field="data")
+        raise InvalidRequest(f"{images} training examples are too few; a batch takes {_LEAST} at least", field="data")
     batch_size = spec.batch_size or _batch(images, spec)
     published = RECIPES[spec.recipe].get("batch_size")
     if batch_size > images and batch_size == published:  # nobody asked for it
         batch_size = _batch(images, spec)
     if batch_size > images:
         raise InvalidRequest(
-            f"{batch_size} is more than the {images} training images there are", field="distill.batch_size"
+            f"{batch_size} is more than the {images} training examples there are", field="distill.batch_size"
         )
     an_epoch = images // batch_size
     epochs = spec.epochs or max(EPOCHS, min(MOST_EPOCHS, -(-STEPS // an_epoch)))

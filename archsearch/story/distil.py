@@ -127,8 +127,8 @@ def _train(
     if last is not None and last.micro_batch < asked:
         story.ledger.warn(
             "fewer_at_a_time",
-            f"for want of memory {last.micro_batch} images were computed at a time instead of {asked}: batch norm and "
-            "what compares images saw those alone; set distill.micro_batch or distill.batch_size to choose yourself",
+            f"for want of memory {last.micro_batch} examples were computed at a time instead of {asked}: batch norm "
+            "and what compares examples saw those alone; set distill.micro_batch or distill.batch_size to choose",
         )
     return model, {
         **asdict(whole),

@@ -67,20 +67,21 @@ def check_teacher(teacher: Teacher, dataset: Dataset, *, report: Report | None =
     check_head(teacher.name, teacher.num_classes, task)
     teacher.require(task)
     require_one_fits(teacher, task)
-    told = domains.of(task).told(task)
+    domain, told = domains.of(task), domains.of(task).told(task)
+    fix = "set input_size" if domain.grid else "make the data with a smaller max_length"
     try:
         found = look(teacher, dataset, report)
     except AssertionError as error:  # timm asserts the input size
-        detail = f"{teacher.name} fails on {told}: {error}; set input_size"
+        detail = f"{teacher.name} fails on {told}: {error}; {fix}"
         raise TeacherError(detail, field="teacher") from None
     except RuntimeError as error:
-        detail = f"{teacher.name} does not take {told} ({reason_of(error)}); set input_size"
+        detail = f"{teacher.name} does not take {told} ({reason_of(error)}); {fix}"
         raise TeacherError(detail, field="teacher") from None
     notes = _mixed_up(teacher, task, found.better)
     if not found.enough:
         raise TeacherError(
-            f"{teacher.name} {found.told}. Check the order of the classes and the normalisation (mean, std), or train "
-            "it",
+            f"{teacher.name} {found.told}. Check the order of the classes"
+            f"{' and the normalisation (mean, std)' * domain.grid}, or train it",
             field="teacher",
         )
     return Checked(found.scores, notes)
@@ -91,8 +92,8 @@ def _mixed_up(teacher: Teacher, task: Task, better: Better | None) -> tuple[Note
     if better is None:
         return ()
     detail = (
-        f"{teacher.name} is right on {better.own:.1f} % of the selection images in its own order of the classes and on "
-        f"{better.other:.1f} % in {better.describe(task.class_names)}"
+        f"{teacher.name} is right on {better.own:.1f} % of the selection {domains.of(task).examples} in its own order "
+        f"of the classes and on {better.other:.1f} % in {better.describe(task.class_names)}"
     )
     if better.hides(100 / task.classes) and not teacher.classes_given:
         raise TeacherError(f"{detail}, or to 'as_is' if its own is right", field="teacher.classes")
@@ -146,7 +147,8 @@ def _class_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) 
         error = math.sqrt(guess * (1 - guess) / len(split))
     bound = 100 * min(guess + 3 * error, (guess + 1) / 2)
     what = "is right on" if judge is ACCURACY else f"has a {judge.name} of"
-    told = f"{what} {found[judge.key]:.1f} % of the {len(split)} selection images; guessing reaches {bound:.1f} %"
+    seen = f"{len(split)} selection {domains.of(task).examples}"
+    told = f"{what} {found[judge.key]:.1f} % of the {seen}; guessing reaches {bound:.1f} %"
     better = better_order(logits_NK.argmax(1), split.y_N, task.class_names, task.classes)
     return _Knowledge(found, judge.is_better(found[judge.key], than=bound), told, better)
 
@@ -174,7 +176,7 @@ def _label_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) 
     luck = max(float(np.std(others)), math.sqrt(guess * (100 - guess) / y_NK.size))
     bound = min(guess + 3 * luck, (chance + 100) / 2)
     told = (
-        f"ranks the {len(split)} selection images with a mAP of {measured:.1f} %; guessing reaches {chance:.1f} %, the "
-        f"labels' mean prevalence, and as much as {bound:.1f} % by luck"
+        f"ranks the {len(split)} selection {domains.of(dataset.task).examples} with a mAP of {measured:.1f} %; "
+        f"guessing reaches {chance:.1f} %, the labels' mean prevalence, and as much as {bound:.1f} % by luck"
     )
     return _Knowledge({MAP.key: measured}, measured > bound, told)

@@ -31,7 +31,7 @@ SMALL = {"data": "small", "search": {"batch_size": 1024}, "distill": {"batch_siz
         ({"budget": {}}, None, "invalid_request", "set at least one limit"),
         ({"budget": {"params": 0}}, "budget.params", "invalid_request", "greater than or equal to 1"),
         ({"budget": {"params_ratio": 1.5}}, "budget.params_ratio", "invalid_request", "less than or equal to 1"),
-        (SMALL, "search.batch_size", "invalid_request", "more than the 104 training images"),
+        (SMALL, "search.batch_size", "invalid_request", "more than the 104 training examples"),
         ({"distill": {"batch_size": 8192}}, "distill.batch_size", "invalid_request", "8192 is more than"),
         ({"search": {"candiates": 3}}, "search", "invalid_request", "did you mean 'candidates'?"),
         ({"search": {"trade": "macs", "halving": 2}}, "search.halving", "invalid_request", "leave out search.halving"),

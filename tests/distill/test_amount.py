@@ -54,10 +54,10 @@ def test_what_nobody_asked_for_shrinks_to_the_data(recipe: Any) -> None:
 
 
 def test_what_was_asked_for_is_refused_where_it_does_not_fit() -> None:
-    with pytest.raises(InvalidRequest, match="129 is more than the 128 training images") as caught:
+    with pytest.raises(InvalidRequest, match="129 is more than the 128 training examples") as caught:
         chosen(DistillSpec(batch_size=129), 128)
     assert caught.value.field == "distill.batch_size"
-    with pytest.raises(InvalidRequest, match="5 training images are too few"):
+    with pytest.raises(InvalidRequest, match="5 training examples are too few"):
         chosen(DistillSpec(), 5)
 
 

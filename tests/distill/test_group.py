@@ -154,7 +154,7 @@ def test_a_request_for_two_devices_is_trained_by_two_processes(
 def test_what_goes_wrong_in_a_process_is_told_here(few_digits: Dataset, teacher: Teacher, tmp_path: Path) -> None:
     spec = DistillSpec(epochs=2, batch_size=512, devices=2, device="cpu")
     kept = {"checkpoint_path": tmp_path / "checkpoint.safetensors", "cache": None}
-    with pytest.raises(InvalidRequest, match="512 is more than the 256 training images") as caught:
+    with pytest.raises(InvalidRequest, match="512 is more than the 256 training examples") as caught:
         list(train_together(digits_student(), few_digits, spec, teacher=teacher, optimizer="sgd", **kept))
     assert caught.value.field == "distill.batch_size"
 

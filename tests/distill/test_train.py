@@ -257,7 +257,7 @@ def test_the_seed_decides_order_and_augmentation(few_digits: Dataset) -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused(few_digits: Dataset) -> None:
-    with pytest.raises(InvalidRequest, match="257 is more than the 256 training images") as caught:
+    with pytest.raises(InvalidRequest, match="257 is more than the 256 training examples") as caught:
         trained(student(few_digits), few_digits, spec(batch_size=257, method="none"), teacher=None)
     assert caught.value.field == "distill.batch_size"
     trained(student(few_digits), few_digits, spec(batch_size=256, epochs=1, method="none"), teacher=None)
