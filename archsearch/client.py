@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 
@@ -97,7 +97,7 @@ class Client:
     def add_dataset(
         self,
         path: Path | str,
-        format: Literal["npz", "image_folder", "text"] | str,
+        format: str,
         *,
         name: str | None = None,
         wait_s: float = 3600.0,
@@ -109,6 +109,7 @@ class Client:
         Raises ServiceError when it is refused. Content the server has read so before is the data set there is.
 
         Args:
+            format: `npz`, `image_folder` or `text`.
             options: How it is read, as a request says of local data of that kind (`image_size`, `text_column`, …); see
                 POST /v1/datasets.
             wait_s: How long to wait; the data set is returned still `checking` after that.

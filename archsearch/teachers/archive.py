@@ -23,7 +23,8 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FIX = "zip the folder the network's own library saved, with its config.json and model.safetensors"
 # A teacher is a dozen files; an archive of a hundred thousand members is something else.
 _MOST_MEMBERS = 1000
-_MOST_CONFIG_BYTES, _MOST_FILE_BYTES = 2**22, 64 * 2**20
+# Read by the API itself, many at a time perhaps.
+_MOST_CONFIG_BYTES, _MOST_FILE_BYTES = 2**20, 64 * 2**20
 # Weights hardly pack, and the files beside them are small: what unpacks to more is no teacher.
 _RATIO, _FREE_BYTES = 8, 64 * 2**20
 

@@ -144,6 +144,18 @@ def test_texts_become_a_data_set(client: TestClient, send: Send) -> None:
     assert client.post("/v1/datasets", json={**body, "upload": send(content), "max_length": 33}).status_code == 202
 
 
+def test_pairs_with_many_labels_become_a_data_set(client: TestClient, send: Send) -> None:
+    rows = (f"one {i}\ttwo {i}\t{'ab'[i % 2]}|{'cd'[i // 2 % 2]}\n" for i in range(80))
+    content = ("sentence1\tsentence2\tlabels\n" + "".join(rows)).encode()
+    body = {"upload": send(content), "format": "text"}
+    found = finish(client, client.post("/v1/datasets", json=body).headers["location"])
+    assert found["status"] == "ready", found
+    task = found["task"]
+    assert (task["kind"], task["pair"], task["class_names"]) == ("multilabel", True, ["a", "b", "c", "d"])
+    assert task["prevalence"] == pytest.approx([0.5] * 4, abs=0.02)
+    assert {note["code"] for note in found["notes"]} == {"labels_parted"}
+
+
 def test_texts_in_a_zip_have_the_splits_of_its_files_and_tell_what_was_found(client: TestClient, send: Send) -> None:
     twice = table(40) + b"text number 0,bad\n"
     content = folder({"sst/train.csv": twice, "sst/validation.csv": table(10), "sst/test.csv": table(8)})

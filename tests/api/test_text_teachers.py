@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from safetensors.numpy import save
 
 from archsearch.store.models import TeacherRow
+from archsearch.teachers.archive import unpack_archive
 from tests.api.conftest import Json, Refused, Send, finish, request
 
 WEIGHTS = save({"classifier.weight": np.zeros((2, 16), dtype=np.float32)})
@@ -131,6 +132,19 @@ def test_a_teacher_of_other_texts_is_refused(
 ) -> None:
     body = {**source(send(folder(**config)), **changes), "data": texts}
     refused("POST", "/v1/teachers", status=422, code="invalid_teacher", field=field, part=part, json=body)
+
+
+def test_what_was_unpacked_goes_with_the_upload_that_its_teacher_keeps(client: TestClient, send: Send) -> None:
+    upload = send(folder(num_labels=2))
+    teacher = client.post("/v1/teachers", json=source(upload)).json()["id"]
+    files = client.app.state.services.files  # type: ignore[attr-defined]
+    unpack_archive(files.upload(upload), files.unpacked(upload))
+    needed = client.delete(f"/v1/uploads/{upload}")
+    assert (needed.status_code, teacher in needed.json()["detail"]) == (409, True)
+    assert (files.unpacked(upload) / "model.safetensors").read_bytes() == WEIGHTS
+    assert client.delete(f"/v1/teachers/{teacher}").status_code == 204
+    assert client.delete(f"/v1/uploads/{upload}").status_code == 204
+    assert not files.unpacked(upload).parent.exists()
 
 
 def test_an_encoder_without_a_classifier_is_left_for_its_check(client: TestClient, send: Send, texts: Json) -> None:

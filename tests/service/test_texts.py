@@ -112,6 +112,14 @@ def test_the_registered_space_is_searched_in_the_teachers_vocabulary(server: Ser
     assert all(smallest < row["params"] <= 150_000 for row in rows)
 
 
+def test_what_no_student_of_the_teachers_costs_can_hold_is_refused_at_once(
+    server: Server, named: dict[str, Any]
+) -> None:
+    body = request(named, budget={"macs_ratio": 0.5}, search={"space": "bert"})
+    answer = server.http.post("/v1/jobs", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "impossible_budget"), answer.text
+
+
 def test_what_a_request_names_on_this_machine_is_sent_and_named_by_id(
     server: Server, named: dict[str, Any], texts: Texts
 ) -> None:

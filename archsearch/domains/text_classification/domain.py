@@ -137,7 +137,7 @@ class TextClassification:
         if isinstance(source, LocalTeacher):
             return load_text_teacher(source.path, task, given, name=source.path.name, field="teacher.path")
         if isinstance(source, UploadedFolder) and weights is not None:
-            return load_text_teacher(weights, task, given, name="the uploaded teacher", field="upload")
+            return load_text_teacher(weights, task, given, name=None, field="upload")
         raise TeacherError(_NO_TEACHER, field="teacher")
 
     def at_hand(self, name: str) -> bool:

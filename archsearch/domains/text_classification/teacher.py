@@ -76,17 +76,19 @@ class TextTeacher:
 
 
 def load_text_teacher(
-    folder: Path, task: TextTask | None, given: ClassMap | None, *, name: str, field: str = "teacher.path"
+    folder: Path, task: TextTask | None, given: ClassMap | None, *, name: str | None, field: str = "teacher.path"
 ) -> TextTeacher:
     """A folder of the transformers library, loaded strictly, its outputs in the order of the data's classes.
 
     Args:
         task: What it will be asked about; without one the outputs stay as they are.
+        name: What it is called; its family's name where nothing tells.
         field: Of a request that names the folder.
     """
     from archsearch.zoos.transformers.load import load_folder
 
     found = load_folder(folder, field=field)
+    name = name or found.model.family.model_type
     if task is not None and found.multilabel not in (None, task.kind == "multilabel"):
         kinds = ("one label a text", "any number of labels a text")
         raise TeacherError(
