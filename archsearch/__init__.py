@@ -34,7 +34,7 @@ _HOMES = {
     "Result": "archsearch.result",
     "convert_teacher": "archsearch.teachers.convert",
     "load_student": "archsearch.export",
-    "predict": "archsearch.photos",
+    "predict": "archsearch.predictions",
     "read_request": "archsearch.request",
     "run": "archsearch.local",
     "train_teacher": "archsearch.teaching",
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from archsearch.errors import ArchsearchError as ArchsearchError
     from archsearch.export import load_student as load_student
     from archsearch.local import run as run
-    from archsearch.photos import predict as predict
+    from archsearch.predictions import predict as predict
     from archsearch.request import JobRequest as JobRequest
     from archsearch.request import read_request as read_request
     from archsearch.result import Result as Result

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import click
 from pydantic import TypeAdapter, ValidationError
@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from archsearch import domains
-from archsearch.cli.inputs import data_of, on_broken_option, teacher_of, with_images
+from archsearch.cli.inputs import data_of, on_broken_option, settings_of, teacher_of, with_images
+from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import Metric
-from archsearch.domains.images.measured import Measured, Part, load_measured
-from archsearch.domains.images.task import ImageDataset, ImageTask
+from archsearch.domains.domain import Teacher
 from archsearch.errors import InvalidRequest
 from archsearch.evaluate import MultiLabelEvaluation, Network, Row
 from archsearch.evaluate import figures as evaluate_figures
@@ -30,21 +30,25 @@ from archsearch.progress import count
 from archsearch.unit import written
 from archsearch.whole import read_kept
 
-if TYPE_CHECKING:
-    from archsearch.teachers import Teacher
-
 Tell = Callable[[str, int, int], None]
 
 _CALLED = {"student": "this student", "no_teacher": "the other student", "teacher": "teacher"}
 _WORST = 5
 # Metrics that have words of their own in the table.
 _TOLD = ("acc", "balanced_acc", "map", "nll")
+CONFIG = "config.json"
+
+
+data_settings_option = click.option(
+    "--set", "settings", multiple=True, metavar="FIELD=VALUE",
+    help="Any other field of the data, e.g. --set text_column=body.",
+)  # fmt: skip
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--data", "-d", required=True, help="digits, an .npz file, or a folder or .zip of images.")
-@click.option("--teacher", "-t", help="timm model name, hf-hub:owner/name, or a timm folder: to be compared with.")
+@click.option("--data", "-d", required=True, help="The data, as `archsearch distill` takes them.")
+@click.option("--teacher", "-t", help="Name, hf-hub:owner/name or folder of a teacher: to be compared with.")
 @click.option("--baseline", "-b", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Folder of another student, such as the same network trained without a teacher.")  # fmt: skip
 @click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path),
@@ -55,9 +59,10 @@ _TOLD = ("acc", "balanced_acc", "map", "nll")
     type=click.Choice(get_args(Part)),
     default="auto",
     show_default=True,
-    help="Images that are measured; auto takes the test split, and all where the data has none.",
+    help="Examples that are measured; auto takes the test split, and all where the data has none.",
 )
 @on_broken_option
+@data_settings_option
 @click.option("--json", "as_json", is_flag=True, help="Print what evaluation.json holds.")
 def evaluate(
     folder: Path,
@@ -67,27 +72,30 @@ def evaluate(
     out: Path | None,
     part: Part,
     on_broken: str | None,
+    settings: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Measure a student on images held out: accuracy, likeness to its teacher, calibration, and every class.
+    """Measure a student on examples held out: accuracy, likeness to its teacher, calibration, and every class.
 
-    FOLDER holds model.safetensors and config.json, as archsearch or timm saved them.
+    FOLDER holds model.safetensors and config.json, as archsearch or its own library saved them.
     """
     from archsearch import evaluate as room
     from archsearch.export import load_student, load_task, refresh
 
     task = load_task(folder)
+    domain = domains.of(task)
     with progress() as tell:
-        measured, task = open_data(data, task, {"on_broken": on_broken}, part=part, folder=folder, tell=tell)
+        flags = {"on_broken": on_broken}
+        measured, task = open_data(data, task, flags, part=part, folder=folder, settings=settings, tell=tell)
     dataset, notes = measured.dataset, list(measured.notes)
     networks: dict[str, Network] = {room.STUDENT: room.network(load_student(folder), task)}
     if baseline is not None:
+        require_kind(baseline, task, "--baseline")
+        domain.check_beside(baseline.name, baseline, folder, dataset.task, "--baseline")
         other = load_task(baseline)
-        require_fit(baseline.name, other.classes, other.in_chans, dataset.task, field="--baseline")
-        require_size(baseline.name, other, dataset.task, field="--baseline")
         networks[room.NO_TEACHER] = _in_order(room.network(load_student(baseline), other), baseline.name, other, task)
     if teacher is not None:
-        asked = _teacher(teacher, replace(dataset, task=replace(dataset.task, class_names=task.class_names)))
+        asked = _teacher(teacher, replace(dataset, task=replace(dataset.task, class_names=task.class_names)), folder)
         networks[room.TEACHER], notes = asked.logits, [*notes, *asked.notes]
     for note in notes:
         click.echo(f"note: {note.detail}", err=True)
@@ -101,94 +109,105 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(room.as_json(rows, task, data_sha256=dataset.sha256, split=measured.part), indent=2))
         return
-    show(rows, "given" if measured.part == "all" else measured.part, domains.metrics(task))
+    show(rows, "given" if measured.part == "all" else measured.part, task)
     if out is not None:
         click.echo(f"in {out}")
 
 
 def open_data(
     text: str,
-    task: ImageTask,
-    images: Mapping[str, Any] | None = None,
+    task: Any,
+    flags: Mapping[str, Any] | None = None,
     *,
     part: Part = "auto",
     folder: Path | None = None,
+    settings: Sequence[str] = (),
     tell: Tell | None = None,
-) -> tuple[Measured, ImageTask]:
-    """The data `--data` names, images made as the student wants them; and the student's task on them.
+) -> tuple[Measured, Any]:
+    """The data `--data` names, read as the student wants them; and the student's task on them.
 
     Args:
-        images: What flags say of image files beyond that.
-        part: Which images are measured.
+        flags: What flags say of files beyond that.
+        part: Which examples are measured.
         folder: Of the student, which may tell what data it learned from.
+        settings: Other fields of the data, `FIELD=VALUE`.
         tell: Told how far reading is.
     """
-    from archsearch.request import DataSpec
-
-    spec = data_of(text)
-    if spec["kind"] == "image_folder":
-        spec |= {"image_size": [task.height, task.width], "fit": task.fit}
-    spec = with_images(spec, images or {})
-    try:
-        described = TypeAdapter[Any](DataSpec).validate_python(spec)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidRequest(
-            f"{text} cannot be read for a student of {task.height}×{task.width} pixels: "
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
-            field="--data",
-        ) from None
-    measured = load_measured(
+    domain, learned = domains.of(task), _learned(folder)
+    described = _described(text, task, flags or {}, settings, learned.get("data") or {})
+    measured = domain.load_measured(
         described,
         task,
         part,
-        learned_from=_learned_from(folder) if folder is not None else None,
-        listener=tell and (lambda done, of: tell("reading", done, of)),
+        folder,
+        learned.get("sha256"),
+        tell and (lambda done, of: tell("reading", done, of)),
     )
     found = measured.dataset.task
-    require_fit("the student", task.classes, task.in_chans, found, field="--data")
-    require_size("the student", task, found, field="--data")
-    # What timm saved says neither what kind of labels there are nor, always, their names.
+    # What was saved says neither what kind of labels there are nor, always, their names.
     shares, names = found.prevalence, task.class_names or found.class_names
     return measured, replace(task, kind=found.kind, prevalence=shares, class_names=names)
 
 
-def _learned_from(folder: Path) -> str | None:
-    """The sha256 of the data a student, or a teacher trained here, learned from, as far as its folder tells."""
+def _described(
+    text: str, task: Any, flags: Mapping[str, Any], settings: Sequence[str], learned: Mapping[str, Any]
+) -> Any:
+    """The data as a request would name them."""
+    from archsearch.request import DataSpec
+
+    spec, domain = data_of(text), domains.of(task)
+    if spec["kind"] not in domains.DATA:
+        raise InvalidRequest(f"{text} lives in a service; give a file or folder", field="--data")
+    if domains.DATA[spec["kind"]] != domain.name:
+        theirs = domains.get(domains.DATA[spec["kind"]]).examples
+        raise InvalidRequest(f"these are {theirs}, and the network was trained on {domain.examples}", field="--data")
+    spec = with_images({**domain.as_read(spec, task, learned), **dict(settings_of(settings))}, flags)
+    try:
+        return TypeAdapter[Any](DataSpec).validate_python(spec)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRequest(
+            f"{text} cannot be read as {domain.told(task)}: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            field="--data",
+        ) from None
+
+
+def _learned(folder: Path | None) -> dict[str, Any]:
+    """What a student, or a teacher trained here, learned from, as far as its folder tells: `sha256`, and the `data` of
+    its request."""
     from archsearch.export.manifest import read_manifest
 
+    if folder is None:
+        return {}
     student, teacher = read_manifest(folder), read_kept(folder / TRAINING)
     if student:
-        return (student.get("data") or {}).get("sha256")
-    return teacher.get("data") if isinstance(teacher, dict) else None
+        told = {"sha256": (student.get("data") or {}).get("sha256"), "request": student.get("request")}
+    elif isinstance(teacher, dict):
+        told = {"sha256": teacher.get("data"), "request": teacher.get("request")}
+    else:
+        return {}
+    request = told["request"] if isinstance(told["request"], dict) else {}
+    data = request.get("data")
+    return {"sha256": told["sha256"], "data": data if isinstance(data, dict) else {}}
 
 
-def require_fit(name: str, classes: int, in_chans: int, task: ImageTask, *, field: str) -> None:
-    """Raise InvalidRequest unless a network's classes and channels are the data's."""
-    if classes != task.classes:
-        raise InvalidRequest(f"{name} tells {classes} classes apart, the data has {task.classes}", field=field)
-    if in_chans != task.in_chans:
-        raise InvalidRequest(f"{name} takes {in_chans} channels, the data has {task.in_chans}", field=field)
+def require_kind(folder: Path, task: Any, field: str) -> None:
+    """Raise InvalidRequest unless a folder's network is of a task's domain."""
+    from archsearch.export import domain_of
+
+    found, domain = domain_of(folder), domains.of(task)
+    if found is not domain:
+        detail = f"{folder.name} was trained on {found.examples}, the student on {domain.examples}"
+        raise InvalidRequest(detail, field=field)
 
 
-def require_size(name: str, own: ImageTask, task: ImageTask, *, field: str) -> None:
-    """Raise InvalidRequest unless a network takes images as large as the data's."""
-    if (task.height, task.width) != (own.height, own.width):
-        raise InvalidRequest(
-            f"its images are {task.height}×{task.width} pixels, {name} takes {own.height}×{own.width}"
-            if field == "--data"
-            else f"{name} takes images of {own.height}×{own.width} pixels, the data's are {task.height}×{task.width}",
-            field=field,
-        )
-
-
-def _in_order(network: Network, name: str, own: ImageTask, task: ImageTask) -> Network:
+def _in_order(network: Network, name: str, own: Any, task: Any) -> Network:
     """A network whose answers stand in the order of a task's classes; refused where it names them otherwise."""
     from archsearch.teachers.classes import order_of
 
     namings = (own.class_names,) if own.class_names else ()
     order, _ = order_of(name, namings, own.classes, task, field="--baseline")
-    return network if order is None else (lambda x_BCHW: network(x_BCHW)[:, list(order)])
+    return network if order is None else (lambda x: network(x)[:, list(order)])
 
 
 @contextmanager
@@ -210,23 +229,20 @@ def progress() -> Iterator[Tell]:
         yield tell
 
 
-def show(rows: Mapping[str, Row], part: str = "test", metrics: Sequence[Metric] = ()) -> None:
-    """The networks side by side, and the classes the student is worst at.
-
-    Args:
-        metrics: Of the task, whose values stand there beside the usual ones.
-    """
+def show(rows: Mapping[str, Row], part: str, task: Any) -> None:
+    """The networks side by side, by the metrics of a task, and the classes the student is worst at."""
     console, student = Console(), rows["student"].evaluation
-    table = Table(title=f"{student.images:,} {part} images")
+    examples = domains.of(task).examples
+    table = Table(title=f"{student.images:,} {part} {examples}")
     for title in ("", *(_CALLED[name] for name in rows)):
         table.add_column(title, overflow="fold")
-    figures = {name: _figures(row, metrics) for name, row in rows.items()}
+    figures = {name: _figures(row, domains.metrics(task)) for name, row in rows.items()}
     for title in figures["student"]:
         cells = [figures[name][title] for name in rows]
         if any(cells):
             table.add_row(title, *cells)
     console.print(table)
-    head, worst = _worst(rows["student"])
+    head, worst = _worst(rows["student"], examples)
     if worst:
         weak = Table(title="Where it is weakest")
         for title in head:
@@ -264,32 +280,34 @@ def _figures(row: Row, metrics: Sequence[Metric]) -> dict[str, str]:
     }
 
 
-def _worst(row: Row) -> tuple[Sequence[str], list[tuple[str, ...]]]:
+def _worst(row: Row, examples: str) -> tuple[Sequence[str], list[tuple[str, ...]]]:
     found = row.evaluation
     if isinstance(found, MultiLabelEvaluation):
         known = [each for each in found.per_label if each.average_precision is not None]
         known = sorted(known, key=lambda each: each.average_precision or 0.0)[:_WORST]
-        return ("label", "images", "average precision"), [
+        return ("label", examples, "average precision"), [
             (each.name, count(each.images), f"{each.average_precision:.2f} %") for each in known
         ]
     wrong = [each for each in found.per_class if each.accuracy is not None and each.accuracy < 100]
     wrong = sorted(wrong, key=lambda each: each.accuracy or 0.0)[:_WORST]
-    return ("class", "images", "accuracy", "most often taken for"), [
+    return ("class", examples, "accuracy", "most often taken for"), [
         (each.name, count(each.images), f"{each.accuracy:.2f} %", f"{each.confused_with} ({each.confused})")
         for each in wrong
     ]
 
 
-def _teacher(text: str, dataset: ImageDataset) -> Teacher:
+def _teacher(text: str, dataset: Any, folder: Path) -> Teacher:
     from archsearch.request import TeacherSpec
-    from archsearch.teachers import at_best_size, load_teacher
 
     named, task = teacher_of(text), dataset.task
     if named["kind"] == "teacher":
-        raise InvalidRequest(f"{text} lives in a service; give a timm name or a folder", field="--teacher")
-    found = load_teacher(TypeAdapter[Any](TeacherSpec).validate_python(named), task=task)
-    require_fit(text, found.num_classes, found.in_chans, task, field="--teacher")
-    return at_best_size(found, dataset)
+        raise InvalidRequest(f"{text} lives in a service; give its name or a folder", field="--teacher")
+    domain = domains.of(task)
+    if named["kind"] == "local" and (Path(named["path"]) / CONFIG).is_file():
+        require_kind(Path(named["path"]), task, "--teacher")
+    found = domain.load_teacher(TypeAdapter[Any](TeacherSpec).validate_python(named), None, dataset)
+    domain.check_beside(text, found, folder, task, "--teacher")
+    return found
 
 
 commands = (evaluate,)

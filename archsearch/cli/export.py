@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from archsearch.cli.evaluate import open_data, progress
+from archsearch.cli.evaluate import data_settings_option, open_data, progress
 from archsearch.cli.inputs import on_broken_option
 from archsearch.cli.into import check_copied, check_fetched, overwrite_option
 from archsearch.cli.remote import url_option
@@ -30,9 +30,7 @@ _JOB = r"job_[0-9a-f]{20}"
 @click.option(
     "--format", "names", help="Formats to make, comma-separated: onnx, pt2, int8.  [default: all there can be]"
 )
-@click.option(
-    "--data", "-d", help="digits, an .npz file, or a folder or .zip of images: what the student was made for."
-)
+@click.option("--data", "-d", help="The data the student was made for, as `archsearch distill` takes them.")
 @click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path),
               help="Folder for all of it.  [default: FOLDER itself, or student for a job]")  # fmt: skip
 @overwrite_option
@@ -40,6 +38,7 @@ _JOB = r"job_[0-9a-f]{20}"
 @click.option("--private", is_flag=True, help="Only its owner sees what is pushed.")
 @click.option("--update", is_flag=True, help="Push into a repository that exists already.")
 @on_broken_option
+@data_settings_option
 @url_option
 @click.option("--json", "as_json", is_flag=True, help="Print what report.json holds.")
 def export(
@@ -52,25 +51,26 @@ def export(
     private: bool,
     update: bool,
     on_broken: str | None,
+    settings: tuple[str, ...],
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Write a student as ONNX, as a program of torch.export and in int8, and say what each of them is worth.
+    """Write a student in the other formats of its kind (ONNX, int8, torch.export), and say what each is worth.
 
     \b
-    archsearch export student --data mine.npz --out shipped     # int8 takes its scales from the data's held-out images
+    archsearch export student --data mine.npz --out shipped     # int8 of images takes its scales from held-out ones
     archsearch export job_… --out shipped                       # a finished job's student, from the server
     archsearch export student --push owner/name --private       # as it is; HF_TOKEN or `hf auth login` says who pushes
 
     Every format is held against the fp32 weights before it is kept. With --data its accuracy on the test split is
-    measured too; of data without one, on the images that a training would hold out.
+    measured too; of data without one, on the examples that a training would hold out.
     """
     from archsearch.export import push
 
     folder = _gather(source, out, url, overwrite)
     # What is only to be pushed is pushed as it is.
     learned = folder if re.fullmatch(_JOB, source) else Path(source)
-    report = _make(folder, names, data, on_broken, learned) if names or data or not repo else None
+    report = _make(folder, names, data, on_broken, settings, learned) if names or data or not repo else None
     address = push(folder, repo, private=private, update=update) if repo else None
     if as_json:
         click.echo(json.dumps({"report": report, "folder": str(folder), "pushed": address}, indent=2))
@@ -104,7 +104,14 @@ def _gather(source: str, out: Path | None, url: str | None, overwrite: bool) -> 
     return out
 
 
-def _make(folder: Path, names: str | None, data: str | None, on_broken: str | None, learned: Path) -> dict[str, Any]:
+def _make(
+    folder: Path,
+    names: str | None,
+    data: str | None,
+    on_broken: str | None,
+    settings: tuple[str, ...],
+    learned: Path,
+) -> dict[str, Any]:
     """Make formats in the folder; returns what its `report.json` then holds.
 
     Args:
@@ -127,8 +134,8 @@ def _make(folder: Path, names: str | None, data: str | None, on_broken: str | No
     with progress() as tell:
         if data is not None:
             # Held out in any case: these figures are shipped as those of the test split.
-            images = {"on_broken": on_broken}
-            measured, task = open_data(data, task, images, part="test", folder=learned, tell=tell)
+            flags = {"on_broken": on_broken}
+            measured, task = open_data(data, task, flags, part="test", folder=learned, settings=settings, tell=tell)
         dataset = None if measured is None else measured.dataset
         for note in measured.notes if measured else ():
             click.echo(f"note: {note.detail}", err=True)

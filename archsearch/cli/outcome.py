@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +10,6 @@ import click
 from archsearch.cli.display import show_front, show_verified
 from archsearch.progress import count, duration
 from archsearch.unit import written
-from archsearch.zoos.transformers.folder import TOKENIZER
 
 Result = Mapping[str, Any]
 
@@ -56,8 +54,9 @@ def after(result: Result, source: str) -> str:
     if "student" in result:
         if of_job:
             return f"archsearch download {source} --out student"
-        texts = (Path(source) / TOKENIZER).is_file()
-        return f"read {source}/README.md, which asks it" if texts else f"archsearch predict {source} photo.jpg"
+        from archsearch.export.student import domain_of
+
+        return f"archsearch predict {source} {domain_of(source).an_example}"
     number = chosen(result)["number"]
     command = "submit" if of_job else "distill"
     return f"archsearch {command} --from {source} --candidate {number}" + ("" if of_job else " --out student")

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data import Dataset, Limits, Task
+from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import Metric
 from archsearch.data.notes import Note
+from archsearch.data.prediction import Form, Listener, Prediction
 from archsearch.data.shape import Shape
 from archsearch.request import DistillSpec
 
@@ -130,6 +132,7 @@ class Domain(Protocol):
     Attributes:
         name: As tasks and requests name it.
         examples: What people call the examples, in the plural.
+        an_example: One as a shell hands it to `archsearch predict`.
         coarse_of: What `coarse` reads of them, in words.
         grid: Whether the stages of its networks are maps with a height and a width.
         attention: Whether its networks name the projections of attention, layer by layer (`attention_modules`).
@@ -138,6 +141,7 @@ class Domain(Protocol):
 
     name: str
     examples: str
+    an_example: str
     teacher_files: tuple[str, ...]
     coarse_of: str
     grid: bool
@@ -268,6 +272,57 @@ class Domain(Protocol):
 
     def check_saved(self, student: nn.Module, task: Any, folder: Path) -> None:
         """Save a network to an empty folder and load it again, by its library's own means; raises what that raises."""
+
+    # A network that is saved already.
+
+    def open_task(self, folder: Path) -> Any:
+        """The task a saved network was made for, as far as its folder tells; raises InvalidRequest."""
+
+    def as_read(self, data: Mapping[str, Any], task: Any, learned: Mapping[str, Any]) -> dict[str, Any]:
+        """A request's `data`, of this domain, to be read as a network of a task reads its own.
+
+        Args:
+            learned: The `data` it was trained on, as its own request had it; empty where nobody knows.
+        """
+
+    def load_measured(
+        self,
+        spec: Any,
+        task: Any,
+        part: Part,
+        folder: Path | None,
+        learned_from: str | None,
+        listener: Callable[[int, int], None] | None,
+    ) -> Measured:
+        """Data to measure a saved network of a task on, in the order of its classes.
+
+        Args:
+            folder: Where the network lies.
+            learned_from: The sha256 of what it learned from, where that is known.
+
+        Raises DataError or InvalidRequest where the data is not the network's.
+        """
+
+    def check_beside(self, name: str, other: Any, folder: Path, task: Any, field: str) -> None:
+        """Raise InvalidRequest unless another network answers the same examples as the one in a folder.
+
+        Args:
+            other: A folder, or a teacher.
+            task: Of the examples.
+        """
+
+    def predict(
+        self,
+        folder: Path,
+        given: Sequence[Path | str],
+        *,
+        top: int,
+        threshold: float,
+        form: Form,
+        columns: Sequence[str],
+        listener: Listener | None,
+    ) -> list[Prediction]:
+        """See `archsearch.predict`."""
 
     # Its other formats; their examples are arrays as files hold them.
 

@@ -24,8 +24,6 @@ from archsearch.export.files import (
 )
 from archsearch.export.folder import (
     load_config,
-    load_student,
-    load_task,
     pack,
     public_files,
     require_student,
@@ -39,6 +37,7 @@ from archsearch.export.hub import push
 from archsearch.export.make import REFERENCE, Formats, Made, Parity, choose_formats, make_formats
 from archsearch.export.manifest import read_manifest, refresh, write_manifest
 from archsearch.export.report import brief, write_report
+from archsearch.export.student import domain_of, load_student, load_task
 
 __all__ = [
     "ARCHIVE",
@@ -68,6 +67,7 @@ __all__ = [
     "brief",
     "card",
     "choose_formats",
+    "domain_of",
     "examine",
     "load_config",
     "load_student",

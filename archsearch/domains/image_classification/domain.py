@@ -15,10 +15,13 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from archsearch.data import Limits
+from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import Metric, of_labels
+from archsearch.data.prediction import Form, Listener, Prediction
 from archsearch.data.shape import Shape
 from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats
 from archsearch.domains.images import load_digits, load_image_folder, load_npz, stored
+from archsearch.domains.images.measured import load_measured
 from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
 from archsearch.domains.images.views import Views, views
 from archsearch.errors import InvalidRequest, TeacherError
@@ -39,6 +42,7 @@ class ImageClassification:
 
     name = "image_classification"
     examples = "images"
+    an_example = "photo.jpg"
     coarse_of = "the pixels"
     grid = True
     attention = False  # timm keeps the three projections in one
@@ -237,6 +241,54 @@ class ImageClassification:
             multilabel=config.get("problem_type") == MULTILABEL,
         )
 
+    def open_task(self, folder: Path) -> ImageTask:
+        from archsearch.export.folder import load_task
+
+        return load_task(folder)
+
+    def as_read(self, data: Mapping[str, Any], task: ImageTask, learned: Mapping[str, Any]) -> dict[str, Any]:
+        """Image files become as large as the network's own were."""
+        sized = {"image_size": [task.height, task.width], "fit": task.fit} if data["kind"] == "image_folder" else {}
+        return {**data, **sized}
+
+    def load_measured(
+        self,
+        spec: Any,
+        task: ImageTask,
+        part: Part,
+        folder: Path | None,
+        learned_from: str | None,
+        listener: Callable[[int, int], None] | None,
+    ) -> Measured:
+        measured = load_measured(spec, task, part, learned_from=learned_from, listener=listener)
+        found = measured.dataset.task
+        _require_classes("the student", task.classes, task.in_chans, found, "--data")
+        _require_size("the student", task, found, "--data")
+        return measured
+
+    def check_beside(self, name: str, other: Any, folder: Path, task: ImageTask, field: str) -> None:
+        if not isinstance(other, Path):
+            _require_classes(name, other.num_classes, other.in_chans, task, field)
+            return
+        own = self.open_task(other)
+        _require_classes(name, own.classes, own.in_chans, task, field)
+        _require_size(name, own, task, field)
+
+    def predict(
+        self,
+        folder: Path,
+        given: Sequence[Path | str],
+        *,
+        top: int,
+        threshold: float,
+        form: Form,
+        columns: Sequence[str],
+        listener: Listener | None,
+    ) -> list[Prediction]:
+        from archsearch.domains.image_classification.photos import predict
+
+        return predict(folder, given, top=top, threshold=threshold, form=form, columns=columns, listener=listener)
+
     def formats(self) -> Sequence[Format]:
         from archsearch.export.format import formats
 
@@ -275,6 +327,25 @@ class ImageClassification:
         from archsearch.export.from_file import measure_from_file
 
         return measure_from_file(file, answer, settings, expected_NK, subject, tolerance)
+
+
+def _require_classes(name: str, classes: int, in_chans: int, task: ImageTask, field: str) -> None:
+    """Raise InvalidRequest unless a network's classes and channels are the data's."""
+    if classes != task.classes:
+        raise InvalidRequest(f"{name} tells {classes} classes apart, the data has {task.classes}", field=field)
+    if in_chans != task.in_chans:
+        raise InvalidRequest(f"{name} takes {in_chans} channels, the data has {task.in_chans}", field=field)
+
+
+def _require_size(name: str, own: ImageTask, task: ImageTask, field: str) -> None:
+    """Raise InvalidRequest unless a network takes images as large as the data's."""
+    if (task.height, task.width) != (own.height, own.width):
+        raise InvalidRequest(
+            f"its images are {task.height}×{task.width} pixels, {name} takes {own.height}×{own.width}"
+            if field == "--data"
+            else f"{name} takes images of {own.height}×{own.width} pixels, the data's are {task.height}×{task.width}",
+            field=field,
+        )
 
 
 # Held-out images looked at: at most so many, and so many bytes of floats.

@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
 from archsearch.data.labels import prevalence
 from archsearch.data.limits import Limits
+from archsearch.data.measured import Measured, Part
 from archsearch.data.notes import Note
 from archsearch.data.renumber import renumbered
 from archsearch.data.splits import complete
@@ -26,23 +26,7 @@ from archsearch.domains.text.spec import TextData
 from archsearch.errors import DataError, InvalidRequest
 from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderData, NpzData, OnDuplicates
 
-Part = Literal["auto", "test", "selection", "train", "all"]
 Given = Mapping[str, ImageSplit]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What is measured, and on which images.
-
-    Attributes:
-        dataset: Its `test` is what is measured, its `selection` what may be looked at before.
-        part: Which images those are: a split, or `all`.
-        notes: What whoever asked should hear.
-    """
-
-    dataset: ImageDataset
-    part: str
-    notes: tuple[Note, ...]
 
 
 def load_measured(

@@ -51,7 +51,7 @@ def find_columns(names: Sequence[str], wanted: Wanted, *, split_known: bool) -> 
     """
     if split_known and wanted.split is not None:
         raise DataError("files tell the splits by their names; leave it out, or give one file", field="split_column")
-    text, pair = _texts(names, wanted)
+    text, pair = find_texts(names, wanted)
     split = None if split_known else _named(names, wanted.split, "split_column") or _spelt(names, SPLIT)
     label = (wanted.label,) if isinstance(wanted.label, str) else wanted.label
     if label is None:
@@ -66,7 +66,8 @@ def find_columns(names: Sequence[str], wanted: Wanted, *, split_known: bool) -> 
     return Columns(text, pair, labels, split)
 
 
-def _texts(names: Sequence[str], wanted: Wanted) -> tuple[str, str | None]:
+def find_texts(names: Sequence[str], wanted: Wanted) -> tuple[str, str | None]:
+    """The column of the text and, where examples are pairs, that of the second; raises DataError."""
     text, pair = _named(names, wanted.text, "text_column"), _named(names, wanted.pair, "pair_column")
     if text is not None:
         return text, pair

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
 from archsearch.data.duplicates import look
 from archsearch.data.limits import Limits
+from archsearch.data.measured import Measured, Part
 from archsearch.data.notes import Note
 from archsearch.data.renumber import renumbered
 from archsearch.data.splits import complete
@@ -18,28 +18,12 @@ from archsearch.domains.text.load import WORDS, content, read_splits
 from archsearch.domains.text.ragged import Ragged, joined
 from archsearch.domains.text.spec import OnDuplicates, TextData
 from archsearch.domains.text.table import TableSplit, TextTable, make_table
-from archsearch.domains.text.task import TextDataset, TextTask
+from archsearch.domains.text.task import TextTask
 from archsearch.domains.text.tokenise import identity, tokenise
 from archsearch.domains.text.tokenizer import TextTokenizer
 from archsearch.errors import DataError, InvalidRequest
 
-Part = Literal["auto", "train", "selection", "test", "all"]
 Given = Mapping[str, TableSplit]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What is measured, and on which texts.
-
-    Attributes:
-        dataset: Its `test` is what is measured, its `selection` what may be looked at before; `train` is empty.
-        part: Which texts those are: a split, or `all`.
-        notes: What whoever asked should hear.
-    """
-
-    dataset: TextDataset
-    part: str
-    notes: tuple[Note, ...]
 
 
 def load_measured(
@@ -48,6 +32,7 @@ def load_measured(
     tokenizer: TextTokenizer,
     part: Part = "auto",
     *,
+    paired: bool | None = None,
     learned_from: str | None = None,
     limits: Limits | None = None,
 ) -> Measured:
@@ -59,15 +44,20 @@ def load_measured(
 
     Args:
         known: The network's task: its classes and, if it has any, their names; and how long its texts are.
-        learned_from: The sha256 of the data the network learned from, where that is known.
+        paired: Whether the network reads pairs; None where nobody knows, and the data says it.
+        learned_from: The sha256 of the data the network learned from, where that is known: of its texts, or of its
+            tokens.
 
     Raises DataError or InvalidRequest where the data is not the network's.
     """
     wanted = Wanted(spec.text_column, spec.pair_column, spec.label_column, spec.split_column)
     read, names, notes = read_splits(spec.path, wanted, limits or Limits())
-    if known.pair is (next(iter(read.values())).pair is None):
-        raise InvalidRequest(f"the student reads {'pairs of' if known.pair else 'single'} texts; name the columns",
-                             field="--data")  # fmt: skip
+    found = next(iter(read.values())).pair is not None
+    if paired is not None and paired is not found:
+        raise InvalidRequest(
+            f"the student reads {'pairs of' if paired else 'single'} texts; name the columns", field="--data"
+        )
+    known = replace(known, pair=found)
     given, renamed = renumbered(read, names, known)
     notes, own = (*notes, *renamed), known.class_names if renamed else names
     whole, learned = _wholes(given, known, own, tokenizer, learned_from)
@@ -129,7 +119,7 @@ def _wholes(
     if learned_from is None:
         return whole, None
     for table in (whole, _whole(given, known, names, "drop")):
-        if table is not None and identity(table, tokenizer, known.max_length) == learned_from:
+        if table is not None and learned_from in (table.sha256, identity(table, tokenizer, known.max_length)):
             return whole, table
     return whole, None
 

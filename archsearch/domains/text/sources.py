@@ -67,6 +67,11 @@ def open_sources(path: Path, limits: Limits) -> Iterator[list[Source]]:
         yield [Source(path.name, None, lambda: _unpacked(path.name, _open(path, path.name)))]
 
 
+def open_table(path: Path) -> AbstractContextManager[IO[bytes]]:
+    """One file of rows or lines, unpacked where it is of gzip; raises DataError."""
+    return _unpacked(path.name, _open(path, path.name))
+
+
 def _open(path: Path, name: str) -> IO[bytes]:
     try:
         return open_heard(path)

@@ -9,6 +9,7 @@ from archsearch.domains.domain import Beginning
 from archsearch.domains.text.table import TextTable
 from archsearch.domains.text.tokenise import tokenise
 from archsearch.domains.text.tokenizer import load_tokenizer
+from archsearch.domains.text_classification.reading import write_reading
 from archsearch.errors import InvalidRequest
 
 
@@ -27,6 +28,11 @@ def begin_teacher(asked: Any, dataset: TextTable, scratch: Path) -> Beginning:
     folder = local_folder(asked.pretrained, field="pretrained")
     data = tokenise(dataset, load_tokenizer(folder, field="pretrained"), cache=scratch)
     model = begin_training(folder, data.task, asked.distill.seed, field="pretrained")
+
+    def save(out: Path) -> None:
+        save_student(model, data.task, out, folder)
+        write_reading(out, data.task)
+
     return Beginning(
         trained=model,
         named=model,
@@ -34,5 +40,5 @@ def begin_teacher(asked: Any, dataset: TextTable, scratch: Path) -> Beginning:
         optimizer="adamw",
         told=f"{Path(asked.pretrained).name}, fine-tuned",
         facts={"max_length": data.task.max_length},
-        save=lambda out: save_student(model, data.task, out, folder),
+        save=save,
     )

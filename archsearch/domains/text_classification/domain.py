@@ -15,12 +15,14 @@ from pydantic import TypeAdapter
 
 from archsearch.data import Limits
 from archsearch.data.archive import listening
+from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import MACRO_F1, MCC, Metric, of_labels
+from archsearch.data.prediction import Form, Listener, Prediction
 from archsearch.data.shape import Shape
 from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats
 from archsearch.domains.text import stored
 from archsearch.domains.text.load import load_spec
-from archsearch.domains.text.spec import TextData
+from archsearch.domains.text.spec import LONGEST, SHORTEST, TextData
 from archsearch.domains.text.table import TextTable
 from archsearch.domains.text.task import TextDataset, TextSplit, TextTask
 from archsearch.errors import InvalidRequest, TeacherError
@@ -41,6 +43,8 @@ _NO_TEACHER = (
     "a teacher of texts is a folder that the transformers library saved: give its path, or hf-hub:owner/name, or "
     "to a server a zip of it"
 )
+# What a request says of a table's columns.
+_COLUMNS = ("text_column", "pair_column", "label_column", "split_column")
 _LABELS = ("one label a text", "any number of labels a text")
 # The library writes no names where there are two classes that nobody named.
 _UNNAMED = ("LABEL_0", "LABEL_1")
@@ -58,6 +62,7 @@ class TextClassification:
 
     name = "text_classification"
     examples = "texts"
+    an_example = '"some text"'
     coarse_of = "the words"
     grid = False
     attention = True
@@ -151,9 +156,7 @@ class TextClassification:
         fetch_folder(name)
 
     def save_teacher(self, teacher: TextTeacher, task: TextTask, folder: Path) -> None:
-        from archsearch.zoos.transformers.save import save_student
-
-        save_student(teacher.model, task, folder, teacher.folder)
+        self.save(teacher.model, task, folder, teacher)
 
     def begin_teacher(self, asked: Any, dataset: TextTable, scratch: Path) -> Beginning:
         from archsearch.domains.text_classification.beginning import begin_teacher
@@ -202,6 +205,7 @@ class TextClassification:
         from archsearch.zoos.transformers.save import save_student
 
         save_student(student, task, folder, folder if teacher is None else teacher.folder)
+        self.write_reading(folder, task)
 
     def open(self, folder: Path) -> nn.Module:
         from archsearch.zoos.transformers.save import open_student
@@ -235,6 +239,52 @@ class TextClassification:
             multilabel=config.get("problem_type") == MULTILABEL,
         )
 
+    def open_task(self, folder: Path) -> TextTask:
+        from archsearch.domains.text_classification.reading import task_of
+
+        return task_of(folder)[0]
+
+    def as_read(self, data: Mapping[str, Any], task: TextTask, learned: Mapping[str, Any]) -> dict[str, Any]:
+        """Columns are called as those it learned from were."""
+        named = {name: learned[name] for name in _COLUMNS if learned.get(name) is not None}
+        return {**named, **data, "max_length": min(LONGEST, max(SHORTEST, task.max_length))}
+
+    def load_measured(
+        self,
+        spec: TextData,
+        task: TextTask,
+        part: Part,
+        folder: Path | None,
+        learned_from: str | None,
+        listener: Callable[[int, int], None] | None,
+    ) -> Measured:
+        from archsearch.domains.text_classification.beside import load_texts
+
+        if listener is None:
+            return load_texts(spec, task, part, folder, learned_from)
+        with listening(lambda share: listener(round(100 * share), 100)):
+            return load_texts(spec, task, part, folder, learned_from)
+
+    def check_beside(self, name: str, other: Any, folder: Path, task: TextTask, field: str) -> None:
+        from archsearch.domains.text_classification.beside import check_beside
+
+        check_beside(name, other, folder, task, field)
+
+    def predict(
+        self,
+        folder: Path,
+        given: Sequence[Path | str],
+        *,
+        top: int,
+        threshold: float,
+        form: Form,
+        columns: Sequence[str],
+        listener: Listener | None,
+    ) -> list[Prediction]:
+        from archsearch.domains.text_classification.predict import predict
+
+        return predict(folder, given, top=top, threshold=threshold, form=form, columns=columns, listener=listener)
+
     def formats(self) -> Sequence[Format]:
         from archsearch.domains.text_classification.onnx import FORMATS
 
@@ -263,7 +313,10 @@ class TextClassification:
         return answer
 
     def write_reading(self, folder: Path, task: TextTask) -> None:
-        """The tokenizer lies beside the weights already."""
+        """The tokenizer lies beside the weights already; how long texts may be is said with it."""
+        from archsearch.domains.text_classification.reading import write_reading
+
+        write_reading(folder, task)
 
     def measure_from_file(
         self, file: str, answer: Any, settings: Any, expected_NK: Any, subject: Any, tolerance: float | None

@@ -90,7 +90,7 @@ def test_other_classes_are_refused(measure: Measure, refused: Refused) -> None:
     with refused(InvalidRequest, "--data", "the student knows no class 'poor'"):
         measure(rows(names=("good", "poor")))
     with refused(InvalidRequest, "--data", "the student reads pairs of texts; name the columns"):
-        measure(rows(), replace(KNOWN, pair=True))
+        measure(rows(), paired=True)
     with refused(InvalidRequest, "--data", "the data has no selection split, and none can be held out"):
         measure(rows(4, head="split,text,label", split="test,"), part="selection")
     with refused(DataError, "a.csv", "line 2: text is empty"):

@@ -10,40 +10,24 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.files import open_files
 from archsearch.data.limits import Limits
+from archsearch.data.prediction import Form, Listener, Prediction
 from archsearch.domains.images.layout import IMAGES
 from archsearch.domains.images.preprocessing import Preprocessing, parse_preprocessing
-from archsearch.errors import ArchsearchError, DataError, InvalidRequest, UnknownName
+from archsearch.errors import ArchsearchError, DataError, InvalidRequest
 
 if TYPE_CHECKING:
     from archsearch.export.format import Answer
 
-Form = Literal["auto", "onnx", "int8", "pt2", "torch"]
 Pixels = npt.NDArray[np.uint8]
-Listener = Callable[[int, int], None]
 
 _AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What one image shows.
-
-    Attributes:
-        file: As it was given; of a folder or zip its path with the file's name in it.
-        names: Classes with their probabilities, 0 to 1, likeliest first; with many labels those that it has.
-        error: Why the image could not be read; None where it could.
-    """
-
-    file: str
-    names: tuple[tuple[str, float], ...] = ()
-    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,38 +39,25 @@ class _Source:
 
 
 def predict(
-    student: Path | str,
-    images: Path | str | Sequence[Path | str],
+    folder: Path,
+    given: Sequence[Path | str],
     *,
-    top: int = 3,
-    threshold: float = 0.5,
-    form: Form = "auto",
+    top: int,
+    threshold: float,
+    form: Form,
+    columns: Sequence[str] = (),
     listener: Listener | None = None,
 ) -> list[Prediction]:
-    """What a student sees in image files, in their order; nothing is looked up on a network.
-
-    Args:
-        student: Folder of a student, or of any network timm saved.
-        images: Image files, folders of them, or zips.
-        top: Most classes told of an image that has one.
-        threshold: Least probability of a label, of images that may have many.
-        form: Which of the student's files answers: its weights (`torch`), `onnx`, `int8` or `pt2`; `auto` takes ONNX
-            where it is there, which starts fastest.
-        listener: Called with images done and images in all.
-
-    Raises:
-        InvalidRequest: There is no such student, form or image.
-    """
-    if form not in get_args(Form):
-        raise UnknownName("form", form, get_args(Form), field="form")
-    answer, settings = _open(Path(student), form)
+    """See `archsearch.predict`: image files, folders of them, or zips."""
+    if columns:
+        raise InvalidRequest("photos have no columns; leave it out", field="columns")
+    answer, settings = _open(folder, form)
     if settings.channels not in (1, 3):
         raise InvalidRequest(
             f"it takes images of {settings.channels} channels, which no photo has; ask its files with arrays, as "
             "README.md there shows",
             field="student",
         )
-    given = [images] if isinstance(images, Path | str) else images
     found: list[Prediction] = []
     with ExitStack() as stack:
         sources = [source for one in given for source in _sources(Path(one), stack)]
@@ -150,7 +121,8 @@ def _raise(error: DataError) -> bytes:
 
 def _open(folder: Path, form: Form) -> tuple[Answer, Preprocessing]:
     """Something that answers, and how photos are read for it."""
-    from archsearch.export import ONNX, require_student
+    from archsearch.export.files import ONNX
+    from archsearch.export.folder import require_student
 
     if form == "auto":
         if importlib.util.find_spec("onnxruntime") is not None and (folder / ONNX).is_file():
@@ -164,7 +136,7 @@ def _open(folder: Path, form: Form) -> tuple[Answer, Preprocessing]:
 
 
 def _open_weights(folder: Path) -> tuple[Answer, Preprocessing]:
-    from archsearch.export import load_student, load_task
+    from archsearch.export.folder import load_student, load_task
     from archsearch.export.format import reference
 
     task = load_task(folder)
