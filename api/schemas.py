@@ -206,7 +206,7 @@ class _DatasetBody(Spec):
         """What other formats say of theirs means nothing here, and may be said only as they have it anyway."""
         if not isinstance(value, dict):
             return value
-        for name in value.keys() & (_OPTIONS.keys() - cls.model_fields.keys()):
+        for name in sorted(value.keys() & (_OPTIONS.keys() - cls.model_fields.keys())):
             if value[name] != _OPTIONS[name]:
                 raise InvalidRequest(f"is no option of {value.get('format')}; leave it out", field=name)
         return {name: given for name, given in value.items() if name in cls.model_fields or name not in _OPTIONS}

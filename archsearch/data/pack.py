@@ -17,24 +17,34 @@ _WHEN = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(folder: Path, path: Path, only: Collection[str] | None = None) -> Path:
-    """Zip what a data set or a teacher is read from, without hidden files and junk; raises DataError or TooLarge.
+    """Zip what a data set or a teacher is read from; raises DataError or TooLarge.
 
     Images and weights hardly pack: files are stored as they are.
 
     Args:
-        only: Names of the files that are taken; all where there are none.
+        only: Names of the files that are taken, of those that are there, links followed. Without it all are that are
+            no hidden files and no junk.
     """
-    with open_files(folder, Limits()) as files, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        names = sorted(name for name in files.names if not name.endswith("/") and (only is None or name in only))
-        if not names:
-            raise DataError(f"{folder} holds no files", field="path")
+    names = _all_of(folder) if only is None else sorted(name for name in only if (folder / name).is_file())
+    if not names:
+        raise DataError(f"{folder} holds no files", field="path")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name in names:
-            info = zipfile.ZipInfo(name, _WHEN)
-            try:
-                with (folder / name).open("rb") as file:
-                    info.file_size = os.fstat(file.fileno()).st_size
-                    with archive.open(info, "w") as packed:
-                        shutil.copyfileobj(file, packed, 2**20)
-            except OSError as error:
-                raise DataError(f"cannot be read ({error.strerror})", field=name) from None
+            _add(archive, name, folder / name)
     return path
+
+
+def _all_of(folder: Path) -> list[str]:
+    with open_files(folder, Limits()) as files:
+        return sorted(name for name in files.names if not name.endswith("/"))
+
+
+def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
+    info = zipfile.ZipInfo(name, _WHEN)
+    try:
+        with path.open("rb") as file:
+            info.file_size = os.fstat(file.fileno()).st_size
+            with archive.open(info, "w") as packed:
+                shutil.copyfileobj(file, packed, 2**20)
+    except OSError as error:
+        raise DataError(f"cannot be read or packed ({error.strerror})", field=name) from None

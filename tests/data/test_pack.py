@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +41,24 @@ def test_an_empty_folder_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no files"):
         pack(tmp_path / "empty", tmp_path / "a.zip")
+
+
+def test_of_a_teachers_folder_the_named_files_are_packed_wherever_links_lead(tmp_path: Path) -> None:
+    """As the hub's client keeps what it fetched: names that are links to blobs elsewhere."""
+    (tmp_path / "blob").write_bytes(b"weights")
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "model.safetensors").symlink_to(tmp_path / "blob")
+    (tmp_path / "snapshot" / "optimizer.pt").write_bytes(b"x")
+    path = pack(tmp_path / "snapshot", tmp_path / "a.zip", ("config.json", "model.safetensors"))
+    with zipfile.ZipFile(path) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {"model.safetensors": b"weights"}
+
+
+def test_a_file_that_cannot_be_read_is_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("archsearch.data.pack.shutil.copyfileobj", refuse)
+    with pytest.raises(DataError, match="Permission denied") as caught:
+        pack(folder, tmp_path / "a.zip")
+    assert caught.value.field == "cat/0.png"
