@@ -313,8 +313,8 @@ class SpaceAnswer(BaseModel):
     name: str
     doc: str
     benchmark: bool = Field(description="Whether it is there to compare with published tables; `auto` leaves it out.")
-    refuses: str | None = Field(description="Why it cannot take images of this size; then all below is empty.")
-    stock_timm: bool = Field(description="Whether plain timm builds the student, without this package.")
+    refuses: str | None = Field(description="Why it cannot take examples of this size; then all below is empty.")
+    stock_timm: bool = Field(description="Whether the family's plain library builds the student, without this package.")
     parameters: list[ParameterAnswer] = []
     cardinality: int = 0
     smallest: MemberAnswer | None = None
@@ -327,7 +327,9 @@ class ProxyAnswer(BaseModel):
     needs: list[str]
     unit: str
     source: str
-    default_weight: float
+    default_weight: float = Field(description="Of images; `default_weights` has those of every domain it votes in.")
+    default_weights: dict[str, float]
+    domains: list[str] = Field(description="Whose networks it is defined for.")
 
 
 class LossAnswer(BaseModel):
@@ -336,6 +338,7 @@ class LossAnswer(BaseModel):
     needs_teacher: bool
     reads: list[str]
     tasks: list[str]
+    domains: list[str] = Field(description="Whose networks show what it looks at.")
     weight: float
     labels: float
     settings: dict[str, Any]

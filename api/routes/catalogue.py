@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import Parameter, Signature
+from typing import Annotated, Any, Literal
 
-from fastapi import Query
+from fastapi import Depends, Query
 
-from archsearch.distill.loss import losses
-from archsearch.domains.images.task import ImageTask
+from archsearch import domains
+from archsearch.data import Task
+from archsearch.distill.loss import losses, serves
 from archsearch.proxies import proxies
-from archsearch.proxies.score import DEFAULT
+from archsearch.proxies.score import DEFAULT, votes_in
 from archsearch.request import Architecture
 from archsearch.spaces import Space, of_domain, spaces
 
@@ -17,27 +21,58 @@ from ..room import Room
 from ..schemas import LossAnswer, MemberAnswer, ParameterAnswer, ProxyAnswer, SpaceAnswer
 
 router = Room(tags=["catalogue"])
-Size = Annotated[int, Query(ge=4, le=512, description="Height and width in pixels.")]
-Classes = Annotated[int, Query(ge=2, le=10_000)]
-Channels = Annotated[int, Query(ge=1, le=4)]
+
+
+@dataclass(frozen=True)
+class Sized:
+    """Of what size a task is, as a query tells: `given` has the sizes of every domain, None where nothing is said."""
+
+    domain: str | None
+    classes: int
+    given: Mapping[str, int | None]
+
+
+def _sized(**query: Any) -> Sized:
+    return Sized(query.pop("domain"), query.pop("classes"), query)
+
+
+def _parameters() -> list[Parameter]:
+    """What the query may name: the domain, the classes, and the sizes that examples of any domain have."""
+    called = "Which tasks the spaces are for; by the sizes that are given, or image_classification, where it is not."
+    named: dict[str, tuple[Any, Any]] = {
+        "domain": (Annotated[Literal[tuple(domains.DOMAINS)] | None, Query(description=called)], None),
+        "classes": (Annotated[int, Query(ge=2, le=10_000)], 10),
+    }
+    for name, field in domains.sizes().items():
+        told = Query(description=f"{field.description} {field.default} where nothing is said.")
+        named[name] = (Annotated[(field.annotation | None, *field.metadata, told)], None)
+    return [Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+            for name, (kind, default) in named.items()]  # fmt: skip
+
+
+_sized.__signature__ = Signature(_parameters())  # type: ignore[attr-defined]
+Asked = Annotated[Sized, Depends(_sized)]
 
 
 @router.get("/spaces")
-def list_spaces(image_size: Size = 32, classes: Classes = 10, in_chans: Channels = 3) -> list[SpaceAnswer]:
-    """Student families, with bounds and costs for a task of this size."""
-    task = ImageTask(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
+def list_spaces(asked: Asked) -> list[SpaceAnswer]:
+    """Student families of a domain, with bounds and costs for a task of this size."""
+    task = domains.sized(asked.domain, asked.classes, asked.given)
     return [describe(space, task) for space in of_domain(task.domain)]
 
 
 @router.get("/spaces/{name}")
-def get_space(name: str, image_size: Size = 32, classes: Classes = 10, in_chans: Channels = 3) -> SpaceAnswer:
-    task = ImageTask(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
-    return describe(spaces.get(name, field="name"), task)
+def get_space(name: str, asked: Asked) -> SpaceAnswer:
+    """One family, for a task of its own domain unless the query names another."""
+    space = spaces.get(name, field="name")
+    own = None if asked.domain or any(asked.given.values()) else space.domain
+    return describe(space, domains.sized(asked.domain or own, asked.classes, asked.given))
 
 
 @router.get("/proxies")
 def list_proxies() -> list[ProxyAnswer]:
     """Zero-cost proxies: what each measures, needs and comes from, and its weight in the default score."""
+    vocabularies = domains.vocabularies()
     return [
         ProxyAnswer(
             name=proxy.name,
@@ -46,6 +81,8 @@ def list_proxies() -> list[ProxyAnswer]:
             unit="nats (votes with its logarithm)" if proxy.magnitude else "votes as it is",
             source=proxy.source,
             default_weight=DEFAULT.get(proxy.name, 0.0),
+            default_weights=votes_in(proxy.name, domains.DOMAINS),
+            domains=[name for name, size in vocabularies.items() if proxy.defined_for(size)],
         )
         for proxy in proxies
     ]
@@ -61,6 +98,7 @@ def list_losses() -> list[LossAnswer]:
             needs_teacher=loss.needs_teacher,
             reads=sorted(loss.reads),
             tasks=sorted(loss.tasks),
+            domains=serves(loss),
             weight=loss.weight,
             labels=loss.labels,
             settings=loss.settings().model_dump(),
@@ -70,7 +108,7 @@ def list_losses() -> list[LossAnswer]:
     ]
 
 
-def describe(space: Space, task: ImageTask) -> SpaceAnswer:
+def describe(space: Space, task: Task) -> SpaceAnswer:
     def member(architecture: Architecture) -> MemberAnswer:
         cost = space.cost(architecture, task)
         return MemberAnswer(architecture=architecture, params=cost.params, macs=cost.macs)

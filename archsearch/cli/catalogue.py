@@ -6,49 +6,46 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from pydantic import TypeAdapter
 
+from archsearch import domains
 from archsearch.cli.display import show_listing
+from archsearch.cli.sizes import size_options, sized_task
 from archsearch.distill.loss import losses as all_losses
-from archsearch.domains.images.task import ImageTask
+from archsearch.distill.loss import serves
 from archsearch.progress import count
 from archsearch.proxies import proxies as all_proxies
-from archsearch.proxies.score import DEFAULT
+from archsearch.proxies.score import DEFAULT, votes_in
 from archsearch.spaces import choose, of_domain
-
-if TYPE_CHECKING:
-    from archsearch.teachers import Teacher
 
 
 @click.command()
-@click.option("--image-size", type=click.IntRange(4, 512), default=32, show_default=True, help="Pixels a side.")
-@click.option("--classes", type=click.IntRange(2), default=10, show_default=True)
-@click.option("--in-chans", type=click.IntRange(1, 4), default=3, show_default=True)
-@click.option("--teacher", help="Show its own space too, for its classes and channels: timm model name or timm folder.")
+@size_options
+@click.option("--teacher", help="Show its own space too, for its classes and inputs: a name, or a folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def spaces(image_size: int, classes: int, in_chans: int, teacher: str | None, as_json: bool) -> None:
+def spaces(domain: str | None, classes: int, teacher: str | None, as_json: bool, **sizes: int | None) -> None:
     """List the spaces of student architectures, with bounds and costs for a task."""
-    task = ImageTask(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
     own = None
     if teacher is not None:
-        loaded: Any = load(teacher)
+        domain, loaded = load(teacher, domain)
         own = loaded.model
-        task = replace(task, in_chans=loaded.in_chans, classes=loaded.num_classes, mean=(0.5,) * loaded.in_chans,
-                       std=(0.25,) * loaded.in_chans)  # fmt: skip
+    task = sized_task(domain, classes, sizes)
+    if own is not None:
+        taught: Any = replace(task, classes=loaded.num_classes)  # type: ignore[type-var]
+        task = domains.of(taught).read_by(taught, domains.of(taught).facts(loaded))
     rows: list[dict[str, Any]] = []
     for space in (*(() if own is None else choose("teacher", task, own)), *of_domain(task.domain)):
+        about = {"name": space.name, "domain": space.domain, "doc": space.doc, "benchmark": space.benchmark}
         if reason := space.refusal(task):
-            rows.append({"name": space.name, "doc": space.doc, "benchmark": space.benchmark, "refuses": reason})
+            rows.append({**about, "refuses": reason})
             continue
         smallest, largest = (space.cost(member(task), task) for member in (space.smallest, space.largest))
         rows.append(
             {
-                "name": space.name,
-                "doc": space.doc,
-                "benchmark": space.benchmark,
+                **about,
                 "refuses": None,
                 "stock_timm": space.stock(task),
                 "parameters": [asdict(parameter) for parameter in space.parameters(task)],
@@ -60,9 +57,8 @@ def spaces(image_size: int, classes: int, in_chans: int, teacher: str | None, as
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    show_listing(
-        f"Spaces at {image_size}×{image_size}, {classes} classes", ((row["name"], _space(row)) for row in rows)
-    )
+    title = f"Spaces for {domains.of(task).told(task)}, {task.classes} classes"
+    show_listing(title, ((row["name"], _space(row)) for row in rows))
 
 
 def _space(row: dict[str, Any]) -> list[str]:
@@ -91,20 +87,24 @@ def _searched(parameters: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{name} {bounds}" for name, (_, _, bounds) in zip(named, groups, strict=True))
 
 
-def load(teacher: str) -> Teacher:
-    """The network `--teacher` names."""
+def load(teacher: str, domain: str | None = None) -> tuple[str, Any]:
+    """The network `--teacher` names, and the domain it is of: as its folder tells, or as it is given."""
     from archsearch.cli.inputs import teacher_of
+    from archsearch.export import domain_of
     from archsearch.request import TeacherSpec
-    from archsearch.teachers import load_teacher
 
-    source: Any = TypeAdapter[Any](TeacherSpec).validate_python(teacher_of(teacher))
-    return load_teacher(source)
+    named = teacher_of(teacher)
+    if domain is None:
+        domain = domain_of(named["path"]).name if named["kind"] == "local" else "image_classification"
+    source: Any = TypeAdapter[Any](TeacherSpec).validate_python(named)
+    return domain, domains.get(domain).load_teacher(source, None, None)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def proxies(as_json: bool) -> None:
-    """List the zero-cost proxies: what they measure, need and come from."""
+    """List the zero-cost proxies: what they measure, need and come from, and whose networks they are for."""
+    vocabularies = domains.vocabularies()
     rows: list[dict[str, Any]] = [
         {
             "name": p.name,
@@ -112,6 +112,8 @@ def proxies(as_json: bool) -> None:
             "needs": sorted(p.needs),
             "source": p.source,
             "default_weight": DEFAULT.get(p.name, 0.0),
+            "default_weights": votes_in(p.name, domains.DOMAINS),
+            "domains": [name for name, size in vocabularies.items() if p.defined_for(size)],
         }
         for p in all_proxies
     ]
@@ -122,8 +124,9 @@ def proxies(as_json: bool) -> None:
 
 
 def _proxy(row: dict[str, Any]) -> list[str]:
-    weight = f"weight {row['default_weight']:g}; " if row["default_weight"] else ""
-    return [row["doc"], f"{weight}needs {', '.join(row['needs']) or 'nothing'}; {row['source']}"]
+    weight = "".join(f"weight {value:g} in {name}; " for name, value in row["default_weights"].items())
+    only = _only(row["domains"])
+    return [row["doc"], f"{weight}{only}needs {', '.join(row['needs']) or 'nothing'}; {row['source']}"]
 
 
 @click.command()
@@ -136,6 +139,7 @@ def losses(as_json: bool) -> None:
             "doc": loss.doc,
             "reads": sorted(loss.reads),
             "tasks": sorted(loss.tasks),
+            "domains": serves(loss),
             "weight": loss.weight,
             "labels": loss.labels,
             "settings": loss.settings().model_dump(),
@@ -154,8 +158,13 @@ def _loss(row: dict[str, Any]) -> list[str]:
     return [
         row["doc"],
         f"weight {row['weight']:g}, labels {row['labels']:g}" + (f"; {settings}" if settings else ""),
-        f"reads {', '.join(row['reads']) or 'nothing'}; {row['source']}",
+        f"{_only(row['domains'])}reads {', '.join(row['reads']) or 'nothing'}; {row['source']}",
     ]
+
+
+def _only(served: Sequence[str]) -> str:
+    """Said where it is not for every domain."""
+    return "" if set(served) == set(domains.DOMAINS) else f"only {', '.join(served)}; "
 
 
 def _short(value: Any) -> str:

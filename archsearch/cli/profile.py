@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from archsearch.domains.images.task import ImageTask
+from archsearch.cli.sizes import size_options, sized_task
+from archsearch.data import Task
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices as all_devices
 from archsearch.spaces import Space
@@ -48,10 +49,8 @@ def devices(as_json: bool) -> None:
 @click.option(
     "--device", default="cpu-torch", show_default=True, help="How to run them; `archsearch devices` lists what is here."
 )
-@click.option("--image-size", type=click.IntRange(4, 512), default=32, show_default=True, help="Pixels a side.")
-@click.option("--in-chans", type=click.IntRange(1, 16), default=3, show_default=True, help="Channels of the images.")
-@click.option("--classes", type=click.IntRange(2), default=10, show_default=True)
-@click.option("--batch", type=click.IntRange(1, 1024), default=1, show_default=True, help="Images in a batch.")
+@size_options
+@click.option("--batch", type=click.IntRange(1, 1024), default=1, show_default=True, help="Examples in a batch.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="CPU threads to use.")
 @click.option(
     "--members",
@@ -67,8 +66,7 @@ def devices(as_json: bool) -> None:
 def profile(
     names: tuple[str, ...],
     device: str,
-    image_size: int,
-    in_chans: int,
+    domain: str | None,
     classes: int,
     batch: int,
     threads: int,
@@ -76,6 +74,7 @@ def profile(
     seed: int,
     name: str | None,
     out: Path,
+    **sizes: int | None,
 ) -> None:
     """Time some networks of a space on this machine, and write what others' searches need to know.
 
@@ -84,13 +83,14 @@ def profile(
     Where there is a teacher:    archsearch search … --device board.json --latency-ms 5
     With a server:               POST board.json to /v1/profiles and give the id as --device
 
-    Image size, channels, classes and batch have to be those of the search.
+    Sizes, classes and batch have to be those of the search: of texts --max-length and --vocab-size, of images
+    --image-size and --in-chans.
     """
     from archsearch.hardware.latency import describe_machine, require_device
     from archsearch.hardware.predict import calibrate
     from archsearch.hardware.profile import FEWEST_ENTRIES, MOST_ENTRIES, make_profile
 
-    task = ImageTask(classes, in_chans, image_size, image_size, (0.5,) * in_chans, (0.25,) * in_chans)
+    task = sized_task(domain or _domain_of(names, sizes), classes, sizes)
     require_device(device, field="--device")
     chosen = [_space(each, task) for each in dict.fromkeys(names)]
     if members * len(chosen) > MOST_ENTRIES:
@@ -101,7 +101,7 @@ def profile(
     for space in chosen:
         if (there := space.cardinality(task)) < FEWEST_ENTRIES:
             raise InvalidRequest(
-                f"{space.name} has {there} networks at this image size and a profile takes at least {FEWEST_ENTRIES}",
+                f"{space.name} has {there} networks at this size and a profile takes at least {FEWEST_ENTRIES}",
                 field="--space",
             )
     if not out.parent.is_dir():
@@ -138,7 +138,14 @@ def profile(
     click.echo(f"written to {out}")
 
 
-def _space(name: str, task: ImageTask) -> Space:
+def _domain_of(names: tuple[str, ...], sizes: Mapping[str, int | None]) -> str | None:
+    """Of the first space, where neither a domain nor a size is named."""
+    if any(value is not None for value in sizes.values()):
+        return None
+    return all_spaces.get(names[0], field="--space").domain
+
+
+def _space(name: str, task: Task) -> Space:
     space = all_spaces.get(name, field="--space")
     space.require(task, field="--space")
     return space

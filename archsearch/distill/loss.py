@@ -216,6 +216,11 @@ class Loss:
         return None
 
 
+def serves(loss: Loss) -> list[str]:
+    """The domains whose networks show what a loss looks at."""
+    return [name for name in domains.DOMAINS if loss.unseen(domains.sized(name, 2, {})) is None]
+
+
 # The files of losses/ that register one, each under its own name; a new file goes in here, too.
 FILES = (
     "at",

@@ -32,7 +32,10 @@ __all__ = [
     "open_dataset",
     "read_task",
     "save_dataset",
+    "sized",
+    "sizes",
     "teacher_files",
+    "vocabularies",
 ]
 
 # The module of each domain; its `DOMAIN` is the domain itself.
@@ -61,6 +64,37 @@ def get(name: str) -> Domain:
 def of(task: Task) -> Domain:
     """The domain a task is of."""
     return get(task.domain)
+
+
+def sizes() -> dict[str, Any]:
+    """Every field that tells of what size the examples of some domain are, by name; no two domains share one."""
+    return {name: field for domain in map(get, DOMAINS) for name, field in domain.sizes.model_fields.items()}
+
+
+def sized(domain: str | None, classes: int, given: Mapping[str, Any]) -> Task:
+    """A task of some size, for whoever asks what networks of it cost.
+
+    Args:
+        domain: By name; None takes that whose sizes are given, of images where none are.
+        given: Sizes by name, None where nothing is said.
+
+    Raises InvalidRequest naming a size that the domain's examples do not have.
+    """
+    told = {name: value for name, value in given.items() if value is not None}
+    if domain is None:
+        own = (name for name in DOMAINS if told.keys() & get(name).sizes.model_fields.keys())
+        domain = next(own, "image_classification")
+    found = get(domain)
+    strange = sorted(told.keys() - found.sizes.model_fields.keys())
+    if strange:
+        raise InvalidRequest(f"{found.examples} have no {strange[0]}; leave it out", field=strange[0])
+    task: Task = found.sizes(**told).task(classes)
+    return task
+
+
+def vocabularies() -> dict[str, int]:
+    """Of each domain, below which number the ids lie that its networks take; 0 where they take numbers."""
+    return {name: domain.shape(domain.sizes().task(2)).vocabulary for name in DOMAINS for domain in (get(name),)}
 
 
 def metrics(task: Task) -> Sequence[Metric]:

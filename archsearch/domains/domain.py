@@ -134,6 +134,9 @@ class Domain(Protocol):
         examples: What people call the examples, in the plural.
         an_example: One as a shell hands it to `archsearch predict`.
         coarse_of: What `coarse` reads of them, in words.
+        sizes: A `Spec` of what the costs of its networks depend on, as flags and queries name it, with defaults;
+            `.task(classes)` is a task of that size.
+        measured_on: The same as `size` tells it.
         grid: Whether the stages of its networks are maps with a height and a width.
         attention: Whether its networks name the projections of attention, layer by layer (`attention_modules`).
         teacher_files: Names of the files a teacher's folder consists of, those that need not be there included.
@@ -144,6 +147,8 @@ class Domain(Protocol):
     an_example: str
     teacher_files: tuple[str, ...]
     coarse_of: str
+    sizes: type[Any]
+    measured_on: type[Any]
     grid: bool
     attention: bool
 
@@ -196,6 +201,9 @@ class Domain(Protocol):
 
     def size(self, task: Any) -> dict[str, int]:
         """What a teacher's costs were counted on, as plain JSON."""
+
+    def flags(self, task: Any) -> dict[str, int]:
+        """A task's size as `sizes` has it, as near as that comes."""
 
     # The teacher.
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, JsonValue, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr, ValidationError, model_validator
 
 from archsearch import domains
 from archsearch.data.task import Task
-from archsearch.domains.images.task import ImageTask
-from archsearch.errors import InvalidRequest
+from archsearch.errors import InvalidRequest, UnknownName
 from archsearch.hardware.predict import Calibration, Floats, Predictor, fit
 from archsearch.request import Architecture, Spec, errors_by_field
 from archsearch.spaces import Space, spaces
@@ -36,18 +35,35 @@ class Machine(Spec):
     torch: Text
 
 
-class ProfiledTask(Spec):
-    """Shape of the images and of the head: all of a task that latency depends on."""
+class ProfiledTask(BaseModel):
+    """All of a task that latency depends on: `classes`, and of what size its examples are, as their domain tells it
+    (`Domain.measured_on`); images are meant where no `domain` is named."""
 
-    classes: int = Field(ge=2, le=1_000_000)
-    in_chans: int = Field(ge=1, le=16)
-    height: int = Field(ge=1, le=4096)
-    width: int = Field(ge=1, le=4096)
+    model_config = ConfigDict(frozen=True, extra="allow")
 
-    def task(self) -> ImageTask:
-        return ImageTask(
-            self.classes, self.in_chans, self.height, self.width, (0.5,) * self.in_chans, (0.25,) * self.in_chans
-        )
+    classes: int = Field(strict=True, ge=2, le=1_000_000)
+
+    @property
+    def domain(self) -> Any:
+        return (self.__pydantic_extra__ or {}).get("domain", "image_classification")
+
+    @property
+    def size(self) -> dict[str, Any]:
+        """Of the examples, as `Domain.size` tells it."""
+        return {name: value for name, value in (self.__pydantic_extra__ or {}).items() if name != "domain"}
+
+    def check(self) -> None:
+        """Raise UnknownName, or ValidationError naming the size at fault."""
+        domains.get(self.domain if isinstance(self.domain, str) else "").measured_on.model_validate(self.size)
+
+    def task(self) -> Task:
+        found: Task = domains.get(self.domain).measured_on(**self.size).task(self.classes)
+        return found
+
+    @classmethod
+    def of(cls, task: Task) -> ProfiledTask:
+        named = {} if task.domain == "image_classification" else {"domain": task.domain}
+        return cls(classes=task.classes, **named, **domains.of(task).size(task))
 
 
 class Entry(Spec):
@@ -107,16 +123,19 @@ class Profile(Spec):
         return dict(self._fitted)
 
     def require(self, task: Task, batch: int) -> None:
-        """Raise InvalidRequest where the profile was made for other images or batches."""
-        here, there = self.task, domains.of(task).size(task)
-        if there != {"in_chans": here.in_chans, "height": here.height, "width": here.width}:
-            fix = "profiles are of images; name a device of this machine"
-            if "height" in there:
-                flags = f"--image-size {there['height']} --in-chans {there['in_chans']}"
-                fix = f"measure again with `archsearch profile {flags}`"
+        """Raise InvalidRequest where the profile was made for other examples or batches."""
+        here, domain = self.task, domains.of(task)
+        if here.domain != domain.name:
+            theirs = domains.get(here.domain).examples
             raise InvalidRequest(
-                f"{self.name} was measured on images of {here.in_chans}×{here.height}×{here.width} and the data has "
-                f"{'×'.join(map(str, there.values()))}; {fix}",
+                f"{self.name} was measured on {theirs} and the data are {domain.examples}; measure again with "
+                f"`archsearch profile {_flags(task)}`",
+                field="budget.device",
+            )
+        if (there := domain.size(task)) != here.size:
+            raise InvalidRequest(
+                f"{self.name} was measured on {domain.examples} of {_told(here.size)} and the data has "
+                f"{_told(there)}; measure again with `archsearch profile {_flags(task)}`",
                 field="budget.device",
             )
         if task.classes != here.classes:
@@ -134,7 +153,7 @@ class Profile(Spec):
 
 
 def make_profile(
-    name: str, device: str, machine: Mapping[str, str], task: ImageTask, found: Mapping[str, Calibration]
+    name: str, device: str, machine: Mapping[str, str], task: Task, found: Mapping[str, Calibration]
 ) -> Profile:
     """A profile of what was timed here, checked as if it had been read.
 
@@ -146,7 +165,7 @@ def make_profile(
         name=name,
         device=device,
         machine=Machine(**machine),
-        task=ProfiledTask(classes=task.classes, in_chans=task.in_chans, height=task.height, width=task.width),
+        task=ProfiledTask.of(task),
         batch=first.batch,
         threads=first.threads,
         entries=tuple(
@@ -181,8 +200,28 @@ def read_profile(source: bytes | Path) -> Profile:
     except ValidationError as error:
         field, detail = errors_by_field(error.errors())[0]
         raise InvalidRequest(detail, field=field or "profile") from None
+    _check_task(profile.task)
     check_profile(profile)
     return profile
+
+
+def _check_task(task: ProfiledTask) -> None:
+    try:
+        task.check()
+    except ValidationError as error:
+        field, detail = errors_by_field(error.errors())[0]
+        raise InvalidRequest(detail, field=f"task.{field}" if field else "task") from None
+    except UnknownName as error:
+        raise InvalidRequest(error.detail, field="task.domain") from None
+
+
+def _told(size: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in size.items())
+
+
+def _flags(task: Task) -> str:
+    """The flags of `archsearch profile` that mean a task's size."""
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in domains.of(task).flags(task).items())
 
 
 def fit_profile(tell: Callable[[JsonValue], None], body: dict[str, Any]) -> dict[str, JsonValue]:
@@ -232,7 +271,7 @@ def _check_space(space: Space, entries: list[Entry], task: Task) -> None:
     if np.ptp(macs_N) > 0 and (related := rank_correlation(latencies_N, macs_N)) < 0:
         raise InvalidRequest(
             f"the latencies of {space.name} fall as networks grow (rank correlation {related:.2f} with "
-            "multiply-accumulates); were entries mixed up, or milliseconds swapped for images a second?",
+            "multiply-accumulates); were entries mixed up, or milliseconds swapped for examples a second?",
             field="entries",
         )
 

@@ -43,6 +43,10 @@ class Proxy:
     magnitude: bool
     source: str
 
+    def defined_for(self, vocabulary: int) -> bool:
+        """Whether it has a value where inputs are ids below `vocabulary`; 0 is numbers, which every proxy takes."""
+        return not (vocabulary and self.reads & _OF_NUMBERS)
+
     def nats(self, value: float) -> float:
         """The proxy's vote; raises Undefined for a value nobody can vote with."""
         if not math.isfinite(value):
@@ -52,6 +56,10 @@ class Proxy:
         if value <= 0:
             raise Undefined(f"{self.name} is {value}: no signal passes through the network")
         return math.log(value)
+
+
+# Measurements that need an input of numbers.
+_OF_NUMBERS: frozenset[Read] = frozenset({"synflow", "zen"})
 
 
 # The files of this room that register one, each under its own name; a new file goes in here, too.

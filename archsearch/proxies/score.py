@@ -35,6 +35,11 @@ def default_weights(domain: str = IMAGES) -> Mapping[str, float]:
     return _DEFAULTS.get(domain, DEFAULT)
 
 
+def votes_in(name: str, among: Iterable[str]) -> dict[str, float]:
+    """The domains a proxy votes in by itself, with its weight there."""
+    return {domain: default_weights(domain)[name] for domain in among if name in default_weights(domain)}
+
+
 def check_weights(weights: Mapping[str, float] | None, *, field: str = "search.score") -> None:
     """Raise UnknownName for a voter nobody registered."""
     for name in weights or {}:

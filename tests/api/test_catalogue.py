@@ -4,9 +4,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from archsearch.distill.loss import losses
+from archsearch.domains.text.task import TextTask
 from archsearch.proxies import proxies
 from archsearch.proxies.score import DEFAULT
-from archsearch.spaces import of_domain
+from archsearch.spaces import of_domain, spaces
 from tests.api.conftest import Refused
 
 
@@ -74,3 +75,42 @@ def test_every_operation_documents_its_problems(client: TestClient) -> None:
         assert "422" not in operation["responses"]  # FastAPI's own form, which nothing here answers
         assert operation["summary"]
     assert len({operation["operationId"] for operation in operations}) == len(operations)
+
+
+def test_spaces_of_texts_are_listed_for_a_length_and_a_vocabulary(client: TestClient) -> None:
+    (found,) = client.get("/v1/spaces", params={"max_length": 64, "vocab_size": 1000, "classes": 2}).json()
+    assert (found["name"], found["refuses"], found["stock_timm"]) == ("bert", None, True)
+    assert {one["name"] for one in found["parameters"]} == {"layers", "heads", "ffn_ratio"}
+    task = TextTask(2, 64, 1000, 0, pair=False)
+    bert = spaces.get("bert")
+    cost = bert.cost(bert.largest(task), task)
+    assert (found["largest"]["params"], found["largest"]["macs"]) == (cost.params, cost.macs)
+    assert [one["name"] for one in client.get("/v1/spaces?domain=text_classification").json()] == ["bert"]
+    longer = client.get("/v1/spaces/bert", params={"max_length": 128, "vocab_size": 1000, "classes": 2}).json()
+    assert longer["largest"]["macs"] > 2 * found["largest"]["macs"]
+    assert longer["largest"]["params"] == found["largest"]["params"]
+    assert client.get("/v1/spaces/bert").json()["refuses"] is None
+    assert "image classification" in client.get("/v1/spaces/bert", params={"image_size": 32}).json()["refuses"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "part"),
+    [
+        ("max_length=4", "query.max_length", "greater than or equal to 8"),
+        ("vocab_size=1", "query.vocab_size", "greater than or equal to 2"),
+        ("domain=sound", "query.domain", "text_classification"),
+        ("domain=text_classification&image_size=32", "image_size", "texts have no image_size"),
+        ("max_length=64&in_chans=1", "max_length", "images have no max_length"),
+    ],
+)
+def test_sizes_that_the_examples_do_not_have_are_refused(refused: Refused, query: str, field: str, part: str) -> None:
+    refused("GET", f"/v1/spaces?{query}", status=422, code="invalid_request", field=field, part=part)
+
+
+def test_proxies_and_losses_tell_whose_networks_they_are_for(client: TestClient) -> None:
+    proxies = {one["name"]: one for one in client.get("/v1/proxies").json()}
+    both = ["image_classification", "text_classification"]
+    assert proxies["encoder_size"]["default_weights"] == {"text_classification": 1.0}
+    assert (proxies["capacity"]["domains"], proxies["synflow"]["domains"]) == (both, both[:1])
+    losses = {one["name"]: one["domains"] for one in client.get("/v1/losses").json()}
+    assert (losses["kd"], losses["minilm"], losses["fitnet"]) == (both, both[1:], both[:1])

@@ -156,7 +156,7 @@ def test_a_profile_of_other_images_batches_or_spaces_is_refused(
     larger = copy.deepcopy(profile)
     larger["task"] |= {"height": 16, "width": 16}
     id = finish(client, client.post("/v1/profiles", json=larger).headers["location"])["id"]
-    refused("POST", "/v1/jobs", status=422, code="invalid_request", field="budget.device", part="1×16×16",
+    refused("POST", "/v1/jobs", status=422, code="invalid_request", field="budget.device", part="height 16, width 16",
             json=job(id))  # fmt: skip
 
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from archsearch.domains.images.task import ImageTask
+from archsearch.domains.text.task import TextTask
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.latency import Latency
 from archsearch.hardware.predict import Calibration, fit, pick_members
@@ -72,7 +74,12 @@ def test_pixel_statistics_are_no_part_of_a_task_here(profile: Profile, task: Ima
 @pytest.mark.parametrize(
     ("other", "batch", "field", "words"),
     [
-        (ImageTask(10, 1, 16, 16, (0.5,), (0.5,)), 1, "budget.device", "3×16×16 and the data has 1×16×16"),
+        (
+            ImageTask(10, 1, 16, 16, (0.5,), (0.5,)),
+            1,
+            "budget.device",
+            "width 16 and the data has in_chans 1",
+        ),
         (ImageTask(10, 3, 32, 32, (0.5,) * 3, (0.5,) * 3), 1, "budget.device", "--image-size 32"),
         (ImageTask(11, 3, 16, 16, (0.5,) * 3, (0.5,) * 3), 1, "budget.device", "--classes 11"),
         (ImageTask(10, 3, 16, 16, (0.5,) * 3, (0.5,) * 3), 8, "budget.batch", "set budget.batch to 1"),
@@ -173,6 +180,42 @@ def test_a_space_that_takes_no_such_images_is_refused(body: Body) -> None:
     with pytest.raises(InvalidRequest) as error:
         read(body)
     assert str(error.value.field).startswith("entries.")
+
+
+def test_a_profile_of_texts_is_one_of_a_length(tmp_path: Path) -> None:
+    task = TextTask(3, 32, 500, 1, pair=False)
+    made = make_profile("a board", "cpu-torch", MACHINE, task, {"bert": calibration(spaces.get("bert"), task)})
+    told = json.loads(made.model_dump_json())
+    assert told["task"] == {"domain": "text_classification", "classes": 3, "max_length": 32, "vocab_size": 500}
+    again = read(told)
+    assert list(again.predictors(replace(task, pad_id=0, pair=True), 1)) == ["bert"]
+    with pytest.raises(InvalidRequest, match="max_length 32, vocab_size 500 and the data has max_length 64") as caught:
+        again.require(replace(task, max_length=64), 1)
+    assert caught.value.field == "budget.device"
+    assert "`archsearch profile --max-length 64 --vocab-size 500`" in caught.value.detail
+    with pytest.raises(InvalidRequest, match="was measured on texts and the data are images"):
+        again.require(ImageTask(3, 3, 16, 16, (0.5,) * 3, (0.5,) * 3), 1)
+
+
+@pytest.mark.parametrize(
+    ("told", "field", "words"),
+    [
+        ({"domain": "text_classification", "classes": 3, "max_length": 32}, "task.vocab_size", "Field required"),
+        (
+            {"domain": "text_classification", "classes": 3, "max_length": 0, "vocab_size": 9},
+            "task.max_length",
+            "equal to 1",
+        ),
+        ({"domain": "sound", "classes": 3}, "task.domain", "text_classification"),
+        ({"domain": 3, "classes": 3}, "task.domain", "text_classification"),
+        ({"classes": 3, "max_length": 32}, "task", "max_length"),
+    ],
+)
+def test_a_task_of_no_domain_s_size_is_refused(body: Body, told: Body, field: str, words: str) -> None:
+    body["task"] = told
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        read(body)
+    assert caught.value.field == field
 
 
 def test_bounds_are_those_promised(body: Body) -> None:

@@ -22,6 +22,7 @@ from archsearch.data.shape import Shape
 from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats
 from archsearch.domains.images import load_digits, load_image_folder, load_npz, stored
 from archsearch.domains.images.measured import load_measured
+from archsearch.domains.images.sizes import ImageShape, ImageSizes, sized
 from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
 from archsearch.domains.images.views import Views, views
 from archsearch.errors import InvalidRequest, TeacherError
@@ -44,6 +45,8 @@ class ImageClassification:
     examples = "images"
     an_example = "photo.jpg"
     coarse_of = "the pixels"
+    sizes: type[Any] = ImageSizes
+    measured_on: type[Any] = ImageShape
     grid = True
     attention = False  # timm keeps the three projections in one
     teacher_files: tuple[str, ...] = ("config.json", "model.safetensors")
@@ -126,6 +129,9 @@ class ImageClassification:
     def size(self, task: ImageTask) -> dict[str, int]:
         return {"in_chans": task.in_chans, "height": task.height, "width": task.width}
 
+    def flags(self, task: ImageTask) -> dict[str, int]:
+        return {"image_size": task.height, "in_chans": task.in_chans}
+
     def load_teacher(
         self,
         source: Any,
@@ -188,7 +194,11 @@ class ImageClassification:
             raise TeacherError(f"the teacher knows {in_chans} channels, the data has {task.in_chans}", field=field)
 
     def read_by(self, task: ImageTask, facts: Mapping[str, Any]) -> ImageTask:
-        return task
+        in_chans = facts.get("in_chans") or task.in_chans
+        if in_chans == task.in_chans:
+            return task
+        other = sized(task.classes, in_chans, task.height, task.width)
+        return replace(task, in_chans=in_chans, mean=other.mean, std=other.std)
 
     def views(self, task: ImageTask, spec: DistillSpec) -> Views | None:
         return views(spec.augment, task)

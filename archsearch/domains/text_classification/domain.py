@@ -22,6 +22,7 @@ from archsearch.data.shape import Shape
 from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats
 from archsearch.domains.text import stored
 from archsearch.domains.text.load import load_spec
+from archsearch.domains.text.sizes import TextShape, TextSizes
 from archsearch.domains.text.spec import LONGEST, SHORTEST, TextData
 from archsearch.domains.text.table import TextTable
 from archsearch.domains.text.task import TextDataset, TextSplit, TextTask
@@ -64,6 +65,8 @@ class TextClassification:
     examples = "texts"
     an_example = '"some text"'
     coarse_of = "the words"
+    sizes: type[Any] = TextSizes
+    measured_on: type[Any] = TextShape
     grid = False
     attention = True
     teacher_files: tuple[str, ...] = TEACHER_FILES
@@ -127,6 +130,9 @@ class TextClassification:
 
     def size(self, task: TextTask) -> dict[str, int]:
         return {"max_length": task.max_length, "vocab_size": task.vocab_size}
+
+    def flags(self, task: TextTask) -> dict[str, int]:
+        return self.size(task)
 
     def load_teacher(
         self, source: Any, weights: Path | None, dataset: Any, *, classes: Any = None, input_size: Any = None

@@ -235,3 +235,15 @@ def test_what_comes_next_is_a_sentence(student: Path, teacher_folder: Path) -> N
     result = {"student": {}}
     assert after(result, str(student)) == f'archsearch predict {student} "some text"'
     assert after(result, str(teacher_folder)) == f"archsearch predict {teacher_folder} photo.jpg"
+
+
+def test_its_teacher_s_own_space_is_listed_at_a_length(student: Path) -> None:
+    rows = json.loads(invoke("spaces", "--teacher", str(student), "--max-length", "16", "--json").stdout)
+    assert [row["name"] for row in rows] == ["teacher", "bert"]
+    own = sum(weight.numel() for weight in archsearch.load_student(student).parameters())
+    assert rows[0]["largest"]["params"] == own
+    told = invoke("spaces", "--max-length", "16", "--vocab-size", "40").stdout
+    assert "Spaces for texts of 16 tokens, 10 classes" in told
+    with pytest.raises(InvalidRequest, match="texts have no in_chans") as caught:
+        invoke("spaces", "--domain", "text_classification", "--in-chans", "1")
+    assert caught.value.field == "--in-chans"
