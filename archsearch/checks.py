@@ -98,7 +98,7 @@ def plan(request: JobRequest, known: Known) -> Plan:
     known = replace(known, task=domains.of(known.task).read_by(known.task, known.teacher))
     check_distill(request.distill, known.task if defaults.trains(request) else None)
     named = _named(request, known)
-    settled = defaults.settle(request, known.images, None)
+    settled = defaults.settle(request, known.images, None, domains.of(known.task).pace)
     _check_teacher(request, known)
     most = _limits(request.budget, known)
     if known.profile is None:

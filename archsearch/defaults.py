@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archsearch.distill.amount import amount, chosen
+from archsearch.distill.amount import USUAL, amount, chosen
+from archsearch.domains.domain import Pace
 from archsearch.errors import InvalidRequest
 from archsearch.request import DistillSpec, JobRequest, Spec, VerifySpec
 from archsearch.search.bench import BATCH
@@ -26,20 +27,21 @@ class Settled:
     why: Mapping[str, str]
 
 
-def settle(request: JobRequest, images: int, families: Sequence[str] | None = ()) -> Settled:
+def settle(request: JobRequest, images: int, families: Sequence[str] | None = (), pace: Pace = USUAL) -> Settled:
     """The request as it will be carried out; settling it again changes nothing.
 
     Args:
         images: In the training split (count).
         families: Names of the spaces that are searched; None where they are not known yet, and what depends on them
             stays open.
+        pace: The domain's.
     """
     search = request.search.model_copy(update={"batch_size": scored_on(request, images)})
     update: dict[str, Spec | None] = {"search": search}
     why, distill = {}, request.distill
     if trains(request):
         open_ = distill.epochs is None or distill.batch_size is None
-        found = chosen(distill, images)
+        found = chosen(distill, images, pace)
         update["distill"] = distill = found.spec
         if open_:
             why["distill"] = found.why

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from archsearch import domains
 from archsearch.data.metrics import scores
 from archsearch.data.task import Dataset, Labels, Split, Task
-from archsearch.distill.amount import STEPS
+from archsearch.distill.amount import USUAL
 from archsearch.evaluate import Evaluation, MultiLabelEvaluation, Share, wilson
 
 # The warning's code.
@@ -33,7 +33,7 @@ KEPT = 0.6
 # Training and test images (count) and features a linear model is made of: a second's work.
 _IMAGES, _FEATURES = 4096, 768
 _RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
-# Fewer steps than this share of STEPS are few; a rate so many times the usual one is high.
+# Fewer steps than this share of the usual are few; a rate so many times the usual one is high.
 _FEW, _HIGH = 0.5, 3.0
 _FEW_A_CLASS = 20
 # Answers fit another order of the classes where that is right so much more often than their own, in percent.
@@ -52,6 +52,7 @@ class Training:
         retries: Times it was rolled back after diverging.
         learns_from: Training images (count) its family takes to learn from scratch.
         precision: What was computed in.
+        usual_steps: What the domain's networks take where nobody says.
     """
 
     steps: int
@@ -63,6 +64,7 @@ class Training:
     space: str
     learns_from: int
     precision: str = "fp32"
+    usual_steps: int = USUAL.steps
 
 
 @dataclass(frozen=True)
@@ -207,11 +209,11 @@ def causes(training: Training, student: Row, images: int, classes: int) -> list[
         images: In the training split (count).
     """
     found, an_epoch = [], images // training.batch_size
-    if training.steps < _FEW * STEPS:
+    if training.steps < _FEW * training.usual_steps:
         found.append(
             f"too few steps: {training.steps:,} (epochs: {training.epochs:,}, each of {an_epoch:,} batches of "
-            f"{training.batch_size}), where {STEPS:,} are usual; leave distill.epochs and distill.batch_size out, or "
-            "raise the first"
+            f"{training.batch_size}), where {training.usual_steps:,} are usual; leave distill.epochs and "
+            "distill.batch_size out, or raise the first"
         )
     if training.retries:
         found.append(

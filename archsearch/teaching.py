@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from archsearch import data, domains
+from archsearch.domains.domain import Pace
 from archsearch.errors import InvalidRequest
 from archsearch.ledger.folder import Listener
 from archsearch.local import check_apart, reading
@@ -52,7 +53,8 @@ def train_teacher(
             is a timm model name, `hf-hub:owner/name`, a folder as timm saves it, or a file of weights.
         input_size: Pixels the network is shown, where they are others than the data's: a side, or height and width.
         spec: Fields of a `DistillSpec`; the method is `none`. With pretrained weights the rate and the epochs that it
-            leaves open are those of a fine-tuning: AdamW at 3e-4, 1,000 steps in 5 to 30 epochs.
+            leaves open are those of a fine-tuning: of images AdamW at 3e-4, 1,000 steps in 5 to 30 epochs; of texts
+            1e-4, batches of 32, 600 steps in 3 to 30 epochs.
         overwrite: Take any folder; without it one with other files, or with another teacher, is refused.
         listener: Called with every report of the training.
 
@@ -67,7 +69,7 @@ def train_teacher(
         model_args=dict(model_args or {}),
         pretrained=pretrained if isinstance(pretrained, bool) else str(pretrained),
         input_size=_sides(input_size),
-        distill=_teacher_recipe(spec, bool(pretrained)),
+        distill=_teacher_recipe(spec, _pace(source) if pretrained else None),
     )
     if pretrained is True and model is None:
         raise InvalidRequest("of which network? give its name, a folder or a file", field="pretrained")
@@ -123,8 +125,9 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
     warnings = [asdict(note) for note in dataset.notes]
     for warning in warnings:
         tell({"phase": "training", "warning": warning})
-    recipe = _tuned(asked.distill, len(dataset.train)) if asked.pretrained else asked.distill
-    started, scratch, domain = time.monotonic(), out / WORK, domains.of(dataset.task)
+    domain = domains.of(dataset.task)
+    recipe = _tuned(asked.distill, len(dataset.train), domain.pace) if asked.pretrained else asked.distill
+    started, scratch = time.monotonic(), out / WORK
     torch.manual_seed(recipe.seed)
     begun = domain.begin_teacher(asked, dataset, scratch)
     dataset, checkpoint = begun.dataset, scratch / "checkpoint.safetensors"
@@ -154,33 +157,40 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
     }
 
 
-# Defaults that pretrained weights take: a third of the rate a fresh network gets, or what they know is gone before the
-# new head has learned anything; and a quarter of the steps, for they begin near the end.
-FINE_TUNING: Mapping[str, Any] = {"optimizer": "adamw", "lr": 3e-4}
-_TUNING_STEPS, _FEWEST_TUNING_EPOCHS, _MOST_TUNING_EPOCHS = 1000, 5, 30
-
-
-def _tuned(recipe: DistillSpec, images: int) -> DistillSpec:
-    """The recipe with the epochs of a fine-tuning, where it leaves them open."""
+def _tuned(recipe: DistillSpec, images: int, pace: Pace) -> DistillSpec:
+    """The recipe with batch and epochs of a fine-tuning, where it leaves them open."""
     from archsearch.distill.amount import amount, chosen
 
+    batch_size = amount(chosen(recipe, images, pace).spec).batch_size
+    if recipe.batch_size is None and pace.tuning_batch is not None:
+        batch_size = min(batch_size, pace.tuning_batch)
+        recipe = recipe.model_copy(update={"batch_size": batch_size})
     if recipe.epochs is not None:
         return recipe
-    an_epoch = max(1, images // amount(chosen(recipe, images).spec).batch_size)
-    epochs = min(_MOST_TUNING_EPOCHS, max(_FEWEST_TUNING_EPOCHS, -(-_TUNING_STEPS // an_epoch)))
+    fewest, most = pace.tuning_epochs
+    epochs = min(most, max(fewest, -(-pace.tuning_steps // max(1, images // batch_size))))
     return recipe.model_copy(update={"epochs": epochs})
 
 
-def _teacher_recipe(spec: Mapping[str, Any] | None, fine_tuned: bool) -> DistillSpec:
+def _teacher_recipe(spec: Mapping[str, Any] | None, tuning: Pace | None) -> DistillSpec:
+    """The recipe, and what pretrained weights take where it leaves that open: a fraction of the rate a fresh network
+    gets, or what they know is gone before the new head has learned anything."""
     given = {name: value for name, value in (spec or {}).items() if value is not None}
+    usual = {} if tuning is None else {"optimizer": "adamw", "lr": tuning.tuning_lr}
     try:
-        recipe = DistillSpec.model_validate({**(FINE_TUNING if fine_tuned else {}), **given, "method": "none"})
+        recipe = DistillSpec.model_validate({**usual, **given, "method": "none"})
     except ValidationError as error:
         field, detail = first_error(error)
         raise InvalidRequest(detail, field=field or None) from None
     if recipe.devices > 1:
         raise InvalidRequest("a teacher is trained by one process; leave devices out", field="devices")
     return recipe
+
+
+def _pace(source: Mapping[str, Any]) -> Pace:
+    """Of the domain that reads such data."""
+    name = domains.DATA.get(str(source.get("kind")))
+    return Pace() if name is None else domains.get(name).pace
 
 
 def _described(source: Mapping[str, Any]) -> Any:

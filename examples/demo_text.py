@@ -41,7 +41,7 @@ SST2 = Recipe(
     teacher={"epochs": 3, "batch_size": 32, "lr": 1e-4},
     budget={"params_ratio": 0.25},
     search={"space": "bert", "candidates": 64},
-    distill={"epochs": 6, "batch_size": 64},
+    distill={},
 )
 
 # What a user of the student runs: transformers, and nothing of ours.

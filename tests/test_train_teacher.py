@@ -200,9 +200,19 @@ def test_the_shell_fine_tunes_and_tells_the_next_command(teacher_folder: Path, t
 
 @pytest.mark.parametrize(("images", "epochs"), [(100, 30), (1_200, 28), (60_000, 5)])
 def test_fine_tuning_takes_fewer_steps_than_a_start_from_nothing(images: int, epochs: int) -> None:
-    tuned = teaching._tuned(teaching._teacher_recipe({}, True), images)
-    assert (tuned.epochs, tuned.lr, tuned.optimizer) == (epochs, 3e-4, "adamw")
-    assert teaching._tuned(teaching._teacher_recipe({"epochs": 3, "lr": 0.01}, True), images).epochs == 3
+    pace = teaching._pace({"kind": "npz"})
+    tuned = teaching._tuned(teaching._teacher_recipe({}, pace), images, pace)
+    assert (tuned.epochs, tuned.lr, tuned.optimizer, tuned.batch_size) == (epochs, 3e-4, "adamw", None)
+    assert teaching._tuned(teaching._teacher_recipe({"epochs": 3, "lr": 0.01}, pace), images, pace).epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("texts", "batch_size", "epochs"), [(20, 20, 30), (1_200, 32, 17), (6_800, 32, 3), (67_000, 32, 3)]
+)
+def test_encoders_are_fine_tuned_gently_and_briefly(texts: int, batch_size: int, epochs: int) -> None:
+    pace = teaching._pace({"kind": "text"})
+    tuned = teaching._tuned(teaching._teacher_recipe({}, pace), texts, pace)
+    assert (tuned.epochs, tuned.batch_size, tuned.lr) == (epochs, batch_size, 1e-4)
 
 
 SMALL = {"model_args": {"depths": [1, 1, 1], "widths": [8, 8, 8]}, "spec": {"epochs": 1, "batch_size": 256}}

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from archsearch.domains.domain import Pace
 from archsearch.errors import InvalidRequest
 from archsearch.recipes import RECIPES
 from archsearch.request import DistillSpec
 
-# What is enough where images are many.
-EPOCHS, BATCH = 60, 128
-# Steps that a training from scratch should have, and passes after which more of the same images teach little
-# (docs/decisions/0016 has what fewer steps cost).
-STEPS, MOST_EPOCHS = 4000, 300
+# Of images; docs/decisions/0016 has what fewer steps cost.
+USUAL = Pace()
 # A batch is halved until an epoch has so many steps, but not below what batch norm's statistics need.
 _STEPS_AN_EPOCH, _SMALLEST = 40, 32
 _LEAST = 8
@@ -35,25 +33,29 @@ class Amount:
     batch_size: int
 
 
-def chosen(spec: DistillSpec, images: int) -> Chosen:
-    """The spec with what it leaves open chosen by the number of training images; what it says stays.
+def chosen(spec: DistillSpec, images: int, pace: Pace = USUAL) -> Chosen:
+    """The spec with what it leaves open chosen by the number of training examples; what it says stays.
 
     Raises InvalidRequest where no batch of what it says can be filled.
+
+    Args:
+        pace: The domain's.
     """
     if images < _LEAST:
         raise InvalidRequest(f"{images} training examples are too few; a batch takes {_LEAST} at least", field="data")
-    batch_size = spec.batch_size or _batch(images, spec)
+    batch_size = spec.batch_size or _batch(images, spec, pace.batch)
     published = RECIPES[spec.recipe].get("batch_size")
     if batch_size > images and batch_size == published:  # nobody asked for it
-        batch_size = _batch(images, spec)
+        batch_size = _batch(images, spec, pace.batch)
     if batch_size > images:
         raise InvalidRequest(
             f"{batch_size} is more than the {images} training examples there are", field="distill.batch_size"
         )
     an_epoch = images // batch_size
-    epochs = spec.epochs or max(EPOCHS, min(MOST_EPOCHS, -(-STEPS // an_epoch)))
+    epochs = spec.epochs or max(pace.epochs, min(pace.most_epochs, -(-pace.steps // an_epoch)))
     why = (
-        f"{images:,} images: batches of {batch_size}, {an_epoch:,} step{'s' if an_epoch > 1 else ''} an epoch, "
+        f"{images:,} {pace.examples}: batches of {batch_size}, "
+        f"{an_epoch:,} step{'s' if an_epoch > 1 else ''} an epoch, "
         f"{epochs:,} epoch{'s' if epochs > 1 else ''} = {epochs * an_epoch:,} steps"
     )
     return Chosen(spec.model_copy(update={"epochs": epochs, "batch_size": batch_size}), why)
@@ -66,9 +68,8 @@ def amount(spec: DistillSpec) -> Amount:
     return Amount(spec.epochs, spec.batch_size)
 
 
-def _batch(images: int, spec: DistillSpec) -> int:
+def _batch(images: int, spec: DistillSpec, size: int) -> int:
     """A power of two, or the nearest below that processes and parts divide."""
-    size = BATCH
     while size > _SMALLEST and images // size < _STEPS_AN_EPOCH:
         size //= 2
     unit = spec.devices * (spec.micro_batch or 1)

@@ -88,7 +88,7 @@ def train(
     from archsearch.distill.learner import prepare
 
     check_distill(spec, dataset.task)
-    spec = settle(chosen(spec, len(dataset.train)).spec, dataset.task).spec
+    spec = settle(chosen(spec, len(dataset.train), domains.of(dataset.task).pace).spec, dataset.task).spec
     group, device = current(spec), device_of(spec)
     name: OptimizerName = optimizer if spec.optimizer == "auto" else spec.optimizer
 

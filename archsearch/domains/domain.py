@@ -126,6 +126,31 @@ class CardFacts:
     multilabel: bool
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How much training is enough for a domain's networks, where nobody says; the defaults are of images.
+
+    Attributes:
+        examples: What people call the examples, in the plural.
+        batch: Examples of a step from scratch, where these are many.
+        epochs: Passes over the examples from scratch, where these are many.
+        steps: Steps it should have, so many more passes where examples are few, up to `most_epochs`, after which more
+            of the same teaches little.
+        tuning_lr: Peak rate (AdamW) of a fine-tuning, in batches of `tuning_batch` where that is not None.
+        tuning_steps: Steps of a fine-tuning, in `tuning_epochs` passes at least and at most.
+    """
+
+    examples: str = "images"
+    batch: int = 128
+    epochs: int = 60
+    steps: int = 4000
+    most_epochs: int = 300
+    tuning_lr: float = 3e-4
+    tuning_batch: int | None = None
+    tuning_steps: int = 1000
+    tuning_epochs: tuple[int, int] = (5, 30)
+
+
 class Domain(Protocol):
     """One kind of question. All but the classes' imports is without torch until a network is at hand.
 
@@ -139,6 +164,7 @@ class Domain(Protocol):
         measured_on: The same as `size` tells it.
         grid: Whether the stages of its networks are maps with a height and a width.
         attention: Whether its networks name the projections of attention, layer by layer (`attention_modules`).
+        pace: How much training is enough.
         teacher_files: Names of the files a teacher's folder consists of, those that need not be there included.
     """
 
@@ -151,6 +177,7 @@ class Domain(Protocol):
     measured_on: type[Any]
     grid: bool
     attention: bool
+    pace: Pace
 
     # Data.
 

@@ -60,13 +60,14 @@ class DistillSpec(Spec):
         None,
         ge=1,
         le=5000,
-        description="Passes over the training split; null is 60, or more where these are too few steps.",
+        description="Passes over the training split; null is 60 of images and 10 of texts, or more where these are too "
+        "few steps.",
     )
     batch_size: int | None = Field(
         None,
         ge=8,
         le=8192,
-        description="Images in a step, over all devices; null is 128, or fewer where there are few images.",
+        description="Examples in a step, over all devices; null is 128 images or 64 texts, or fewer of few.",
     )
     micro_batch: int | None = Field(
         None,

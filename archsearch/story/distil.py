@@ -136,6 +136,7 @@ def _train(
         # An earlier attempt may have ended the training without saying so; its rollbacks are not known then.
         "lr": last.lr if last else spec.lr or usual,
         "usual_lr": usual,
+        "usual_steps": domains.of(story.dataset.task).pace.steps,
         "retries": last.retries if last else 0,
         "precision": last.precision if last else _computed_in(story.ledger, spec),
     }

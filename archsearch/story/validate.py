@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from archsearch import choice, defaults
+from archsearch import choice, defaults, domains
 from archsearch.distill.amount import amount
 from archsearch.distill.room import require_room_for_batch
 from archsearch.distill.together import check_machine
@@ -75,5 +75,6 @@ def _settle(story: Story) -> Report:
     plan = story.plan
     if "verify" not in plan.left:
         return {"request": plan.request.model_dump(mode="json"), "chosen": dict(plan.chosen)}
-    found = defaults.settle(plan.request, len(story.dataset.train), [space.name for space in story.spaces])
+    pace = domains.of(story.dataset.task).pace
+    found = defaults.settle(plan.request, len(story.dataset.train), [space.name for space in story.spaces], pace)
     return {"request": found.request.model_dump(mode="json"), "chosen": {**plan.chosen, **found.why}}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from archsearch import domains
 from archsearch.data import Dataset
 from archsearch.distill.amount import amount, chosen
 from archsearch.distill.train import train
@@ -32,6 +33,15 @@ def test_few_images_make_small_batches_and_many_passes(images: int, batch_size: 
     found = chosen(DistillSpec(), images)
     assert (amount(found.spec).batch_size, amount(found.spec).epochs) == (batch_size, epochs)
     assert chosen(found.spec, images).spec == found.spec, "chosen again, it stays"
+
+
+@pytest.mark.parametrize(
+    ("texts", "batch_size", "epochs"), [(300, 32, 100), (1_300, 32, 25), (6_800, 64, 10), (67_000, 64, 10)]
+)
+def test_texts_are_passed_over_fewer_times_than_images(texts: int, batch_size: int, epochs: int) -> None:
+    found = chosen(DistillSpec(), texts, domains.get("text_classification").pace)
+    assert (amount(found.spec).batch_size, amount(found.spec).epochs) == (batch_size, epochs)
+    assert found.why.startswith(f"{texts:,} texts: batches of {batch_size}")
 
 
 def test_the_choice_is_told() -> None:

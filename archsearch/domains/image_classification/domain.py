@@ -19,7 +19,7 @@ from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import Metric, of_labels
 from archsearch.data.prediction import Form, Listener, Prediction
 from archsearch.data.shape import Shape
-from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats
+from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats, Pace
 from archsearch.domains.images import load_digits, load_image_folder, load_npz, stored
 from archsearch.domains.images.measured import load_measured
 from archsearch.domains.images.sizes import ImageShape, ImageSizes, sized
@@ -49,6 +49,7 @@ class ImageClassification:
     measured_on: type[Any] = ImageShape
     grid = True
     attention = False  # timm keeps the three projections in one
+    pace = Pace()
     teacher_files: tuple[str, ...] = ("config.json", "model.safetensors")
 
     def load(

@@ -19,7 +19,7 @@ from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import MACRO_F1, MCC, Metric, of_labels
 from archsearch.data.prediction import Form, Listener, Prediction
 from archsearch.data.shape import Shape
-from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats
+from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats, Pace
 from archsearch.domains.text import stored
 from archsearch.domains.text.load import load_spec
 from archsearch.domains.text.sizes import TextShape, TextSizes
@@ -69,6 +69,19 @@ class TextClassification:
     measured_on: type[Any] = TextShape
     grid = False
     attention = True
+    # A text has one view, so passes teach less sooner than images' do; what is fine-tuned knows its language already,
+    # and forgets it at the rates of a fresh network (docs/decisions/0026).
+    pace = Pace(
+        "texts",
+        batch=64,
+        epochs=10,
+        steps=1000,
+        most_epochs=100,
+        tuning_lr=1e-4,
+        tuning_batch=32,
+        tuning_steps=600,
+        tuning_epochs=(3, 30),
+    )
     teacher_files: tuple[str, ...] = TEACHER_FILES
 
     def load(self, spec: TextData, limits: Limits | None, listener: Callable[[int, int], None] | None) -> TextTable:
