@@ -167,7 +167,8 @@ def _limits(budget: Budget, known: Known) -> Limits:
     params, macs = known.teacher.get("params"), known.teacher.get("macs")
     if params is None or macs is None:
         return limits(budget, None)
-    if known.teacher.get("measured_on") == domains.of(known.task).size(known.task):
+    measured_on = known.teacher.get("measured_on") or {}
+    if measured_on and domains.of(known.task).size(known.task).items() <= measured_on.items():
         return limits(budget, Cost(params, macs))
     # Counted on data of another shape, or who knows which: a worker counts its multiply-accumulates on these.
     counted = Cost(params, macs) if budget.params_ratio is not None else None

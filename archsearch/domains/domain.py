@@ -227,7 +227,7 @@ class Domain(Protocol):
         """What answers are measured by: first what the task is judged by, then what is reported beside that."""
 
     def size(self, task: Any) -> dict[str, int]:
-        """What a teacher's costs were counted on, as plain JSON."""
+        """What a teacher's costs were counted on, as plain JSON; what is not known before the teacher is left out."""
 
     def flags(self, task: Any) -> dict[str, int]:
         """A task's size as `sizes` has it, as near as that comes."""

@@ -132,7 +132,7 @@ class Profile(Spec):
                 f"`archsearch profile {_flags(task)}`",
                 field="budget.device",
             )
-        if (there := domain.size(task)) != here.size:
+        if not (there := domain.size(task)).items() <= here.size.items():
             raise InvalidRequest(
                 f"{self.name} was measured on {domain.examples} of {_told(here.size)} and the data has "
                 f"{_told(there)}; measure again with `archsearch profile {_flags(task)}`",

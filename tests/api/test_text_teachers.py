@@ -71,8 +71,8 @@ def test_what_a_folder_tells_is_known_at_once(client: TestClient, send: Send, te
     found = answer.json()
     assert (answer.status_code, found["status"], found["sha256"]) == (202, "checking", None), answer.text
     assert found["facts"] == {
-        "domain": "text_classification", "architecture": "bert", "max_length": 20, "vocab_size": 40,
-        "num_classes": 2, "class_names": ["bad", "good"],
+        "domain": "text_classification", "architecture": "bert", "max_length": 20, "num_classes": 2,
+        "class_names": ["bad", "good"],
     }  # fmt: skip
 
 
@@ -183,7 +183,7 @@ def teacher(client: TestClient, send: Send) -> Json:
         ({"teacher": {"kind": "timm", "name": "resnet18"}}, "teacher", "resnet18 looks at images"),
         ({"search": {"space": "resnet_cifar"}}, "search.space", "text"),
         ({"distill": {"method": "fitnet"}}, "distill.method", "grid"),
-        ({"budget": {"params": 5_000}}, "budget", "params ≥ 65,090"),
+        ({"budget": {"params": 5_000}}, "budget", "budget has params"),
     ],
 )
 def test_a_job_that_mixes_texts_with_what_is_of_images_is_refused(

@@ -189,6 +189,7 @@ def test_a_profile_of_texts_is_one_of_a_length(tmp_path: Path) -> None:
     assert told["task"] == {"domain": "text_classification", "classes": 3, "max_length": 32, "vocab_size": 500}
     again = read(told)
     assert list(again.predictors(replace(task, pad_id=0, pair=True), 1)) == ["bert"]
+    again.require(replace(task, vocab_size=0), 1)  # of a teacher nobody has looked at, and so of any vocabulary yet
     with pytest.raises(InvalidRequest, match="max_length 32, vocab_size 500 and the data has max_length 64") as caught:
         again.require(replace(task, max_length=64), 1)
     assert caught.value.field == "budget.device"

@@ -142,7 +142,8 @@ class TextClassification:
         return (*of_labels(task), *beside)
 
     def size(self, task: TextTask) -> dict[str, int]:
-        return {"max_length": task.max_length, "vocab_size": task.vocab_size}
+        known = {"vocab_size": task.vocab_size} if task.vocab_size else {}  # else no tokenizer is known yet
+        return {"max_length": task.max_length, **known}
 
     def flags(self, task: TextTask) -> dict[str, int]:
         return self.size(task)

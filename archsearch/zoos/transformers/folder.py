@@ -106,11 +106,8 @@ def describe(config: Mapping[str, Any], names: Collection[str], *, field: str) -
     except ValueError as error:
         raise TeacherError(f"{CONFIG}: {error}", field=field) from None
     _require_files(names, "the folder", field)
-    told = {
-        "architecture": family.model_type,
-        "max_length": family.positions(config),
-        "vocab_size": config["vocab_size"],
-    }
+    # Of its tokens only the tokenizer tells: embeddings may have rows for more.
+    told = {"architecture": family.model_type, "max_length": family.positions(config)}
     if (kind := config.get("problem_type")) is not None:
         told["multilabel"] = kind == "multi_label_classification"
     if (classes := _answers(config)) is None:
