@@ -70,7 +70,8 @@ def check_apart(source: Path | str, out: Path, what: str) -> None:
 def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any] | None) -> Result:
     dataset = _data(request, tell)
     teacher = _teacher(request, dataset)
-    dataset = domains.of(dataset.task).encode(dataset, teacher, None, reading(tell))
+    domain = domains.of(dataset.task)
+    dataset = domain.encode(dataset, teacher, None, reading(tell, domain.examples))
     if made is not None:
         if (made["data"]["sha256"], made["teacher"]["sha256"]) != (dataset.sha256, teacher.sha256):
             raise InvalidRequest(
@@ -89,14 +90,21 @@ def _data(request: JobRequest, listener: Listener) -> Any:
     if request.student is not None and request.student.job is not None:
         raise InvalidRequest(f"{request.student.job} lives in a service; give space and architecture", field="student")
     if isinstance(request.data, DatasetData):
-        raise InvalidRequest(f"{request.data.id} lives in a service; name a local npz or image_folder", field="data")
+        raise InvalidRequest(f"{request.data.id} lives in a service; name a file or folder here", field="data")
     assert not isinstance(request.data, OfJob)  # only a student of a service's job goes with it
-    return domains.load(request.data, listener=reading(listener))
+    return loading(request.data, listener)
 
 
-def reading(listener: Listener) -> Callable[[int, int], None]:
-    """Reading images, told as any phase is."""
-    return lambda done, of: listener({"phase": "reading", "read": done, "of": of, "progress": done / of})
+def reading(listener: Listener, examples: str) -> Callable[[int, int], None]:
+    """Reading examples, told as any phase is, in the words for them."""
+    told = {"phase": "reading", "examples": examples}
+    return lambda done, of: listener({**told, "read": done, "of": of, "progress": done / of})
+
+
+def loading(spec: Any, listener: Listener) -> Any:
+    """The data a request names, told as any phase is while they are read."""
+    words = domains.get(domains.DATA[spec.kind]).loads_in if spec.kind in domains.DATA else ""
+    return domains.load(spec, listener=reading(listener, words))
 
 
 def _profile(request: JobRequest) -> Profile | None:

@@ -115,7 +115,7 @@ def details(report: dict[str, Any], room: float = math.inf) -> str:
     """What a report has to say beyond its phase; the loss's terms where a line of `room` characters holds them, too."""
     parts = []
     if "read" in report:
-        parts.append(f"{report['read']:,}/{report['of']:,} images")
+        parts.append(f"{report['read']:,}/{report['of']:,} {report.get('examples', 'images')}")
     if "timing" in report:
         parts.append(f"timing {report['timing']} on {report['device']}")
     if "timed" in report:

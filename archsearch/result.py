@@ -78,6 +78,7 @@ class SearchResult(TypedDict):
     stopped: str
     exhausted: bool
     limit: dict[str, float]
+    costs_of: NotRequired[str]
     traded: TradedCost
     front: list[FoundCandidate]
     beyond: list[FoundCandidate]

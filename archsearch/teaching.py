@@ -17,7 +17,7 @@ from archsearch import data, domains
 from archsearch.domains.domain import Pace
 from archsearch.errors import InvalidRequest
 from archsearch.ledger.folder import Listener
-from archsearch.local import check_apart, reading
+from archsearch.local import check_apart, loading
 from archsearch.outfolder import FIX, TRAINING, WORK, begin, claimed
 from archsearch.request import (
     DataSpec,
@@ -39,7 +39,7 @@ def train_teacher(
     overwrite: bool = False,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
-    """Train a timm model on the labels alone and save it in `out`, as timm does.
+    """Train a network on the labels alone and save it in `out`, as its library does.
 
     Interrupted, and called again with the same arguments, it goes on from its checkpoint; called once more when all is
     done, it gives back what was told then, which `training.json` keeps.
@@ -78,7 +78,7 @@ def train_teacher(
         check_apart(asked.pretrained, out, "weights it begins with")
     parse, body = TeacherTraining.model_validate, asked.model_dump_json()
     with claimed(out, body, overwrite=overwrite, record=TRAINING, parse=parse) as made:
-        dataset = domains.load(asked.data, listener=reading(tell))
+        dataset = loading(asked.data, tell)
         if made is not None:
             return _taught_before(made, dataset, out)
         begin(out / WORK, body, parse)
@@ -131,6 +131,10 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
     torch.manual_seed(recipe.seed)
     begun = domain.begin_teacher(asked, dataset, scratch)
     dataset, checkpoint = begun.dataset, scratch / "checkpoint.safetensors"
+    for warning in (asdict(note) for note in dataset.notes):  # what encoding found beside
+        if warning not in warnings:
+            warnings.append(warning)
+            tell({"phase": "training", "warning": warning})
     for course in train(
         begun.trained, dataset, recipe, teacher=None, optimizer=begun.optimizer, checkpoint_path=checkpoint
     ):

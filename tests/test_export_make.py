@@ -184,7 +184,7 @@ def reported_without_data(folder: Path, found: Formats, metric: str = "acc") -> 
     exact = tuple(
         replace(one, parity=replace(one.parity, max_abs_diff=7.0)) for one in found.made if one.name != "int8"
     )
-    return export.write_report(folder, Formats(exact, {}, "noise", 64, METRICS[metric]))
+    return export.write_report(folder, Formats(exact, {}, "noise", 64, METRICS[metric], found.timed))
 
 
 def test_a_report_made_again_without_data_keeps_what_was_measured(

@@ -19,13 +19,15 @@ _WIDE = 110
 _COLOURS = {"running": "bold", "succeeded": "green", "failed": "red", "cancelled": "dim"}
 
 
-def show_front(front: Sequence[Mapping[str, Any]], against: str, winner: int | None) -> None:
+def show_front(
+    front: Sequence[Mapping[str, Any]], against: str, winner: int | None, costs_of: str | None = None
+) -> None:
     """A table of the front, cheapest first, with a bar of the score where there is room; the winner stands out."""
     console = Console()
     scores = [member["score"] for member in front]
     low, high = min(scores, default=0.0), max(scores, default=0.0)
     costs = list(dict.fromkeys(("params", "macs", against)))
-    table = Table(title=f"Score against {against}")
+    table = Table(title=f"Score against {against}" + (f", for {costs_of}" if costs_of else ""))
     table.add_column("number", no_wrap=True)
     table.add_column("network", overflow="fold", min_width=18)
     for column in (*costs, "score"):

@@ -81,14 +81,14 @@ _OPTIONS = (
                  "with a labels.csv, texts (.csv, .tsv, .jsonl), or an id (ds_…)."),
     click.option("--params", type=int, help="Most parameters the student may have."),
     click.option("--params-ratio", type=float, help="Most parameters, as a share of the teacher's."),
-    click.option("--macs", type=int, help="Most multiply-accumulates for one image."),
+    click.option("--macs", type=int, help="Most multiply-accumulates for one example."),
     click.option("--macs-ratio", type=float, help="Most multiply-accumulates, as a share of the teacher's."),
     click.option("--size-bytes", type=int, help="Most bytes of stored weights."),
     click.option("--peak-activation-bytes", type=int, help="Most bytes of activations alive at one time."),
     click.option("--latency-ms", type=float, help="Most milliseconds for one batch on --device."),
     click.option("--device", help="Device whose latency is limited: `archsearch devices` lists them; a file that "
                  "`archsearch profile` wrote, or the id of one uploaded (prf_…).  [default: cpu-torch]"),
-    click.option("--batch", type=int, help="Images in the batch whose latency and activations are limited."),
+    click.option("--batch", type=int, help="Examples in the batch whose latency and activations are limited."),
     click.option("--space", help="Space of student architectures; `archsearch spaces` lists them.  [default: auto]"),
     click.option("--trade", help="Cost to trade the score against: params, macs, size_bytes, peak_activation_bytes, "
                  "latency_ms."),
@@ -96,7 +96,7 @@ _OPTIONS = (
     click.option("--method", help="Distillation method: `archsearch losses` lists them; auto chooses, "
                  "none is the labels alone."),
     click.option("--recipe", help="Published training whose values fields left out take: short, cifar, imagenet."),
-    click.option("--epochs", type=int, help="Passes over the training split.  [default: by the number of images]"),
+    click.option("--epochs", type=int, help="Passes over the training split.  [default: by the number of examples]"),
     click.option("--verify", type=int, help="Distil this many of the search's best briefly, and choose among them; 0 "
                  "is none.  [default: 4 where several families are left and a student is distilled]"),
     click.option("--seed", type=int, help="Seed of search and distillation."),

@@ -61,14 +61,14 @@ def distill(out: Path, overwrite: bool, as_json: bool, **flags: Any) -> None:
 @click.option("--input-size", callback=size_of, help="Pixels the network is shown, if others than the images': "
               "96, or 96x128 (height x width).")  # fmt: skip
 @click.option("--recipe", help="Published training whose values fields left out take: short, cifar, imagenet.")
-@click.option("--epochs", type=int, help="Passes over the training split.  [default: by the number of images]")
-@click.option("--batch-size", type=int, help="Images in a step.")
+@click.option("--epochs", type=int, help="Passes over the training split.  [default: by the number of examples]")
+@click.option("--batch-size", type=int, help="Examples in a step.")
 @click.option("--lr", type=float, help="Peak learning rate.")
 @click.option("--augment", help="none, crop, crop_flip, resized_crop.")
 @click.option("--seed", type=int, help="Seed of initial weights, order and augmentation.")
 @click.option("--device", help="Where it is trained: auto, cpu, cuda.")
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
-              help="Any other field of the recipe, e.g. --set weight_decay=0.05.")  # fmt: skip
+              help="Any other field of the recipe, or data.FIELD of the data: --set data.max_length=64.")  # fmt: skip
 @image_options
 @out_option
 @overwrite_option
@@ -81,10 +81,14 @@ def train_teacher(
     from archsearch.teaching import train_teacher
 
     spec = {name: flags.pop(name) for name in _RECIPE_FLAGS}
-    spec = {name: value for name, value in spec.items() if value is not None} | dict(settings_of(settings))
+    said = dict(settings_of(settings))
+    of_data = {name: value for name, value in said.items() if name.startswith(_OF_DATA)}
+    spec = {name: value for name, value in spec.items() if value is not None}
+    spec |= {name: value for name, value in said.items() if name not in of_data}
+    described = {name.removeprefix(_OF_DATA): value for name, value in of_data.items()}
     with Display() as display:
         result = train_teacher(
-            with_images(data_of(data), flags),
+            {**with_images(data_of(data), flags), **described},
             out,
             model=model,
             model_args=json_of(model_args, "--model-args"),
@@ -101,10 +105,12 @@ def train_teacher(
     click.echo(result["told"])
     click.echo(f"{reached} {where}, {count(result['params'])} parameters")
     click.echo(f"in {out}")
-    source = f"{data}{images_again(flags)}"
+    again = "".join(f" --set {setting}" for setting in settings if setting.startswith(_OF_DATA))
+    source = f"{data}{images_again(flags)}{again}"
     click.echo(f"next: archsearch distill --teacher {out} --data {source} --params-ratio 0.1 --out student")
 
 
+_OF_DATA = "data."
 _RECIPE_FLAGS = ("recipe", "epochs", "batch_size", "lr", "augment", "seed", "device")
 
 

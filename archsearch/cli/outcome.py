@@ -31,7 +31,7 @@ def tell(result: Result, source: str) -> None:
     """
     found = result.get("search")
     if found is not None and (found["traded"] != "params" or len(found["front"]) > 1):
-        show_front(found["front"], found["traded"], found["winner"]["number"])
+        show_front(found["front"], found["traded"], found["winner"]["number"], found.get("costs_of"))
     if "verify" in result:
         show_verified(result["verify"])
     for part, why in result.get("chosen", {}).items():

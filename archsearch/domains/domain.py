@@ -157,7 +157,9 @@ class Domain(Protocol):
     Attributes:
         name: As tasks and requests name it.
         examples: What people call the examples, in the plural.
+        library: What its students are loaded with.
         an_example: One as a shell hands it to `archsearch predict`.
+        loads_in: What `load` tells its listener the progress in, in words.
         coarse_of: What `coarse` reads of them, in words.
         sizes: A `Spec` of what the costs of its networks depend on, as flags and queries name it, with defaults;
             `.task(classes)` is a task of that size.
@@ -170,7 +172,9 @@ class Domain(Protocol):
 
     name: str
     examples: str
+    library: str
     an_example: str
+    loads_in: str
     teacher_files: tuple[str, ...]
     coarse_of: str
     sizes: type[Any]
@@ -369,6 +373,9 @@ class Domain(Protocol):
 
     def raw(self, x: Tensor) -> npt.NDArray[Any]:
         """Examples as a split gives them, as formats take them."""
+
+    def called(self, example: npt.NDArray[Any]) -> str:
+        """What one example of `held_out` is, in words: `image`, `text of 64 tokens`."""
 
     def reference(self, student: nn.Module, task: Any) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
         """The student itself as something that answers, which every format is held against."""

@@ -38,7 +38,7 @@ def write_evaluation(
     found = [folder / EVALUATION, folder / CALIBRATION]
     write_whole(found[0], _text(as_json(rows, task, data_sha256=data_sha256, split=split)))
     one_label = isinstance(student, Evaluation)
-    draw_calibration(student.bins, student.ece, found[1], unit="images" if one_label else "answers")
+    draw_calibration(student.bins, student.ece, found[1], unit=domains.of(task).examples if one_label else "answers")
     (folder / CONFUSION).unlink(missing_ok=True)  # an earlier evaluation's
     if isinstance(student, Evaluation) and task.classes <= MOST_DRAWN:
         names = task.class_names or tuple(map(str, range(task.classes)))

@@ -6,8 +6,6 @@ The text is `card_template.md`, rendered by the hub's own `ModelCard`; what is n
 from __future__ import annotations
 
 import json
-import re
-from functools import partial
 from pathlib import Path
 
 from archsearch import domains
@@ -18,7 +16,7 @@ from archsearch.export.card_figures import evaluation_section, formats_section, 
 from archsearch.export.card_metadata import data_name, metadata, teacher_name, title
 from archsearch.export.card_text import Json, count, listed, plain, table
 from archsearch.export.files import CARD, MANIFEST, PREPROCESSING, REPORT
-from archsearch.export.folder import last_part, load_config, load_task, read_json, write_reading
+from archsearch.export.folder import last_part, load_config, read_json
 from archsearch.request import Budget
 from archsearch.unit import written
 from archsearch.whole import write_whole
@@ -33,8 +31,8 @@ def write_card(folder: Path, manifest: Json) -> Path:
     path, report = folder / CARD, read_json(folder / REPORT)
     config = load_config(folder)
     domain = domains.of_config(config)
-    if not (folder / PREPROCESSING).is_file() and domain.name == "image_classification":
-        write_reading(folder, load_task(folder))  # saved before there was one, or by timm
+    if not (folder / PREPROCESSING).is_file():
+        domain.write_reading(folder, domain.open_task(folder))  # saved before there was one, or by its library
     if report:  # a format that could not be made again has left the folder, and its row is still there
         there = {name: row for name, row in report["formats"].items() if (folder / row["file"]).is_file()}
         report = {**report, "formats": there}
@@ -58,7 +56,6 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
     student, teacher = manifest.get("student", {}), manifest.get("teacher", {})
     domain = domains.of_config(config)
     facts = domain.card(config, report, stock)
-    said = partial(_in_words, examples=domain.examples, library=facts.library)
     taught = student.get("method", "none") != "none"
     text = ModelCard.from_template(
         metadata(facts, manifest, evaluation),
@@ -77,10 +74,10 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
         share=f"{student['params'] / teacher['params']:.2%}" if taught and "params" in teacher else "",
         warnings=[" ".join(warning["detail"].split()) for warning in manifest.get("warnings", ())],
         # Sections of their own.
-        evaluation=said(evaluation_section(manifest, evaluation)),
+        evaluation=evaluation_section(manifest, evaluation, domain.examples),
         use=facts.use,
-        formats=said(formats_section(manifest, report)),
-        limits=said(limits_section(manifest, report, evaluation)),
+        formats=formats_section(manifest, report, domain.examples, facts.library),
+        limits=limits_section(manifest, report, evaluation, domain.examples),
         # How it came to be.
         facts_of_teacher=_facts_of_teacher(manifest),
         budget=_budget(manifest.get("request", {}).get("budget", {})).describe(),
@@ -97,12 +94,6 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
         table=table,
     )
     return f"{text}\n"
-
-
-def _in_words(section: str, examples: str, library: str) -> str:
-    """A section of figures, which speaks of images and of timm, in the words of another domain."""
-    words = {"images": examples, "image": examples.removesuffix("s"), "timm": library}
-    return re.sub(r"\b(images|image|timm)\b", lambda found: words[found.group()], section)
 
 
 def _facts_of_teacher(manifest: Json) -> list[list[str]]:

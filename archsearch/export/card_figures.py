@@ -13,7 +13,8 @@ _CALLED = {"student": "**this student**", "teacher": "teacher", "no_teacher": "t
 _WORST = 3
 
 
-def evaluation_section(manifest: Json, evaluation: Json) -> str:
+def evaluation_section(manifest: Json, evaluation: Json, examples: str) -> str:
+    """The networks side by side; `examples` is what people call these."""
     networks = evaluation.get("networks", {})
     if not networks:
         return ""
@@ -32,7 +33,7 @@ def evaluation_section(manifest: Json, evaluation: Json) -> str:
         for name, row in networks.items()
     ]
     return (
-        f"## Evaluation\n\nOn the {images:,} images of the {evaluation['split']} split{once}."
+        f"## Evaluation\n\nOn the {images:,} {examples} of the {evaluation['split']} split{once}."
         + ("" if multilabel else " Intervals are Wilson's, at 95 %.")
         + "\n\n"
         + table(["", "parameters", *(title for title, _ in shown)], rows)
@@ -89,7 +90,8 @@ _MULTILABEL_COLUMNS: tuple[tuple[str, Any], ...] = (
 )
 
 
-def formats_section(manifest: Json, report: Json) -> str:
+def formats_section(manifest: Json, report: Json, examples: str, library: str) -> str:
+    """Every file of the student beside the weights as `library` loads them."""
     rows = report.get("formats", {})
     if not rows:
         return ""
@@ -114,27 +116,29 @@ def formats_section(manifest: Json, report: Json) -> str:
     how = report["latency"]["how"]
     held = {row["held_out"]["split"]: row["held_out"]["images"] for row in rows.values()}
     where = {"noise": "of noise, for want of data"}
-    on = " and ".join(f"{count:,} images {where.get(split, f'of the {split} split')}" for split, count in held.items())
+    on = " and ".join(
+        f"{count:,} {examples} {where.get(split, f'of the {split} split')}" for split, count in held.items()
+    )
     lost = [f"`{name}`: {reason}" for name, reason in report.get("missing", {}).items()]
     test = report.get("test") or {}
     other = "" if same_data(manifest, test) else elsewhere(manifest, test)
     return (
-        f"## Formats\n\n{figures}\n\nDifferences and equal answers are against the fp32 weights in timm, on {on}."
-        + _from_files(rows)
+        f"## Formats\n\n{figures}\n\nDifferences and equal answers are against the fp32 weights in {library}, on {on}."
+        + _from_files(rows, examples)
         + (f" Accuracies were measured on {other}." if other else "")
         + f" Latency: {how}{_processors(rows)}."
         + (f"\n\nNot made: {'; '.join(lost)}." if lost else "")
     )
 
 
-def _from_files(rows: Json) -> str:
-    """Whether photos read from files get the names the student gives in training."""
+def _from_files(rows: Json, examples: str) -> str:
+    """Whether examples read from files get the names the student gives in training."""
     read = {row["file"]: row["from_file"] for row in rows.values() if row.get("from_file")}
     if not read:
         return ""
     images = max(one["images"] for one in read.values())
     told = ", ".join(f"{one['same_names']:.2f} % (`{file}`)" for file, one in read.items())
-    return f" Of {images:,} images read from files as `predict.py` does, as many get the same name: {told}."
+    return f" Of {images:,} {examples} read from files as `predict.py` does, as many get the same name: {told}."
 
 
 def _latency(row: Json) -> str:
@@ -153,24 +157,24 @@ def _processors(rows: Json) -> str:
     return ", on " + "; ".join(f"{processor} ({', '.join(files)})" for processor, files in of.items())
 
 
-def limits_section(manifest: Json, report: Json, evaluation: Json) -> str:
+def limits_section(manifest: Json, report: Json, evaluation: Json, examples: str) -> str:
     """What the numbers do not say; each sentence only where it is known to hold."""
     lines = []
     student, data = evaluation.get("networks", {}).get("student"), manifest.get("data", {})
     if student:
         where = "" if same_data(manifest, evaluation) else joined(", on ", elsewhere(manifest, evaluation))
         lines.append(
-            f"Measured on the {student['images']:,} images of the {evaluation['split']} split{where}, and on nothing "
-            "else."
+            f"Measured on the {student['images']:,} {examples} of the {evaluation['split']} split{where}, and on "
+            "nothing else."
         )
     if data:
         lines.append(
             f"What is chosen after a training (the seed, if there are several; how int8 is scaled) was chosen on the "
-            f"{data['images']['selection']:,} images of the selection split."
+            f"{data['images']['selection']:,} {examples} of the selection split."
         )
     if manifest.get("student"):
-        lines.append(_seeds(manifest["student"], unit_of(manifest)))
-    lines += _weak_classes(student) if student else []
+        lines.append(_seeds(manifest["student"], unit_of(manifest), examples))
+    lines += _weak_classes(student, examples) if student else []
     lines += _calibration(student) if student else []
     int8 = report.get("formats", {}).get("int8")
     if int8:
@@ -192,18 +196,18 @@ def _lost(points: float | None, unit: str) -> str:
     return f"loses {f'{points:.2f} points' if unit == '%' else written(points, unit)} on the test split and "
 
 
-def _seeds(student: Json, unit: str) -> str:
+def _seeds(student: Json, unit: str, examples: str) -> str:
     seeds = student.get("seeds") or {}
     if len(seeds) > 1:
         low, high = (written(end(seeds.values()), unit) for end in (min, max))
         span = f"{low.removesuffix(unit).rstrip()} to {high}"
         return f"The best of {len(seeds)} seeds on the selection split, where they reach {span}."
-    return "One training from one seed: the intervals are those of the test images, not of another training."
+    return f"One training from one seed: the intervals are those of the test {examples}, not of another training."
 
 
-def _weak_classes(student: Json) -> list[str]:
+def _weak_classes(student: Json, examples: str) -> list[str]:
     if "per_label" in student:
-        return _weak_labels(student)
+        return _weak_labels(student, examples)
     rows = [row for row in student["per_class"] if row["accuracy"] is not None]
     worst = [row for row in sorted(rows, key=lambda row: row["accuracy"])[:_WORST] if row["accuracy"] < 100]
     if not worst:
@@ -215,12 +219,14 @@ def _weak_classes(student: Json) -> list[str]:
     return [f"Weakest classes: {told}."]
 
 
-def _weak_labels(student: Json) -> list[str]:
+def _weak_labels(student: Json, examples: str) -> list[str]:
     rows = [row for row in student["per_label"] if row["average_precision"] is not None]
     worst = sorted(rows, key=lambda row: row["average_precision"])[:_WORST]
-    told = "; ".join(f"{row['name']} {row['average_precision']:.2f} % ({row['images']:,} images)" for row in worst)
+    told = "; ".join(f"{row['name']} {row['average_precision']:.2f} % ({row['images']:,} {examples})" for row in worst)
     absent = [row["name"] for row in student["per_label"] if row["average_precision"] is None]
-    unseen = f" No test image has {', '.join(absent)}: nothing is known of them." if absent else ""
+    unseen = (
+        f" No test {examples.removesuffix('s')} has {', '.join(absent)}: nothing is known of them." if absent else ""
+    )
     return [f"Weakest labels by average precision: {told}.{unseen}"]
 
 

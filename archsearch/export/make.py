@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The weights as timm loads them: what every format is held against.
+# The weights as their library loads them: what every format is held against.
 REFERENCE = "safetensors"
 # Largest difference from the fp32 student's logits, absolute where logits are small and relative to the largest where
 # they are not: fp32 rounds to 6e-8 of a value, and a network adds up some thousands of values.
@@ -107,11 +107,12 @@ class Formats:
     """All forms of a student.
 
     Attributes:
-        made: The weights timm loads first, then every format.
+        made: The library's own weights first, then every format.
         missing: Why a format is not there and what to do about it, by name.
         held_out: The split parity was measured on, or `noise` where there were no data.
         images: How many (count).
         judge: What the task is judged by.
+        timed: What latencies are of, in words: one `image`, or `text of 64 tokens`.
     """
 
     made: tuple[Made, ...]
@@ -119,6 +120,7 @@ class Formats:
     held_out: str
     images: int
     judge: Metric
+    timed: str = "example"
 
 
 def make_formats(
@@ -184,11 +186,11 @@ def make_formats(
     tell("latency", len(wanted), len(wanted) + 1)
     largest = float(np.abs(expected_NK).max())
     same = Parity(0.0, largest, 100.0, 0.0)
-    itself = partial(Made, REFERENCE, "Weights in fp32, for timm.", folder / WEIGHTS, same, first)
+    itself = partial(Made, REFERENCE, f"Weights in fp32, for {domain.library}.", folder / WEIGHTS, same, first)
     made = _timed(itself, own, written, examples[:1], domain.raw)
     tell("formats", len(wanted) + 1, len(wanted) + 1)
     split = "noise" if held_out is None else "selection"
-    return Formats(made, missing, split, len(examples), domains.judge(task))
+    return Formats(made, missing, split, len(examples), domains.judge(task), domain.called(examples[0]))
 
 
 class _Ended(BaseException):

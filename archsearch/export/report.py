@@ -15,7 +15,7 @@ from archsearch.export.make import REFERENCE, Formats, Made, Parity
 from archsearch.whole import write_whole
 
 _HOW = (
-    "median and quartiles of one image on one thread, in the thread's own time where the system tells it; all forms "
+    "median and quartiles of one {} on one thread, in the thread's own time where the system tells it; all forms "
     "were timed in turn, block by block, in one process"
 )
 
@@ -54,7 +54,7 @@ def write_report(
         "metric": formats.judge.key,
         "judged_by": formats.judge.describe(),
         "test": test,
-        "latency": {"batch": 1, "threads": 1, "how": _HOW},
+        "latency": {"batch": 1, "threads": 1, "how": _HOW.format(formats.timed)},
         "units": {**_units(formats.judge.unit), "*_ms": "milliseconds"},
         "formats": rows,
         "missing": {**{k: v for k, v in earlier.get("missing", {}).items() if k not in rows}, **formats.missing},

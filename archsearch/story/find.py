@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from archsearch import choice, usable
+from archsearch import choice, domains, usable
 from archsearch.errors import SearchError
 from archsearch.hardware import Ruler
 from archsearch.ledger.ledger import Report
@@ -48,6 +48,7 @@ def find(story: Story) -> Report:
         "stopped": stop,
         "exhausted": stop == "exhausted",
         "limit": dict(ruler.limits.given()),
+        "costs_of": domains.of(ruler.task).told(ruler.task),
         **found,
         "seconds": ledger.seconds("searching"),
     }

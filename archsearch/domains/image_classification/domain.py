@@ -43,6 +43,8 @@ class ImageClassification:
 
     name = "image_classification"
     examples = "images"
+    library = "timm"
+    loads_in = "images"
     an_example = "photo.jpg"
     coarse_of = "the pixels"
     sizes: type[Any] = ImageSizes
@@ -247,7 +249,7 @@ class ImageClassification:
             classes=config["num_classes"],
             sized=f"images of {height}×{width} pixels and {channels} channel{'s' if channels != 1 else ''}",
             pipeline="image-classification",
-            library="timm",
+            library=self.library,
             use=use_section(config, report, stock),
             multilabel=config.get("problem_type") == MULTILABEL,
         )
@@ -321,6 +323,9 @@ class ImageClassification:
 
         pixels: npt.NDArray[np.uint8] = (255 * x).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
         return pixels
+
+    def called(self, example: npt.NDArray[Any]) -> str:
+        return "image"
 
     def reference(self, student: nn.Module, task: ImageTask) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
         from archsearch.export.format import reference

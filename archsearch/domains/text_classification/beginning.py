@@ -19,6 +19,10 @@ def begin_teacher(asked: Any, dataset: TextTable, scratch: Path) -> Beginning:
     from archsearch.zoos.transformers.load import begin_training
     from archsearch.zoos.transformers.save import save_student
 
+    for field in ("model", "model_args", "input_size"):
+        if getattr(asked, field):
+            detail = "a teacher of texts is made of the encoder it begins with, and has no pixels; leave it out"
+            raise InvalidRequest(detail, field=field)
     if not isinstance(asked.pretrained, str):
         raise InvalidRequest(
             "a teacher of texts begins with a trained encoder: name a folder of the transformers library, or "

@@ -63,6 +63,8 @@ class TextClassification:
 
     name = "text_classification"
     examples = "texts"
+    library = "transformers"
+    loads_in = "% of the texts"
     an_example = '"some text"'
     coarse_of = "the words"
     sizes: type[Any] = TextSizes
@@ -254,7 +256,7 @@ class TextClassification:
             classes=len(config.get("id2label", _UNNAMED)),
             sized="texts",
             pipeline="text-classification",
-            library="transformers",
+            library=self.library,
             use=use_section(report),
             multilabel=config.get("problem_type") == MULTILABEL,
         )
@@ -321,6 +323,10 @@ class TextClassification:
     def raw(self, x: Tensor) -> npt.NDArray[np.int64]:
         found: npt.NDArray[np.int64] = x.numpy()
         return found
+
+    def called(self, example: npt.NDArray[Any]) -> str:
+        """With its padding: it is as long as the longest that was looked at."""
+        return f"text of {example.shape[-1]} tokens"
 
     def reference(self, student: nn.Module, task: TextTask) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
         import torch
