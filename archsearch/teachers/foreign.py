@@ -11,6 +11,7 @@ from typing import Any
 from archsearch.data.archive import check_directory
 from archsearch.data.limits import Limits
 from archsearch.errors import InvalidRequest, TeacherError, TooLarge
+from archsearch.zoos.encoders import FAMILIES
 
 # Names that weights go by, so that one given for a timm model is known for what it is.
 SUFFIXES = frozenset(
@@ -124,6 +125,11 @@ def describe_transformers(name: str, config: dict[str, Any]) -> str:
     """Why a network of the transformers library is no teacher, and what to do."""
     kinds = config.get("architectures")
     kind = str(kinds[0] if isinstance(kinds, list) and kinds else config.get("model_type"))[:80]
+    if config.get("model_type") in FAMILIES:
+        return (
+            f"{name} is an encoder of texts ({kind}), and no network of images: it is a teacher of texts as it is, or "
+            f"once it is fine-tuned on them: archsearch train-teacher --from {name} --data texts.csv --out teacher"
+        )
     return (
         f"{name} is a network of the transformers library ({kind}), whose layers timm does not have; take the same "
         f"architecture from timm and fine-tune it on your data: archsearch train-teacher --pretrained NAME --data DATA "

@@ -19,7 +19,7 @@ from archsearch.domains.text.ragged import Ragged, joined
 from archsearch.domains.text.spec import OnDuplicates, TextData
 from archsearch.domains.text.table import TableSplit, TextTable, make_table
 from archsearch.domains.text.task import TextTask
-from archsearch.domains.text.tokenise import identity, tokenise
+from archsearch.domains.text.tokenise import CUT, identity, tokenise
 from archsearch.domains.text.tokenizer import TextTokenizer
 from archsearch.errors import DataError, InvalidRequest
 
@@ -98,7 +98,13 @@ def _measured(
     task = replace(dataset.task, class_names=known.class_names or names, prevalence=prevalence)
     # What is measured of the data a training makes goes by that data's name.
     sha256 = dataset.sha256 if whole is None or part == "all" else identity(whole, tokenizer, known.max_length)
-    return Measured(replace(dataset, task=task, sha256=sha256, notes=()), part, (*notes, *dataset.notes))
+    found = tuple(map(_as_read, dataset.notes))
+    return Measured(replace(dataset, task=task, sha256=sha256, notes=()), part, (*notes, *found))
+
+
+def _as_read(note: Note) -> Note:
+    """What encoding found, said to somebody who cannot choose the length any more."""
+    return replace(note, detail=f"{note.detail.partition(';')[0]}, as in its training") if note.code == CUT else note
 
 
 def _all_told(given: Given, whole: TextTable | None) -> Note:

@@ -25,6 +25,7 @@ from archsearch.errors import DataError
 CHUNK_TEXTS, CHUNK_BYTES = 1024, 2**22
 # Of all tokens, the share that may be unknown before it is said.
 UNKNOWN = 0.05
+CUT = "texts_cut"
 _FORMAT = 1
 Listener = Callable[[int, int], None]
 
@@ -151,7 +152,7 @@ def _notes(found: _Found, max_length: int) -> tuple[Note, ...]:
             f"{found.cut:,} of {found.texts:,} texts have more than {max_length} tokens and were cut after them; "
             "set max_length to read more, at the price of memory and time"
         )
-        notes.append(Note("texts_cut", detail))
+        notes.append(Note(CUT, detail))
     if found.unknown > UNKNOWN * found.tokens:
         detail = (
             f"{found.unknown / found.tokens:.0%} of all tokens are unknown to the teacher's tokenizer; it may be one "

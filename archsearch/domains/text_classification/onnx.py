@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +118,7 @@ def _write_int8(subject: Subject, path: Path) -> Mapping[str, Any]:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-untyped]
 
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), _without_advice():
         # Only products: an embedding in int8 gathers as fast and answers worse.
         quantize_dynamic(
             str(_traced(subject)), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
@@ -132,6 +134,21 @@ def _write_int8(subject: Subject, path: Path) -> Mapping[str, Any]:
     if not np.isfinite(like.kl):
         raise ExportError(f"{INT8} answers held-out texts with what is no number")
     return {"quantisation": "dynamic", "kl": like.kl, "agreement": like.agreement, "judged_on": len(subject.examples)}
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """The quantiser tells everybody's log of an example about images."""
+
+    def others(record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(others)
+    try:
+        yield
+    finally:
+        root.removeFilter(others)
 
 
 FORMATS = (

@@ -23,10 +23,13 @@ from archsearch.cli import app
 from archsearch.cli.outcome import after
 from archsearch.data import Dataset
 from archsearch.domains.text.spec import TextData
-from archsearch.errors import DataError, InvalidRequest, UnknownName
+from archsearch.errors import DataError, InvalidRequest, TeacherError, UnknownName
 from archsearch.request import LocalTeacher
 from tests.domains.text_classification.test_domain import write_texts
+from tests.test_export_hub import TOKEN, Hub, hub
 from tests.zoos.transformers.encoders import NAMES, write_folder
+
+__all__ = ["hub"]
 
 # N texts, K classes
 
@@ -90,6 +93,7 @@ def test_it_is_measured_on_the_texts_it_did_not_see(student: Path, teacher: Path
     assert (found["split"], found["data_sha256"], row["images"]) == ("test", dataset.sha256, len(dataset.test))
     assert "only the" in ran.stderr
     assert "texts held out of it are measured" in ran.stderr
+    assert "were cut after them, as in its training" in " ".join(ran.stderr.split())
     assert row["agreement"] == found["networks"]["no_teacher"]["agreement"] == 100, "here they are the teacher itself"
     assert {"top1_acc", "top1_low", "top1_high", "macro_f1", "mcc", "ece", "nll", "kl_to_teacher"} <= row.keys()
     assert row["top1_low"] < row["top1_acc"] < row["top1_high"]
@@ -216,19 +220,22 @@ def test_pairs_are_given_two_by_two(student: Path, tmp_path: Path) -> None:
     assert again.names == found.names
 
 
-def test_its_formats_are_made_again(student: Path, data: Path, tmp_path: Path) -> None:
+def test_its_formats_are_made_again(
+    student: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     out = tmp_path / "shipped"
-    ran = invoke("export", str(student), "--data", str(data), "--out", str(out), "--format", "onnx,int8", "--json")
-    report = json.loads(ran.stdout)["report"]
+    told = invoke("export", str(student), "--data", str(data), "--out", str(out), "--format", "onnx,int8").stdout
+    assert "student.int8" in told
+    report = json.loads((out / "report.json").read_text())
     assert set(report["formats"]) == {"safetensors", "onnx", "int8"}
     assert report["formats"]["onnx"]["max_abs_diff"] < 1e-4
+    assert report["latency"]["how"].startswith("median and quartiles of one text of ")
     assert (out / "tokenizer.json").is_file()
     assert archsearch.predict(out, "word2", form="int8")[0].names
-    told = invoke("export", str(out), "--format", "onnx").stdout
-    assert "student.onnx" in told
+    assert not [record for record in caplog.records if record.name == "root"], "the quantiser's advice is nobody's"
+    assert "image" not in (out / "README.md").read_text()
     with pytest.raises(UnknownName, match="unknown format 'pt2'"):
         invoke("export", str(out), "--format", "pt2")
-    assert "image" not in (out / "README.md").read_text()
 
 
 def test_what_comes_next_is_a_sentence(student: Path, teacher_folder: Path) -> None:
@@ -247,3 +254,22 @@ def test_its_teacher_s_own_space_is_listed_at_a_length(student: Path) -> None:
     with pytest.raises(InvalidRequest, match="texts have no in_chans") as caught:
         invoke("spaces", "--domain", "text_classification", "--in-chans", "1")
     assert caught.value.field == "--in-chans"
+
+
+def test_an_encoder_is_told_from_networks_that_timm_lacks(teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match="archsearch train-teacher --from"):
+        invoke("convert", str(teacher), "--out", str(tmp_path / "out"))
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_it_is_pushed_with_all_that_loads_it(student: Path, hub: Hub, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(student, tmp_path / "student"))
+    export.push(folder, "me/student", private=False, token=TOKEN, endpoint=hub.url)
+    there = set(hub.repos["me/student"]["files"])
+    assert {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "preprocessing.json",
+    } <= there
