@@ -33,7 +33,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """One method over all seeds."""
+    """One method over all seeds. `selection` is its accuracy on the selection split, of which no training here chooses
+    anything."""
 
     method: str
     mean: float
@@ -43,6 +44,7 @@ class Row:
     seconds: float
     failed: int
     macro_f1: float | None = None
+    selection: float | None = None
 
 
 def run_all(kept: Path, distil: Callable[[str, int], Run], names: Sequence[str], seeds: int, jobs: int) -> list[Run]:
@@ -94,6 +96,7 @@ def table(runs: Sequence[Run]) -> list[Row]:
             statistics.median(run.seconds for run in found),
             len(found) - len(accs[method]),
             _mean([run.test_macro_f1 for run in found if run.test_macro_f1 is not None]),
+            _mean([run.selection_acc for run in found if run.selection_acc is not None]),
         )
         for method, found in by_method.items()
     ]
@@ -119,12 +122,14 @@ def show(rows: Sequence[Row], title: str) -> None:
     """The table for people; macro-F1 where it was measured."""
     with_f1 = any(row.macro_f1 is not None for row in rows)
     shown = Table(title=title)
-    columns = ("method", "test accuracy", *("macro-F1",) * with_f1, "over no teacher", "over kd", "seconds", "failed")
+    f1s = ("macro-F1",) * with_f1
+    columns = ("method", "test accuracy", *f1s, "over no teacher", "over kd", "selection", "seconds", "failed")
     for column in columns:
         shown.add_column(column, justify="left" if column == "method" else "right")
     for row in rows:
         f1 = (f"{row.macro_f1:.2f}" if row.macro_f1 is not None else "",) * with_f1
         gains = (f"{row.gain:+.2f}", f"{row.over_kd:+.2f}")
         accuracy = f"{row.mean:.2f} ± {row.sd:.2f}"
-        shown.add_row(row.method, accuracy, *f1, *gains, f"{row.seconds:.0f}", str(row.failed or ""))
+        selection = "" if row.selection is None else f"{row.selection:.2f}"
+        shown.add_row(row.method, accuracy, *f1, *gains, selection, f"{row.seconds:.0f}", str(row.failed or ""))
     Console().print(shown)

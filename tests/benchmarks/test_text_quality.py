@@ -29,7 +29,7 @@ RUNS = [
 def test_gains_are_over_the_student_without_its_teacher() -> None:
     first, second, third = table(RUNS)
     assert [row.method for row in (first, second, third)] == ["minilm", "kd", "none"]
-    assert (first.mean, first.sd, first.gain, first.over_kd, first.failed) == (90, 0, 9, 6.5, 1)
+    assert (first.mean, first.sd, first.gain, first.over_kd, first.failed, first.selection) == (90, 0, 9, 6.5, 1, 82)
     assert (second.mean, second.gain, second.macro_f1, second.failed) == (83.5, 2.5, 83.5, 0)
     assert second.sd == pytest.approx(0.5**0.5)
     assert summary([first, second, third]) == {"kd_gain": 2.5, "best_method": "minilm", "best_gain": 9}
