@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from archsearch.data.shape import laid_out
 from archsearch.hardware.clock import clock as _clock
-from archsearch.hardware.onnx_runtime import open_session, prepare, quantise
+from archsearch.hardware.onnx_runtime import open_session, prepare, quantise, quantise_as_it_comes
 from archsearch.registry import Registry
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def ready_onnxruntime(model: nn.Module, x_BCHW: Tensor, threads: int) -> Iterato
 
 @contextmanager
 def ready_onnxruntime_int8(model: nn.Module, x_BCHW: Tensor, threads: int) -> Iterator[Runner]:
-    """ONNX Runtime on the CPU, static quantisation to int8 in QDQ form, scaled on noise shaped like the batch."""
+    """ONNX Runtime on the CPU in int8: static, in QDQ form, scaled on noise shaped like the batch; of inputs that are
+    ids, which noise is not like, dynamic, as students of such come."""
     with TemporaryDirectory(prefix="archsearch-") as folder, pinned(threads):
         path, small = Path(folder) / "student.onnx", Path(folder) / "student.int8.onnx"
         _export(_resting(model, "cpu"), x_BCHW.cpu(), path)
@@ -176,6 +177,9 @@ def _export(student: nn.Module, x_BCHW: Tensor, path: Path) -> None:
 def _quantise(path: Path, small: Path, x_BCHW: Tensor) -> None:
     import torch
 
+    if not x_BCHW.is_floating_point():
+        quantise_as_it_comes(path, small)
+        return
     generator = torch.Generator().manual_seed(0)
     batches_NBCHW = torch.randn(_INT8_BATCHES, *x_BCHW.shape, generator=generator)
     prepared = path.with_suffix(".prepared.onnx")
@@ -220,7 +224,7 @@ for _device in (
     ),
     Device(
         "cpu-onnxruntime-int8",
-        "This machine's processor, ONNX Runtime, weights and activations in int8 (static, QDQ).",
+        "This machine's processor, ONNX Runtime, weights and activations in int8 (static, QDQ; dynamic for texts).",
         _needs("onnx", "onnxruntime"),
         ready_onnxruntime_int8,
     ),

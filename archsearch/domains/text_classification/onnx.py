@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +110,11 @@ def _traced(subject: Subject) -> Path:
 
 def _write_int8(subject: Subject, path: Path) -> Mapping[str, Any]:
     """Weights in int8, activations scaled as they come (dynamic quantisation): no texts are needed for it."""
-    import contextlib
-    import io
-
     import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-untyped]
 
-    with contextlib.redirect_stdout(io.StringIO()), _without_advice():
-        # Only products: an embedding in int8 gathers as fast and answers worse.
-        quantize_dynamic(
-            str(_traced(subject)), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
-        )
+    from archsearch.hardware.onnx_runtime import quantise_as_it_comes
+
+    quantise_as_it_comes(_traced(subject), path)
     small = onnx.load(str(path))
     del small.metadata_props[:]  # the quantiser's own
     _say_labels(small, subject.student)
@@ -134,21 +126,6 @@ def _write_int8(subject: Subject, path: Path) -> Mapping[str, Any]:
     if not np.isfinite(like.kl):
         raise ExportError(f"{INT8} answers held-out texts with what is no number")
     return {"quantisation": "dynamic", "kl": like.kl, "agreement": like.agreement, "judged_on": len(subject.examples)}
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """The quantiser tells everybody's log of an example about images."""
-
-    def others(record: logging.LogRecord) -> bool:
-        return "pre-processing before quantization" not in record.getMessage()
-
-    root = logging.getLogger()
-    root.addFilter(others)
-    try:
-        yield
-    finally:
-        root.removeFilter(others)
 
 
 FORMATS = (

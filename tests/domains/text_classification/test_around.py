@@ -16,6 +16,7 @@ from archsearch import domains
 from archsearch.cli import app
 from archsearch.domains.text.task import TextTask
 from archsearch.errors import InvalidRequest
+from archsearch.hardware.latency import measure_latency
 from archsearch.hardware.profile import make_profile
 from archsearch.spaces import spaces
 from tests.domains.text_classification.test_domain import write_texts
@@ -124,3 +125,12 @@ def test_a_profile_is_made_in_a_shell(tmp_path: Path) -> None:
     CliRunner().invoke(app, args, catch_exceptions=False, standalone_mode=False)
     task = json.loads(out.read_text())["task"]
     assert task == {"domain": "text_classification", "classes": 3, "max_length": 8, "vocab_size": 40}
+
+
+@pytest.mark.parametrize("device", ["cpu-torch", "cpu-onnxruntime", "cpu-onnxruntime-int8"])
+def test_an_encoder_is_timed_on_every_device_of_this_processor(device: str) -> None:
+    if device != "cpu-torch":
+        pytest.importorskip("onnxruntime")
+    task, bert = TextTask(3, 8, 40, 0, pair=False), spaces.get("bert")
+    shape = domains.of(task).shape(task)
+    assert measure_latency(bert.build(bert.smallest(task), task), shape, device).median_ms > 0
