@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -20,6 +21,7 @@ from archsearch.data.metrics import scores
 from archsearch.data.pack import pack
 from archsearch.distill.group import Group
 from archsearch.domains.domain import Domain
+from archsearch.errors import InvalidRequest
 from archsearch.request import DistillSpec, UploadedFolder
 from archsearch.teachers.archive import describe_archive, unpack_archive
 
@@ -156,6 +158,28 @@ class DomainContract:
         config = json.loads((tmp_path / "config.json").read_text())
         assert domains.of_config(config) is self.domain
         assert self.domain.card(config, {}, self.domain.stock(config)).use.startswith("## Use")
+
+    def test_a_saved_student_tells_its_task_and_what_else_may_stand_beside_it(self, tmp_path: Path) -> None:
+        task: Any = self.dataset().task
+        self.domain.save(self.student(), task, tmp_path, self.teacher())
+        own: Any = self.domain.open_task(tmp_path)
+        assert domains.of(own) is self.domain
+        assert (own.classes, own.class_names, own.kind) == (task.classes, task.class_names, task.kind)
+        assert self.domain.shape(own) == self.domain.shape(task)
+        self.domain.check_beside("itself", tmp_path, tmp_path, task, "--baseline")
+        with pytest.raises(InvalidRequest):
+            self.domain.check_beside(
+                "itself", tmp_path, tmp_path, replace(task, classes=task.classes + 1), "--baseline"
+            )
+        assert self.domain.called(self.domain.held_out(self.dataset().selection, task)[0])
+
+    def test_sizes_make_tasks_that_say_the_same_size(self) -> None:
+        task, plain = self.dataset().task, self.domain.sizes().task(3)
+        assert (plain.classes, domains.of(plain)) == (3, self.domain)
+        again = self.domain.measured_on(**self.domain.size(task)).task(task.classes)
+        assert self.domain.size(again) == self.domain.size(task)
+        assert self.domain.shape(again) == self.domain.shape(task)
+        assert self.domain.flags(task).keys() == self.domain.sizes.model_fields.keys()
 
     def test_a_folder_tells_of_its_network_before_that_is_loaded_and_comes_as_a_zip(self, tmp_path: Path) -> None:
         task: Any = self.dataset().task

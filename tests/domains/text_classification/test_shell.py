@@ -273,3 +273,20 @@ def test_it_is_pushed_with_all_that_loads_it(student: Path, hub: Hub, tmp_path: 
         "tokenizer_config.json",
         "preprocessing.json",
     } <= there
+
+
+def test_texts_with_many_labels_are_measured_and_named(student: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(student, tmp_path / "student"))
+    said = json.loads((folder / "preprocessing.json").read_text())
+    (folder / "preprocessing.json").write_text(json.dumps({**said, "kind": "multilabel"}))
+    (folder / "manifest.json").unlink()
+    (tmp_path / "many.csv").write_text(
+        "split,text,labels\n" + "\n".join(f"test,word{2 + i},{NAMES[i % 3]}|{NAMES[(i + 1) % 3]}" for i in range(12))
+    )
+    ran = invoke("evaluate", str(folder), "-d", str(tmp_path / "many.csv"), "--json")
+    row = json.loads(ran.stdout)["networks"]["student"]
+    assert row["images"] == 12
+    assert 0 < row["map"] <= 100
+    (found,) = archsearch.predict(folder, "word2", threshold=0.0, form="torch")
+    assert {name for name, _ in found.names} == set(NAMES)
+    assert archsearch.predict(folder, "word2", threshold=1.0, form="torch")[0].names == ()
