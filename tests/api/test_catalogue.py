@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -114,3 +117,13 @@ def test_proxies_and_losses_tell_whose_networks_they_are_for(client: TestClient)
     assert (proxies["capacity"]["domains"], proxies["synflow"]["domains"]) == (both, both[:1])
     losses = {one["name"]: one["domains"] for one in client.get("/v1/losses").json()}
     assert (losses["kd"], losses["minilm"], losses["fitnet"]) == (both, both[1:], both[:1])
+
+
+def test_spaces_of_every_domain_are_told_without_their_libraries() -> None:
+    code = (
+        "import sys; from api.routes import catalogue; from archsearch import domains; from archsearch.spaces import "
+        "of_domain; told = [catalogue.describe(space, domains.sized(name, 2, {})) for name in domains.DOMAINS for "
+        "space in of_domain(name)]; catalogue.list_losses(); catalogue.list_proxies(); "
+        "print([name for name in ('torch', 'timm', 'transformers', 'tokenizers') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True).stdout == "[]\n"
