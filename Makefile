@@ -52,6 +52,7 @@ bench: $(VENV)/.ready-dev ## What things cost and what they are worth (hours; so
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.distill_speed
 	$(BIN)/python -m benchmarks.distill_quality
+	$(BIN)/python -m benchmarks.text_quality
 
 clean: ## Remove what the demonstrations made
 	rm -rf demo-out

@@ -54,13 +54,15 @@ model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
 opened = gzip.open if data.endswith(".gz") else open
 with opened(data, "rt", newline="") as file:
     rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+# Classes that the data number and do not name are called so by the library.
+name = {i: str(i) if word == f"LABEL_{i}" else word for i, word in model.config.id2label.items()}
 right = 0
 for start in range(0, len(rows), 32):
     part = rows[start : start + 32]
     inputs = tokenizer([row["text"] for row in part], return_tensors="pt", padding=True, truncation=True)
     with torch.inference_mode():
         answers = model(**inputs).logits.argmax(1).tolist()
-    right += sum(model.config.id2label[answer] == row["label"] for answer, row in zip(answers, part))
+    right += sum(name[answer] == row["label"] for answer, row in zip(answers, part))
 print(json.dumps(100 * right / len(rows)))
 """
 

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("transformers", reason="the extra `text` is not installed")
 
+import transformers
+
 from examples import demo_text
-from examples.demo_text import Recipe, demonstrate, what_is_missing
+from examples.demo_text import Recipe, demonstrate, evaluate, what_is_missing
 from tests.domains.text_classification.test_domain import write_texts
 from tests.zoos.transformers.encoders import CONFIGS, write_folder
 
@@ -45,6 +48,20 @@ def test_the_demonstration_with_texts_ends_in_its_figures(tmp_path: Path, monkey
     assert found["candidates_scored"] == 4
     assert found["infeasible_scored"] == 0
     assert found["seconds"] > found["teacher_s"] + found["distill_s"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [None, ("bad", "so so", "good")])
+def test_classes_are_counted_by_their_names_or_numbers(tmp_path: Path, names: tuple[str, ...] | None) -> None:
+    write_folder(tmp_path / "student", "bert", **({} if names is None else {"id2label": dict(enumerate(names))}))
+    student = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "student").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "student")
+    with torch.inference_mode():
+        answer = int(student(**tokenizer(["word2 word3"], return_tensors="pt")).logits.argmax())
+    label = str(answer) if names is None else names[answer]
+    rows = [f"test,word2 word3,{label}", "test,word2 word3,another", "train,word2 word3,another"]
+    (tmp_path / "texts.csv").write_text("\n".join(["split,text,label", *rows]) + "\n")
+    assert evaluate(tmp_path / "student", tmp_path / "texts.csv") == 50
 
 
 def test_what_is_missing_is_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
