@@ -151,39 +151,8 @@ class Pace:
     tuning_epochs: tuple[int, int] = (5, 30)
 
 
-class Domain(Protocol):
-    """One kind of question. All but the classes' imports is without torch until a network is at hand.
-
-    Attributes:
-        name: As tasks and requests name it.
-        examples: What people call the examples, in the plural.
-        library: What its students are loaded with.
-        an_example: One as a shell hands it to `archsearch predict`.
-        loads_in: What `load` tells its listener the progress in, in words.
-        coarse_of: What `coarse` reads of them, in words.
-        sizes: A `Spec` of what the costs of its networks depend on, as flags and queries name it, with defaults;
-            `.task(classes)` is a task of that size.
-        measured_on: The same as `size` tells it.
-        grid: Whether the stages of its networks are maps with a height and a width.
-        attention: Whether its networks name the projections of attention, layer by layer (`attention_modules`).
-        pace: How much training is enough.
-        teacher_files: Names of the files a teacher's folder consists of, those that need not be there included.
-    """
-
-    name: str
-    examples: str
-    library: str
-    an_example: str
-    loads_in: str
-    teacher_files: tuple[str, ...]
-    coarse_of: str
-    sizes: type[Any]
-    measured_on: type[Any]
-    grid: bool
-    attention: bool
-    pace: Pace
-
-    # Data.
+class Data(Protocol):
+    """How its data are read, kept, and made what networks read."""
 
     def load(self, spec: Any, limits: Limits | None, listener: Callable[[int, int], None] | None) -> Any:
         """The data a request's `data` names: a `Dataset`, or what `encode` makes one of.
@@ -213,7 +182,9 @@ class Domain(Protocol):
     def check(self, spec: DistillSpec, task: Any) -> None:
         """Raise InvalidRequest for what a training of this task cannot be; needs no torch."""
 
-    # What networks see.
+
+class Examples(Protocol):
+    """What networks are shown, how large that is, and what their answers are measured by."""
 
     def shape(self, task: Any) -> Shape:
         """Of one example."""
@@ -236,7 +207,9 @@ class Domain(Protocol):
     def flags(self, task: Any) -> dict[str, int]:
         """A task's size as `sizes` has it, as near as that comes."""
 
-    # The teacher.
+
+class Teachers(Protocol):
+    """How a teacher is fetched, told of, loaded, and what the training of one begins with."""
 
     def load_teacher(
         self, source: Any, weights: Path | None, dataset: Any, *, classes: Any = None, input_size: Any = None
@@ -278,10 +251,15 @@ class Domain(Protocol):
             facts: With the fields of the request that names the teacher.
         """
 
+    def save_teacher(self, teacher: Any, task: Any, folder: Path) -> None:
+        """Write a teacher as `load_teacher` reads it from a folder."""
+
     def read_by(self, task: Any, facts: Mapping[str, Any]) -> Task:
         """The task as a teacher of such facts reads it, as far as they tell: texts in its vocabulary."""
 
-    # Training.
+
+class Trainings(Protocol):
+    """What a training is fed with."""
 
     def views(self, task: Any, spec: DistillSpec) -> Views | None:
         """The views of a training; None where they have no numbers."""
@@ -289,10 +267,9 @@ class Domain(Protocol):
     def loader(self, dataset: Any, spec: DistillSpec, device: str, group: Any) -> Any:
         """Where a training's batches come from: a `distill.loader.Loader`."""
 
-    def save_teacher(self, teacher: Any, task: Any, folder: Path) -> None:
-        """Write a teacher as `load_teacher` reads it from a folder."""
 
-    # The student.
+class Students(Protocol):
+    """How a student is written, opened and told of."""
 
     def save(self, student: nn.Module, task: Any, folder: Path, teacher: Any = None) -> None:
         """Write weights and configuration, so that the library the network is from loads them without this package."""
@@ -312,7 +289,9 @@ class Domain(Protocol):
     def check_saved(self, student: nn.Module, task: Any, folder: Path) -> None:
         """Save a network to an empty folder and load it again, by its library's own means; raises what that raises."""
 
-    # A network that is saved already.
+
+class Saved(Protocol):
+    """What is done with a network that was saved before: measured, held against others, asked."""
 
     def open_task(self, folder: Path) -> Any:
         """The task a saved network was made for, as far as its folder tells; raises InvalidRequest."""
@@ -363,7 +342,9 @@ class Domain(Protocol):
     ) -> list[Prediction]:
         """See `archsearch.predict`."""
 
-    # Its other formats; their examples are arrays as files hold them.
+
+class Formats(Protocol):
+    """The other forms of a student; their examples are arrays as files hold them."""
 
     def formats(self) -> Sequence[Any]:
         """The forms students come in beside their library's own: `export.format.Format`s."""
@@ -387,6 +368,39 @@ class Domain(Protocol):
         self, file: str, answer: Any, settings: Any, expected_NK: Any, subject: Any, tolerance: float | None
     ) -> Any:
         """From a user's own file to the answer: how far a format is off; None where a domain has nothing to tell."""
+
+
+class Domain(Data, Examples, Teachers, Trainings, Students, Saved, Formats, Protocol):
+    """One kind of question. All but the classes' imports is without torch until a network is at hand.
+
+    Attributes:
+        name: As tasks and requests name it.
+        examples: What people call the examples, in the plural.
+        library: What its students are loaded with.
+        an_example: One as a shell hands it to `archsearch predict`.
+        loads_in: What `load` tells its listener the progress in, in words.
+        coarse_of: What `coarse` reads of them, in words.
+        sizes: A `Spec` of what the costs of its networks depend on, as flags and queries name it, with defaults;
+            `.task(classes)` is a task of that size.
+        measured_on: The same as `size` tells it.
+        grid: Whether the stages of its networks are maps with a height and a width.
+        attention: Whether its networks name the projections of attention, layer by layer (`attention_modules`).
+        pace: How much training is enough.
+        teacher_files: Names of the files a teacher's folder consists of, those that need not be there included.
+    """
+
+    name: str
+    examples: str
+    library: str
+    an_example: str
+    loads_in: str
+    teacher_files: tuple[str, ...]
+    coarse_of: str
+    sizes: type[Any]
+    measured_on: type[Any]
+    grid: bool
+    attention: bool
+    pace: Pace
 
 
 __all__ = ["Beginning", "CardFacts", "Domain", "Floats", "Teacher", "Views"]
