@@ -227,6 +227,7 @@ def copied(folder: Path, to: Path) -> Path:
     return to
 
 
+@pytest.mark.slow
 def test_a_format_that_disagrees_is_not_shipped(
     made: tuple[Path, Formats], digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

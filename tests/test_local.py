@@ -227,6 +227,7 @@ def test_a_search_alone_trains_nothing(body: dict[str, Any], tmp_path: Path) -> 
     assert winner["score"] == pytest.approx(sum(winner["votes"].values()))
 
 
+@pytest.mark.slow
 def test_a_distillation_alone_trains_the_architecture_it_is_given(body: dict[str, Any], tmp_path: Path) -> None:
     architecture = {"patch": 1, "depth": 1, "heads": 1, "mlp_ratio": 2}
     student, distill = {"space": "vit", "architecture": architecture}, {**body["distill"], "epochs": 1}

@@ -88,6 +88,7 @@ def search(teacher: Path, data: Path, out: Path, budget: dict[str, Any], **more:
     )
 
 
+@pytest.mark.slow
 def test_activations_are_limited_and_the_length_they_are_of_is_told(
     teacher: tuple[Path, Any, Any], data: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +97,7 @@ def test_activations_are_limited_and_the_length_they_are_of_is_told(
     assert all(0 < one["peak_activation_bytes"] <= 40_000 for one in found["search"]["front"])
 
 
+@pytest.mark.slow
 def test_a_profile_of_texts_prices_a_search(teacher: tuple[Path, Any, Any], data: Path, tmp_path: Path) -> None:
     task = TextTask(3, 8, 40, 0, pair=False)
     made = make_profile("a board", "cpu-torch", MACHINE, task, {"bert": calibration(spaces.get("bert"), task)})

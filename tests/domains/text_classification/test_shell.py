@@ -220,6 +220,7 @@ def test_pairs_are_given_two_by_two(student: Path, tmp_path: Path) -> None:
     assert again.names == found.names
 
 
+@pytest.mark.slow
 def test_its_formats_are_made_again(
     student: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
