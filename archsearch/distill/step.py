@@ -94,7 +94,7 @@ def _compute_less(setup: Setup, state: TrainState, images: int) -> TrainState:
     size = min(state.micro_batch, images) // 2
     if size < 1 or setup.group.size > 1:
         raise TrainingError(
-            f"out of memory with {state.micro_batch} images at a time; set distill.micro_batch lower, "
+            f"out of memory with {state.micro_batch} examples at a time; set distill.micro_batch lower, "
             "or take a smaller batch_size",
             field="distill.micro_batch",
         )

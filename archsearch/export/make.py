@@ -252,7 +252,7 @@ def require_parity(one: Format, answer: Answer, expected_NK: Logits, subject: Su
             f"than {TOLERANCE:g} of it; it is not shipped. Other versions of torch, onnx or onnxruntime may agree"
         )
     if not np.isfinite(off):
-        raise ExportError(f"{one.file} answers held-out images with what is no number; it is not shipped")
+        raise ExportError(f"{one.file} answers held-out examples with what is no number; it is not shipped")
     like = likeness(expected_NK, found_NK, subject.task.kind)
     return Parity(off, largest, like.agreement, like.kl)
 

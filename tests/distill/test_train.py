@@ -409,7 +409,7 @@ def test_a_lack_of_memory_is_answered_by_computing_fewer_images_at_a_time(few_di
 
 
 def test_not_even_one_image_fits(few_digits: Dataset) -> None:
-    with pytest.raises(TrainingError, match="out of memory with 1 images at a time") as caught:
+    with pytest.raises(TrainingError, match="out of memory with 1 examples at a time") as caught:
         trained(Hungry(student(few_digits), 0), few_digits, spec(method="none", epochs=1), teacher=None)
     assert caught.value.field == "distill.micro_batch"
 
