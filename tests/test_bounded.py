@@ -132,6 +132,7 @@ def test_memory_that_is_not_to_be_had_is_said_so(kind: str) -> None:
         bounded(fail, kind=kind, advice="take less")
 
 
+@pytest.mark.slow
 def test_too_slow_a_child_is_ended_with_all_it_started(tmp_path: Path) -> None:
     path = tmp_path / "pids"
     with pytest.raises(TooSlow, match="the work took more than 3 s and was stopped; be quick"):

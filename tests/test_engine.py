@@ -200,6 +200,7 @@ def test_a_survivor_takes_over_from_the_dead_and_leaves_the_living_alone(house: 
     assert orphan == ["orphan first doomed", "orphan second doomed", "orphan second survivor", "orphan done survivor"]
 
 
+@pytest.mark.slow
 def test_a_worker_runs_one_workflow_at_a_time_also_what_it_takes_over(house: House) -> None:
     house.enqueue("a")
     doomed = house.worker("doomed")

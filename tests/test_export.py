@@ -119,6 +119,7 @@ def test_weights_are_safetensors_and_nothing_is_pickled(gray_task: ImageTask, tm
     assert load_file(tmp_path / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_stock_students_load_with_plain_timm_where_archsearch_is_not_to_be_had(
     colour_task: ImageTask, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:

@@ -81,6 +81,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     house.database.dispose()
 
 
+@pytest.mark.slow
 def test_whatever_is_written_waits_for_a_locked_database(house: House) -> None:
     house.locked(lambda: house.ledger.report({"phase": "searching", "progress": 0.1}))
     house.locked(lambda: house.ledger.add(trial(0, 1.0), {"phase": "searching", "progress": 0.5}))

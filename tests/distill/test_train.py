@@ -308,6 +308,7 @@ def test_where_a_training_is_rolled_back_to_does_not_depend_on_the_clock(few_dig
         assert ended(checkpoint_path=path, checkpoint_every_s=every_s) == whole, every_s
 
 
+@pytest.mark.slow
 def test_a_warm_up_from_nothing_is_no_divergence(few_digits: Dataset, teacher: Teacher) -> None:
     reports = trained(
         student(few_digits),

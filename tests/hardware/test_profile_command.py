@@ -26,6 +26,7 @@ def test_devices_are_listed_with_what_they_lack() -> None:
     assert "cpu-torch" in CliRunner().invoke(devices_command, [], catch_exceptions=False).output
 
 
+@pytest.mark.slow
 def test_a_profile_is_written_that_can_be_read(tmp_path: Path) -> None:
     out = tmp_path / "profile.json"
     arguments = "--space resnet_cifar --image-size 8 --in-chans 1 --classes 3 --members 8 --name board --out"

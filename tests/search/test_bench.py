@@ -185,6 +185,7 @@ def test_halving_looks_closely_at_few_and_the_winner_is_among_them(rising: list[
     assert best.score == max(trial.score for trial in trials if len(trial.rungs) == 3)
 
 
+@pytest.mark.slow
 def test_halving_resumes_exactly_too(halved: tuple[SearchSpec, Bench], rising: list[Trial], told) -> None:
     wants, bench = halved
     rest = list(search(wants, bench, Ruler(bench.task, LIMITS), [RESNETS], done=rising[:9]))
