@@ -25,7 +25,7 @@ demo-cifar: $(VENV)/.ready ## The same on 12,000 CIFAR-100 images with a ResNet-
 demo-text: $(VENV)/.ready-text ## The same on SST-2's sentences with a MiniLM teacher (about 15 minutes)
 	$(BIN)/python -m examples.demo_text
 
-test: $(VENV)/.ready-dev ## The fast tests (about 5 minutes)
+test: $(VENV)/.ready-dev ## The fast tests (about 4 minutes)
 	$(BIN)/python -m pytest $(SPREAD) $(LONGEST) -m "not slow"
 
 test-all: $(VENV)/.ready-dev ## All tests
