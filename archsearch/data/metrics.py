@@ -160,8 +160,7 @@ class _Counted:
     def update(self, answers_MK: npt.NDArray[Any] | Tensor, targets_M: npt.NDArray[Any] | Tensor) -> None:
         # Where the answers are, so that a GPU hands over one number a row.
         best_M, y_M = _array(answers_MK.argmax(1)), _array(targets_M)
-        each = (y_M[best_M == y_M], y_M, best_M)
-        found_3K = np.stack([np.bincount(rows, minlength=answers_MK.shape[1]) for rows in each])
+        found_3K = np.stack(counted(best_M, y_M, answers_MK.shape[1]))
         self.counts_3K = found_3K if self.counts_3K is None else self.counts_3K + found_3K
 
     def value(self) -> float:
