@@ -96,7 +96,7 @@ def plan(request: JobRequest, known: Known) -> Plan:
         request: With a student in its own words, where it names one of another job's.
     """
     known = replace(known, task=domains.of(known.task).read_by(known.task, known.teacher))
-    check_distill(request.distill, known.task if defaults.trains(request) else None)
+    check_distill(request.training, known.task if defaults.trains(request) else None)
     named = _named(request, known)
     settled = defaults.settle(request, known.images, None, domains.of(known.task).pace)
     _check_teacher(request, known)
@@ -104,7 +104,7 @@ def plan(request: JobRequest, known: Known) -> Plan:
     if known.profile is None:
         devices.get(request.budget.device, field="budget.device")
     if request.kind != "distill":
-        check_search(request.search)
+        check_search(request.search, request.device)
         if choice.wants_latency(request) and known.profile is not None:
             named = choice.timed_spaces(request, named, known.task, known.profile)
         _check_possible(request.budget, [spaces.get(name) for name in named], known.task, most)
@@ -116,10 +116,10 @@ def check_names(request: JobRequest) -> None:
 
     For whoever is about to send data away that a plan could be made with.
     """
-    check_distill(request.distill, None)
+    check_distill(request.training, None)
     if request.student is None:
         check_name(request.search.space)
-        check_search(request.search)
+        check_search(request.search, request.device)
     elif request.student.space is not None:
         check_name(request.student.space, field="student.space")
 

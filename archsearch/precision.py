@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from archsearch.device import kind
 from archsearch.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -19,19 +20,20 @@ def autocast(precision: Precision, device: str | torch.device = "cpu") -> Abstra
     """Half precision where asked for or, with `auto`, bf16 where the device computes in it; elsewhere it is slower."""
     import torch
 
-    kind = torch.device(device).type
-    found = resolve(precision, kind)
+    where = kind(device)
+    found = resolve(precision, where)
     if found == "fp32":
         return nullcontext()
-    half = torch.autocast(kind, dtype=torch.bfloat16 if found == "bf16" else torch.float16)
-    return _sound(half) if kind == "cpu" else half
+    half = torch.autocast(where, dtype=torch.bfloat16 if found == "bf16" else torch.float16)
+    return _sound(half) if where == "cpu" else half
 
 
 def resolve(precision: Precision, device: str) -> Literal["fp32", "bf16", "fp16"]:
     """What `auto` means on a device; raises InvalidRequest for fp16 without a GPU."""
+    where = kind(device)
     if precision == "auto":
-        return "bf16" if _has_bf16(device) else "fp32"
-    if precision == "fp16" and device != "cuda":
+        return "bf16" if _has_bf16(where) else "fp32"
+    if precision == "fp16" and where != "cuda":
         raise InvalidRequest("fp16 needs a GPU; take bf16, fp32 or auto here", field="precision")
     return precision
 
@@ -40,7 +42,7 @@ def exact(device: str | torch.device) -> AbstractContextManager[object]:
     """Full precision inside `autocast`: Gram matrices, determinants and eigenvalues do not survive bf16."""
     import torch
 
-    return torch.autocast(torch.device(device).type, enabled=False)
+    return torch.autocast(kind(device), enabled=False)
 
 
 @contextmanager
@@ -100,9 +102,9 @@ def _pair(value: Any) -> tuple[int, int]:
     return first, rest[0] if rest else first
 
 
-def _has_bf16(kind: str) -> bool:
+def _has_bf16(where: str) -> bool:
     import torch
 
-    if kind == "cuda":
+    if where == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

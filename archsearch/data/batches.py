@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from archsearch.device import kind
 from archsearch.errors import TooMuchMemory
 from archsearch.memory import available_bytes, gigabytes, live_bytes
 
@@ -68,16 +69,16 @@ def effort(run: Callable[[], object]) -> Effort:
     return Effort(live.peak, counter.get_total_flops() // 2)
 
 
-def fitting(one: Effort, most: int = MOST, *, device: str = "cpu", steady: bool = False) -> int:
+def fitting(one: Effort, most: int = MOST, *, device: str | torch.device = "cpu", steady: bool = False) -> int:
     """Images a call may take: `most` or, where one takes more than usual, a half, a quarter and so on of it.
 
     Args:
         steady: The same whatever is free: for what has to be the same to the bit.
     """
-    kind = "cpu" if device not in _BYTES else device
-    room = _BYTES[kind] if steady else min(_BYTES[kind], _SHARE * free_bytes(kind))
+    where = kind(device)
+    room = _BYTES[where] if steady else min(_BYTES[where], _SHARE * free_bytes(device))
     size = most
-    while size > 1 and (_KERNELS * one.bytes * size > room or one.macs * size > _MACS[kind]):
+    while size > 1 and (_KERNELS * one.bytes * size > room or one.macs * size > _MACS[where]):
         size = -(-size // 2)
     return size
 
@@ -86,13 +87,14 @@ def free_bytes(device: str | torch.device = "cpu") -> int:
     """Memory of a device that could be taken now."""
     import torch
 
-    if torch.device(device).type != "cuda":
+    if kind(device) != "cuda":
         return available_bytes()
-    free, _ = torch.cuda.mem_get_info()
-    return int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    free, _ = torch.cuda.mem_get_info(device)
+    # What torch keeps for later is free, too.
+    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def require_room(size_bytes: float, what: str, *, field: str, fix: str, device: str = "cpu") -> None:
+def require_room(size_bytes: float, what: str, *, field: str, fix: str, device: str | torch.device = "cpu") -> None:
     """Raise TooMuchMemory, before anything is computed, where an estimate is beyond what there is."""
     free = free_bytes(device)
     if size_bytes > free:
@@ -170,5 +172,5 @@ def _first_size(run: Callable[[Tensor], T], images: Callable[[slice], Tensor], m
         one = effort(lambda: kept.append(run(first_1CHW)))
     one = Effort(one.bytes + first_1CHW.nbytes, one.macs)
     parts = kept[0].values() if isinstance(kept[0], Mapping) else (kept[0],)
-    devices = {part.device.type if isinstance(part, torch.Tensor) else "cpu" for part in parts}
-    return fitting(one, most, device=devices.pop() if len(devices) == 1 else "cpu")
+    devices = {part.device for part in parts if isinstance(part, torch.Tensor)}
+    return min((fitting(one, most, device=device) for device in devices), default=fitting(one, most))

@@ -45,7 +45,8 @@ def identity_of(
     without = {"seeds", "baseline", "view_cache"}
     if class_weights(spec, dataset.task) is None:
         without.add("class_weights")
-    settings = spec.model_dump_json(exclude=without)
+    # A device that is left open was called so before a request could say where it is computed.
+    settings = spec.model_copy(update={"device": spec.device or "auto"}).model_dump_json(exclude=without)
     asked = "" if teacher is None or not objective(spec, dataset.task).reads else teacher.sha256
     if asked and teacher is not None and teacher.order is not None:
         asked = f"{asked} {teacher.order}"

@@ -17,6 +17,7 @@ from archsearch import domains
 from archsearch.data.batches import Alive, unasked
 from archsearch.data.decisions import decisions
 from archsearch.data.task import Dataset, Task
+from archsearch.device import kind
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import LossInputs, Outputs, Read, Sizes
 from archsearch.distill.objective import Objective, Value, objective
@@ -158,7 +159,9 @@ def _adapters(
 
 def _compiles(spec: DistillSpec, device: str, wanted: Objective) -> bool:
     """Whether networks are compiled: hooks that keep maps would be traced away, so only where logits are all."""
-    return (spec.compile == "on" or (spec.compile == "auto" and device == "cuda")) and not wanted.reads - {"logits"}
+    return (spec.compile == "on" or (spec.compile == "auto" and kind(device) == "cuda")) and not wanted.reads - {
+        "logits"
+    }
 
 
 def _compiled(learner: Learner, spec: DistillSpec, device: str) -> Learner:
@@ -169,4 +172,4 @@ def _compiled(learner: Learner, spec: DistillSpec, device: str) -> Learner:
 
 def _compile(model: nn.Module, device: str) -> Any:
     """On a GPU as CUDA graphs: a small network's kernels are shorter than their launches."""
-    return torch.compile(model, mode="reduce-overhead" if device == "cuda" else "default")
+    return torch.compile(model, mode="reduce-overhead" if kind(device) == "cuda" else "default")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from archsearch import domains
 from archsearch.data.batches import Alive
 from archsearch.data.task import Dataset
+from archsearch.device import kind
 from archsearch.distill.amount import amount
 from archsearch.distill.checkpoint import Parts
 from archsearch.distill.group import Group
@@ -79,7 +80,7 @@ def set_up(
     whole = amount(spec)
     run, loader = _parallel(side.learner, device, group), domains.of(dataset.task).loader(dataset, spec, device, group)
     average = None if spec.ema is None else _average(student, spec.ema)
-    scaler = torch.amp.GradScaler(device, enabled=resolve(spec.precision, device) == "fp16")
+    scaler = torch.amp.GradScaler(kind(device), enabled=resolve(spec.precision, device) == "fp16")
     optim = make_optimizer(side.learner.parameters(), spec, optimizer)
     return Setup(
         side,
@@ -111,7 +112,7 @@ def _parallel(learner: Learner, device: str, group: Group) -> nn.Module:
 
     if group.size == 1:
         return learner
-    ids = [torch.cuda.current_device()] if device == "cuda" else None
+    ids = [torch.device(device)] if kind(device) == "cuda" else None
     # Running statistics are the leader's, who evaluates and writes; memories of losses exchange what they learn.
     parallel: nn.Module = torch.nn.parallel.DistributedDataParallel(learner, device_ids=ids, broadcast_buffers=False)
     return parallel

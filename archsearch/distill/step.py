@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from archsearch.data.batches import free_memory
+from archsearch.device import seed
 from archsearch.distill.loader import Batch
 from archsearch.distill.schedule import share
 from archsearch.distill.setup import Setup
@@ -36,7 +37,7 @@ def take_step(setup: Setup, state: TrainState, batch: Batch) -> tuple[TrainState
     import torch
 
     # For dropout and whatever else draws: a step's own seed, so that one can go on at any of them.
-    _seed(zlib.crc32(f"{setup.spec.seed}/{state.step}/{setup.group.rank}".encode()), setup.device)
+    seed(setup.device, zlib.crc32(f"{setup.spec.seed}/{state.step}/{setup.group.rank}".encode()))
     for group in setup.parts.optimizer.param_groups:
         group["lr"] = setup.peak_lr * state.gentle * share(setup.spec, state.step / setup.steps)
     numbers_T = None
@@ -101,12 +102,3 @@ def _compute_less(setup: Setup, state: TrainState, images: int) -> TrainState:
     setup.parts.optimizer.zero_grad(set_to_none=True)
     free_memory()
     return replace(state, micro_batch=size)
-
-
-def _seed(seed: int, device: str) -> None:
-    """As torch.manual_seed, which also looks for devices that are not there: a tenth of a millisecond a step."""
-    import torch
-
-    torch.default_generator.manual_seed(seed)
-    if device == "cuda":
-        torch.cuda.manual_seed(seed)

@@ -14,6 +14,7 @@ from archsearch.data.batches import Alive, fitting, unasked
 from archsearch.data.decisions import decided_once, decisions
 from archsearch.data.shape import laid_out
 from archsearch.data.task import Dataset, Task
+from archsearch.device import alike
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import Outputs
 from archsearch.distill.remembered import remembered
@@ -140,7 +141,7 @@ def cached(
         "data": dataset.sha256,
         "views": repr(possible),
         # Half precision answers a little differently, and so does another device.
-        "computed": f"{resolve(spec.precision, device)} {device}",
+        "computed": f"{resolve(spec.precision, device)} {alike(device)}",
     }
     cache = open_cache(home / "views", identity, len(dataset.train), possible.count, dataset.task.classes)
     return online if cache is None else Cached(online, cache)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch import domains
 from archsearch.data.task import Dataset
+from archsearch.device import kind
 from archsearch.distill import checkpoint
 from archsearch.distill.progress import Progress
 from archsearch.distill.schedule import OptimizerName
@@ -67,14 +68,18 @@ def train_together(
     student.eval()
 
 
-def check_machine(spec: DistillSpec) -> None:
-    """Raise InvalidRequest, naming the field, unless this machine has what the request wants to train on."""
+def check_machine(spec: DistillSpec, *, field: str = "distill.device") -> None:
+    """Raise InvalidRequest, naming the field, unless this machine has what the request wants to train on.
+
+    Args:
+        field: That says where it is trained.
+    """
     import torch
 
-    device = device_of(spec)
-    if spec.precision == "fp16" and device != "cuda":
+    where = kind(device_of(spec, field=field))
+    if spec.precision == "fp16" and where != "cuda":
         raise InvalidRequest("fp16 needs a GPU; take bf16, fp32 or auto here", field="distill.precision")
-    if device == "cuda" and torch.cuda.device_count() < spec.devices:
+    if where == "cuda" and torch.cuda.device_count() < spec.devices:
         raise InvalidRequest(
             f"{spec.devices} GPUs are asked for and {torch.cuda.device_count()} are here", field="distill.devices"
         )
@@ -133,7 +138,7 @@ def _member(folder: Path) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     job = json.loads((folder / "job.json").read_text())
     spec = DistillSpec.model_validate(job["spec"])
-    cuda = device_of(spec) == "cuda"
+    cuda = kind(device_of(spec)) == "cuda"
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if cuda else "gloo")

@@ -17,6 +17,8 @@ from archsearch import domains
 from archsearch.data import metrics
 from archsearch.data.batches import Alive, unasked
 from archsearch.data.task import Dataset, Task
+from archsearch.device import kind
+from archsearch.device import resolve as resolve_device
 from archsearch.distill.amount import chosen
 from archsearch.distill.attempts import attempts_of, identity_of
 from archsearch.distill.group import current
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 _REPORT_EVERY_S = 1.0
 _CHECKPOINT_EVERY_S = 30.0
 # A GPU is not made to wait for the loss of every step; what went wrong is rolled back to the last checkpoint anyway.
+# By the device's kind.
 _LOOK_EVERY = {"cpu": 1, "cuda": 25}
 
 
@@ -131,13 +134,9 @@ def check_distill(spec: DistillSpec, task: Task | None) -> None:
     domains.of(task).check(spec, task)
 
 
-def device_of(spec: DistillSpec) -> str:
-    """What `auto` means on this machine; raises InvalidRequest where a GPU is asked for and there is none."""
-    import torch
-
-    if spec.device == "cuda" and not torch.cuda.is_available():
-        raise InvalidRequest("torch finds no GPU here; take cpu or auto", field="distill.device")
-    return "cuda" if spec.device != "cpu" and torch.cuda.is_available() else "cpu"
+def device_of(spec: DistillSpec, *, field: str = "distill.device") -> str:
+    """Where a training is computed on this machine; raises InvalidRequest where that is not there."""
+    return resolve_device(spec.device or "auto", field=field)
 
 
 class _Run:
@@ -195,7 +194,7 @@ class _Run:
     def _step(self, batch: Batch) -> None:
         self.state, numbers_T = take_step(self.setup, self.state, batch)
         self.unseen.append(numbers_T)
-        if len(self.unseen) >= _LOOK_EVERY[self.setup.device]:
+        if len(self.unseen) >= _LOOK_EVERY[kind(self.setup.device)]:
             self._look()
 
     def _look(self) -> None:

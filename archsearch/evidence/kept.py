@@ -28,6 +28,8 @@ def keep(
     batch: tuple[int, int],
     reads: Set[Read],
     make: Callable[[], NetworkEvidence],
+    *,
+    device: str = "cpu",
 ) -> NetworkEvidence:
     """What `make` returns, or what it returned before.
 
@@ -38,12 +40,15 @@ def keep(
         batch: Seed and size of the batch drawn from it.
         reads: What is read of the students, on which the teacher's share depends.
         make: Looks at the teacher.
+        device: What tells the numbers of where it is looked at from another's.
 
     A file that cannot be read is made again; one that cannot be written is a warning: the search goes on without it.
     """
     if folder is None:
         return make()
-    identity = json.dumps([_VERSION, teacher, data_sha256, *batch, sorted(reads)])
+    # A processor's have no name for it: they were kept before there was anywhere else.
+    elsewhere = [] if device == "cpu" else [device]
+    identity = json.dumps([_VERSION, teacher, data_sha256, *batch, sorted(reads), *elsewhere])
     path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
     found = _read(path)
     if found is None:

@@ -4,7 +4,7 @@ Nothing here touches torch, a disk or a database, so a client can build and chec
 """
 
 from archsearch.plain import Spec
-from archsearch.request.base import Architecture, Id, OfJob
+from archsearch.request.base import Architecture, Device, Id, OfJob
 from archsearch.request.budget import Budget, SizePrecision, TradedCost
 from archsearch.request.data import (
     Broken,
@@ -52,6 +52,7 @@ __all__ = [
     "ClassName",
     "DataSpec",
     "DatasetData",
+    "Device",
     "DigitsData",
     "DistillSpec",
     "Duplicates",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from archsearch.plain import Spec, StrictNumbers
 from archsearch.precision import Precision
 from archsearch.recipes import RECIPES, RecipeName
+from archsearch.request.base import Device
 
 Augment = Literal["none", "crop", "crop_flip", "resized_crop"]
 
@@ -104,7 +105,10 @@ class DistillSpec(Spec):
     precision: Precision = Field(
         "auto", description="auto takes bf16 where the device computes in it; fp16 is for GPUs without."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
+    device: Device | None = Field(
+        None,
+        description="Deprecated: where the training alone is computed. Null, and auto, is the request's own `device`.",
+    )
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile for student and teacher; auto where it pays: on a GPU."
     )
@@ -129,6 +133,11 @@ class DistillSpec(Spec):
             # A null where the recipe has a value is one that was left out.
             return {**value, **{field: given for field, given in recipe.items() if value.get(field) is None}}
         return value
+
+    @field_validator("device")
+    @classmethod
+    def _leave_open(cls, value: str | None) -> str | None:
+        return None if value == "auto" else value
 
     @model_validator(mode="after")
     def _check_sense(self) -> DistillSpec:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from archsearch.errors import InvalidRequest
 from archsearch.plain import Spec, read_yaml
-from archsearch.request.base import Architecture, Id, OfJob
+from archsearch.request.base import Architecture, Device, Id, OfJob
 from archsearch.request.budget import Budget
 from archsearch.request.data import DatasetData, DigitsData, FileData
 from archsearch.request.distill import DistillSpec
@@ -49,6 +49,11 @@ class JobRequest(Spec):
     name: str | None = Field(None, max_length=200, description="For people.")
     teacher: Annotated[TimmTeacher | LocalTeacher | RegisteredTeacher | OfJob, Field(discriminator="kind")]
     data: Annotated[DigitsData | DatasetData | FileData | OfJob, Field(discriminator="kind")]
+    device: Device = Field(
+        "auto",
+        description="Where everything of this request is computed: the processor, a GPU by its number, or auto, which "
+        "takes a GPU where there is one. What latency is limited on is `budget.device`.",
+    )
     budget: Budget = Budget()
     search: SearchSpec = SearchSpec()
     verify: Verification | None = Field(
@@ -78,6 +83,10 @@ class JobRequest(Spec):
         for name in ("teacher", "data"):
             if isinstance(getattr(self, name), OfJob) and (self.student is None or self.student.job is None):
                 raise ValueError(f"{name}: kind 'job' is for a student that names a job and its candidate")
+        if self.distill.devices > 1 and ":" in (one := self.training.device or ""):
+            raise ValueError(
+                f"device: {one} is one GPU, and distill.devices asks for {self.distill.devices}; take cuda"
+            )
         if self.search.choose == "knee" and self.search.trade is None:
             raise ValueError("search.choose: a knee needs a cost to trade; set search.trade, for example 'macs'")
         if self.kind == "distill" and self.verification is not None:
@@ -85,6 +94,11 @@ class JobRequest(Spec):
         if self.kind != "distill" and self.budget.unlimited:
             raise ValueError("budget: set at least one limit, for example {'params_ratio': 0.1}")
         return self
+
+    @property
+    def training(self) -> DistillSpec:
+        """How the student is trained, and where."""
+        return self.distill.model_copy(update={"device": self.distill.device or self.device})
 
     @property
     def verification(self) -> VerifySpec | None:

@@ -15,6 +15,7 @@ from archsearch import domains
 from archsearch.data.batches import free_bytes, free_memory, require_room
 from archsearch.data.shape import laid_out
 from archsearch.data.task import Dataset, Labels, Task
+from archsearch.device import alike
 from archsearch.evidence import NetworkEvidence, NotMeasured, draw_weights, keep, observe_student, observe_teacher
 from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.hardware import Ruler, fits
@@ -108,7 +109,8 @@ def _rung(
     def look() -> NetworkEvidence:
         return observe_teacher(teacher.model.to(device), teacher.prepare(x), y, read)
 
-    evidence = keep(cache, teacher.identity, dataset.sha256, (spec.seed, images), read, look).to(device)
+    told = (teacher.identity, dataset.sha256, (spec.seed, images))
+    evidence = keep(cache, *told, read, look, device=alike(device)).to(device)
     task = dataset.task
     return Rung(domains.of(task).prepare(x, task), y, evidence, seeds)
 

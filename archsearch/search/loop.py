@@ -21,10 +21,14 @@ from archsearch.search.trial import Stop, Trial
 from archsearch.spaces import Space
 
 
-def check_search(spec: SearchSpec) -> None:
-    """Raise InvalidRequest for voters nobody registered, or a sampler that cannot do what is asked of it."""
+def check_search(spec: SearchSpec, device: str = "auto") -> None:
+    """Raise InvalidRequest for voters nobody registered, or a sampler that cannot do what is asked of it.
+
+    Args:
+        device: Where candidates are scored; `auto` is not known yet.
+    """
     check_weights(spec.score)
-    if spec.precision == "fp16":
+    if spec.precision == "fp16" and device == "cpu":
         raise InvalidRequest(
             "fp16 needs a GPU, and candidates are scored on the CPU; take bf16, fp32 or auto", field="search.precision"
         )

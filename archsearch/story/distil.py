@@ -42,7 +42,7 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
     Args:
         chosen: Space and architecture.
     """
-    spec, task, ledger = story.request.distill, story.dataset.task, story.ledger
+    spec, task, ledger = story.request.training, story.dataset.task, story.ledger
     student, place = story.student(chosen["space"], chosen["architecture"]), ledger.new_student()
     method, domain, judge = settle(spec, task), domains.of(task), domains.judge(task)
     runs = _trainings(spec, method.spec)

@@ -57,7 +57,7 @@ def find(story: Story) -> Report:
 def _scored(story: Story, ruler: Ruler, searched: Sequence[Space]) -> tuple[Sequence[Trial], str]:
     """The trials of earlier attempts and those that were missing, each kept as it comes; and why there are no more."""
     spec, ledger = story.request.search, story.ledger
-    bench = prepare(spec, story.teacher, story.dataset, cache=ledger.cache)
+    bench = prepare(spec, story.teacher, story.dataset, device=story.device, cache=ledger.cache)
     trials = list(ledger.trials())
     ledger.report(_search_report(trials, spec.candidates, None))
     started, first = time.monotonic(), len(trials)

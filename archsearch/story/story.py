@@ -9,6 +9,7 @@ from functools import cached_property
 from archsearch import checks
 from archsearch.data.batches import Alive, now_and_then
 from archsearch.data.task import Dataset
+from archsearch.device import resolve
 from archsearch.hardware import Limits, limits, measure_teacher
 from archsearch.hardware.profile import Profile
 from archsearch.ledger.ledger import Ledger
@@ -62,6 +63,11 @@ class Story:
     @cached_property
     def plan(self) -> checks.Plan:
         return self.kept or checks.plan(self.request, checks.known(self.dataset, self.profile))
+
+    @cached_property
+    def device(self) -> str:
+        """Where the request is computed on this machine; raises InvalidRequest where that is not there."""
+        return resolve(self.request.device)
 
     @property
     def teacher(self) -> Teacher:

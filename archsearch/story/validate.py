@@ -10,7 +10,7 @@ from archsearch.distill.room import require_room_for_batch
 from archsearch.distill.together import check_machine
 from archsearch.ledger.ledger import Report
 from archsearch.request import JobRequest
-from archsearch.search import require_room_for
+from archsearch.search import check_search, require_room_for
 from archsearch.story.story import Story, alive
 from archsearch.teachers import check_teacher
 
@@ -19,11 +19,10 @@ def validate(story: Story) -> Report:
     """Check everything that can be wrong before anything is spent; returns what the teacher turned out to be, and under
     `settled` the request with nothing left open."""
     story.ledger.report({"phase": "validating"})
+    _check_devices(story)
     for note in story.dataset.notes:
         story.ledger.warn(note.code, note.detail)
     request, left, task = story.plan.request, story.plan.left, story.dataset.task
-    if "training" in left:
-        check_machine(request.distill)
     checked = check_teacher(story.teacher, story.dataset, report=alive(story.ledger, "validating"))
     if request.kind != "distill":
         require_room_for(request.search.batch_size or 0, story.teacher, task)
@@ -46,6 +45,15 @@ def validate(story: Story) -> Report:
         "macs": cost.macs,
         "settled": _settle(story),
     }
+
+
+def _check_devices(story: Story) -> None:
+    """Raise InvalidRequest where this machine lacks what the request is to be computed on; no data are read for it."""
+    asked = story.request
+    if asked.kind != "distill":
+        check_search(asked.search, story.device)
+    if asked.kind != "search" or asked.verify is not None:
+        check_machine(asked.training, field="distill.device" if asked.distill.device else "device")
 
 
 def _check_own(story: Story) -> None:

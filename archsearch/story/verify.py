@@ -26,7 +26,7 @@ def verify(story: Story, found: Report) -> Report:
     )
     verified = distil_briefly(
         spec,
-        request.distill,
+        request.training,
         contenders,
         spaces,
         story.teacher,

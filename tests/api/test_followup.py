@@ -121,10 +121,13 @@ def test_a_share_of_a_teacher_counted_on_other_images_is_left_to_the_worker(
 
 def test_fp16_where_there_is_no_gpu_is_refused_at_once(refused: Refused) -> None:
     expected = {"status": 422, "code": "invalid_request", "part": "fp16 needs a GPU"}
-    body = request(search={"precision": "fp16"})
+    body = request(search={"precision": "fp16"}, device="cpu")
     refused("POST", "/v1/jobs", **expected, field="search.precision", json=body)
-    body = request(distill={"precision": "fp16", "device": "cpu"})
-    refused("POST", "/v1/jobs", **expected, field="distill.precision", json=body)
+    for where in ({"device": "cpu"}, {"distill": {"device": "cpu"}}):
+        body = {**request(), **where, "distill": {"precision": "fp16", **where.get("distill", {})}}
+        refused("POST", "/v1/jobs", **expected, field="distill.precision", json=body)
+    unknown = {"status": 422, "code": "invalid_request", "field": "device", "part": "such as cuda:1"}
+    refused("POST", "/v1/jobs", **unknown, json=request(device="gpu0"))
 
 
 def test_what_was_deleted_after_its_check_is_not_relied_on(client: TestClient) -> None:
