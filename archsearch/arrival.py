@@ -19,6 +19,7 @@ from archsearch.errors import ArchsearchError, Cancelled, DataError, TooLarge, T
 from archsearch.examine import examine
 from archsearch.hardware.profile import fit_profile
 from archsearch.memory import machine_bytes
+from archsearch.settings import Settings
 from archsearch.store.models import DatasetRow, ProfileRow, TeacherRow
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _examine(place: Workplace, row: TeacherRow) -> dict[str, Any]:
 
 def _read(place: Workplace, row: DatasetRow) -> dict[str, Any]:
     settings, files = place.settings, place.files
-    limits = data.Limits(max_bytes=settings.max_dataset_bytes, max_examples=settings.max_examples)
+    limits = limits_of(settings)
     content = files.upload(str(row.upload))
     if not content.is_file():
         raise DataError(f"the content of {row.upload} is gone; upload it again", field="upload")
@@ -101,6 +102,20 @@ def _read(place: Workplace, row: DatasetRow) -> dict[str, Any]:
         whole = error.field in ("path", content.name)
         raise type(error)(error.detail, field="upload" if whole else error.field) from None
     return {**found, "notes": found["notes"] or None, "progress": 1.0}
+
+
+def limits_of(settings: Settings) -> data.Limits:
+    """What a service takes in of anybody's data."""
+    return data.Limits(
+        max_bytes=settings.max_dataset_bytes,
+        max_examples=settings.max_examples,
+        max_classes=settings.max_classes,
+        max_side=settings.max_side,
+        # Folders and documents beside the examples.
+        max_members=2 * settings.max_examples,
+        max_file_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+    )
 
 
 def _fit(place: Workplace, row: ProfileRow) -> dict[str, Any]:

@@ -34,6 +34,10 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("ARCHSEARCH_MAX_EXAMPLES", "ARCHSEARCH_MAX_IMAGES"),
         description="Most examples (images, texts) in a data set.",
     )
+    max_classes: int = Field(10_000, ge=2, description="Most classes or labels of a data set.")
+    max_side: int = Field(512, ge=4, description="Largest height or width of a data set's images, in pixels.")
+    max_image_pixels: int = Field(50_000_000, ge=16, description="Most pixels of one image before it is resized.")
+    max_image_bytes: int = Field(64 * 2**20, ge=1, description="Largest file of one image.")
     intake_limit_s: float = Field(3600.0, gt=0, description="Longest that reading a data set or a profile may take.")
     max_attempts: int = Field(5, ge=1, description="How often a job may be started before it is given up.")
     keep_open_uploads_h: float = Field(24, ge=0, description="Hours an upload that is not completed is kept.")

@@ -71,6 +71,12 @@ def count_classes(
             "number the classes 0, 1, 2, … without gaps",
             field=field,
         )
+    if classes > len(y_N) and not class_names:  # a table of their counts could be of any size
+        raise DataError(
+            f"labels up to {classes - 1} mean {classes:,} classes, and there are {len(y_N):,} labels; number the "
+            "classes 0, 1, 2, … without gaps",
+            field=field,
+        )
     if classes < 2:
         raise DataError("all labels are 0, and one class leaves nothing to tell apart; add a second", field=field)
     counts_K = np.bincount(y_N, minlength=classes)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+
+# Whoever reads his own data on his own machine is bounded by that machine alone.
+NO_LIMIT = sys.maxsize
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds every loader keeps, checked on declared sizes first and on actual bytes while reading."""
+    """Bounds every loader keeps, checked on declared sizes first and on actual bytes while reading.
 
-    max_bytes: int = 8 * 2**30  # a data set once unpacked, and once decoded to pixels
-    max_examples: int = 1_000_000  # all splits together
-    max_classes: int = 10_000
+    By default nothing is bounded that grows with honest data; a service sets those bounds (`Settings`). What no honest
+    file exceeds is bounded for everybody: it would be damaged or forged.
+    """
+
+    max_bytes: int = NO_LIMIT  # a data set once unpacked, and once decoded where it is kept so
+    max_examples: int = NO_LIMIT  # all splits together
+    max_classes: int = NO_LIMIT
     min_per_class: int = 2  # training images as given, before anything is held out
     to_learn_from: bool = True  # whether there has to be a training split
     min_side: int = 4  # pixels
-    max_side: int = 512  # pixels
-    max_members: int = 2_000_000  # entries of an archive or folder, junk and folders included
+    max_side: int = NO_LIMIT  # pixels
+    max_members: int = NO_LIMIT  # entries of an archive or folder, junk and folders included
     max_file_bytes: int = 64 * 2**20  # one image file
     max_row_bytes: int = 2**20  # one row of a table of texts
     max_pixels: int = 50_000_000  # one image before it is resized

@@ -14,6 +14,8 @@ from archsearch.request.base import Id
 Fit = Literal["crop", "pad", "stretch"]
 OnBroken = Literal["refuse", "skip"]
 OnDuplicates = Literal["refuse", "warn", "drop"]
+# Pixels of a side: beyond it a single image is no longer seen by a network, but by many.
+_LARGEST = 4096
 
 
 class DigitsData(Spec):
@@ -52,12 +54,12 @@ def check_image_size(value: Any) -> Any:
     if value is None:
         return None
     sides = list(value) if isinstance(value, list | tuple) else [value, value]
-    if len(sides) != 2 or not all(type(side) is int and 4 <= side <= 512 for side in sides):
-        raise ValueError("give one side in pixels or [height, width], each of 4 to 512")
+    if len(sides) != 2 or not all(type(side) is int and 4 <= side <= _LARGEST for side in sides):
+        raise ValueError(f"give one side in pixels or [height, width], each of 4 to {_LARGEST}")
     return sides[0] if sides[0] == sides[1] else tuple(sides)
 
 
-Side = Annotated[int, Field(ge=4, le=512)]
+Side = Annotated[int, Field(ge=4, le=_LARGEST)]
 ImageSize = Annotated[
     Side | tuple[Side, Side] | None,
     BeforeValidator(check_image_size),

@@ -215,7 +215,7 @@ def test_what_was_read_before_there_were_texts_is_the_same_data_set(client: Test
         ({"format": "text", "max_length": 4}, "max_length", "greater than or equal to 8"),
         ({"format": "text", "label_column": ["a"]}, "label_column", "a list of two columns or more"),
         ({"format": "text", "max_lenght": 32}, None, "did you mean 'max_length'?"),
-        ({"image_size": 3, "format": "image_folder"}, "image_size", "each of 4 to 512"),
+        ({"image_size": 3, "format": "image_folder"}, "image_size", "each of 4 to 4096"),
         ({"upload": "../x"}, "upload", "match pattern"),
         ({"fromat": "npz"}, None, "did you mean 'format'?"),
     ],

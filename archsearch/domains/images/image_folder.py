@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from archsearch.data.files import Files, open_files
 from archsearch.data.labels import count_classes, count_labels
-from archsearch.data.limits import Limits
+from archsearch.data.limits import NO_LIMIT, Limits
 from archsearch.data.notes import Note
 from archsearch.data.splits import complete
 from archsearch.data.task import Labels
@@ -88,7 +88,8 @@ def _read(
 ) -> tuple[Layout, Mapping[str, ImageSplit], tuple[Note, ...]]:
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if size is not None and not all(limits.min_side <= side <= limits.max_side for side in size):
-        raise InvalidRequest(f"{image_size} is not within {limits.min_side}-{limits.max_side}", field="image_size")
+        most = "" if limits.max_side == NO_LIMIT else f" and {limits.max_side} at most"
+        raise InvalidRequest(f"{image_size}: sides have {limits.min_side} pixels or more{most}", field="image_size")
     with open_files(path, limits) as files:
         layout = _plan(files, limits)
         names = [name for of_split in layout.files.values() for name in of_split]

@@ -11,7 +11,7 @@ from archsearch.plain import Spec
 class ImageSizes(Spec):
     """Of images as flags and queries name them."""
 
-    image_size: int = Field(32, ge=4, le=512, description="Height and width of the images, in pixels.")
+    image_size: int = Field(32, ge=4, le=4096, description="Height and width of the images, in pixels.")
     in_chans: int = Field(3, ge=1, le=16, description="Channels of the images.")
 
     def task(self, classes: int) -> ImageTask:

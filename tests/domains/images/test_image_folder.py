@@ -188,8 +188,9 @@ def test_sizes_out_of_range_are_refused(good, make_zip, picture, refused) -> Non
         load_image_folder(make_zip(good), limits=Limits(max_side=5))
     with refused(DataError, "cat/tiny.png", "4 or more"):
         load_image_folder(make_zip(good | {"cat/tiny.png": picture(size=(3, 9))}))
-    with refused(InvalidRequest, "image_size", "4-512"):
-        load_image_folder(make_zip(good), image_size=513)
+    with refused(InvalidRequest, "image_size", "4 pixels or more and 512 at most"):
+        load_image_folder(make_zip(good), image_size=513, limits=Limits(max_side=512))
+    assert load_image_folder(make_zip(good), image_size=513).task.width == 513
 
 
 def test_decoded_pixels_are_limited_too(good, make_folder, refused) -> None:

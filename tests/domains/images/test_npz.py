@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from archsearch import checks
+from archsearch.checks import Known
 from archsearch.data import Dataset, Limits
 from archsearch.domains.images import load_npz
 from archsearch.errors import DataError, TooLarge
+from archsearch.request import parse_request
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "cifar100_mini.npz"
 X_NHWC = np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3), dtype=np.uint8)
@@ -191,6 +194,7 @@ def label(row: int, value: int) -> np.ndarray:
         ("class_names", r"name 1, 'b\ud800', is no Unicode text", {"class_names": np.array(["a", "b\ud800", "c"])}),
         ("class_names", "what is no text", {"class_names": np.array([97, 0x110000, 99], np.uint32).view("<U1")}),
         ("class_names", "unpickled", {"class_names": np.array(["a", None, "c"], dtype=object)}),
+        ("y_train", "and there are 30 labels", {"y_train": label(0, 2**62)}),
     ],
 )
 def test_wrong_arrays_are_refused(load: Load, refused, field: str, part: str, arrays: dict[str, Any]) -> None:
@@ -204,7 +208,7 @@ def test_wrong_arrays_are_refused(load: Load, refused, field: str, part: str, ar
         ("x_train", "31 images", Limits(max_examples=30), {"x_test": X_NHWC[:1], "y_test": Y_N[:1]}),
         ("x_train", "at most 2,000", Limits(max_bytes=2_000), {}),
         ("x_train", "6×5 pixels", Limits(max_side=5), {}),
-        ("y_train", "10,000", Limits(), {"y_train": label(0, 2**62)}),
+        ("y_train", "10,000", Limits(max_classes=10_000), {"y_train": label(0, 2**62)}),
         ("y_train", "3 labels, at most 2", Limits(max_classes=2), {"y_train": Y_NK}),
     ],
 )
@@ -295,3 +299,15 @@ def test_unread_arrays_are_not_even_unpacked(tmp_path: Path, load: Load) -> None
     with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
         archive.writestr("notes.npy", b"not an array")
     assert load_npz(tmp_path / "a.npz").task.classes == 3
+
+
+@pytest.mark.slow
+def test_a_million_images_to_learn_from_are_no_wall_and_auto_searches_transformers(tmp_path: Path) -> None:
+    x_NHWC = np.random.default_rng(0).integers(0, 256, (1_000_000, 8, 8, 1), dtype=np.uint8)
+    y_N = np.arange(len(x_NHWC)) % 10
+    held = {"x_selection": 255 - x_NHWC[:40], "x_test": x_NHWC[:40] ^ 1, "y_selection": y_N[:40], "y_test": y_N[:40]}
+    np.savez(tmp_path / "large.npz", x_train=x_NHWC, y_train=y_N, **held)
+    dataset = load_npz(tmp_path / "large.npz")
+    body = {"teacher": {"kind": "timm", "name": "resnet18"}, "data": {"kind": "digits"}, "budget": {"params_ratio": 0.5}}
+    plan = checks.plan(parse_request(body), Known(dataset.task, len(dataset.train)))
+    assert "vit" in plan.spaces

@@ -275,7 +275,7 @@ REFUSED: dict[str, tuple[str, str, str | bytes]] = {
         table(line=lambda i: f"t{i},{i % 2 * 2}"),
     ),
     "scores": ("label", "labels as 0.5 are measures", table(line=lambda i: f"t{i},{i % 4 / 2}")),
-    "huge number": ("label", "at most 10,000 are taken", table(line=lambda i: f"t{i},{i % 2 * 10**17}")),
+    "huge number": ("label", "labels; number the classes", table(line=lambda i: f"t{i},{i % 2 * 10**17}")),
     "no column for the text": (
         "text_column",
         "no column is called as a text usually is, only 'words', 'label'",
