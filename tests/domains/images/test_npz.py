@@ -308,6 +308,10 @@ def test_a_million_images_to_learn_from_are_no_wall_and_auto_searches_transforme
     held = {"x_selection": 255 - x_NHWC[:40], "x_test": x_NHWC[:40] ^ 1, "y_selection": y_N[:40], "y_test": y_N[:40]}
     np.savez(tmp_path / "large.npz", x_train=x_NHWC, y_train=y_N, **held)
     dataset = load_npz(tmp_path / "large.npz")
-    body = {"teacher": {"kind": "timm", "name": "resnet18"}, "data": {"kind": "digits"}, "budget": {"params_ratio": 0.5}}
+    body = {
+        "teacher": {"kind": "timm", "name": "resnet18"},
+        "data": {"kind": "digits"},
+        "budget": {"params_ratio": 0.5},
+    }
     plan = checks.plan(parse_request(body), Known(dataset.task, len(dataset.train)))
     assert "vit" in plan.spaces
