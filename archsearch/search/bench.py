@@ -24,7 +24,7 @@ from archsearch.proxies import Undefined
 from archsearch.proxies.score import Score, mean, reads, score
 from archsearch.request import Architecture, SearchSpec
 from archsearch.search.trial import Trial
-from archsearch.spaces import Space
+from archsearch.spaces import Cost, Space
 from archsearch.teachers import Teacher, input_bytes
 
 if TYPE_CHECKING:
@@ -146,27 +146,49 @@ def evaluate(
             its rung stops there (asynchronous successive halving, Li et al. 2020, algorithm 2).
     """
     started = time.monotonic()
-    unbuilt: str | None = None
+    cost, reason = price(space, architecture, ruler)
+    climbed = Climb((), reason) if reason is not None else climb(spec, space, bench, architecture, seen)
+    return as_trial(space, architecture, cost, climbed, number, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class Climb:
+    """What a candidate showed, rung by rung from the lowest.
+
+    Attributes:
+        reached: Its score at every rung it was looked at on.
+        reason: Why it could not be looked at on the next one; None where it could, or was not to be.
+    """
+
+    reached: tuple[Score, ...]
+    reason: str | None = None
+
+
+def price(space: Space, architecture: Architecture, ruler: Ruler) -> tuple[Cost, str | None]:
+    """What a candidate costs, and why it is not to be looked at, if so."""
     try:
         cost = ruler.measure(space, architecture)
     except NETWORK_FAILURES as error:
-        cost, unbuilt = ruler.estimate(space, architecture), reason_of(error)
+        return ruler.estimate(space, architecture), reason_of(error)
+    return cost, None if fits(cost, ruler.limits) else "beyond the budget"
 
-    def failed(reason: str) -> Trial:
-        seconds = time.monotonic() - started
-        return Trial(number, space.name, architecture, cost, "failed", None, {}, {}, reason, seconds)
 
-    if unbuilt is not None:
-        return failed(unbuilt)
-    if not fits(cost, ruler.limits):
-        return failed("beyond the budget")
+def climb(
+    spec: SearchSpec,
+    space: Space,
+    bench: Bench,
+    architecture: Architecture,
+    seen: Sequence[Sequence[float]] = (),
+    start: int = 0,
+) -> Climb:
+    """Look at a candidate on one rung after another, from the one numbered `start`, until it stops; see `evaluate`."""
     reached: list[Score] = []
     reason = _beyond_memory(space, bench, architecture)
     try:
-        for i, rung in enumerate(bench.rungs if reason is None else ()):
+        for i, rung in enumerate(bench.rungs[start:] if reason is None else (), start):
             scores = [_score(spec, space, bench, rung, architecture, spec.seed + j) for j in range(rung.seeds)]
             reached.append(mean(scores))
-            if spec.halving and seen and not _promoted(reached[-1].value, seen[i], spec.halving):
+            if stops(spec, reached[-1].value, i, seen):
                 break
     except Undefined as error:
         reason = str(error)
@@ -178,8 +200,22 @@ def evaluate(
     if reason is not None:
         # Out here, where the error no longer holds the network that failed, and all that was made of it.
         free_memory()
-        return failed(_beyond_memory(space, bench, architecture, exactly=True) or reason)
-    last, values = reached[-1], tuple(result.value for result in reached)
+        reason = _beyond_memory(space, bench, architecture, exactly=True) or reason
+    return Climb(tuple(reached), reason)
+
+
+def stops(spec: SearchSpec, value: float, rung: int, seen: Sequence[Sequence[float]]) -> bool:
+    """Whether a candidate of that score is looked at no more closely than on the rung of that number."""
+    return spec.halving is not None and bool(seen) and not _promoted(value, seen[rung], spec.halving)
+
+
+def as_trial(
+    space: Space, architecture: Architecture, cost: Cost, climbed: Climb, number: int, seconds: float
+) -> Trial:
+    """A candidate with its number among the others; failed if it could not be looked at as closely as it was to be."""
+    if climbed.reason is not None:
+        return Trial(number, space.name, architecture, cost, "failed", None, {}, {}, climbed.reason, seconds)
+    last, values = climbed.reached[-1], tuple(result.value for result in climbed.reached)
     return Trial(
         number=number,
         space=space.name,
@@ -190,7 +226,7 @@ def evaluate(
         proxies=last.proxies,
         votes=last.votes,
         reason=None,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         rungs=values,
     )
 

@@ -12,6 +12,7 @@ Knowles 2006), which spreads the candidates over the front.
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections.abc import Mapping
@@ -57,6 +58,13 @@ class Guided:
         self._trials: list[Trial] = []
         self._known: set[str] = set()
         self._reach: dict[int, Reach] = {}
+
+    def copy(self) -> Guided:
+        """See Sampler."""
+        found = copy.copy(self)
+        found._plain = self._plain.copy()
+        found._trials, found._known, found._reach = list(self._trials), set(self._known), dict(self._reach)
+        return found
 
     def ask(self, attempt: int) -> Raw:
         told = len(self._trials)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 from archsearch.request import Architecture, SearchSpec
@@ -36,6 +37,13 @@ class Proposals:
         # Trials all of whose neighbours are known or beyond the budget.
         self._closed: set[str] = set()
         self._asked: str | None = None
+
+    def copy(self) -> Proposals:
+        """The same at this moment: what is asked of a copy and told to it, these proposals never learn."""
+        found = copy.copy(self)
+        found._sampler = self._sampler.copy()
+        found._trials, found._closed = dict(self._trials), set(self._closed)
+        return found
 
     def next(self) -> tuple[str, Architecture] | None:
         """A new candidate, or None when everything that can be reached within the budget was scored."""

@@ -8,12 +8,13 @@ stands. Those with a memory of their own (`nsga2`, `cmaes`, `qmc`) are asked aga
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from archsearch.request import Architecture, SearchSpec
 from archsearch.search.pareto import ranked
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # A proposal before it is mended: the name of its space and its parameters.
 Raw = tuple[str, Architecture]
+T = TypeVar("T")
 
 # Real et al. 2019 take 100 and 25 for 20,000 candidates; for hundreds their smaller setting fits.
 _POPULATION = 36
@@ -49,6 +51,9 @@ class Sampler(Protocol):
 
     replays: bool
 
+    def copy(self) -> Sampler:
+        """The same at this moment, which learns without this one's learning."""
+
     def ask(self, attempt: int) -> Raw:
         """A proposal; `attempt` counts those since the last trial that turned out to be known already."""
 
@@ -72,6 +77,12 @@ class Evolution:
     def __init__(self, spec: SearchSpec, spaces: Mapping[str, Members]) -> None:
         self._spec, self._spaces = spec, spaces
         self._trials: list[Trial] = []
+
+    def copy(self) -> Evolution:
+        """See Sampler."""
+        found = copy.copy(self)
+        found._trials = list(self._trials)
+        return found
 
     def ask(self, attempt: int) -> Raw:
         rng = seeded(self._spec, len(self._trials), attempt)
@@ -104,6 +115,13 @@ class Conditional:
         self._trials: list[Trial] = []
         self._study = _study(spec)
         self._added = 0
+
+    def copy(self) -> Conditional:
+        """See Sampler."""
+        found = copy.copy(self)
+        found._trials = list(self._trials)
+        found._study = _copied(self._study, [self._study])
+        return found
 
     def ask(self, attempt: int) -> Raw:
         told = len(self._trials)
@@ -173,6 +191,16 @@ class Separate:
         if self.replays:
             for i, (name, study) in enumerate(self._studies.items()):
                 study.sampler = _stateful(spec.sampler, zlib.crc32(f"{spec.seed}/{i}/{name}".encode()))
+
+    def copy(self) -> Separate:
+        """See Sampler."""
+        found = copy.copy(self)
+        found._trials = list(self._trials)
+        found._studies = dict(self._studies)
+        if self.replays:  # the proposal that was asked for belongs to its study
+            both = self._studies, self._asked
+            found._studies, found._asked = _copied(both, list(self._studies.values()))
+        return found
 
     def ask(self, attempt: int) -> Raw:
         name = self._space(attempt)
@@ -280,6 +308,12 @@ def _study(spec: SearchSpec) -> optuna.Study:
     if spec.trade is None:
         return optuna.create_study(direction="maximize", sampler=sampler)
     return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+
+def _copied(what: T, studies: Sequence[optuna.Study]) -> T:
+    """A deep copy of what holds the studies. Their trials are shared: a storage puts another one in the place of a
+    trial that changes."""
+    return copy.deepcopy(what, {id(trial): trial for study in studies for trial in study.get_trials(deepcopy=False)})
 
 
 def _stateless(name: str, seed: int) -> optuna.samplers.BaseSampler:
