@@ -20,6 +20,7 @@ from archsearch.store import delete
 from archsearch.store.database import is_sqlite, writing
 from archsearch.store.files import Files
 
+from .feeds import Feeds
 from .schemas import StorageAnswer
 from .shared import Shared
 
@@ -41,9 +42,9 @@ class Services:
     sessions: sessionmaker[Session]
     files: Files
     engine: Engine
+    feeds: Feeds
     storage: Shared[StorageAnswer] = field(default_factory=Shared)
     _turn: threading.Lock = field(default_factory=threading.Lock)
-    _streams: set[object] = field(default_factory=set)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -69,20 +70,6 @@ class Services:
                 yield opened
         finally:
             self._turn.release()
-
-    @contextmanager
-    def streaming(self) -> Iterator[None]:
-        """One more stream of events is open, as long as the block lasts."""
-        mark = object()
-        self._streams.add(mark)
-        try:
-            yield
-        finally:
-            self._streams.discard(mark)
-
-    def streams(self) -> int:
-        """How many streams of events are open."""
-        return len(self._streams)
 
     def sweep(self) -> None:
         """Remove the files of what was deleted. Whatever keeps it from that, a worker's next pruning does it."""

@@ -24,11 +24,12 @@ from archsearch.store.migrate import upgrade
 
 from . import problems, reference
 from .deps import LOCK_PATIENCE_S, Services
+from .feeds import Feeds
 from .gate import Gate
 from .room import THREADS
 from .routes import artifacts, catalogue, datasets, events, health, jobs, profiles, storage, teachers, uploads
 from .strict import StrictBodies
-from .turnstile import Turnstile
+from .turnstile import READING, Turnstile
 
 _PART = re.compile(r"/v1/uploads/[^/]*/parts/[^/]*")
 
@@ -62,7 +63,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     reference.install(app)
 
     # The last is the outermost.
-    app.add_middleware(Turnstile, free=lambda scope: _is_free(scope) or _is_part(scope))
+    reading = READING["sqlite" if settings.url.startswith("sqlite") else "postgresql"]
+    app.add_middleware(Turnstile, free=lambda scope: _is_free(scope) or _is_part(scope), reading=reading)
     app.add_middleware(StrictBodies, free=_is_part)
     app.add_middleware(Gate, allowed_hosts=settings.allowed_hosts, methods=MethodTable(app))
     # Those asked for most come first, as routes are tried one after the other.
@@ -83,7 +85,8 @@ def open_services(settings: Settings) -> Services:
         # A request rather fails than waits as long as a worker would; the migrations above were worth waiting for.
         event.listen(database, "connect", _impatient)
         database.dispose()
-    return Services(settings, database, session_factory(database), files, engine)
+    sessions = session_factory(database)
+    return Services(settings, database, sessions, files, engine, Feeds(sessions))
 
 
 def _impatient(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

@@ -10,8 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from archsearch.errors import Unavailable
 
-# More of either would only wait for one another: for Python's lock, and for the one writer SQLite lets in.
-READING, WRITING = 6, 3
+# More of either would only wait for one another: for Python's lock, and for the one writer SQLite lets in. Reads of
+# PostgreSQL wait for the network as well.
+READING = {"sqlite": 2, "postgresql": 6}
+WRITING = 3
 # At a few hundred requests a second those at the end of the line have waited a second or two.
 WAITING, PATIENCE_S = 512, 5.0
 
@@ -24,11 +26,12 @@ class Turnstile:
 
     Args:
         free: Whether a request needs no turn, as it takes no thread or takes its time by nature.
+        reading: Requests that read at a time (count).
     """
 
-    def __init__(self, app: ASGIApp, free: Callable[[Scope], bool]) -> None:
+    def __init__(self, app: ASGIApp, free: Callable[[Scope], bool], reading: int) -> None:
         self._app, self._free = app, free
-        self._reading, self._writing = asyncio.Semaphore(READING), asyncio.Semaphore(WRITING)
+        self._reading, self._writing = asyncio.Semaphore(reading), asyncio.Semaphore(WRITING)
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

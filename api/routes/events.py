@@ -10,20 +10,19 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from archsearch.store import queries
 from archsearch.store.models import Job
-from archsearch.store.outage import outage
 
 from ..deps import Count, Services, ServicesDep
+from ..feeds import KEPT
 from ..room import Room
 from ..schemas import EventAnswer
 
 router = Room(tags=["events"])
 _POLL_S, _PING_S = 0.3, 15.0
-# All streams together look for news this often: many of them tell it later, and leave the server to others.
+# For all jobs together news are looked for this often: of many they are told later, and the server is left to others.
 _LOOKS_A_SECOND = 50
 
 
@@ -55,9 +54,9 @@ async def stream(request: Request, services: Services, job_id: str, after: int) 
     A job may end, and be tried again: the stream ends with the last `done` of a job that is over.
     """
     pinged = time.monotonic()
-    with services.streaming():
+    with services.feeds.watching(job_id, after) as feed:
         while not _leaving(request) and not await request.is_disconnected():
-            found, over = await run_in_threadpool(_news, services, job_id, after)
+            found, over = await feed.after(after, _pace_s(services))
             for event in found:
                 after = event.seq
                 data = json.dumps({"at": event.at.isoformat(), **event.data})
@@ -67,8 +66,8 @@ async def stream(request: Request, services: Services, job_id: str, after: int) 
             if time.monotonic() - pinged > _PING_S:
                 pinged = time.monotonic()
                 yield ": ping\n\n"
-            if not found:
-                await _rest(request, services)
+            if len(found) < KEPT:
+                await asyncio.sleep(_POLL_S)
 
 
 def _leaving(request: Request) -> bool:
@@ -76,27 +75,6 @@ def _leaving(request: Request) -> bool:
     return getattr(request.app.state, "leaving", False)
 
 
-async def _rest(request: Request, services: Services) -> None:
-    """Wait until it is this stream's turn to look again; no longer than a moment once the server stops."""
-    until = time.monotonic() + max(_POLL_S, services.streams() / _LOOKS_A_SECOND)
-    while (left := until - time.monotonic()) > 0 and not _leaving(request):
-        await asyncio.sleep(min(_POLL_S, left))
-
-
-def _news(services: Services, job_id: str, after: int) -> tuple[list[EventAnswer], bool]:
-    """As `_read`; a database that is away for a while has no news."""
-    try:
-        return _read(services, job_id, after)
-    except Exception as error:
-        if outage(error) is None:
-            raise
-        return [], False
-
-
-def _read(services: Services, job_id: str, after: int) -> tuple[list[EventAnswer], bool]:
-    """Events after this one, and whether there will be no others."""
-    with services.reading() as session:
-        # Asked first: what it ended with is then among the events.
-        job = session.get(Job, job_id)
-        over = job is None or queries.is_over(job)
-        return [EventAnswer.model_validate(row) for row in queries.events_after(session, job_id, after)], over
+def _pace_s(services: Services) -> float:
+    """Seconds between two looks at one job."""
+    return max(_POLL_S, len(services.feeds) / _LOOKS_A_SECOND)

@@ -12,9 +12,11 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
+from api import feeds
 from api.main import create_app
 from api.routes import events
 from archsearch.settings import Settings
+from archsearch.store import queries
 from tests.api.conftest import request
 from tests.postgres_server import postgres_server
 from tests.service.server import wait
@@ -31,22 +33,25 @@ class Watcher:
         return False
 
 
-def test_many_streams_ask_no_more_than_a_few(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("jobs", "each"), [(1, 60), (30, 2)])
+def test_many_streams_ask_no_more_than_a_few(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, jobs: int, each: int
+) -> None:
     services = client.app.state.services  # type: ignore[attr-defined]
-    id = client.post("/v1/jobs", json=request()).json()["id"]
-    streams, seconds, asked = 60, 2.0, list[str]()
+    ids = [client.post("/v1/jobs", json=request()).json()["id"] for _ in range(jobs)]
+    seconds, told, asked = 2.0, list[str](), list[str]()
     monkeypatch.setattr(events, "_LOOKS_A_SECOND", 20)
 
-    async def watch() -> None:
-        async for _ in events.stream(Watcher(), services, id, 1):  # type: ignore[arg-type]
-            pass
+    async def watch(id: str) -> None:
+        async for event in events.stream(Watcher(), services, id, 0):  # type: ignore[arg-type]
+            told.append(event)
 
     async def watch_all() -> None:
-        watching = [asyncio.create_task(watch()) for _ in range(streams)]
+        watching = [asyncio.create_task(watch(id)) for id in ids for _ in range(each)]
         await asyncio.sleep(seconds)
-        assert services.streams() == streams
-        for each in watching:
-            each.cancel()
+        assert services.feeds.watchers == jobs * each
+        for one in watching:
+            one.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
 
     def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
@@ -58,9 +63,41 @@ def test_many_streams_ask_no_more_than_a_few(client: TestClient, monkeypatch: py
     finally:
         sa.event.remove(services.database, "before_cursor_execute", note)
     looks = sum("FROM events" in statement for statement in asked)
-    # Each once, and then as many as all of them may.
-    assert streams <= looks <= streams + 20 * (seconds + 1)
-    assert services.streams() == 0
+    # Each job once, and then as many as all of them may.
+    assert jobs < looks <= jobs + 20 * (seconds + 1)
+    assert len(told) == jobs * each
+    assert len(services.feeds) == 0
+
+
+def test_whoever_comes_late_is_told_all(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    services = client.app.state.services  # type: ignore[attr-defined]
+    id = client.post("/v1/jobs", json=request()).json()["id"]
+    monkeypatch.setattr(feeds, "KEPT", 4)
+
+    def happens(number: int) -> None:
+        with services.transaction() as session:
+            queries.add_event(session, id, "progress", {"number": number})
+
+    async def watch(after: int, told: list[int], seen: int) -> None:
+        async for event in events.stream(Watcher(), services, id, after):  # type: ignore[arg-type]
+            told.append(int(event.split()[1]))
+            if told[-1] == seen:
+                return
+
+    async def watch_both() -> tuple[list[int], list[int]]:
+        early, late = list[int](), list[int]()
+        watching = asyncio.create_task(watch(1, early, 31))
+        for number in range(20):
+            await asyncio.to_thread(happens, number)
+        joining = asyncio.create_task(watch(0, late, 31))
+        for number in range(20, 30):
+            await asyncio.to_thread(happens, number)
+        await asyncio.wait_for(asyncio.gather(watching, joining), 30)
+        return early, late
+
+    early, late = asyncio.run(watch_both())
+    assert early == list(range(2, 32))
+    assert late == list(range(1, 32))
 
 
 def test_a_stream_outlives_a_restart_of_the_database(tmp_path: Path) -> None:
