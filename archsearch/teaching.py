@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from archsearch import data, domains
+from archsearch.device import check_name, resolve
 from archsearch.domains.domain import Pace
 from archsearch.errors import InvalidRequest
 from archsearch.ledger.folder import Listener
@@ -21,6 +22,7 @@ from archsearch.local import check_apart, loading
 from archsearch.outfolder import FIX, TRAINING, WORK, begin, claimed
 from archsearch.request import (
     DataSpec,
+    Device,
     DistillSpec,
     first_error,
 )
@@ -36,6 +38,7 @@ def train_teacher(
     pretrained: bool | str | Path = False,
     input_size: int | Sequence[int] | None = None,
     spec: Mapping[str, Any] | None = None,
+    device: str = "auto",
     overwrite: bool = False,
     listener: Listener | None = None,
 ) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def train_teacher(
         spec: Fields of a `DistillSpec`; the method is `none`. With pretrained weights the rate and the epochs that it
             leaves open are those of a fine-tuning: of images AdamW at 3e-4, 1,000 steps in 5 to 30 epochs; of texts
             1e-4, batches of 32, 600 steps in 3 to 30 epochs.
+        device: Where all of it is computed: `auto`, `cpu`, `cuda` or `cuda:1`.
         overwrite: Take any folder; without it one with other files, or with another teacher, is refused.
         listener: Called with every report of the training.
 
@@ -70,7 +74,9 @@ def train_teacher(
         pretrained=pretrained if isinstance(pretrained, bool) else str(pretrained),
         input_size=_sides(input_size),
         distill=_teacher_recipe(spec, _pace(source) if pretrained else None),
+        device=_device(device),
     )
+    where = resolve(asked.training.device or "auto")
     if pretrained is True and model is None:
         raise InvalidRequest("of which network? give its name, a folder or a file", field="pretrained")
     out, tell = Path(out), listener or (lambda report: None)
@@ -82,7 +88,7 @@ def train_teacher(
         if made is not None:
             return _taught_before(made, dataset, out)
         begin(out / WORK, body, parse)
-        result = _taught(asked, dataset, out, tell)
+        result = {**_taught(asked, dataset, out, tell), "device": where}
         files = {path.name: {"bytes": path.stat().st_size} for path in sorted(out.iterdir()) if path.is_file()}
         record = {"request": asked.model_dump(mode="json"), "data": dataset.sha256, "result": result, "files": files}
         write_whole(out / TRAINING, json.dumps(record, indent=2) + "\n")
@@ -101,6 +107,12 @@ class TeacherTraining(BaseModel):
     pretrained: bool | str = False
     input_size: tuple[int, int] | None = None
     distill: DistillSpec
+    device: Device = "auto"
+
+    @property
+    def training(self) -> DistillSpec:
+        """The recipe, and where it is computed."""
+        return self.distill.model_copy(update={"device": self.distill.device or self.device})
 
 
 def _taught_before(made: Mapping[str, Any], dataset: data.Dataset, out: Path) -> dict[str, Any]:
@@ -126,7 +138,7 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
     for warning in warnings:
         tell({"phase": "training", "warning": warning})
     domain = domains.of(dataset.task)
-    recipe = _tuned(asked.distill, len(dataset.train), domain.pace) if asked.pretrained else asked.distill
+    recipe = _tuned(asked.training, len(dataset.train), domain.pace) if asked.pretrained else asked.training
     started, scratch = time.monotonic(), out / WORK
     torch.manual_seed(recipe.seed)
     begun = domain.begin_teacher(asked, dataset, scratch)
@@ -189,6 +201,13 @@ def _teacher_recipe(spec: Mapping[str, Any] | None, tuning: Pace | None) -> Dist
     if recipe.devices > 1:
         raise InvalidRequest("a teacher is trained by one process; leave devices out", field="devices")
     return recipe
+
+
+def _device(name: str) -> str:
+    try:
+        return check_name(name)
+    except ValueError as error:
+        raise InvalidRequest(str(error), field="device") from None
 
 
 def _pace(source: Mapping[str, Any]) -> Pace:

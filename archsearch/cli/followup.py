@@ -89,4 +89,4 @@ def _moved(part: Any, name: str, base: Path) -> Any:
 
 
 def _again(request: Any) -> Body:
-    return {name: request[name] for name in ("teacher", "data", "distill") if name in request}
+    return {name: request[name] for name in ("teacher", "data", "device", "distill") if name in request}

@@ -16,7 +16,9 @@ import yaml
 from archsearch import domains
 from archsearch.cli.followup import Ask, follow_up, rebased
 from archsearch.client import Client
+from archsearch.device import PATTERN, check_name
 from archsearch.errors import InvalidRequest
+from archsearch.hardware.devices import devices as latency_devices
 from archsearch.plain import read_yaml
 from archsearch.request import (
     FileData,
@@ -32,6 +34,7 @@ from archsearch.unit import unit_of, written
 __all__ = [
     "build_request",
     "data_of",
+    "device_option",
     "image_options",
     "images_again",
     "json_of",
@@ -63,6 +66,22 @@ on_broken_option = click.option(
     "--on-broken", type=click.Choice(get_args(OnBroken)),
     help="What images that cannot be read do: refuse the data, or be left out.  [default: refuse]",
 )  # fmt: skip
+device_option = click.option(
+    "--device",
+    default="auto",
+    callback=lambda ctx, param, value: device_of(value),
+    help="Where it is computed: auto, cpu, cuda, or a GPU by its number: cuda:1.  [default: auto]",
+)
+
+
+def device_of(value: str) -> str:
+    """What `--device` says, as far as that is a device at all."""
+    try:
+        return check_name(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 _IMAGES = (
     click.option("--image-size", callback=size_of, metavar="PIXELS", help="Size all images of a folder or .zip become: "
                  "a side, or height x width, such as 224x160."),
@@ -85,9 +104,11 @@ _OPTIONS = (
     click.option("--macs-ratio", type=float, help="Most multiply-accumulates, as a share of the teacher's."),
     click.option("--size-bytes", type=int, help="Most bytes of stored weights."),
     click.option("--peak-activation-bytes", type=int, help="Most bytes of activations alive at one time."),
-    click.option("--latency-ms", type=float, help="Most milliseconds for one batch on --device."),
-    click.option("--device", help="Device whose latency is limited: `archsearch devices` lists them; a file that "
-                 "`archsearch profile` wrote, or the id of one uploaded (prf_…).  [default: cpu-torch]"),
+    click.option("--latency-ms", type=float, help="Most milliseconds for one batch on --latency-device."),
+    click.option("--latency-device", help="Device whose latency is limited: `archsearch devices` lists them; a file "
+                 "that `archsearch profile` wrote, or the id of one uploaded (prf_…).  [default: cpu-torch]"),
+    click.option("--device", help="Where everything is computed: auto, cpu, cuda, or a GPU by its number: cuda:1.  "
+                 "[default: auto]"),
     click.option("--batch", type=int, help="Examples in the batch whose latency and activations are limited."),
     click.option("--space", help="Space of student architectures; `archsearch spaces` lists them.  [default: auto]"),
     click.option("--trade", help="Cost to trade the score against: params, macs, size_bytes, peak_activation_bytes, "
@@ -110,7 +131,8 @@ _OPTIONS = (
 )  # fmt: skip
 _FIELDS = {
     "size_bytes": "budget.size_bytes", "peak_activation_bytes": "budget.peak_activation_bytes",
-    "latency_ms": "budget.latency_ms", "device": "budget.device", "batch": "budget.batch", "trade": "search.trade",
+    "latency_ms": "budget.latency_ms", "latency_device": "budget.device", "device": "device",
+    "batch": "budget.batch", "trade": "search.trade",
     "params": "budget.params", "params_ratio": "budget.params_ratio", "macs": "budget.macs",
     "macs_ratio": "budget.macs_ratio", "space": "search.space", "candidates": "search.candidates",
     "method": "distill.method", "recipe": "distill.recipe", "epochs": "distill.epochs",
@@ -163,6 +185,7 @@ def build_request(kind: str | None, flags: dict[str, Any], ask: Ask | None = Non
     if body.get("student") and body["kind"] == "search_and_distill":
         body["kind"] = "distill"
         body.pop("verify", None)  # chose among a search's best, and there is no search; a --verify is refused below
+    flags = _devices_told_apart(flags)
     if flags["seed"] is not None:
         _put(body, "search.seed", flags["seed"])
         _put(body, "distill.seed", flags["seed"])
@@ -177,6 +200,26 @@ def build_request(kind: str | None, flags: dict[str, Any], ask: Ask | None = Non
         if field not in body:
             raise InvalidRequest(f"is needed; give --{field} or a request file", field=field)
     return parse_request(body)
+
+
+def _devices_told_apart(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags, `--device` where it is computed: it used to name what latency is limited on, which is still heard."""
+    named = flags["device"]
+    if named is None or re.fullmatch(PATTERN, named):
+        return flags
+    if not (named in latency_devices.names() or named.endswith(".json") or re.fullmatch(_PROFILE, named)):
+        raise InvalidRequest(
+            f"{named!r} is nothing to compute on; take auto, cpu, cuda, or a GPU by its number, such as cuda:1. What "
+            "latency is limited on is --latency-device",
+            field="--device",
+        )
+    if flags["latency_device"] is not None:
+        raise InvalidRequest(f"{named} is for --latency-device, which is given already", field="--device")
+    click.echo(f"note: --device is where it is computed; {named} is taken for --latency-device", err=True)
+    return {**flags, "device": None, "latency_device": named}
+
+
+_PROFILE = r"prf_[0-9a-z]+"
 
 
 def settings_of(settings: Iterable[str]) -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ import click
 from archsearch.cli.inputs import (
     build_request,
     data_of,
+    device_option,
     image_options,
     images_again,
     json_of,
@@ -66,7 +67,7 @@ def distill(out: Path, overwrite: bool, as_json: bool, **flags: Any) -> None:
 @click.option("--lr", type=float, help="Peak learning rate.")
 @click.option("--augment", help="none, crop, crop_flip, resized_crop.")
 @click.option("--seed", type=int, help="Seed of initial weights, order and augmentation.")
-@click.option("--device", help="Where it is trained: auto, cpu, cuda.")
+@device_option
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",
               help="Any other field of the recipe, or data.FIELD of the data: --set data.max_length=64.")  # fmt: skip
 @image_options
@@ -75,7 +76,7 @@ def distill(out: Path, overwrite: bool, as_json: bool, **flags: Any) -> None:
 @json_option
 def train_teacher(
     data: str, model: str | None, model_args: str, pretrained: str | None, input_size: Any,
-    settings: tuple[str, ...], out: Path, overwrite: bool, as_json: bool, **flags: Any,
+    device: str, settings: tuple[str, ...], out: Path, overwrite: bool, as_json: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Train a teacher on the labels alone, or fine-tune one, and save it as timm or transformers does."""
     from archsearch.teaching import train_teacher
@@ -95,6 +96,7 @@ def train_teacher(
             pretrained=(pretrained or True) if pretrained is not None else False,
             input_size=input_size,
             spec=spec,
+            device=device,
             overwrite=overwrite,
             listener=display.show,
         )
@@ -111,7 +113,7 @@ def train_teacher(
 
 
 _OF_DATA = "data."
-_RECIPE_FLAGS = ("recipe", "epochs", "batch_size", "lr", "augment", "seed", "device")
+_RECIPE_FLAGS = ("recipe", "epochs", "batch_size", "lr", "augment", "seed")
 
 
 def _tell(result: Result, out: Path, as_json: bool) -> None:

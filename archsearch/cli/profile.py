@@ -14,6 +14,7 @@ from rich.table import Table
 
 from archsearch.cli.sizes import size_options, sized_task
 from archsearch.data import Task
+from archsearch.device import here
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices as all_devices
 from archsearch.spaces import Space
@@ -24,12 +25,25 @@ from archsearch.whole import write_whole
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def devices(as_json: bool) -> None:
-    """List the devices whose latency can be limited, and why this machine lacks those it lacks."""
-    rows = [{"name": device.name, "doc": device.doc, "unavailable": device.available()} for device in all_devices]
+    """List what can be computed on here, and the devices whose latency can be limited, or why they are not here."""
+    rows = [
+        {"name": device.name, "for": "latency", "doc": device.doc, "unavailable": device.available()}
+        for device in all_devices
+    ]
+    computing = [
+        {"name": name, "for": "computing", "doc": called or "This machine's processor.", "unavailable": None}
+        for name, called in here().items()
+    ]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([*computing, *rows], indent=2))
         return
-    table = Table(title="Devices")
+    found = Table(title="What can be computed on: --device")
+    for column in ("device", "what it is"):
+        found.add_column(column, overflow="fold")
+    for row in computing:
+        found.add_row(row["name"], row["doc"])
+    Console().print(found)
+    table = Table(title="What latency can be limited on: --latency-device")
     for column in ("device", "here", "how networks are run"):
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -47,7 +61,12 @@ def devices(as_json: bool) -> None:
     help="Space to time; give it again for more. `archsearch spaces` lists them.",
 )
 @click.option(
-    "--device", default="cpu-torch", show_default=True, help="How to run them; `archsearch devices` lists what is here."
+    "--latency-device",
+    "--device",
+    "device",
+    default="cpu-torch",
+    show_default=True,
+    help="How to run them; `archsearch devices` lists what is here.",
 )
 @size_options
 @click.option("--batch", type=click.IntRange(1, 1024), default=1, show_default=True, help="Examples in a batch.")
@@ -80,8 +99,8 @@ def profile(
 
     \b
     On the machine that counts:  archsearch profile --space resnet_cifar --out board.json
-    Where there is a teacher:    archsearch search … --device board.json --latency-ms 5
-    With a server:               POST board.json to /v1/profiles and give the id as --device
+    Where there is a teacher:    archsearch search … --latency-device board.json --latency-ms 5
+    With a server:               POST board.json to /v1/profiles and give the id as --latency-device
 
     Sizes, classes and batch have to be those of the search: of texts --max-length and --vocab-size, of images
     --image-size and --in-chans.
@@ -91,7 +110,7 @@ def profile(
     from archsearch.hardware.profile import FEWEST_ENTRIES, MOST_ENTRIES, make_profile
 
     task = sized_task(domain or _domain_of(names, sizes), classes, sizes)
-    require_device(device, field="--device")
+    require_device(device, field="--latency-device")
     chosen = [_space(each, task) for each in dict.fromkeys(names)]
     if members * len(chosen) > MOST_ENTRIES:
         raise InvalidRequest(

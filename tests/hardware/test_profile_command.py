@@ -44,7 +44,7 @@ def test_a_profile_is_written_that_can_be_read(tmp_path: Path) -> None:
     ("arguments", "field"),
     [
         (["--space", "resnet_cifra"], "--space"),
-        (["--space", "vit", "--device", "cpu-troch"], "--device"),
+        (["--space", "vit", "--device", "cpu-troch"], "--latency-device"),
         (["--space", "vit", "--space", "resnet_cifar", "--space", "convnext", "--members", "250"], "--members"),
     ],
 )
