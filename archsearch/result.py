@@ -77,6 +77,7 @@ class SearchResult(TypedDict):
     spaces: list[str]
     stopped: str
     exhausted: bool
+    workers: NotRequired[dict[str, int]]
     limit: dict[str, float]
     costs_of: NotRequired[str]
     traded: TradedCost

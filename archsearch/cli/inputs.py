@@ -91,6 +91,13 @@ _IMAGES = (
     click.option("--duplicates", type=click.Choice(get_args(OnDuplicates)), help="What images do that are there twice: "
                  "refuse the data if many, only warn, or be dropped.  [default: refuse]"),
 )  # fmt: skip
+
+
+def _count(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | str | None:
+    """A number as one; any other word is the request's to judge."""
+    return int(value) if value is not None and value.isdigit() else value
+
+
 _OPTIONS = (
     click.option("--request", "-f", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
                  help="YAML or JSON file with a whole request; flags override it."),
@@ -114,6 +121,8 @@ _OPTIONS = (
     click.option("--trade", help="Cost to trade the score against: params, macs, size_bytes, peak_activation_bytes, "
                  "latency_ms."),
     click.option("--candidates", type=int, help="Candidates to score."),
+    click.option("--workers", callback=_count, metavar="COUNT", help="Processes that score candidates side by side, or "
+                 "auto: one a GPU or a core. The result is that of one.  [default: 1]"),
     click.option("--method", help="Distillation method: `archsearch losses` lists them; auto chooses, "
                  "none is the labels alone."),
     click.option("--recipe", help="Published training whose values fields left out take: short, cifar, imagenet."),
@@ -135,6 +144,7 @@ _FIELDS = {
     "batch": "budget.batch", "trade": "search.trade",
     "params": "budget.params", "params_ratio": "budget.params_ratio", "macs": "budget.macs",
     "macs_ratio": "budget.macs_ratio", "space": "search.space", "candidates": "search.candidates",
+    "workers": "search.workers",
     "method": "distill.method", "recipe": "distill.recipe", "epochs": "distill.epochs",
     "verify": "verify.candidates", "name": "name",
 }  # fmt: skip

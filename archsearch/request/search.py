@@ -13,6 +13,16 @@ from archsearch.request.budget import TradedCost
 Sampler = Literal["tpe", "nsga2", "gp", "cmaes", "random", "qmc", "evolution"]
 
 
+def _count_or_word(value: Any) -> str:
+    return "auto" if isinstance(value, str) else "count"
+
+
+Workers = Annotated[
+    Annotated[int, Field(ge=1, le=256), Tag("count")] | Annotated[Literal["auto"], Tag("auto")],
+    Discriminator(_count_or_word),
+]
+
+
 class SearchSpec(Spec):
     """How candidates are proposed and scored. None is ever trained."""
 
@@ -55,6 +65,11 @@ class SearchSpec(Spec):
     time_limit_s: float | None = Field(None, gt=0, description="Stop proposing after this many seconds.")
     patience: int | None = Field(
         None, ge=1, le=100_000, description="Stop after this many candidates in a row without a better score (count)."
+    )
+    workers: Workers = Field(
+        1,
+        description="Processes that score candidates side by side; the trials are those of one process, in the same "
+        "order. auto is one a GPU or a core, and one in all where a search is too short to gain by more.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampler, batch and initial weights.")
 

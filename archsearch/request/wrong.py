@@ -41,4 +41,5 @@ _KINDS = {
     "source": _SOURCES,
     "body": _kinds(DataSpec),
     "verify": frozenset({"spec", "auto"}),
+    "workers": frozenset({"count", "auto"}),
 }

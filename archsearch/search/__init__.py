@@ -3,6 +3,7 @@
 from archsearch.search.bench import Bench, Look, Rung, evaluate, fidelities, prepare, require_room_for
 from archsearch.search.loop import check_search, search
 from archsearch.search.pareto import front, knee, winner
+from archsearch.search.scorers import Told, crew, side_by_side
 from archsearch.search.trial import Stop, Trial, key
 
 __all__ = [
@@ -10,8 +11,10 @@ __all__ = [
     "Look",
     "Rung",
     "Stop",
+    "Told",
     "Trial",
     "check_search",
+    "crew",
     "evaluate",
     "fidelities",
     "front",
@@ -20,5 +23,6 @@ __all__ = [
     "prepare",
     "require_room_for",
     "search",
+    "side_by_side",
     "winner",
 ]

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,7 +20,7 @@ from archsearch.data.task import Dataset, Labels, Task
 from archsearch.device import alike
 from archsearch.evidence import NetworkEvidence, NotMeasured, draw_weights, keep, observe_student, observe_teacher
 from archsearch.failures import NETWORK_FAILURES, reason_of
-from archsearch.hardware import Ruler, fits
+from archsearch.hardware import Limits, Ruler, fits
 from archsearch.memory import gigabytes
 from archsearch.proxies import Undefined
 from archsearch.proxies.score import Score, mean, reads, score
@@ -146,8 +148,13 @@ def evaluate(
             its rung stops there (asynchronous successive halving, Li et al. 2020, algorithm 2).
     """
     started = time.monotonic()
-    cost, reason = price(space, architecture, ruler)
-    climbed = Climb((), reason) if reason is not None else climb(spec, space, bench, architecture, seen)
+    measure, estimate = partial(ruler.measure, space), partial(ruler.estimate, space)
+    cost, reason = price(architecture, ruler.limits, measure=measure, estimate=estimate)
+
+    def stop(rung: int, value: float) -> bool:
+        return stops(spec, value, rung, seen)
+
+    climbed = Climb((), reason) if reason is not None else climb(spec, space, bench, architecture, stop)
     return as_trial(space, architecture, cost, climbed, number, time.monotonic() - started)
 
 
@@ -164,13 +171,19 @@ class Climb:
     reason: str | None = None
 
 
-def price(space: Space, architecture: Architecture, ruler: Ruler) -> tuple[Cost, str | None]:
+def price(
+    architecture: Architecture,
+    limits: Limits,
+    *,
+    measure: Callable[[Architecture], Cost],
+    estimate: Callable[[Architecture], Cost],
+) -> tuple[Cost, str | None]:
     """What a candidate costs, and why it is not to be looked at, if so."""
     try:
-        cost = ruler.measure(space, architecture)
+        cost = measure(architecture)
     except NETWORK_FAILURES as error:
-        return ruler.estimate(space, architecture), reason_of(error)
-    return cost, None if fits(cost, ruler.limits) else "beyond the budget"
+        return estimate(architecture), reason_of(error)
+    return cost, None if fits(cost, limits) else "beyond the budget"
 
 
 def climb(
@@ -178,17 +191,22 @@ def climb(
     space: Space,
     bench: Bench,
     architecture: Architecture,
-    seen: Sequence[Sequence[float]] = (),
+    stop: Callable[[int, float], bool],
     start: int = 0,
 ) -> Climb:
-    """Look at a candidate on one rung after another, from the one numbered `start`, until it stops; see `evaluate`."""
+    """Look at a candidate on one rung after another.
+
+    Args:
+        stop: Whether it goes no further, by the number of the rung it was looked at on and its score there.
+        start: The rung to begin with.
+    """
     reached: list[Score] = []
     reason = _beyond_memory(space, bench, architecture)
     try:
         for i, rung in enumerate(bench.rungs[start:] if reason is None else (), start):
             scores = [_score(spec, space, bench, rung, architecture, spec.seed + j) for j in range(rung.seeds)]
             reached.append(mean(scores))
-            if stops(spec, reached[-1].value, i, seen):
+            if stop(i, reached[-1].value):
                 break
     except Undefined as error:
         reason = str(error)
@@ -267,6 +285,13 @@ def _beyond_memory(space: Space, bench: Bench, architecture: Architecture, *, ex
     if needed <= free:
         return None
     return f"it takes about {gigabytes(needed)} of memory for {images} images, and {gigabytes(free)} are free"
+
+
+def bars(spec: SearchSpec, seen: Sequence[Sequence[float]]) -> list[float]:
+    """The scores below which a candidate is looked at no more closely, of every rung."""
+    if spec.halving is None:
+        return [-math.inf for _ in seen]
+    return [sorted(others)[-max(1, (len(others) + 1) // spec.halving)] if others else -math.inf for others in seen]
 
 
 def _promoted(value: float, others: Sequence[float], factor: int) -> bool:

@@ -16,10 +16,8 @@ import copy
 import math
 import random
 from collections.abc import Mapping
-from functools import cache
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from archsearch.gaussian_process import Floats
 from archsearch.request import Architecture, SearchSpec
@@ -27,7 +25,7 @@ from archsearch.search import surrogate
 from archsearch.search.pareto import ranked
 from archsearch.search.repair import Members
 from archsearch.search.samplers import Conditional, Raw, mutated, seeded
-from archsearch.search.surrogate import Features, Reach
+from archsearch.search.surrogate import Features, Reach, one_thread
 from archsearch.search.trial import Trial, key
 
 # Before so many trials there is nothing to guess from.
@@ -119,7 +117,7 @@ class Guided:
 
     def _pick(self, pool: list[Raw], rng: random.Random) -> int:
         """The place in the pool of the one to score."""
-        with _one_thread().limit(limits=1, user_api="blas"):
+        with one_thread().limit(limits=1, user_api="blas"):
             return self._best_guess(pool, rng)
 
     def _best_guess(self, pool: list[Raw], rng: random.Random) -> int:
@@ -144,12 +142,6 @@ class Guided:
             costs_N = [math.log(max(getattr(trial.cost, self._spec.trade or ""), 1e-12)) for trial in chosen]
             y_N = weight * _unit(y_N) - (1 - weight) * _unit(np.array(costs_N))
         return self._features.of([(trial.space, trial.architecture) for trial in chosen]), y_N
-
-
-@cache
-def _one_thread() -> ThreadpoolController:
-    # On matrices of a hundred rows threads cost more than they bring, up to eight times more on a busy machine.
-    return ThreadpoolController()
 
 
 def _unit(values_N: Floats) -> Floats:

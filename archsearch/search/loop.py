@@ -13,10 +13,12 @@ from archsearch.errors import ImpossibleBudget, InvalidRequest
 from archsearch.hardware import Ruler
 from archsearch.proxies.score import check_weights
 from archsearch.request import SearchSpec
+from archsearch.search.ahead import Ahead
 from archsearch.search.bench import Bench, Look, evaluate
 from archsearch.search.pareto import improves
 from archsearch.search.propose import Proposals
 from archsearch.search.repair import Members
+from archsearch.search.scorers import Pool
 from archsearch.search.trial import Stop, Trial
 from archsearch.spaces import Space
 
@@ -53,13 +55,16 @@ def search(
     spaces: Sequence[Space],
     done: Iterable[Trial] = (),
     look: Look = evaluate,
+    pool: Pool | None = None,
 ) -> Generator[Trial, None, Stop]:
     """Propose, check and score candidates of all `spaces` together until one of the spec's limits is reached.
 
     Args:
         ruler: Holds the budget in absolute numbers; no candidate beyond it is ever scored.
         done: Trials of an earlier run of the same search; it continues after them.
-        look: What scores a candidate.
+        look: What scores a candidate in this process.
+        pool: Scores candidates side by side (`side_by_side`); the trials are the same. `spec.workers` is for whoever
+            opens one.
 
     Yields:
         New trials only. `spec.candidates` counts old and new together, and so do time and patience.
@@ -77,6 +82,7 @@ def search(
         raise ImpossibleBudget(f"no network of {', '.join(found)} is within {ruler.limits}", field="budget")
     by_name = {space.name: space for space in spaces}
     proposals = Proposals(spec, possible)
+    ahead = None if pool is None else Ahead(spec, bench, ruler, possible, pool, look)
     trials: list[Trial] = []
     # The scores seen at every rung, by which the next candidate is measured.
     seen: list[list[float]] = [[] for _ in bench.rungs]
@@ -88,6 +94,8 @@ def search(
         trials.append(trial)
         for scores, value in zip(seen, trial.rungs, strict=False):
             scores.append(value)
+        if ahead is not None:
+            ahead.note(trial)
 
     earlier = list(done)
     for trial in earlier:
@@ -103,7 +111,10 @@ def search(
         if candidate is None:
             return "exhausted"
         name, architecture = candidate
-        trial = look(spec, by_name[name], bench, architecture, ruler, number=len(trials), seen=seen)
+        if ahead is not None:
+            trial = ahead.score(candidate, len(trials), seen, proposals)
+        else:
+            trial = look(spec, by_name[name], bench, architecture, ruler, number=len(trials), seen=seen)
         note(trial)
         proposals.tell(trial)
         yield trial

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from archsearch import choice, domains, usable
 from archsearch.errors import SearchError
 from archsearch.hardware import Ruler
 from archsearch.ledger.ledger import Report
-from archsearch.search import Trial, prepare, search, winner
+from archsearch.search import Told, Trial, prepare, search, side_by_side, winner
 from archsearch.spaces import Space
 from archsearch.story.story import Story
 
@@ -27,7 +28,7 @@ def find(story: Story) -> Report:
         cache=ledger.cache,
         report=ledger.report,
     )
-    trials, stop = _scored(story, ruler, searched)
+    trials, stop, told = _scored(story, ruler, searched)
     if not trials:
         raise SearchError("search.time_limit_s ran out before the first candidate was scored; raise it")
     if winner(trials) is None:
@@ -47,6 +48,7 @@ def find(story: Story) -> Report:
         "spaces": [space.name for space in searched],
         "stopped": stop,
         "exhausted": stop == "exhausted",
+        "workers": told,
         "limit": dict(ruler.limits.given()),
         "costs_of": domains.of(ruler.task).told(ruler.task),
         **found,
@@ -54,22 +56,24 @@ def find(story: Story) -> Report:
     }
 
 
-def _scored(story: Story, ruler: Ruler, searched: Sequence[Space]) -> tuple[Sequence[Trial], str]:
-    """The trials of earlier attempts and those that were missing, each kept as it comes; and why there are no more."""
+def _scored(story: Story, ruler: Ruler, searched: Sequence[Space]) -> tuple[Sequence[Trial], str, dict[str, int]]:
+    """The trials of earlier attempts and those that were missing, each kept as it comes; why there are no more; and who
+    scored these."""
     spec, ledger = story.request.search, story.ledger
     bench = prepare(spec, story.teacher, story.dataset, device=story.device, cache=ledger.cache)
     trials = list(ledger.trials())
     ledger.report(_search_report(trials, spec.candidates, None))
-    started, first = time.monotonic(), len(trials)
-    running = search(spec, bench, ruler, searched, done=list(trials))
-    while True:
-        try:
-            trial = next(running)
-        except StopIteration as end:
-            return trials, end.value
-        trials.append(trial)
-        pace = (time.monotonic() - started) / (len(trials) - first)
-        ledger.add(trial, _search_report(trials, spec.candidates, pace))
+    with side_by_side(spec, bench, searched, device=story.device) as pool:
+        started, first = time.monotonic(), len(trials)
+        running = search(spec, bench, ruler, searched, done=list(trials), pool=pool)
+        while True:
+            try:
+                trial = next(running)
+            except StopIteration as end:
+                return trials, end.value, asdict(Told(1) if pool is None else pool.told)
+            trials.append(trial)
+            pace = (time.monotonic() - started) / (len(trials) - first)
+            ledger.add(trial, _search_report(trials, spec.candidates, pace))
 
 
 def _search_report(trials: Sequence[Trial], total: int, pace_s: float | None) -> Report:

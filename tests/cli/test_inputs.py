@@ -56,6 +56,14 @@ def test_each_flag_sets_its_field() -> None:
     )
 
 
+def test_workers_are_a_number_or_left_to_the_machine() -> None:
+    assert request_of(*BASE).search.workers == 1
+    assert request_of(*BASE, "--workers", "3").search.workers == 3
+    assert request_of(*BASE, "--workers", "auto").search.workers == "auto"
+    for wrong in ("0", "many", "-2"):
+        assert refused(*BASE, "--workers", wrong).field == "search.workers"
+
+
 def test_set_reaches_any_field_with_its_type() -> None:
     request = request_of(
         *BASE,

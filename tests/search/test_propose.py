@@ -41,6 +41,7 @@ def proposed(sampler: str, task: ImageTask, count: int, *, copied: bool) -> list
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", get_args(Sampler))
 def test_a_copy_proposes_the_same_and_the_original_never_learns_of_it(sampler: str, gray_task: ImageTask) -> None:
     once = proposed(sampler, gray_task, 20, copied=False)
