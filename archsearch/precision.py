@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+# What `auto` comes to, the most exact first.
+Computed = Literal["fp32", "bf16", "fp16"]
 
 
 def autocast(precision: Precision, device: str | torch.device = "cpu") -> AbstractContextManager[object]:
@@ -25,10 +27,22 @@ def autocast(precision: Precision, device: str | torch.device = "cpu") -> Abstra
     if found == "fp32":
         return nullcontext()
     half = torch.autocast(where, dtype=torch.bfloat16 if found == "bf16" else torch.float16)
-    return _sound(half) if where == "cpu" else half
+    return _sound(half, _meets_padding_alone) if where == "cpu" else half
 
 
-def resolve(precision: Precision, device: str) -> Literal["fp32", "bf16", "fp16"]:
+def training_cast(precision: Precision, device: str) -> AbstractContextManager[object]:
+    """The same for a student's step, where a processor computes depthwise convolutions in float32.
+
+    Their gradients take a slow path in bf16: a step of an EfficientNet then takes twice as long.
+    """
+    import torch
+
+    if kind(device) != "cpu" or resolve(precision, device) == "fp32":
+        return autocast(precision, device)
+    return _sound(torch.autocast("cpu", dtype=torch.bfloat16), _is_slow_or_spoilt)
+
+
+def resolve(precision: Precision, device: str) -> Computed:
     """What `auto` means on a device; raises InvalidRequest for fp16 without a GPU."""
     where = kind(device)
     if precision == "auto":
@@ -46,13 +60,13 @@ def exact(device: str | torch.device) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def _sound(half: AbstractContextManager[object]) -> Iterator[None]:
-    """bf16 on a processor, but for the convolutions whose gradients oneDNN gets wrong in it.
+def _sound(half: AbstractContextManager[object], spoilt: Callable[..., bool]) -> Iterator[None]:
+    """bf16 on a processor, but for the convolutions of which `spoilt` is true, as of those oneDNN gets wrong in it.
 
     Where a column of the kernel meets nothing but padding, as in a 3×3 kernel that strides over a map of one pixel, its
     gradient is nothing; oneDNN does not write that down, and whatever lay in the memory is taken for the gradient.
     """
-    with half, _exact_convolutions()():
+    with half, _exact_convolutions()(spoilt):
         yield
 
 
@@ -63,15 +77,27 @@ def _exact_convolutions() -> Any:
     from torch.overrides import TorchFunctionMode
 
     class ExactConvolutions(TorchFunctionMode):
+        def __init__(self, spoilt: Callable[..., bool]) -> None:
+            super().__init__()
+            self.spoilt = spoilt
+
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             in_half = func is torch.conv2d and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
-            if not in_half or not _meets_padding_alone(*args, **kwargs):
+            if not in_half or not self.spoilt(*args, **kwargs):
                 return func(*args, **kwargs)
             with exact("cpu"):
                 return func(args[0].float(), *args[1:], **kwargs)
 
     return ExactConvolutions
+
+
+def _is_slow_or_spoilt(
+    input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> bool:
+    """Whether a convolution is better computed in float32 in a step on a processor; arguments are torch.conv2d's."""
+    depthwise = groups > 1 and weight.shape[1] == 1
+    return depthwise or _meets_padding_alone(input, weight, bias, stride, padding, dilation, groups)
 
 
 def _meets_padding_alone(

@@ -77,6 +77,9 @@ class Display:
             self.warn(report["warning"])
             return
         phase, done = report["phase"], report.get("progress") or 0.0
+        if (why := report.get("precision_why", "")).endswith("measured") and why not in self._warned:
+            self._warned.add(why)
+            self.note(f"computed in {why}")
         if phase == self._phase and report.keys() == {"phase"}:
             return  # a sign of life, with nothing to show
         if report.get("selection_acc") is not None:  # it is measured now and then, and shown until the next time

@@ -340,15 +340,17 @@ def cache_waste(folder: Path, retention: Retention) -> Iterator[Waste]:
 
 
 def _cached(folder: Path) -> Mapping[str, Sequence[_Cached]]:
-    """A cache's entries by kind: teachers' evidence, devices' latencies, answers to views, and texts as tokens."""
-    found: dict[str, list[_Cached]] = {"evidence": [], "latencies": [], "views": [], "tokens": []}
+    """A cache's entries by kind: teachers' evidence, devices' latencies, what trainings compute in, answers to views,
+    and texts as tokens."""
+    found: dict[str, list[_Cached]] = {"evidence": [], "latencies": [], "precisions": [], "views": [], "tokens": []}
     for path in (path for path in _listed(folder) if _counts(path)):
         if path.name.removeprefix(".").startswith("tokens-"):
             found["tokens"].append(_entry(path))  # of one data set, and no use in parts
         elif path.is_dir():
             found["views"] += [_entry(each) for each in _listed(path) if _counts(each)]
         else:
-            kind = "latencies" if path.name.removeprefix(".").startswith("latency-") else "evidence"
+            first = path.name.removeprefix(".").partition("-")[0]
+            kind = {"latency": "latencies", "precision": "precisions"}.get(first, "evidence")
             found[kind].append(_entry(path))
     return found
 

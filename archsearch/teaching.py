@@ -26,6 +26,7 @@ from archsearch.request import (
     DistillSpec,
     first_error,
 )
+from archsearch.settings import user_cache
 from archsearch.whole import write_whole
 
 
@@ -130,7 +131,7 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
     import torch
 
     from archsearch.data.metrics import measure_all
-    from archsearch.distill.attempts import fallback
+    from archsearch.distill.attempts import computed_in, fallback
     from archsearch.distill.train import device_of, logits, train
     from archsearch.teachers import fingerprint
 
@@ -147,10 +148,10 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
         if warning not in warnings:
             warnings.append(warning)
             tell({"phase": "training", "warning": warning})
-    for course in train(
-        begun.trained, dataset, recipe, teacher=None, optimizer=begun.optimizer, checkpoint_path=checkpoint
-    ):
-        told_now = fallback(course, recipe, device_of(recipe))
+    kept: Any = {"checkpoint_path": checkpoint, "cache": user_cache() / "evidence"}
+    course = None
+    for course in train(begun.trained, dataset, recipe, teacher=None, optimizer=begun.optimizer, **kept):
+        told_now = fallback(course, recipe)
         if told_now is not None and asdict(told_now) not in warnings:
             warnings.append(asdict(told_now))
             tell({"phase": "training", "warning": asdict(told_now)})
@@ -167,6 +168,8 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
         "params": sum(weight.numel() for weight in begun.trained.parameters()),
         "sha256": fingerprint(begun.named),
         "seconds": time.monotonic() - started,
+        "precision": course.precision if course else computed_in(checkpoint, device_of(recipe)),
+        "precision_why": course.precision_why if course else "",
         "told": begun.told,
         **begun.facts,
         "warnings": warnings,

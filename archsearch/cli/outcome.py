@@ -112,9 +112,15 @@ def _of_student(result: Result, source: str) -> list[str]:
         f"The student reaches {reached} {where}, its teacher {taught}{alone}.",
         f"It is {network(student['space'], student['architecture'])}, with {_size(student, teacher)}.",
         f"It learned by {student['method']}{why}, {seeds}in {student['epochs']} epochs and "
-        f"{duration(student.get('seconds', 0.0))}.",
+        f"{duration(student.get('seconds', 0.0))}{_computed(student)}.",
         f"{lies}{', as ' + ', '.join(formats) if formats else ''}.",
     ]
+
+
+def _computed(student: Mapping[str, Any]) -> str:
+    """What its training was computed in, where that was measured."""
+    why = student.get("recipe", {}).get("precision_why", "")
+    return f", computed in {why}" if why.endswith("measured") else ""
 
 
 def _size(network: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:

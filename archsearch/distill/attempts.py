@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ from archsearch.data.task import Dataset
 from archsearch.distill import checkpoint
 from archsearch.distill.objective import class_weights, objective
 from archsearch.distill.progress import Progress
-from archsearch.precision import resolve
+from archsearch.precision import Computed, resolve
 from archsearch.request import DistillSpec
 from archsearch.teachers import Teacher, fingerprint
 
@@ -53,10 +55,10 @@ def identity_of(
     return "|".join((settings, optimizer, dataset.sha256, asked, fingerprint(student)))
 
 
-def fallback(last: Progress, spec: DistillSpec, device: str) -> Note | None:
+def fallback(last: Progress, spec: DistillSpec) -> Note | None:
     """What to tell the user where a training goes on in fp32 though it was to be in half precision."""
-    half = resolve(spec.precision, device)
-    if last.precision == half:
+    half = last.precision_wanted
+    if half is None or last.precision == half:
         return None
     why = f"in {half}, which was asked for," if spec.precision != "auto" else f"in {half}"
     return Note(
@@ -64,3 +66,13 @@ def fallback(last: Progress, spec: DistillSpec, device: str) -> Note | None:
         f"{why} the training diverged however gently it went on; it began again in fp32, which is slower. With "
         "distill.precision=fp32 it begins so at once",
     )
+
+
+def computed_in(path: Path, device: str) -> Computed | None:
+    """What a training computed in that left its checkpoint here; None where there is none that can be read."""
+    found = checkpoint.identity(path)
+    if found is None:
+        return None
+    with suppress(ValueError, KeyError):
+        return resolve(DistillSpec.model_validate(json.JSONDecoder().raw_decode(found)[0]).precision, device)
+    return None

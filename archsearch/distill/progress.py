@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
+from archsearch.precision import Computed
 from archsearch.unit import Direction, Unit
 
 
@@ -29,7 +29,9 @@ class Progress:
         cached: Share of the teacher's answers that were found in the view cache; None without one.
         micro_batch: Images computed at a time; fewer than asked for where memory ran out.
         lr: Peak learning rate, after what rolling back made of it.
-        precision: What it computes in: fp32 also where half precision was asked for and diverged.
+        precision: What it computes in: fp32 also where half precision was wanted and diverged.
+        precision_wanted: What it was to compute in; None in reports of before there was a choice.
+        precision_why: Why that, in words: by what measurement or rule. Empty where the request says it.
     """
 
     epoch: int
@@ -48,5 +50,7 @@ class Progress:
     metric: str = "acc"
     unit: Unit = "%"
     better: Direction = "higher"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Computed = "fp32"
+    precision_wanted: Computed | None = None
+    precision_why: str = ""
     terms: dict[str, float] = field(default_factory=dict)

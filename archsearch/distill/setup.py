@@ -11,6 +11,7 @@ from archsearch.data.task import Dataset
 from archsearch.device import kind
 from archsearch.distill.amount import amount
 from archsearch.distill.checkpoint import Parts
+from archsearch.distill.chosen_precision import Chosen
 from archsearch.distill.group import Group
 from archsearch.distill.loader import Loader
 from archsearch.distill.schedule import OptimizerName, make_optimizer, scaled_lr
@@ -33,6 +34,7 @@ class Setup:
         peak_lr: Of the schedule, before anything made it gentler.
         batch_size: Of all the processes together.
         steps: Of all the epochs.
+        chosen: What it was to compute in, and why.
     """
 
     side: Side
@@ -48,6 +50,7 @@ class Setup:
     epochs: int
     batch_size: int
     per_epoch: int
+    chosen: Chosen
 
     @property
     def student(self) -> nn.Module:
@@ -73,6 +76,7 @@ def set_up(
     device: str,
     group: Group,
     alive: Alive,
+    wanted: Chosen,
 ) -> Setup:
     """A training ready for its first step; the arguments are `train`'s, `side` is what `prepare` made of them."""
     import torch
@@ -96,6 +100,7 @@ def set_up(
         epochs=whole.epochs,
         batch_size=whole.batch_size,
         per_epoch=len(dataset.train) // whole.batch_size,
+        chosen=wanted,
     )
 
 

@@ -16,7 +16,7 @@ from archsearch.distill.schedule import share
 from archsearch.distill.setup import Setup
 from archsearch.distill.state import TrainState
 from archsearch.errors import TrainingError
-from archsearch.precision import autocast
+from archsearch.precision import training_cast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +62,7 @@ def _gradients(setup: Setup, state: TrainState, batch: Batch) -> Tensor:
         part = batch if len(starts) == 1 else batch.part(start, start + size)
         teacher = None if source is None else source.outputs(part)
         last = start + size >= len(batch.row_B)
-        with nullcontext() if last else _unsynchronised(setup), autocast(setup.spec.precision, setup.device):
+        with nullcontext() if last else _unsynchronised(setup), training_cast(setup.spec.precision, setup.device):
             value: Value = setup.run(part, teacher, state.step / setup.steps)
             of_batch = part.decisions / max(1, batch.decisions)
             torch.autograd.backward(setup.parts.scaler.scale(value.total * of_batch))

@@ -122,6 +122,16 @@ class Cached:
         self.cache.put(batch.row_B[missing_M], batch.view_B[missing_M], half(outputs.answers_MK[: len(missing_M)]))
 
 
+def asked_once(online: Online, dataset: Dataset, spec: DistillSpec, home: Path | None) -> bool:
+    """Whether its answers are to be kept, as `cached` does where memory or disk have room."""
+    possible = domains.of(dataset.task).views(dataset.task, spec) if decided_once(dataset.train.y_N) else None
+    if possible is None or spec.view_cache == "off":
+        return False
+    if online.watched.reads - {"logits"}:
+        return possible.count == 1 and online.watched.reads - {"logits"} == {"attention"} and online.device == "cpu"
+    return home is not None
+
+
 def cached(
     online: Online, teacher: Teacher, dataset: Dataset, spec: DistillSpec, home: Path | None, device: str
 ) -> TeacherSource:

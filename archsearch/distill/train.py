@@ -21,6 +21,7 @@ from archsearch.device import kind
 from archsearch.device import resolve as resolve_device
 from archsearch.distill.amount import chosen
 from archsearch.distill.attempts import attempts_of, identity_of
+from archsearch.distill.chosen_precision import choose
 from archsearch.distill.group import current
 from archsearch.distill.loader import Batch
 from archsearch.distill.method import check_method, settle
@@ -31,6 +32,7 @@ from archsearch.distill.setup import Setup, set_up
 from archsearch.distill.snapshots import Snapshots
 from archsearch.distill.state import Diverged, Hopeless, TrainState
 from archsearch.distill.step import take_step
+from archsearch.distill.timed_step import Training
 from archsearch.errors import InvalidRequest
 from archsearch.precision import resolve
 from archsearch.request import DistillSpec
@@ -66,7 +68,8 @@ def train(
     the state a checkpoint holds alone. On the CPU, with as many threads, the weights are the same to the bit.
 
     A training that goes on diverging in half precision begins again in fp32, from the same weights: it becomes the very
-    one `precision="fp32"` asks for. What goes on from its checkpoint stays in fp32.
+    one `precision="fp32"` asks for. What goes on from its checkpoint stays in fp32. Where the request leaves the
+    precision open, `chosen_precision` says what is taken, and what was measured once is kept in `cache`.
 
     Where torch.distributed runs, every process of the group calls this with the same arguments and trains on its share
     of each batch.
@@ -78,7 +81,7 @@ def train(
         optimizer: What `spec.optimizer="auto"` means for this family.
         checkpoint_path: Where to keep checkpoints, and to resume from if there is one of the same training.
         checkpoint_every_s: Seconds between checkpoints; 0 writes one after every step. The last step has one always.
-        cache: Folder of what outlives a training: the teacher's answers to views.
+        cache: Folder of what outlives a training: the teacher's answers to views, what a step takes.
         alive: Called within a step and while the selection split is looked at, where either takes long.
 
     Yields:
@@ -98,7 +101,9 @@ def train(
     def known(attempt: DistillSpec) -> str:
         return identity_of(student, dataset, attempt, teacher, name)
 
-    attempts = attempts_of(spec, device, checkpoint_path, known)
+    of = Training(student, dataset, spec, teacher, device, group, cache, alive)
+    wanted = choose(of, checkpoint_path, known)
+    attempts = attempts_of(wanted.of(spec), device, checkpoint_path, known)
     initial = {key: value.detach().to("cpu", copy=True) for key, value in student.state_dict().items()}
     for attempt in attempts:
         # First: it is of the weights before they are trained.
@@ -107,7 +112,8 @@ def train(
         try:
             with ExitStack() as stack:
                 side = prepare(student, dataset, attempt, teacher, device=device, cache=cache, stack=stack, alive=alive)
-                setup = set_up(student, side, dataset, attempt, name, device=device, group=group, alive=alive)
+                where: Any = {"device": device, "group": group, "alive": alive}
+                setup = set_up(student, side, dataset, attempt, name, **where, wanted=wanted)
                 yield from _Run(setup, Snapshots(setup, checkpoint_path, identity, checkpoint_every_s)).all()
             break
         except Hopeless as error:
@@ -238,5 +244,7 @@ class _Run:
             unit=judge.unit,
             better=judge.better,
             precision=resolve(setup.spec.precision, setup.device),
+            precision_wanted=resolve(setup.chosen.precision, setup.device),
+            precision_why=setup.chosen.why,
             terms=state.terms,
         )

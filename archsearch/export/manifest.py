@@ -131,5 +131,7 @@ def _precision(story: Mapping[str, Any]) -> dict[str, str]:
         for phase, where in phases.items()
         if "precision" in request.get(phase, {})
     }
-    told = student.get("recipe", {}).get("precision")  # fp32 where half precision was given up
-    return {**found, "distill_precision": told} if told else found
+    recipe = student.get("recipe", {})
+    # fp32 where half precision was given up, or was measured to be slower.
+    told = {f"distill_{name}": recipe.get(name) for name in ("precision", "precision_why")}
+    return {**found, **{name: value for name, value in told.items() if value}}

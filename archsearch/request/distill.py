@@ -103,7 +103,9 @@ class DistillSpec(Spec):
         "resized_crop is ImageNet's: a random part at a random scale, mirrored.",
     )
     precision: Precision = Field(
-        "auto", description="auto takes bf16 where the device computes in it; fp16 is for GPUs without."
+        "auto",
+        description="auto times a step in each where the training is long enough, and takes bf16 where that is clearly "
+        "faster; fp16 is for GPUs.",
     )
     device: Device | None = Field(
         None,

@@ -12,15 +12,14 @@ from archsearch import domains
 from archsearch.data.metrics import measure_all
 from archsearch.data.task import Task
 from archsearch.distill.amount import amount
-from archsearch.distill.attempts import FALLBACK, fallback
+from archsearch.distill.attempts import computed_in, fallback
 from archsearch.distill.method import settle
 from archsearch.distill.objective import objective
 from archsearch.distill.schedule import usual_lr
 from archsearch.distill.together import train_together
 from archsearch.distill.train import device_of, logits, train
 from archsearch.errors import TrainingError
-from archsearch.ledger.ledger import Ledger, Report
-from archsearch.precision import resolve
+from archsearch.ledger.ledger import Report
 from archsearch.request import DistillSpec
 from archsearch.story.story import Story, Student, alive
 
@@ -107,13 +106,14 @@ def _train(
     model, images = _fresh(story, student, spec.seed), len(story.dataset.train)
     started, last, fell_back = time.monotonic(), None, False
     trained = train if spec.devices == 1 else train_together
+    path = story.ledger.folder / "checkpoints" / f"{role}-{spec.seed}.safetensors"
     for last in trained(
         model,
         story.dataset,
         spec,
         teacher=story.teacher,
         optimizer=student.space.optimizer,
-        checkpoint_path=story.ledger.folder / "checkpoints" / f"{role}-{spec.seed}.safetensors",
+        checkpoint_path=path,
         cache=story.ledger.cache,
         **({"alive": alive(story.ledger, "distilling")} if spec.devices == 1 else {}),
     ):
@@ -138,7 +138,8 @@ def _train(
         "usual_lr": usual,
         "usual_steps": domains.of(story.dataset.task).pace.steps,
         "retries": last.retries if last else 0,
-        "precision": last.precision if last else _computed_in(story.ledger, spec),
+        "precision": last.precision if last else computed_in(path, device_of(spec)) or "fp32",
+        "precision_why": last.precision_why if last else "",
     }
 
 
@@ -150,14 +151,8 @@ def _fresh(story: Story, student: Student, seed: int) -> nn.Module:
         return student.space.build(student.architecture, story.dataset.task)
 
 
-def _computed_in(ledger: Ledger, spec: DistillSpec) -> str:
-    """What a training computed in that an earlier attempt ended, as far as that told."""
-    fell_back = any(warning["code"] == FALLBACK for warning in ledger.warnings())
-    return "fp32" if fell_back else resolve(spec.precision, device_of(spec))
-
-
 def _tell_fallback(warn: Callable[[str, str], None], last: Progress, spec: DistillSpec) -> bool:
-    found = fallback(last, spec, device_of(spec))
+    found = fallback(last, spec)
     if found is not None:
         warn(found.code, found.detail)
     return found is not None
