@@ -51,7 +51,7 @@ class Training:
         lr: Peak learning rate, after what rolling back made of it; `usual_lr` is what its optimizer and batch take.
         retries: Times it was rolled back after diverging.
         learns_from: Training images (count) its family takes to learn from scratch.
-        precision: What was computed in.
+        precision: What was computed in, and `precision_why` why.
         usual_steps: What the domain's networks take where nobody says.
     """
 
@@ -64,6 +64,7 @@ class Training:
     space: str
     learns_from: int
     precision: str = "fp32"
+    precision_why: str = ""
     usual_steps: int = USUAL.steps
 
 

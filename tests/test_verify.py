@@ -121,8 +121,8 @@ def test_what_was_trained_is_not_trained_again(few_digits: Dataset, teacher: Tea
     assert second["candidates"] == first["candidates"]
     assert second["training_s"] == first["training_s"]
     assert second["elapsed_s"] < first["elapsed_s"]
-        left = {path.name.partition("-")[0] for path in (tmp_path / "verify").iterdir()}
-        assert left == {"verify.json", "precision"}, "what its kinds of network compute in stays with it"
+    left = {path.name.partition("-")[0] for path in (tmp_path / "verify").iterdir()}
+    assert left == {"verify.json", "precision"}, "what its kinds of network compute in stays with it"
 
 
 def test_a_crash_between_the_last_step_and_the_result_costs_nothing(

@@ -225,6 +225,7 @@ class _Run:
             answers = partial(logits, student.eval(), setup.dataset.task)
             reached = metrics.measure(judge, answers, setup.dataset.selection, report=setup.alive)
             reached = reached if math.isfinite(reached) else None  # a loss may be none, and JSON has numbers only
+        computed, wanted = (resolve(name, setup.device) for name in (setup.spec.precision, setup.chosen.precision))
         done, elapsed_s = max(0, state.step - self.resumed_at), time.monotonic() - self.started
         return Progress(
             epoch=state.step // setup.per_epoch,
@@ -243,8 +244,8 @@ class _Run:
             metric=judge.key,
             unit=judge.unit,
             better=judge.better,
-            precision=resolve(setup.spec.precision, setup.device),
-            precision_wanted=resolve(setup.chosen.precision, setup.device),
-            precision_why=setup.chosen.why,
+            precision=computed,
+            precision_wanted=wanted,
+            precision_why=setup.chosen.why if computed == wanted else f"{computed}: in {wanted} it diverged",
             terms=state.terms,
         )
