@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from archsearch.errors import InvalidRequest
+from archsearch.errors import InvalidRequest, TooMuchMemory
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
+# What GPUs are to torch.
+ACCELERATOR = "cuda"
 # Of the strings a request may have: whatever is there, the processor, the first GPU that is seen, one by its number.
 PATTERN = r"^(auto|cpu|cuda(:\d{1,2})?)$"
 
@@ -24,6 +27,14 @@ def check_name(value: str) -> str:
             f"{value[:60]!r} is no device to compute on; take auto, cpu, cuda, or a GPU by its number, such as cuda:1"
         )
     return value
+
+
+def checked(value: str, *, field: str = "device") -> str:
+    """As above; raises InvalidRequest."""
+    try:
+        return check_name(value)
+    except ValueError as error:
+        raise InvalidRequest(str(error), field=field) from None
 
 
 def kind(device: str | torch.device) -> str:
@@ -41,7 +52,7 @@ def resolve(name: str, *, field: str = "device") -> str:
         return name
     gpus = _gpus()
     if name == "auto":
-        return "cuda" if gpus else "cpu"
+        return ACCELERATOR if gpus else "cpu"
     _, _, number = name.partition(":")
     if not gpus:
         raise InvalidRequest("torch finds no GPU here; take cpu or auto", field=field)
@@ -63,6 +74,35 @@ def alike(device: str | torch.device) -> str:
     import torch
 
     return kind(device) if kind(device) != "cuda" else f"cuda {torch.cuda.get_device_name(device)}"
+
+
+def where(model: nn.Module) -> torch.device:
+    """The device a network's weights lie on; of one without weights the processor."""
+    import torch
+
+    found = next(model.parameters(), None)
+    return torch.device("cpu") if found is None else found.device
+
+
+def put_on(model: nn.Module, device: str, what: str) -> None:
+    """Move a network to a device; raises TooMuchMemory where it has no room for the weights alone."""
+    import torch
+
+    try:
+        model.to(device)
+    except torch.OutOfMemoryError:
+        model.to("cpu")
+        raise TooMuchMemory(
+            f"the {what}'s weights do not fit into the memory of {device}; compute elsewhere, such as device cpu",
+            field="device",
+        ) from None
+
+
+def on_cpu(model: nn.Module) -> nn.Module:
+    """A network to be written down: itself, or, where it lies elsewhere, a copy; whoever computes with it goes on."""
+    import copy
+
+    return model if kind(where(model)) == "cpu" else copy.deepcopy(model).cpu()
 
 
 def seed(device: str | torch.device, number: int) -> None:

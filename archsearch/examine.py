@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from archsearch import domains
 from archsearch.bounded import Tell
+from archsearch.device import resolve
 from archsearch.domains.domain import Domain
 from archsearch.hardware import measure_teacher
 from archsearch.request import DigitsData, TeacherSource, TimmTeacher, UploadedFolder
@@ -44,7 +45,8 @@ def examine(
         unpack_archive(at, Path(folder))
         at = Path(folder)
     domain = _domain(asked, at) if held is None else domains.of(held.task)
-    teacher: Any = domain.load_teacher(asked, at, held)
+    # A look at weights alone needs no GPU, which takes seconds to begin with.
+    teacher: Any = domain.load_teacher(asked, at, held, device="cpu" if held is None else resolve("auto"))
     facts = {"domain": domain.name, "num_classes": teacher.num_classes, **domain.facts(teacher)}
     if teacher.namings:
         facts["class_names"] = list(teacher.namings[0])

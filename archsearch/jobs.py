@@ -13,6 +13,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from archsearch import arrival, bounded, checks, domains, intake
+from archsearch.device import resolve
 from archsearch.domains.domain import Domain
 from archsearch.engine import patiently, pause
 from archsearch.errors import Cancelled, TooManyAttempts, Unavailable
@@ -122,7 +123,7 @@ class Attempt:
     def _open(self, request: JobRequest) -> Opened:
         dataset = self._data(request.data)
         profile = self.ledger.read(lambda session: profile_of(session, request.budget))
-        teacher = self._teacher(request.teacher, dataset)
+        teacher = self._teacher(request.teacher, dataset, resolve(request.device))
         return Opened(teacher, domains.of(dataset.task).encode(dataset, teacher, self.ledger.cache), profile)
 
     def _data(self, spec: Any) -> Any:
@@ -130,16 +131,17 @@ class Attempt:
             return domains.open_dataset(self.place.files.dataset(spec.id))
         return domains.load(spec)
 
-    def _teacher(self, spec: Any, dataset: Any) -> Teacher:
+    def _teacher(self, spec: Any, dataset: Any, device: str) -> Teacher:
         domain = domains.of(dataset.task)
         if not isinstance(spec, RegisteredTeacher):
             assert not isinstance(spec, OfJob)  # filled in when the job was queued
             self._fetch(spec, domain)
-            return domain.load_teacher(spec, None, dataset)
+            return domain.load_teacher(spec, None, dataset, device=device)
         row = self.ledger.read(lambda session: queries.require(session, TeacherRow, spec.id, field="teacher.id"))
         source, weights = self._source_of(row)
         self._fetch(source, domain)
-        return domain.load_teacher(source, weights, dataset, classes=spec.classes, input_size=spec.input_size)
+        given: dict[str, Any] = {"classes": spec.classes, "input_size": spec.input_size}
+        return domain.load_teacher(source, weights, dataset, **given, device=device)
 
     def _source_of(self, row: TeacherRow) -> tuple[Any, Path | None]:
         """Where a registered teacher comes from, and its weights file or its folder if it was uploaded."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from archsearch import data, domains, progress, story
+from archsearch.device import resolve
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.profile import Profile, read_profile
 from archsearch.ledger.folder import FolderLedger, Listener
@@ -68,6 +69,7 @@ def check_apart(source: Path | str, out: Path, what: str) -> None:
 
 
 def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any] | None) -> Result:
+    resolve(request.device)  # before anything is read
     dataset = _data(request, tell)
     teacher = _teacher(request, dataset)
     domain = domains.of(dataset.task)
@@ -121,4 +123,4 @@ def _teacher(request: JobRequest, dataset: data.Dataset) -> Teacher:
     if isinstance(request.teacher, RegisteredTeacher):
         raise InvalidRequest(f"{request.teacher.id} lives in a service; give a timm name or a folder", field="teacher")
     assert not isinstance(request.teacher, OfJob)
-    return domains.of(dataset.task).load_teacher(request.teacher, None, dataset)
+    return domains.of(dataset.task).load_teacher(request.teacher, None, dataset, device=resolve(request.device))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from archsearch.data.prediction import Form, Listener, Prediction
+from archsearch.device import checked, kind, resolve
 from archsearch.errors import UnknownName
 from archsearch.export.student import domain_of
 
@@ -22,6 +23,7 @@ def predict(
     form: Form = "auto",
     columns: Sequence[str] = (),
     listener: Listener | None = None,
+    device: str = "auto",
 ) -> list[Prediction]:
     """What a student says of examples, in their order; nothing is looked up on a network.
 
@@ -35,6 +37,7 @@ def predict(
             where it is there, which starts fastest.
         columns: Of a table, where the usual names do not tell: that of the text, or both of a pair.
         listener: Called with examples done and examples in all.
+        device: Where weights answer: `auto`, `cpu`, `cuda` or `cuda:1`. The other files run on this processor.
 
     Raises:
         InvalidRequest: There is no such student, form or example.
@@ -42,6 +45,7 @@ def predict(
     if form not in get_args(Form):
         raise UnknownName("form", form, get_args(Form), field="form")
     given = [examples] if isinstance(examples, Path | str) else examples
-    return domain_of(student).predict(
-        Path(student), given, top=top, threshold=threshold, form=form, columns=columns, listener=listener
-    )
+    # Whether a GPU is there is asked of torch, which may not be needed.
+    where = resolve(device) if kind(checked(device)) == "cuda" else device
+    how: dict[str, Any] = {"form": form, "columns": columns, "listener": listener, "device": where}
+    return domain_of(student).predict(Path(student), given, top=top, threshold=threshold, **how)

@@ -32,6 +32,7 @@ class FoundTeacher(TypedDict):
 
     name: str
     sha256: str
+    device: NotRequired[str]
     params: int
     macs: int
     selection_acc: NotRequired[float]
@@ -86,6 +87,7 @@ class SearchResult(TypedDict):
     winner: FoundWinner
     budget_check: NotRequired[dict[str, Any]]
     unusable: NotRequired[dict[str, str]]
+    device: NotRequired[str]
     seconds: float
 
 
@@ -111,7 +113,7 @@ class StudentResult(TypedDict):
     device: str
     formats: dict[str, Any]
     evaluation: dict[str, Any]
-    export: dict[str, float]
+    export: dict[str, float | str]
     seconds: float
     selection_acc: NotRequired[float]
     selection_map: NotRequired[float]

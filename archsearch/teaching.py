@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from archsearch import data, domains
-from archsearch.device import check_name, resolve
+from archsearch.device import checked, resolve
 from archsearch.domains.domain import Pace
 from archsearch.errors import InvalidRequest
 from archsearch.ledger.folder import Listener
@@ -75,7 +75,7 @@ def train_teacher(
         pretrained=pretrained if isinstance(pretrained, bool) else str(pretrained),
         input_size=_sides(input_size),
         distill=_teacher_recipe(spec, _pace(source) if pretrained else None),
-        device=_device(device),
+        device=checked(device),
     )
     where = resolve(asked.training.device or "auto")
     if pretrained is True and model is None:
@@ -204,13 +204,6 @@ def _teacher_recipe(spec: Mapping[str, Any] | None, tuning: Pace | None) -> Dist
     if recipe.devices > 1:
         raise InvalidRequest("a teacher is trained by one process; leave devices out", field="devices")
     return recipe
-
-
-def _device(name: str) -> str:
-    try:
-        return check_name(name)
-    except ValueError as error:
-        raise InvalidRequest(str(error), field="device") from None
 
 
 def _pace(source: Mapping[str, Any]) -> Pace:

@@ -18,9 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from archsearch import domains
-from archsearch.cli.inputs import data_of, on_broken_option, settings_of, teacher_of, with_images
+from archsearch.cli.inputs import data_of, device_option, on_broken_option, settings_of, teacher_of, with_images
 from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import Metric
+from archsearch.device import resolve
 from archsearch.domains.domain import Teacher
 from archsearch.errors import InvalidRequest
 from archsearch.evaluate import MultiLabelEvaluation, Network, Row
@@ -63,6 +64,7 @@ data_settings_option = click.option(
 )
 @on_broken_option
 @data_settings_option
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print what evaluation.json holds.")
 def evaluate(
     folder: Path,
@@ -73,6 +75,7 @@ def evaluate(
     part: Part,
     on_broken: str | None,
     settings: tuple[str, ...],
+    device: str,
     as_json: bool,
 ) -> None:
     """Measure a student on examples held out: accuracy, likeness to its teacher, calibration, and every class.
@@ -82,20 +85,25 @@ def evaluate(
     from archsearch import evaluate as room
     from archsearch.export import load_student, load_task, refresh
 
+    where = resolve(device)
     task = load_task(folder)
     domain = domains.of(task)
     with progress() as tell:
         flags = {"on_broken": on_broken}
         measured, task = open_data(data, task, flags, part=part, folder=folder, settings=settings, tell=tell)
     dataset, notes = measured.dataset, list(measured.notes)
-    networks: dict[str, Network] = {room.STUDENT: room.network(load_student(folder), task)}
+    networks: dict[str, Network] = {room.STUDENT: room.network(load_student(folder).to(where), task)}
     if baseline is not None:
         require_kind(baseline, task, "--baseline")
         domain.check_beside(baseline.name, baseline, folder, dataset.task, "--baseline")
         other = load_task(baseline)
-        networks[room.NO_TEACHER] = _in_order(room.network(load_student(baseline), other), baseline.name, other, task)
+        networks[room.NO_TEACHER] = _in_order(
+            room.network(load_student(baseline).to(where), other), baseline.name, other, task
+        )
     if teacher is not None:
-        asked = _teacher(teacher, replace(dataset, task=replace(dataset.task, class_names=task.class_names)), folder)
+        asked = _teacher(
+            teacher, replace(dataset, task=replace(dataset.task, class_names=task.class_names)), folder, where
+        )
         networks[room.TEACHER], notes = asked.logits, [*notes, *asked.notes]
     for note in notes:
         click.echo(f"note: {note.detail}", err=True)
@@ -296,7 +304,7 @@ def _worst(row: Row, examples: str) -> tuple[Sequence[str], list[tuple[str, ...]
     ]
 
 
-def _teacher(text: str, dataset: Any, folder: Path) -> Teacher:
+def _teacher(text: str, dataset: Any, folder: Path, device: str) -> Teacher:
     from archsearch.request import TeacherSpec
 
     named, task = teacher_of(text), dataset.task
@@ -305,7 +313,8 @@ def _teacher(text: str, dataset: Any, folder: Path) -> Teacher:
     domain = domains.of(task)
     if named["kind"] == "local" and (Path(named["path"]) / CONFIG).is_file():
         require_kind(Path(named["path"]), task, "--teacher")
-    found = domain.load_teacher(TypeAdapter[Any](TeacherSpec).validate_python(named), None, dataset)
+    source = TypeAdapter[Any](TeacherSpec).validate_python(named)
+    found = domain.load_teacher(source, None, dataset, device=device)
     domain.check_beside(text, found, folder, task, "--teacher")
     return found
 

@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from archsearch.cli.evaluate import data_settings_option, open_data, progress
-from archsearch.cli.inputs import on_broken_option
+from archsearch.cli.inputs import device_option, on_broken_option
 from archsearch.cli.into import check_copied, check_fetched, overwrite_option
 from archsearch.cli.remote import url_option
+from archsearch.device import resolve
 from archsearch.errors import ExportError
 from archsearch.progress import count
 from archsearch.unit import unit_of, written
@@ -39,6 +40,7 @@ _JOB = r"job_[0-9a-f]{20}"
 @click.option("--update", is_flag=True, help="Push into a repository that exists already.")
 @on_broken_option
 @data_settings_option
+@device_option
 @url_option
 @click.option("--json", "as_json", is_flag=True, help="Print what report.json holds.")
 def export(
@@ -52,6 +54,7 @@ def export(
     update: bool,
     on_broken: str | None,
     settings: tuple[str, ...],
+    device: str,
     url: str | None,
     as_json: bool,
 ) -> None:
@@ -70,7 +73,8 @@ def export(
     folder = _gather(source, out, url, overwrite)
     # What is only to be pushed is pushed as it is.
     learned = folder if re.fullmatch(_JOB, source) else Path(source)
-    report = _make(folder, names, data, on_broken, settings, learned) if names or data or not repo else None
+    made = names or data or not repo
+    report = _make(folder, names, data, on_broken, settings, learned, device) if made else None
     address = push(folder, repo, private=private, update=update) if repo else None
     if as_json:
         click.echo(json.dumps({"report": report, "folder": str(folder), "pushed": address}, indent=2))
@@ -111,11 +115,13 @@ def _make(
     on_broken: str | None,
     settings: tuple[str, ...],
     learned: Path,
+    device: str,
 ) -> dict[str, Any]:
     """Make formats in the folder; returns what its `report.json` then holds.
 
     Args:
         learned: The folder that tells what data the student learned from.
+        device: Where the weights themselves are measured.
     """
     from archsearch import domains
     from archsearch.export import (
@@ -147,7 +153,10 @@ def _make(
         if dataset is None:
             report = write_report(folder, made)
         else:
-            report = score_formats(folder, made, dataset, task, listener=lambda done, of: tell("test split", done, of))
+            where = resolve(device)
+            report = score_formats(
+                folder, made, dataset, task, device=where, listener=lambda done, of: tell("test split", done, of)
+            )
     refresh(folder)
     return report
 

@@ -10,6 +10,7 @@ from typing import get_args
 import click
 
 from archsearch.cli.evaluate import progress
+from archsearch.cli.inputs import device_option
 from archsearch.data.prediction import Form, Prediction
 from archsearch.errors import DataError
 
@@ -27,6 +28,7 @@ _SHOWN = 60
               help="Which of the student's files answers; auto takes ONNX where it is there.")  # fmt: skip
 @click.option("--column", "columns", multiple=True,
               help="Column of a table to read where its name does not tell; twice for pairs.")  # fmt: skip
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print names and probabilities as JSON.")
 def predict(
     student: Path,
@@ -35,6 +37,7 @@ def predict(
     threshold: float,
     form: Form,
     columns: tuple[str, ...],
+    device: str,
     as_json: bool,
 ) -> None:
     """Name what new examples are, read exactly as the training read its own.
@@ -58,6 +61,7 @@ def predict(
             threshold=threshold,
             form=form,
             columns=columns,
+            device=device,
             listener=lambda done, of: tell(called, done, of),
         )
     if as_json:

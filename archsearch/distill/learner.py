@@ -17,7 +17,7 @@ from archsearch import domains
 from archsearch.data.batches import Alive, unasked
 from archsearch.data.decisions import decisions
 from archsearch.data.task import Dataset, Task
-from archsearch.device import kind
+from archsearch.device import kind, where
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import LossInputs, Outputs, Read, Sizes
 from archsearch.distill.objective import Objective, Value, objective
@@ -83,7 +83,7 @@ def prepare(
     """Student and teacher on the device, in sight of each other, with the adapters their losses need.
 
     Args:
-        stack: Takes hooks off and the teacher back to the CPU when it closes.
+        stack: Takes hooks off and the teacher back to where it was when it closes.
         alive: Called while a slow teacher answers.
     """
     wanted = objective(spec, dataset.task)
@@ -99,9 +99,9 @@ def prepare(
     layers: tuple[Collection[int], Collection[int]] = ((), ())
     if "attention" in wanted.reads:
         layers = wanted.layers(len(attention_of(student, "student")), len(attention_of(teacher.model, "teacher")))
-    teacher.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Given back as it came: another memory layout would answer a little differently.
-    stack.callback(_give_back, teacher.model)
+    stack.callback(_give_back, teacher.model, where(teacher.model))
+    teacher.model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # The tail is the teacher's; what the student would have to keep for one would keep its graph alive.
     ours = _watch(student, stages[0], wanted.reads - {"tail"}, stack, layers[0])
     theirs = _watch(teacher.model, stages[1], wanted.reads, stack, layers[1])
@@ -113,8 +113,8 @@ def prepare(
     return Side(_compiled(learner, spec, device), source, teacher)
 
 
-def _give_back(model: nn.Module) -> None:
-    model.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+def _give_back(model: nn.Module, before: torch.device) -> None:
+    model.to(device=before, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _watch(

@@ -17,7 +17,7 @@ from archsearch import domains
 from archsearch.data import metrics
 from archsearch.data.batches import Alive, unasked
 from archsearch.data.task import Dataset, Task
-from archsearch.device import kind
+from archsearch.device import kind, where
 from archsearch.device import resolve as resolve_device
 from archsearch.distill.amount import chosen
 from archsearch.distill.attempts import attempts_of, identity_of
@@ -62,7 +62,7 @@ def train(
     cache: Path | None = None,
     alive: Alive = unasked,
 ) -> Iterator[Progress]:
-    """Train `student` in place; when the generator ends the student is trained, in eval mode and on the CPU.
+    """Train `student` in place; when the generator ends the student is trained, in eval mode and where it was trained.
 
     The same settings give the same weights, interrupted or not: what a step does depends on the seed, its number and
     the state a checkpoint holds alone. On the CPU, with as many threads, the weights are the same to the bit.
@@ -120,13 +120,12 @@ def train(
             if attempt is attempts[-1]:
                 raise
             log.warning("in half precision %s: the training begins again in fp32", error.detail)
-    student.eval().cpu()
+    student.eval()
 
 
 def logits(model: nn.Module, task: Task, x: Tensor) -> Tensor:
     """A student's answers B×K to examples as a split gives them."""
-    x = x.to(next(model.parameters()).device)
-    answers_BK: Tensor = model(domains.of(task).prepare(x, task))
+    answers_BK: Tensor = model(domains.of(task).prepare(x.to(where(model)), task))
     return answers_BK
 
 

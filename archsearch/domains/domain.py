@@ -212,7 +212,14 @@ class Teachers(Protocol):
     """How a teacher is fetched, told of, loaded, and what the training of one begins with."""
 
     def load_teacher(
-        self, source: Any, weights: Path | None, dataset: Any, *, classes: Any = None, input_size: Any = None
+        self,
+        source: Any,
+        weights: Path | None,
+        dataset: Any,
+        *,
+        classes: Any = None,
+        input_size: Any = None,
+        device: str = "cpu",
     ) -> Teacher:
         """A frozen teacher, loaded strictly, its outputs in the order of the data's classes.
 
@@ -221,6 +228,7 @@ class Teachers(Protocol):
             weights: The file of an uploaded teacher, or the folder that was unpacked of it.
             dataset: The data it will be asked about, as `load` gives them; None where there are none yet.
             classes, input_size: As the request has them where the source does not say itself.
+            device: Where it is asked, as `device.resolve` tells it.
         """
 
     def at_hand(self, name: str) -> bool:
@@ -339,6 +347,7 @@ class Saved(Protocol):
         form: Form,
         columns: Sequence[str],
         listener: Listener | None,
+        device: str = "cpu",
     ) -> list[Prediction]:
         """See `archsearch.predict`."""
 

@@ -14,6 +14,7 @@ from archsearch import domains
 from archsearch.data.answers import Network
 from archsearch.data.metrics import scores
 from archsearch.data.task import Split, Task
+from archsearch.device import where
 from archsearch.evaluate.metrics import Evaluation, Likeness, Logits, evaluate, likeness
 from archsearch.evaluate.multilabel import MultiLabelEvaluation, evaluate_labels
 
@@ -32,11 +33,11 @@ class Row:
 
 
 def network(model: nn.Module, task: Task) -> Network:
-    """A student as something that takes examples as a split gives them."""
+    """A student, wherever it lies, as something that takes examples as a split gives them."""
     domain = domains.of(task)
 
     def run(x: Tensor) -> Tensor:
-        logits_BK: Tensor = model(domain.prepare(x, task))
+        logits_BK: Tensor = model(domain.prepare(x.to(where(model)), task))
         return logits_BK
 
     return run

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from archsearch import domains
 from archsearch.data.task import Dataset, Task
-from archsearch.evaluate import STUDENT, Network, Row, answers, compare, score, write_evaluation
+from archsearch.device import kind, put_on
+from archsearch.evaluate import STUDENT, Network, Row, answers, compare, network, score, write_evaluation
 from archsearch.export.make import REFERENCE, Formats
 from archsearch.export.report import write_report
 
@@ -34,10 +36,11 @@ def score_formats(
     dataset: Dataset,
     task: Task,
     *,
+    device: str = "cpu",
     listener: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Read the test split with the formats alone; writes the report and returns it. Arguments as `examine` has them."""
-    logits = answers({one.name: one.network() for one in formats.made}, dataset.test, report=listener)
+    logits = answers(_networks(folder, formats, task, device), dataset.test, report=listener)
     scores = {name: score(logits_NK, dataset.test, task) for name, logits_NK in logits.items()}
     return write_report(folder, formats, scores, images=len(dataset.test), data_sha256=dataset.sha256)
 
@@ -49,6 +52,7 @@ def examine(
     task: Task,
     others: Mapping[str, Network],
     *,
+    device: str = "cpu",
     listener: Callable[[int, int], None] | None = None,
 ) -> Examined:
     """Read the test split once, with everything there is; writes the report, the evaluation and its pictures.
@@ -56,9 +60,10 @@ def examine(
     Args:
         task: The student's own: its normalisation is not the data's where it learned from other data.
         others: Networks beside the student, by what `evaluate` calls them.
+        device: Where the weights themselves answer; every other form runs as it will, on this processor.
         listener: Called after every batch with images done and images in all.
     """
-    own = {one.name: one.network() for one in formats.made}
+    own = _networks(folder, formats, task, device)
     logits = answers({**own, **others}, dataset.test, report=listener)
     scores = {name: score(logits_NK, dataset.test, task) for name, logits_NK in logits.items()}
     tested = {name: scores[name] for name in own}
@@ -67,3 +72,13 @@ def examine(
     rows = compare({STUDENT: logits[REFERENCE], **beside}, dataset.test, task)
     write_evaluation(folder, rows, task, data_sha256=dataset.sha256)
     return Examined(report, rows, scores)
+
+
+def _networks(folder: Path, formats: Formats, task: Task, device: str) -> dict[str, Network]:
+    """Every form of the student as something that takes examples as a split gives them."""
+    own = {one.name: one.network() for one in formats.made}
+    if kind(device) == "cpu":
+        return own
+    student = domains.of(task).open(folder)
+    put_on(student, device, "student")
+    return {**own, REFERENCE: network(student, task)}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archsearch.device import on_cpu
 from archsearch.domains.images.preprocessing import Preprocessing
 from archsearch.domains.images.task import ImageTask
 from archsearch.errors import InvalidRequest
@@ -53,7 +54,7 @@ def save_student(student: nn.Module, task: ImageTask, folder: Path) -> None:
         **({"label_shares": list(task.prevalence)} if task.uneven else {}),
     }
     # Training leaves the weights channels-last; safetensors keeps plain order only.
-    student = student.cpu().to(memory_format=torch.contiguous_format)
+    student = on_cpu(student).to(memory_format=torch.contiguous_format)
     save_for_hf(student, str(folder), model_config=config, safe_serialization=True, data_config=data_config)
     # timm keeps what a stock configuration says of its origin even when told nothing; these weights have none of it.
     path = folder / CONFIG

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from archsearch import domains
 from archsearch.data.batches import Alive, effort, fitting, unasked
+from archsearch.device import where
 from archsearch.domains.images.task import ImageTask
 from archsearch.registry import Registry
 
@@ -122,7 +123,7 @@ def reference(student: nn.Module, task: ImageTask) -> Answer:
     @torch.inference_mode()
     def answer(images_BHWC: Images) -> Any:
         x_BCHW = torch.from_numpy(np.ascontiguousarray(images_BHWC.transpose(0, 3, 1, 2))).float() / 255
-        return student(normalise(x_BCHW, task.mean, task.std)).numpy()
+        return student(normalise(x_BCHW.to(where(student)), task.mean, task.std)).cpu().numpy()
 
     return answer
 

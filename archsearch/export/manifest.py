@@ -111,11 +111,24 @@ def _machine(story: Mapping[str, Any]) -> dict[str, Any]:
     found = describe_machine()
     return {
         "device": story.get("student", {}).get("device", "cpu"),
+        **_elsewhere(story),
         "processor": found["processor"],
         "system": platform.system(),
         "threads": torch.get_num_threads(),
         **_precision(story),
     }
+
+
+def _elsewhere(story: Mapping[str, Any]) -> dict[str, str]:
+    """Where the other phases were computed, if not where the student was trained."""
+    student = story.get("student", {})
+    found = {
+        "search": story.get("search", {}),
+        "teacher": story.get("teacher", {}),
+        "export": student.get("export", {}),
+    }
+    told = {phase: one["device"] for phase, one in found.items() if isinstance(one, dict) and "device" in one}
+    return {f"{phase}_device": where for phase, where in told.items() if where != student.get("device", "cpu")}
 
 
 def _precision(story: Mapping[str, Any]) -> dict[str, str]:
@@ -124,8 +137,7 @@ def _precision(story: Mapping[str, Any]) -> dict[str, str]:
 
     request = story.get("request", {})
     student = story.get("student", {})
-    device = student.get("device", "cpu")
-    phases = {"search": "cpu", "distill": device}
+    phases = {"search": story.get("search", {}).get("device", "cpu"), "distill": student.get("device", "cpu")}
     found: dict[str, str] = {
         f"{phase}_precision": resolve(request[phase]["precision"], where)
         for phase, where in phases.items()

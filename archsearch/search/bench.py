@@ -17,7 +17,7 @@ from archsearch import domains
 from archsearch.data.batches import free_bytes, free_memory, require_room
 from archsearch.data.shape import laid_out
 from archsearch.data.task import Dataset, Labels, Task
-from archsearch.device import alike
+from archsearch.device import alike, where
 from archsearch.evidence import NetworkEvidence, NotMeasured, draw_weights, keep, observe_student, observe_teacher
 from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.hardware import Limits, Ruler, fits
@@ -86,8 +86,11 @@ def prepare(
     """
     if spec.batch_size is None:
         spec = spec.model_copy(update={"batch_size": min(BATCH, len(dataset.train))})
-    rungs = [_rung(spec, teacher, dataset, device, cache, *fidelity) for fidelity in fidelities(spec)]
-    teacher.model.to("cpu")  # where everyone else expects it
+    before = where(teacher.model)
+    try:
+        rungs = [_rung(spec, teacher, dataset, device, cache, *fidelity) for fidelity in fidelities(spec)]
+    finally:
+        teacher.model.to(before)
     return Bench(dataset.task, tuple(rungs))
 
 

@@ -78,6 +78,7 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
         "failed": failed,
         "baseline": {f"selection_{key}": value for key, value in found.get("baseline", {}).items()} or None,
         "seconds": ledger.seconds("distilling"),
+        "device": device_of(spec),
         "folder": place,
     }
 

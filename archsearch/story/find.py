@@ -52,6 +52,7 @@ def find(story: Story) -> Report:
         "limit": dict(ruler.limits.given()),
         "costs_of": domains.of(ruler.task).told(ruler.task),
         **found,
+        "device": story.device,
         "seconds": ledger.seconds("searching"),
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from archsearch import domains, doubt, evaluate, export
 from archsearch.data.task import Dataset, Task
+from archsearch.device import put_on
 from archsearch.distill.train import device_of
 from archsearch.hardware import measure
 from archsearch.ledger.ledger import Ledger, Report
@@ -51,8 +52,9 @@ def _examine(story: Story, student: Student, folder: Path, so_far: Report) -> Re
     baseline = so_far.get("baseline")
     if baseline is not None:
         without = domains.of(task).open(story.ledger.folder / "baseline")
+        put_on(without, story.device, "student")
         others = {evaluate.NO_TEACHER: evaluate.network(without, task), **others}
-    seen = export.examine(folder, made, dataset, task, others, listener=partial(tell, "test"))
+    seen = export.examine(folder, made, dataset, task, others, device=story.device, listener=partial(tell, "test"))
     if baseline is not None:
         baseline = {**baseline, **_tested(seen.rows[evaluate.NO_TEACHER], task)}
     cost = measure(student.space, student.architecture, task)
@@ -65,11 +67,11 @@ def _examine(story: Story, student: Student, folder: Path, so_far: Report) -> Re
         "macs": cost.macs,
         "architecture": dict(student.architecture),
         "space": student.space.name,
-        "device": device_of(spec),
+        "device": so_far.get("device") or device_of(spec),
         "formats": export.brief(seen.report),
         "evaluation": {name: evaluate.summary(row) for name, row in seen.rows.items()},
         **({"judged": judgement.summary()} if judgement else {}),
-        "export": {"seconds": time.monotonic() - started},
+        "export": {"seconds": time.monotonic() - started, "device": story.device},
     }
     teacher = {
         **_tested(seen.rows[evaluate.TEACHER], task),

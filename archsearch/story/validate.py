@@ -40,6 +40,7 @@ def validate(story: Story) -> Report:
     return {
         "name": story.teacher.name,
         "sha256": story.teacher.sha256,
+        "device": story.device,
         **{f"selection_{key}": value for key, value in checked.scores.items()},
         "params": cost.params,
         "macs": cost.macs,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from archsearch.data.batches import Effort, effort, require_room
 from archsearch.data.shape import Shape
 from archsearch.data.task import Task
+from archsearch.device import where
 from archsearch.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def require_one_fits(teacher: Teacher, task: Task) -> None:
             f"one of {teacher.told(task)}",
             field="input_size",
             fix="give a smaller input_size",
+            device=where(teacher.model),
         )
 
 

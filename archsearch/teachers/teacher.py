@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.data.notes import Note
 from archsearch.data.shape import Shape
+from archsearch.device import where
 from archsearch.domains.images.normalise import normalise
 from archsearch.domains.images.task import ImageTask
 from archsearch.errors import TeacherError
@@ -79,7 +80,7 @@ class ImageTeacher:
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits B×K of images in 0-1."""
-        logits_BK: Tensor = self.model(self.prepare(x))
+        logits_BK: Tensor = self.model(self.prepare(x.to(where(self.model))))
         return logits_BK
 
 

@@ -19,6 +19,7 @@ from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import Metric, of_labels
 from archsearch.data.prediction import Form, Listener, Prediction
 from archsearch.data.shape import Shape
+from archsearch.device import put_on
 from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats, Pace
 from archsearch.domains.images import load_digits, load_image_folder, load_npz, stored
 from archsearch.domains.images.measured import load_measured
@@ -143,6 +144,7 @@ class ImageClassification:
         *,
         classes: Any = None,
         input_size: Any = None,
+        device: str = "cpu",
     ) -> Teacher:
         """A timm network; where its config only says timm's default resolution, at the better one of two."""
         from archsearch.teachers import at_best_size, describe_folder, load_teacher
@@ -152,9 +154,10 @@ class ImageClassification:
             input_size = source.input_size if input_size is None else input_size
             fields = {**describe_folder(weights), "upload": source.upload, "classes": source.classes}
             source, weights = UploadedTeacher(**fields), weights / "model.safetensors"
-        if dataset is None:
-            return load_teacher(source, weights, None, classes, input_size)
-        return at_best_size(load_teacher(source, weights, dataset.task, classes, input_size), dataset)
+        task = None if dataset is None else dataset.task
+        loaded = load_teacher(source, weights, task, classes, input_size)
+        put_on(loaded.model, device, "teacher")
+        return loaded if dataset is None else at_best_size(loaded, dataset)
 
     def at_hand(self, name: str) -> bool:
         from archsearch.teachers import at_hand
@@ -297,10 +300,12 @@ class ImageClassification:
         form: Form,
         columns: Sequence[str],
         listener: Listener | None,
+        device: str = "cpu",
     ) -> list[Prediction]:
         from archsearch.domains.image_classification.photos import predict
 
-        return predict(folder, given, top=top, threshold=threshold, form=form, columns=columns, listener=listener)
+        how: dict[str, Any] = {"form": form, "columns": columns, "listener": listener, "device": device}
+        return predict(folder, given, top=top, threshold=threshold, **how)
 
     def formats(self) -> Sequence[Format]:
         from archsearch.export.format import formats

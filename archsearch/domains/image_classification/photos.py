@@ -18,6 +18,7 @@ import numpy.typing as npt
 from archsearch.data.files import open_files
 from archsearch.data.limits import Limits
 from archsearch.data.prediction import Form, Listener, Prediction
+from archsearch.device import resolve
 from archsearch.domains.images.layout import IMAGES
 from archsearch.domains.images.preprocessing import Preprocessing, parse_preprocessing
 from archsearch.errors import ArchsearchError, DataError, InvalidRequest
@@ -47,11 +48,12 @@ def predict(
     form: Form,
     columns: Sequence[str] = (),
     listener: Listener | None = None,
+    device: str = "cpu",
 ) -> list[Prediction]:
     """See `archsearch.predict`: image files, folders of them, or zips."""
     if columns:
         raise InvalidRequest("photos have no columns; leave it out", field="columns")
-    answer, settings = _open(folder, form)
+    answer, settings = _open(folder, form, device)
     if settings.channels not in (1, 3):
         raise InvalidRequest(
             f"it takes images of {settings.channels} channels, which no photo has; ask its files with arrays, as "
@@ -119,7 +121,7 @@ def _raise(error: DataError) -> bytes:
     raise error
 
 
-def _open(folder: Path, form: Form) -> tuple[Answer, Preprocessing]:
+def _open(folder: Path, form: Form, device: str) -> tuple[Answer, Preprocessing]:
     """Something that answers, and how photos are read for it."""
     from archsearch.export.files import ONNX
     from archsearch.export.folder import require_student
@@ -131,16 +133,16 @@ def _open(folder: Path, form: Form) -> tuple[Answer, Preprocessing]:
         form = "torch"
     if form == "torch":
         require_student(folder)
-        return _open_weights(folder)
+        return _open_weights(folder, device)
     return _open_program(folder, form)
 
 
-def _open_weights(folder: Path) -> tuple[Answer, Preprocessing]:
+def _open_weights(folder: Path, device: str) -> tuple[Answer, Preprocessing]:
     from archsearch.export.folder import load_student, load_task
     from archsearch.export.format import reference
 
     task = load_task(folder)
-    return reference(load_student(folder), task), Preprocessing.of(task)
+    return reference(load_student(folder).to(resolve(device)), task), Preprocessing.of(task)
 
 
 def _open_program(folder: Path, form: str) -> tuple[Answer, Preprocessing]:

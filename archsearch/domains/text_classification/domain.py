@@ -19,6 +19,7 @@ from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import MACRO_F1, MCC, Metric, of_labels
 from archsearch.data.prediction import Form, Listener, Prediction
 from archsearch.data.shape import Shape
+from archsearch.device import put_on, where
 from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats, Pace
 from archsearch.domains.text import stored
 from archsearch.domains.text.load import load_spec
@@ -151,8 +152,20 @@ class TextClassification:
         return self.size(task)
 
     def load_teacher(
-        self, source: Any, weights: Path | None, dataset: Any, *, classes: Any = None, input_size: Any = None
+        self,
+        source: Any,
+        weights: Path | None,
+        dataset: Any,
+        *,
+        classes: Any = None,
+        input_size: Any = None,
+        device: str = "cpu",
     ) -> TextTeacher:
+        loaded = self._load(source, weights, dataset, classes)
+        put_on(loaded.model, device, "teacher")
+        return loaded
+
+    def _load(self, source: Any, weights: Path | None, dataset: Any, classes: Any) -> TextTeacher:
         from archsearch.domains.text_classification.teacher import load_text_teacher
         from archsearch.zoos.transformers.hub import local_folder
 
@@ -302,10 +315,12 @@ class TextClassification:
         form: Form,
         columns: Sequence[str],
         listener: Listener | None,
+        device: str = "cpu",
     ) -> list[Prediction]:
         from archsearch.domains.text_classification.predict import predict
 
-        return predict(folder, given, top=top, threshold=threshold, form=form, columns=columns, listener=listener)
+        how: dict[str, Any] = {"form": form, "columns": columns, "listener": listener, "device": device}
+        return predict(folder, given, top=top, threshold=threshold, **how)
 
     def formats(self) -> Sequence[Format]:
         from archsearch.domains.text_classification.onnx import FORMATS
@@ -333,7 +348,8 @@ class TextClassification:
 
         @torch.inference_mode()
         def answer(x_B2T: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            logits: npt.NDArray[Any] = student(torch.from_numpy(np.ascontiguousarray(x_B2T))).numpy()
+            x = torch.from_numpy(np.ascontiguousarray(x_B2T)).to(where(student))
+            logits: npt.NDArray[Any] = student(x).cpu().numpy()
             return logits
 
         return answer

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from archsearch.data.labels import is_text
 from archsearch.data.limits import Limits
 from archsearch.data.prediction import Form, Listener, Prediction
+from archsearch.device import resolve, where
 from archsearch.domains.text.columns import Wanted, find_texts
 from archsearch.domains.text.rows import read_rows
 from archsearch.domains.text.sources import open_table, table_format
@@ -52,10 +53,11 @@ def predict(
     form: Form,
     columns: Sequence[str] = (),
     listener: Listener | None = None,
+    device: str = "cpu",
 ) -> list[Prediction]:
     """See `archsearch.predict`: texts themselves, or csv, tsv, jsonl and txt files of them, read as in training."""
     task, tokenizer = task_of(folder)
-    answer = _open(folder, form)
+    answer = _open(folder, form, device)
     asked = list(_asked(given, task, tuple(columns)))
     encoder = tokenizer.encoder(task.max_length)
     found: list[Prediction] = []
@@ -195,7 +197,7 @@ def _checked(file: str, texts: tuple[Any, ...]) -> _Asked:
     return _Asked(file, texts)
 
 
-def _open(folder: Path, form: Form) -> Answer:
+def _open(folder: Path, form: Form, device: str) -> Answer:
     """Something that answers N×2×T."""
     known = {one.name: one for one in FORMATS}
     if form not in ("auto", "torch", *known):
@@ -205,7 +207,7 @@ def _open(folder: Path, form: Form) -> Answer:
         form = "onnx" if there else "torch"
     if form == "torch":
         require_student(folder)
-        return _open_weights(folder)
+        return _open_weights(folder, device)
     path = folder / known[form].file
     if not path.is_file():
         raise InvalidRequest(f"{folder} has no {path.name}; `archsearch export {folder}` makes it", field="form")
@@ -217,16 +219,16 @@ def _open(folder: Path, form: Form) -> Answer:
         raise InvalidRequest(f"{path} cannot be opened ({type(error).__name__})", field="form") from error
 
 
-def _open_weights(folder: Path) -> Answer:
+def _open_weights(folder: Path, device: str) -> Answer:
     import torch
 
     from archsearch.zoos.transformers.save import open_student
 
-    student = open_student(folder)
+    student = open_student(folder).to(resolve(device))
 
     @torch.inference_mode()
     def answer(x_N2T: Ints) -> npt.NDArray[Any]:
-        logits_NK: npt.NDArray[Any] = student(torch.from_numpy(x_N2T)).numpy()
+        logits_NK: npt.NDArray[Any] = student(torch.from_numpy(x_N2T).to(where(student))).cpu().numpy()
         return logits_NK
 
     return answer

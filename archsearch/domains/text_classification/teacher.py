@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.data.notes import Note
 from archsearch.data.shape import Shape
+from archsearch.device import where
 from archsearch.domains.text.task import TextTask
 from archsearch.domains.text.tokenizer import TextTokenizer, load_tokenizer
 from archsearch.errors import TeacherError
@@ -71,7 +72,7 @@ class TextTeacher:
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits B×K."""
-        logits_BK: Tensor = self.model(x)
+        logits_BK: Tensor = self.model(x.to(where(self.model)))
         return logits_BK
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from archsearch.data.task import Task
+from archsearch.device import on_cpu
 from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.whole import write_whole
 from archsearch.zoos.transformers.folder import TOKENIZER_FILES, read_folder
@@ -20,10 +22,10 @@ def save_student(network: EncoderClassifier, task: Task, folder: Path, tokenizer
         tokenizer: A folder with the tokenizer the student was taught with: its teacher's.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    stock = network.network.cpu()
+    stock: Any = on_cpu(network.network)
     with_labels(stock.config, task)
     with quiet():
-        stock.save_pretrained(folder)  # type: ignore[operator]
+        stock.save_pretrained(folder)
     for name in TOKENIZER_FILES:
         if (tokenizer / name).is_file() and tokenizer.resolve() != folder.resolve():
             write_whole(folder / name, (tokenizer / name).read_bytes())
