@@ -45,6 +45,7 @@ format: $(VENV)/.ready-dev ## Format the code
 
 bench: $(VENV)/.ready-dev ## What things cost and what they are worth (hours; some need ../shared)
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.scoring_speed
 	$(BIN)/python -m benchmarks.ranking
 	$(BIN)/python -m benchmarks.spaces
