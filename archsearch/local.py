@@ -23,6 +23,7 @@ from archsearch.request import (
     parse_request,
 )
 from archsearch.result import Result
+from archsearch.settings import user_cache
 from archsearch.story import Opened, Story
 from archsearch.teachers import Teacher
 
@@ -106,7 +107,7 @@ def reading(listener: Listener, examples: str) -> Callable[[int, int], None]:
 def loading(spec: Any, listener: Listener) -> Any:
     """The data a request names, told as any phase is while they are read."""
     words = domains.get(domains.DATA[spec.kind]).loads_in if spec.kind in domains.DATA else ""
-    return domains.load(spec, listener=reading(listener, words))
+    return domains.load(spec, listener=reading(listener, words), cache=user_cache() / "evidence")
 
 
 def _profile(request: JobRequest) -> Profile | None:

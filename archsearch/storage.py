@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 WORK = ("checkpoints", "baseline", "verify", "predictors.json")
 # A file this young may still be being written, by whatever name.
 _YOUNG_S = 3600.0
+# Begin the names of a cache's folders that are of one data set, and no use in parts.
+_WHOLE = ("tokens", "images")
 
 
 @dataclass(frozen=True)
@@ -341,11 +343,13 @@ def cache_waste(folder: Path, retention: Retention) -> Iterator[Waste]:
 
 def _cached(folder: Path) -> Mapping[str, Sequence[_Cached]]:
     """A cache's entries by kind: teachers' evidence, devices' latencies, what trainings compute in, answers to views,
-    and texts as tokens."""
-    found: dict[str, list[_Cached]] = {"evidence": [], "latencies": [], "precisions": [], "views": [], "tokens": []}
+    texts as tokens, and what was found in image files."""
+    found: dict[str, list[_Cached]] = {"evidence": [], "latencies": [], "precisions": [], "views": []}
+    found |= {kind: [] for kind in _WHOLE}
     for path in (path for path in _listed(folder) if _counts(path)):
-        if path.name.removeprefix(".").startswith("tokens-"):
-            found["tokens"].append(_entry(path))  # of one data set, and no use in parts
+        kind = path.name.removeprefix(".").partition("-")[0]
+        if kind in _WHOLE and path.is_dir():
+            found[kind].append(_entry(path))
         elif path.is_dir():
             found["views"] += [_entry(each) for each in _listed(path) if _counts(each)]
         else:

@@ -200,12 +200,14 @@ def test_caches_lose_what_was_not_used_for_longest(store: Store, write: Write) -
     write("evidence/views/e/answers.npy", 400, 2.5)
     for name in ("ids", "starts"):
         write(f"evidence/tokens-g/train_{name}.npy", 200, 2.2)
+    write("evidence/images-h/digest_ND.npy", 400, 2.1)
     write("evidence/f.safetensors", 400, 0.0)  # somebody may be writing it
     assert gone(store) == {
         "latencies": ["latency-d.json"],
         "evidence": ["a.safetensors", "c.safetensors"],
         "views": ["e"],
         "tokens": ["tokens-g"],
+        "images": ["images-h"],
     }
     assert gone(store, RETENTION.older_than(12 * 3600)) == {"evidence": ["b.safetensors"]}
     assert (store.files.evidence / "f.safetensors").exists()

@@ -85,6 +85,8 @@ def fitting(one: Effort, most: int = MOST, *, device: str | torch.device = "cpu"
 
 def free_bytes(device: str | torch.device = "cpu") -> int:
     """Memory of a device that could be taken now."""
+    if device == "cpu":  # known without torch, which whoever reads data need not import
+        return available_bytes()
     import torch
 
     if kind(device) != "cuda":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,17 @@ FIX = "zip one folder of images for each class, or give the folder itself"
 
 @dataclass(frozen=True)
 class Files:
-    """Relative names with `/`, those of folders ending in it, and `read` for the bytes of one."""
+    """Relative names with `/`, those of folders ending in it, and `read` for the bytes of one.
+
+    Attributes:
+        root: The folder, or the zip.
+        members: Where in a zip they lie, by name; empty of a folder.
+    """
 
     names: tuple[str, ...]
     read: Callable[[str], bytes]
+    root: Path
+    members: Mapping[str, zipfile.ZipInfo]
 
 
 Odd = Callable[[DataError], None]
@@ -47,7 +55,7 @@ def open_files(path: Path, limits: Limits, odd: Odd | None = None) -> Iterator[F
             check_ratio(members[name], limits)
             return read_member(archive, members[name])
 
-        yield Files(tuple(members), read)
+        yield Files(tuple(members), read, path.resolve(), members)
 
 
 def is_junk(name: str) -> bool:
@@ -72,7 +80,7 @@ def _folder_files(root: Path, limits: Limits, odd: Odd) -> Files:
         names.append(name)
         if len(names) > limits.max_members:
             raise TooLarge(f"holds more than {limits.max_members:,} files and folders; use fewer", field="path")
-    return Files(tuple(names), read)
+    return Files(tuple(names), read, root, {})
 
 
 def _walk(root: Path, folder: str, odd: Odd) -> Iterator[str]:

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.decisions import decisions
+from archsearch.distill.amount import amount
+from archsearch.distill.group import Group
 from archsearch.request import DistillSpec
 
 if TYPE_CHECKING:
@@ -64,3 +66,9 @@ def plan(examples: int, spec: DistillSpec, epoch: int) -> tuple[Tensor, Any]:
     # A generator of its own for each epoch: what an epoch does depends on nothing that came before it.
     generator = torch.Generator().manual_seed(zlib.crc32(f"{spec.seed}/{epoch}".encode()))
     return torch.randperm(examples, generator=generator), generator
+
+
+def shares(examples: int, spec: DistillSpec, group: Group, first: int) -> list[slice]:
+    """A process's part of an epoch's order in every step, from step number `first` on."""
+    size = amount(spec).batch_size
+    return [group.share(step * size, size) for step in range(first, examples // size)]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Of the disk's free space, what one teacher's answers may take, and how much all of them may.
 _DISK_SHARE = 0.5
 _MOST_BYTES = 16 * 2**30
+# Views (count), of each of which memory holds whether it was seen; of more than these hardly any comes twice.
+_MOST_VIEWS = 2**27
 
 ANSWERS, SEEN = "answers.npy", "seen.npy"
 
@@ -80,10 +82,13 @@ class ViewCache:
 
 
 def open_cache(home: Path, identity: dict[str, str], images: int, views: int, classes: int) -> ViewCache | None:
-    """The cache of a teacher, its data and augmentation under `home`; None where the disk has no room for it.
+    """The cache of a teacher, its data and augmentation under `home`; None where the disk has no room for it, or
+    where there are so many views that few would be looked up again.
 
     The oldest ones make room for it where all together would take more than they may.
     """
+    if images * views > _MOST_VIEWS:
+        return None
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     folder, size_bytes = home / name, images * views * classes * 2
     with _locked(home):

@@ -123,25 +123,35 @@ def teacher_files() -> set[str]:
     return {name for domain in map(get, DOMAINS) for name in domain.teacher_files}
 
 
-def load(spec: Any, limits: Limits | None = None, *, listener: Callable[[int, int], None] | None = None) -> Any:
+def load(
+    spec: Any,
+    limits: Limits | None = None,
+    *,
+    listener: Callable[[int, int], None] | None = None,
+    cache: Path | None = None,
+) -> Any:
     """The data set a request names; raises InvalidRequest for one that only a service holds.
 
     Args:
         listener: Called with files read and those there are, now and then.
+        cache: Folder where what reading found may be kept, to spare it the next time.
     """
     if spec.kind not in DATA:
         raise InvalidRequest(
             f"data set {spec.id} lives in a service; submit the job there, or name data on this machine", field="data"
         )
-    return get(DATA[spec.kind]).load(spec, limits, listener)
+    return get(DATA[spec.kind]).load(spec, limits, listener, cache)
 
 
-def save_dataset(dataset: Dataset, folder: Path) -> None:
+def save_dataset(dataset: Dataset, folder: Path, *, own: bool = False) -> None:
     """Write the data set to `folder`, whole or not at all; the same data set there already is left alone.
 
     Raises Conflict where the folder holds anything else.
+
+    Args:
+        own: Whether it has to outlive the files it was read from, where it stays in them.
     """
-    of(dataset.task).save_dataset(dataset, folder)
+    of(dataset.task).save_dataset(dataset, folder, own=own)
 
 
 def open_dataset(folder: Path) -> Any:

@@ -154,10 +154,15 @@ class Pace:
 class Data(Protocol):
     """How its data are read, kept, and made what networks read."""
 
-    def load(self, spec: Any, limits: Limits | None, listener: Callable[[int, int], None] | None) -> Any:
+    def load(
+        self, spec: Any, limits: Limits | None, listener: Callable[[int, int], None] | None, cache: Path | None = None
+    ) -> Any:
         """The data a request's `data` names: a `Dataset`, or what `encode` makes one of.
 
         Raises DataError and its kin, naming what is at fault.
+
+        Args:
+            cache: Folder where what reading found may be kept, to spare it the next time; None keeps nothing.
         """
 
     def encode(
@@ -170,8 +175,12 @@ class Data(Protocol):
             listener: Called with examples done, and those there are.
         """
 
-    def save_dataset(self, dataset: Any, folder: Path) -> None:
-        """Write a data set whole or not at all."""
+    def save_dataset(self, dataset: Any, folder: Path, *, own: bool = False) -> None:
+        """Write a data set whole or not at all.
+
+        Args:
+            own: Whether it has to outlive the files it was read from, where it stays in them.
+        """
 
     def open_dataset(self, folder: Path) -> Any:
         """What `save_dataset` stored, its columns memory-mapped; raises DataError where it is not whole."""

@@ -56,7 +56,7 @@ def unpack(
     with listening(read):
         dataset = domains.load(spec, Limits(**limits))
     tell(_READING)
-    domains.save_dataset(dataset, Path(folder))
+    domains.save_dataset(dataset, Path(folder), own=True)
     return {
         "sha256": dataset.sha256,
         "task": {"domain": dataset.task.domain, **asdict(dataset.task)},

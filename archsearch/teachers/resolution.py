@@ -10,7 +10,7 @@ from typing import Any
 from archsearch import domains
 from archsearch.data.metrics import measure
 from archsearch.data.notes import Note
-from archsearch.domains.images.task import ImageDataset, ImageSplit
+from archsearch.domains.images.task import ImageDataset, Images
 from archsearch.teachers.teacher import ImageTeacher
 
 RESOLUTION = "teacher_resolution"
@@ -66,7 +66,7 @@ def _is_default(teacher: ImageTeacher) -> bool:
     return default is not None and not default.fixed_input_size and tuple(default.input_size[1:]) == teacher.input_hw
 
 
-def _few(split: ImageSplit) -> ImageSplit:
+def _few(split: Images) -> Images:
     """Some of the images, spread over the split."""
     return split if len(split) <= _LOOKED_AT else split.take(slice(0, None, -(-len(split) // _LOOKED_AT)))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from archsearch.domains.images import load_digits
 from archsearch.domains.images.assemble import assemble
-from archsearch.domains.images.task import ImageDataset, ImageSplit
+from archsearch.domains.images.task import ImageDataset, Images, ImageSplit
 
 # N images, H W space, C channels, K classes
 
@@ -27,8 +27,8 @@ def two_digits() -> ImageDataset:
     return assemble(train, selection, test, 10, single.task.class_names)
 
 
-def _paired(split: ImageSplit, seed: int) -> ImageSplit:
+def _paired(split: Images, seed: int) -> ImageSplit:
     other_N = np.random.RandomState(seed).permutation(len(split))
-    x_NHWC = np.concatenate([split.x_NHWC, split.x_NHWC[other_N]], axis=2)
+    x_NHWC = np.concatenate([split.pixels(slice(None)), split.pixels(other_N)], axis=2)
     eye_KK = np.eye(10, dtype=np.uint8)
     return ImageSplit(x_NHWC, eye_KK[split.y_N] | eye_KK[split.y_N[other_N]])

@@ -24,10 +24,11 @@ from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats, Pace
 from archsearch.domains.images import load_digits, load_image_folder, load_npz, stored
 from archsearch.domains.images.measured import load_measured
 from archsearch.domains.images.sizes import ImageShape, ImageSizes, sized
-from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
+from archsearch.domains.images.task import ImageDataset, Images, ImageTask
 from archsearch.domains.images.views import Views, views
 from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.request import DigitsData, DistillSpec, ImageFolderData, NpzData, UploadedFolder, UploadedTeacher
+from archsearch.settings import user_cache
 from archsearch.teacher_config import teacher_fields
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class ImageClassification:
         spec: DigitsData | NpzData | ImageFolderData,
         limits: Limits | None,
         listener: Callable[[int, int], None] | None,
+        cache: Path | None = None,
     ) -> ImageDataset:
         match spec:
             case DigitsData():
@@ -75,6 +77,7 @@ class ImageClassification:
                     on_broken=spec.on_broken,
                     duplicates=spec.duplicates,
                     listener=listener,
+                    cache=cache,
                 )
 
     def encode(
@@ -87,8 +90,8 @@ class ImageClassification:
         """Images are the same for every network; a teacher of another resolution resizes them."""
         return dataset
 
-    def save_dataset(self, dataset: ImageDataset, folder: Path) -> None:
-        stored.save_dataset(dataset, folder)
+    def save_dataset(self, dataset: ImageDataset, folder: Path, *, own: bool = False) -> None:
+        stored.save_dataset(dataset, folder, own=own)
 
     def open_dataset(self, folder: Path) -> ImageDataset:
         return stored.open_dataset(folder)
@@ -115,11 +118,11 @@ class ImageClassification:
 
         return normalise(x, task.mean, task.std)
 
-    def coarse(self, split: ImageSplit, features: int) -> Floats:
+    def coarse(self, split: Images, features: int) -> Floats:
         """Means over areas, as many as features allow."""
         import torch
 
-        _, height, width, channels = split.x_NHWC.shape
+        height, width, channels = split.sizes
         side = max(1, math.isqrt(features // channels))
         size, parts = (min(side, height), min(side, width)), []
         for start in range(0, len(split), 256):
@@ -276,7 +279,8 @@ class ImageClassification:
         learned_from: str | None,
         listener: Callable[[int, int], None] | None,
     ) -> Measured:
-        measured = load_measured(spec, task, part, learned_from=learned_from, listener=listener)
+        cache = user_cache() / "evidence"
+        measured = load_measured(spec, task, part, learned_from=learned_from, listener=listener, cache=cache)
         found = measured.dataset.task
         _require_classes("the student", task.classes, task.in_chans, found, "--data")
         _require_size("the student", task, found, "--data")
@@ -312,7 +316,7 @@ class ImageClassification:
 
         return tuple(formats)
 
-    def held_out(self, split: ImageSplit | None, task: ImageTask) -> npt.NDArray[np.uint8]:
+    def held_out(self, split: Images | None, task: ImageTask) -> npt.NDArray[np.uint8]:
         """N×H×W×C."""
         image_bytes = self.shape(task).bytes  # as the floats they become
         most = min(_MOST_IMAGES, max(_FEWEST_IMAGES, _MOST_BYTES // image_bytes))
@@ -320,7 +324,7 @@ class ImageClassification:
             shape = (_FEWEST_IMAGES, task.height, task.width, task.in_chans)
             return np.random.RandomState(0).randint(0, 256, shape, dtype=np.uint8)
         rows = np.linspace(0, len(split) - 1, min(most, len(split))).round().astype(int)
-        return np.ascontiguousarray(split.take(rows).x_NHWC)
+        return split.pixels(rows)
 
     def raw(self, x: Tensor) -> npt.NDArray[np.uint8]:
         """From B×C×H×W in 0-1 to B×H×W×C of 0-255."""

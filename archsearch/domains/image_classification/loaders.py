@@ -4,17 +4,21 @@
 
 from __future__ import annotations
 
+import math
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from archsearch.distill.amount import amount
 from archsearch.distill.group import Group
-from archsearch.distill.loader import Batch, plan
-from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
+from archsearch.distill.loader import Batch, plan, shares
+from archsearch.domains.image_classification.ahead import Decoded, ahead, workers_for
+from archsearch.domains.images.file_split import FileSplit
+from archsearch.domains.images.task import ImageDataset, Images, ImageSplit, ImageTask
 from archsearch.domains.images.views import Views
 from archsearch.request import DistillSpec
 
@@ -26,11 +30,12 @@ _RESIDENT_SHARE = 0.25
 
 
 class Resident:
-    """Images as one uint8 array on the device (on the CPU the data set's own, memory-mapped or not)."""
+    """Images as one uint8 array on the device (on the CPU the data set's own, memory-mapped or not), or as files."""
 
     def __init__(self, dataset: ImageDataset, spec: DistillSpec, device: str, group: Group, views: Views) -> None:
         self.split, self.spec, self.device, self.group, self.views = dataset.train, spec, device, group, views
-        self.x_NHWC, self.y = self._resident()
+        self.y = self.split.labels().to(device)
+        self.x_NHWC = self._resident()
 
     def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
         import torch
@@ -39,33 +44,40 @@ class Resident:
         view_N = self.views.draw(len(self.split), generator)
         # Copied once an epoch: at a copy in every step the CPU would wait for the GPU.
         there_N, view_there_N = order_N.to(self.device), view_N.to(self.device)
-        size = amount(self.spec).batch_size
-        for step in range(first, len(self.split) // size):
-            mine = self.group.share(step * size, size)
-            x_BHWC, y = self._take(order_N[mine], there_N[mine])
-            x_BCHW = self.views.apply(x_BHWC, view_there_N[mine])
+        mine = shares(len(self.split), self.spec, self.group, first)
+        for own, x_BHWC in zip(mine, self._shown(order_N, there_N, mine), strict=True):
+            x_BCHW = self.views.apply(x_BHWC, view_there_N[own])
             scaled_BCHW = x_BCHW.to(torch.float32).div_(255)
-            yield Batch(scaled_BCHW, y, order_N[mine].numpy(), view_N[mine].numpy())
+            yield Batch(scaled_BCHW, self.y[there_N[own]], order_N[own].numpy(), view_N[own].numpy())
 
-    def _resident(self) -> tuple[Tensor | None, Tensor]:
-        """The images on a GPU that has room for them, and all labels on the device."""
+    def _resident(self) -> Tensor | None:
+        """The images on a GPU that has room for them."""
         import torch
 
-        labels = self.split.labels().to(self.device)
-        if self.device == "cpu":
-            return None, labels
-        free_bytes, _ = torch.cuda.mem_get_info()
+        if torch.device(self.device).type != "cuda" or not isinstance(self.split, ImageSplit):
+            return None
+        free_bytes, _ = torch.cuda.mem_get_info(self.device)
         if self.split.x_NHWC.nbytes > _RESIDENT_SHARE * free_bytes:
-            return None, labels
-        return torch.from_numpy(np.array(self.split.x_NHWC)).to(self.device), labels
+            return None
+        return torch.from_numpy(np.array(self.split.x_NHWC)).to(self.device)
 
-    def _take(self, row_B: Tensor, on_device_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _shown(self, order_N: Tensor, there_N: Tensor, mine: Sequence[slice]) -> Iterator[Tensor]:
+        """The images of every step, B×H×W×C on the device."""
         import torch
 
         if self.x_NHWC is not None:
-            return self.x_NHWC[on_device_B], self.y[on_device_B]
-        x_BHWC = torch.from_numpy(np.ascontiguousarray(self.split.x_NHWC[row_B.numpy()]))
-        return x_BHWC.to(self.device, non_blocking=True), self.y[on_device_B]
+            yield from (self.x_NHWC[there_N[own]] for own in mine)
+        elif isinstance(self.split, FileSplit):
+            rows, workers = [order_N[own].numpy() for own in mine], workers_for(self.split, self.device)
+            for x_BHWC in ahead(Decoded(self.split), rows, self.device, workers, self._batch_bytes()):
+                yield x_BHWC.to(self.device, non_blocking=True)
+        else:
+            for own in mine:
+                x_BHWC = torch.from_numpy(self.split.pixels(order_N[own].numpy()))
+                yield x_BHWC.to(self.device, non_blocking=True)
+
+    def _batch_bytes(self) -> int:
+        return amount(self.spec).batch_size * math.prod(self.split.sizes)
 
 
 class Streamed:
@@ -77,30 +89,22 @@ class Streamed:
 
     def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
         import torch
-        from torch.utils.data import DataLoader
 
         order_N, _ = plan(len(self.split), self.spec, epoch)
-        size = amount(self.spec).batch_size
-        rows = [order_N[self.group.share(i * size, size)].tolist() for i in range(first, len(order_N) // size)]
+        rows = [order_N[own].numpy() for own in shares(len(self.split), self.spec, self.group, first)]
         images = _Transformed(self.split, self.task, self.spec.seed, epoch)
-        workers = _workers(self.device)
-        loader: Any = DataLoader(
-            images,  # type: ignore[arg-type]
-            batch_sampler=rows,
-            num_workers=workers,
-            pin_memory=self.device != "cpu",
-            prefetch_factor=2 if workers else None,
-        )
-        for row_B, x_BCHW in zip(rows, loader, strict=True):
+        batch_bytes = amount(self.spec).batch_size * math.prod(self.split.sizes)
+        shown = ahead(images, rows, self.device, workers_for(self.split, self.device), batch_bytes)
+        for row_B, x_BCHW in zip(rows, shown, strict=True):
             x_BCHW = x_BCHW.to(self.device, non_blocking=True, memory_format=torch.channels_last)
             y = self.y[row_B].to(self.device, non_blocking=True)
-            yield Batch(x_BCHW.float().div_(255), y, np.asarray(row_B, np.int64), None)
+            yield Batch(x_BCHW.float().div_(255), y, row_B, None)
 
 
 class _Transformed:
     """Training images as torch's loader asks for them; what an image looks like in an epoch depends on nothing else."""
 
-    def __init__(self, split: ImageSplit, task: ImageTask, seed: int, epoch: int) -> None:
+    def __init__(self, split: Images, task: ImageTask, seed: int, epoch: int) -> None:
         from timm.data.transforms_factory import create_transform
 
         self.split, self.seed, self.epoch, self.grey = split, seed, epoch, task.in_chans == 1
@@ -111,22 +115,19 @@ class _Transformed:
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, row: int) -> Tensor:
+    def __getitems__(self, rows: list[int]) -> npt.NDArray[np.uint8]:
+        """B×C×H×W."""
+        return np.stack([self._shown(row) for row in rows])
+
+    def _shown(self, row: int) -> npt.NDArray[np.uint8]:
         import torch
         from PIL import Image
 
         seed = zlib.crc32(f"{self.seed}/{self.epoch}/{row}".encode())
         random.seed(seed)  # timm's crop
-        x_HWC = self.split.x_NHWC[row]
+        (x_HWC,) = self.split.pixels(np.array([row]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # torchvision's flip
             found: Any = self.transform(Image.fromarray(x_HWC[:, :, 0] if self.grey else x_HWC))
-        x_CHW = torch.as_tensor(np.asarray(found))
+        x_CHW = np.asarray(found)
         return x_CHW[None] if x_CHW.ndim == 2 else x_CHW
-
-
-def _workers(device: str) -> int:
-    """Processes that prepare images: none beside a CPU that trains on all its cores anyway."""
-    import os
-
-    return 0 if device == "cpu" else min(16, os.cpu_count() or 1)

@@ -6,21 +6,21 @@ Images that are merely alike are not found.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import numpy as np
+from typing import TypeVar
 
 from archsearch.data import duplicates
 from archsearch.data.duplicates import Called, Looked, Words
-from archsearch.domains.images.task import ImageSplit
+from archsearch.domains.images.task import Images
 from archsearch.request import OnDuplicates
 
 WORDS = Words("images", "every pixel is the same")
+S = TypeVar("S", bound=Images)
 
 
-def look(splits: Mapping[str, ImageSplit], wanted: OnDuplicates, called: Called) -> Looked[ImageSplit]:
+def look(splits: Mapping[str, S], wanted: OnDuplicates, called: Called) -> Looked[S]:
     """Find images that are there twice, and do with them what is wanted; see `data.duplicates.look`."""
-    return duplicates.look(splits, _pixels, wanted, called, WORDS)
+    return duplicates.look(splits, _content, wanted, called, WORDS)
 
 
-def _pixels(split: ImageSplit, row: int) -> memoryview:
-    return np.ascontiguousarray(split.x_NHWC[row]).data.cast("B")
+def _content(split: Images, row: int) -> bytes | memoryview:
+    return split.content(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from archsearch.domains.images.assemble import assemble
 from archsearch.domains.images.duplicates import look
 from archsearch.domains.images.labels_csv import find_table, plan_table
 from archsearch.domains.images.layout import Layout, plan
-from archsearch.domains.images.read_images import Broken, read_images
-from archsearch.domains.images.task import ImageDataset, ImageSplit
+from archsearch.domains.images.read_images import Broken, first_size, read_images
+from archsearch.domains.images.streamed import as_files, read_encoded, streams
+from archsearch.domains.images.task import ImageDataset, Images, ImageSplit
 from archsearch.errors import DataError, InvalidRequest, TooLarge
 from archsearch.request import Fit, OnBroken, OnDuplicates
 
@@ -40,13 +42,15 @@ def load_image_folder(
     on_broken: OnBroken = "refuse",
     duplicates: OnDuplicates = "refuse",
     listener: Listener | None = None,
+    cache: Path | None = None,
 ) -> ImageDataset:
     """The data set of class folders, or of train/, val/ and test/ holding class folders, in a folder or a zip.
 
     Classes are numbered in the sorted order of their folders' names, as torchvision does. Where a labels.csv lies
     beside the images, it tells their labels, any number an image, and folders mean nothing: see `plan_table`.
     Files stored in grey give one channel if all are, else everything is RGB. Splits that are missing are held out of
-    train. Hidden files, desktop junk and documents are left out; any other file in the wrong place is refused.
+    train. Hidden files, desktop junk and documents are left out; any other file in the wrong place is refused. Images
+    that would be too much for memory stay files, and are decoded as they are asked for: see `streamed.py`.
 
     Args:
         image_size: Pixels all images get: a side, or height and width. Without it they have to share one size.
@@ -54,12 +58,13 @@ def load_image_folder(
         on_broken: Whether images that cannot be read refuse the data or are left out, which a note then says.
         duplicates: What images do that are there twice; see `duplicates.look`.
         listener: Called with images read and images in all, now and then.
+        cache: Folder where what was found in very many files is kept, so that they are not all read again.
 
     Raises DataError, TooLarge or InvalidRequest whose `field` is the file, the class folder with `/`, `path` or
     `image_size`.
     """
     limits = limits or Limits()
-    layout, splits, notes = _read(path, image_size, limits, fit, on_broken, listener)
+    layout, splits, notes = _read(path, image_size, limits, fit, on_broken, listener, cache)
     looked = look(splits, duplicates, lambda split, row: layout.files[split][row])
     splits = looked.splits
     if duplicates == "drop":
@@ -77,15 +82,22 @@ def read_image_folder(
     fit: Fit,
     on_broken: OnBroken,
     listener: Listener | None = None,
-) -> tuple[Mapping[str, ImageSplit], tuple[str, ...], tuple[Note, ...]]:
+    cache: Path | None = None,
+) -> tuple[Mapping[str, Images], tuple[str, ...], tuple[Note, ...]]:
     """The splits a folder or zip has, the names of its classes, and what reading found; see `load_image_folder`."""
-    layout, splits, notes = _read(path, image_size, limits, fit, on_broken, listener)
+    layout, splits, notes = _read(path, image_size, limits, fit, on_broken, listener, cache)
     return splits, layout.class_names, notes
 
 
 def _read(
-    path: Path, image_size: Size | None, limits: Limits, fit: Fit, on_broken: OnBroken, listener: Listener | None
-) -> tuple[Layout, Mapping[str, ImageSplit], tuple[Note, ...]]:
+    path: Path,
+    image_size: Size | None,
+    limits: Limits,
+    fit: Fit,
+    on_broken: OnBroken,
+    listener: Listener | None,
+    cache: Path | None,
+) -> tuple[Layout, Mapping[str, Images], tuple[Note, ...]]:
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if size is not None and not all(limits.min_side <= side <= limits.max_side for side in size):
         most = "" if limits.max_side == NO_LIMIT else f" and {limits.max_side} at most"
@@ -93,12 +105,18 @@ def _read(
     with open_files(path, limits) as files:
         layout = _plan(files, limits)
         names = [name for of_split in layout.files.values() for name in of_split]
-        images, broken = read_images(files, names, size, limits, fit, listener)
+        split_up: Callable[[Layout], Mapping[str, Images]]
+        if streams(len(names), size or first_size(files, names, limits)):
+            encoded, broken = read_encoded(files, names, size, limits, fit, listener, cache)
+            split_up = partial(as_files, encoded, names)
+        else:
+            images, broken = read_images(files, names, size, limits, fit, listener)
+            split_up = partial(_stack, images)
     notes = list(layout.notes)
     if broken:
         layout = _without(layout, broken, on_broken, len(names), limits)
         notes.append(Note("broken_images", f"left out: {_told(broken, len(names))}"))
-    return layout, _stack(layout, images), tuple(notes)
+    return layout, split_up(layout), tuple(notes)
 
 
 def _check_labels(y_N: Labels, class_names: tuple[str, ...], limits: Limits) -> None:
@@ -162,7 +180,7 @@ def _told(broken: Broken, images: int) -> str:
     return f"{len(broken):,} of {images:,} images cannot be read: {few}{more}"
 
 
-def _stack(layout: Layout, images: dict[str, Pixels]) -> Mapping[str, ImageSplit]:
+def _stack(images: dict[str, Pixels], layout: Layout) -> Mapping[str, ImageSplit]:
     channels = max(image_HWC.shape[-1] for image_HWC in images.values())
     height, width, _ = next(iter(images.values())).shape
 

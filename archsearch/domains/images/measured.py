@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -21,12 +22,12 @@ from archsearch.domains.images.digits import load_digits
 from archsearch.domains.images.duplicates import look
 from archsearch.domains.images.image_folder import read_image_folder
 from archsearch.domains.images.npz import read_npz
-from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
+from archsearch.domains.images.task import ImageDataset, Images, ImageTask
 from archsearch.domains.text.spec import TextData
 from archsearch.errors import DataError, InvalidRequest
 from archsearch.request import DatasetData, DataSpec, DigitsData, ImageFolderData, NpzData, OnDuplicates
 
-Given = Mapping[str, ImageSplit]
+Given = Mapping[str, Images]
 
 
 def load_measured(
@@ -37,6 +38,7 @@ def load_measured(
     learned_from: str | None = None,
     limits: Limits | None = None,
     listener: Callable[[int, int], None] | None = None,
+    cache: Path | None = None,
 ) -> Measured:
     """The images of a request's data to measure a network of a known task on, labelled in the network's order.
 
@@ -47,10 +49,11 @@ def load_measured(
     Args:
         known: The network's task: its number of classes and, if it has any, their names.
         learned_from: The sha256 of the data the network learned from, where that is known.
+        cache: See `load_image_folder`.
 
     Raises DataError or InvalidRequest where the data is not the network's.
     """
-    given, names, notes = _read(spec, limits or Limits(), listener)
+    given, names, notes = _read(spec, limits or Limits(), listener, cache)
     given, renamed = renumbered(given, names, known)
     notes = (*notes, *renamed)
     whole, learned = _wholes(given, known, learned_from)
@@ -65,7 +68,7 @@ def load_measured(
         part = "test"
     if part == "all":
         return _all(given, known, whole, notes)
-    source: Mapping[str, ImageSplit] = given
+    source: Mapping[str, Images] = given
     if learned is not None or part not in given:
         held = learned or whole
         if held is None:
@@ -77,11 +80,8 @@ def load_measured(
 
 
 def _all(given: Given, known: ImageTask, whole: ImageDataset | None, notes: tuple[Note, ...]) -> Measured:
-    splits = list(given.values())
-    together = ImageSplit(
-        np.concatenate([split.x_NHWC for split in splits]) if len(splits) > 1 else splits[0].x_NHWC,
-        np.concatenate([split.y_N for split in splits]) if len(splits) > 1 else splits[0].y_N,
-    )
+    first, *others = given.values()
+    together = first.joined(others)
     detail = f"all {len(together):,} images are measured; none are held out"
     if whole is not None:
         detail += f": --split test takes the {len(whole.test):,} that a training would not see"
@@ -91,12 +91,12 @@ def _all(given: Given, known: ImageTask, whole: ImageDataset | None, notes: tupl
     return Measured(found, "all", (*notes, Note("all_measured", detail)))
 
 
-def _measuring(measured: ImageSplit, given: Given, known: ImageTask, whole: ImageDataset | None) -> ImageDataset:
+def _measuring(measured: Images, given: Given, known: ImageTask, whole: ImageDataset | None) -> ImageDataset:
     """A data set whose test split is what is measured; what is looked at before is as separate as can be."""
     if whole is not None:
         return replace(whole, test=measured)
     empty = _none(measured)
-    _, height, width, in_chans = measured.x_NHWC.shape
+    height, width, in_chans = measured.sizes
     kind: Kind = "multilabel" if measured.y_N.ndim == 2 else "classification"
     task = replace(known, height=height, width=width, in_chans=in_chans, kind=kind)
     if not task.prevalence:
@@ -136,7 +136,7 @@ def _whole(given: Given, known: ImageTask, duplicates: OnDuplicates) -> ImageDat
 
 
 def _read(
-    spec: DataSpec, limits: Limits, listener: Callable[[int, int], None] | None
+    spec: DataSpec, limits: Limits, listener: Callable[[int, int], None] | None, cache: Path | None
 ) -> tuple[Given, tuple[str, ...], tuple[Note, ...]]:
     """The splits the data has, the names of its classes, and what reading it found."""
     limits = replace(limits, min_per_class=0, to_learn_from=False)
@@ -149,7 +149,13 @@ def _read(
             return (*read_npz(spec.path, limits), ())
         case ImageFolderData():
             return read_image_folder(
-                spec.path, spec.image_size, limits, fit=spec.fit, on_broken=spec.on_broken, listener=listener
+                spec.path,
+                spec.image_size,
+                limits,
+                fit=spec.fit,
+                on_broken=spec.on_broken,
+                listener=listener,
+                cache=cache,
             )
         case TextData():
             raise InvalidRequest("these are texts, and the network was trained on images", field="data")
@@ -159,5 +165,5 @@ def _read(
             )
 
 
-def _none(like: ImageSplit) -> ImageSplit:
+def _none(like: Images) -> Images:
     return like.take(slice(0, 0))

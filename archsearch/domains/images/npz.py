@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from archsearch.data.archive import check_ratio, open_zip
+from archsearch.data.batches import require_room
 from archsearch.data.labels import (
     check_label_layout,
     check_labels,
@@ -62,6 +64,7 @@ def read_npz(path: Path, limits: Limits) -> tuple[dict[str, ImageSplit], tuple[s
         headers = _read_headers(archive, path.name, limits)
         _check_headers(headers, limits)
         names = _read_names(archive, headers, limits)
+        _check_room(headers)
         return {name: _read_split(archive, headers, name) for name in SPLITS if f"x_{name}" in headers}, names
 
 
@@ -122,6 +125,15 @@ def _check_headers(headers: dict[str, Header], limits: Limits) -> None:
             if own != others:
                 held = [f"{shape[0]} columns of labels" if shape else "one label an image" for shape in (own, others)]
                 raise DataError(f"has {held[0]}, y_{first} {held[1]}; make them equal", field=labels.key)
+
+
+def _check_room(headers: Mapping[str, Header]) -> None:
+    """Raises TooMuchMemory for images that are beyond it: once as they come, and as bytes sorted into splits."""
+    images = [header for key, header in headers.items() if key.startswith("x_")]
+    as_bytes = sum(math.prod(header.shape) for header in images)
+    held = as_bytes + sum(header.nbytes for header in images)
+    fix = "give the images as files in a folder or zip (image_folder), which are read as they are trained on"
+    require_room(held, f"{sum(header.shape[0] for header in images):,} images", field="x_train", fix=fix)
 
 
 def _read_names(archive: zipfile.ZipFile, headers: dict[str, Header], limits: Limits) -> tuple[str, ...]:

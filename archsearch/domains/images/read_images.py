@@ -6,11 +6,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from archsearch.data.batches import require_room
 from archsearch.data.files import Files
 from archsearch.data.limits import Limits
 from archsearch.domains.images.images import decode, sides
@@ -20,11 +23,12 @@ from archsearch.request import Fit
 # H W space, C channels
 
 Pixels = npt.NDArray[np.uint8]
+T = TypeVar("T")
 # What is wrong with which file.
 Broken = Mapping[str, DataError | TooLarge]
 
 # Files read and decoded before the next ones are begun; Pillow decodes without holding Python's lock.
-_AT_ONCE, _MOST_THREADS = 256, 8
+_AT_ONCE, _MOST_THREADS = 256, 16
 _TELL_EVERY_S = 0.2
 # Files whose sizes a suggestion is made from, and the largest side that is suggested: more is slow and seldom better.
 _LOOKED_AT, _SUGGESTED = 1_000, 224
@@ -44,55 +48,81 @@ def read_images(
     """
     images: dict[str, Pixels] = {}
     broken: dict[str, DataError | TooLarge] = {}
-    told_at = 0.0
-    for done, (name, found) in enumerate(_decoded(files, names, size, limits, fit), 1):
+
+    def pixels(name: str) -> Pixels:
+        return decode(name, files.read(name), size, limits, fit)
+
+    for name, found in in_parallel(pixels, names, listener):
         if isinstance(found, np.ndarray):
+            if not images:
+                _check_room(found.shape, len(names), limits)
             images[name] = found
-            _check(name, images, files, names, limits)
+            first = next(iter(images))
+            check_same(name, found.shape, first, images[first].shape, files, names)
         elif found.field == "image_size":
-            raise _mixed(found, files, names)
+            raise mixed(found, files, names)
         else:
             broken[name] = found
-        if listener and (done == len(names) or time.monotonic() - told_at > _TELL_EVERY_S):
-            listener(done, len(names))
-            told_at = time.monotonic()
     return images, broken
 
 
-def _decoded(
-    files: Files, names: Sequence[str], size: tuple[int, int] | None, limits: Limits, fit: Fit
-) -> Iterator[tuple[str, Pixels | DataError | TooLarge]]:
-    """Every file in order, as pixels or as what is wrong with it."""
+def in_parallel(
+    one: Callable[[str], T], names: Sequence[str], listener: Callable[[int, int], None] | None
+) -> Iterator[tuple[str, T | DataError | TooLarge]]:
+    """What `one` makes of every file, in order, or what is wrong with it."""
 
-    def one(name: str) -> Pixels | DataError | TooLarge:
+    def tried(name: str) -> T | DataError | TooLarge:
         try:
-            return decode(name, files.read(name), size, limits, fit)
+            return one(name)
         except (DataError, TooLarge) as error:
             return error
 
+    told_at, done = 0.0, 0
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
         for start in range(0, len(names), _AT_ONCE):
             some = names[start : start + _AT_ONCE]
-            yield from zip(some, pool.map(one, some), strict=True)
+            for name, found in zip(some, pool.map(tried, some), strict=True):
+                yield name, found
+                done += 1
+                if listener and (done == len(names) or time.monotonic() - told_at > _TELL_EVERY_S):
+                    listener(done, len(names))
+                    told_at = time.monotonic()
 
 
-def _check(name: str, images: Mapping[str, Pixels], files: Files, names: Sequence[str], limits: Limits) -> None:
-    """Raises unless an image is of the first one's size, and all images of that size are not too much."""
-    first = next(iter(images))
-    height, width, _ = images[first].shape
-    if images[name].shape[:2] != (height, width):
-        own = "×".join(map(str, images[name].shape[:2]))
-        raise _mixed(DataError(f"{name} is {own} pixels, {first} {height}×{width}"), files, names)
-    # The first image tells what all will take.
-    if name == first and (total := len(names) * height * width * 3) > limits.max_bytes:
+def check_same(
+    name: str, shape: tuple[int, ...], first: str, of_first: tuple[int, ...], files: Files, names: Sequence[str]
+) -> None:
+    """Raises DataError unless an image is of the first one's height and width."""
+    if shape[:2] != of_first[:2]:
+        own, other = ("×".join(map(str, each[:2])) for each in (shape, of_first))
+        raise mixed(DataError(f"{name} is {own} pixels, {first} {other}"), files, names)
+
+
+def first_size(files: Files, names: Sequence[str], limits: Limits) -> tuple[int, int] | None:
+    """Height and width of the first image that can be read; None where reading them all will say what is wrong."""
+    for name in names:
+        with suppress(DataError, TooLarge):
+            height, width, _ = decode(name, files.read(name), None, limits).shape
+            return height, width
+    return None
+
+
+def _check_room(shape: tuple[int, ...], images: int, limits: Limits) -> None:
+    """Raises where so many images are too much; the first one tells what all will take."""
+    height, width, _ = shape
+    total = images * height * width * 3
+    if total > limits.max_bytes:
         raise TooLarge(
-            f"{len(names):,} images of {height}×{width} pixels take {total:,} bytes, at most "
+            f"{images:,} images of {height}×{width} pixels take {total:,} bytes, at most "
             f"{limits.max_bytes:,} are taken; set a smaller image_size",
             field="image_size",
         )
+    # As they are read, and once more as they are sorted into splits.
+    what = f"{images:,} images of {height}×{width} pixels"
+    require_room(2 * total, what, field="image_size", fix="set a smaller image_size")
 
 
-def _mixed(error: DataError | TooLarge, files: Files, names: Sequence[str]) -> DataError | TooLarge:
+def mixed(error: DataError | TooLarge, files: Files, names: Sequence[str]) -> DataError | TooLarge:
     """The same error, with a size that images of several sizes could all have."""
     step = max(1, len(names) // _LOOKED_AT)
     known = [pair for name in names[::step] if (pair := _sides(files, name)) is not None]

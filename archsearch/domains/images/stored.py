@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from archsearch.data.at_rest import FIX, open_array, write_array, write_folder, write_record
 from archsearch.data.labels import prevalence
 from archsearch.data.notes import Note
-from archsearch.domains.images.task import ImageDataset, ImageSplit, ImageTask
+from archsearch.data.task import Labels
+from archsearch.domains.images.file_split import FileSplit
+from archsearch.domains.images.stored_files import FilesRecord, Name, open_files, write_files
+from archsearch.domains.images.task import ImageDataset, Images, ImageSplit, ImageTask
 from archsearch.errors import DataError
 
-SPLITS: tuple[Literal["train", "selection", "test"], ...] = ("train", "selection", "test")
+SPLITS: tuple[Name, ...] = ("train", "selection", "test")
 RECORD = "task.json"
 
 
@@ -24,19 +28,23 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1  # 2 where images stay files, which earlier versions do not read
     sha256: str
     images: dict[Literal["train", "selection", "test"], int]
     task: ImageTask
     notes: tuple[Note, ...] = ()
+    files: FilesRecord | None = None
 
 
-def save_dataset(dataset: ImageDataset, folder: Path) -> None:
+def save_dataset(dataset: ImageDataset, folder: Path, *, own: bool = False) -> None:
     """Write the data set to `folder`, whole or not at all; the same data set there already is left alone.
 
     Raises Conflict where the folder holds anything else.
+
+    Args:
+        own: Whether images that stay files are copied; else it is written where they lie.
     """
-    write_folder(folder, lambda new: _write(dataset, new), lambda there: _holds(there, dataset.sha256))
+    write_folder(folder, lambda new: _write(dataset, new, own=own), lambda there: _holds(there, dataset.sha256))
 
 
 def open_dataset(folder: Path) -> ImageDataset:
@@ -45,8 +53,7 @@ def open_dataset(folder: Path) -> ImageDataset:
     Shapes and types are compared with task.json; the bytes are not hashed again.
     """
     record = read_record(folder)
-    splits = {name: _open_split(folder, name, record) for name in SPLITS}
-    task = record.task
+    task, splits = record.task, _open_splits(folder, record)
     if not task.prevalence:  # stored before it was told of tasks with one label an image
         task = replace(task, prevalence=prevalence(splits["train"].y_N, task.classes))
     return ImageDataset(task, splits["train"], splits["selection"], splits["test"], record.sha256, record.notes)
@@ -67,21 +74,37 @@ def _holds(folder: Path, sha256: str) -> bool:
         return False
 
 
-def _write(dataset: ImageDataset, folder: Path) -> None:
+def _write(dataset: ImageDataset, folder: Path, *, own: bool) -> None:
     folder.mkdir()
+    encoded: dict[Name, FileSplit] = {}
     for name in SPLITS:
-        split: ImageSplit = getattr(dataset, name)
-        write_array(folder / f"{name}_x.npy", split.x_NHWC)
+        split: Images = getattr(dataset, name)
+        if isinstance(split, FileSplit):
+            encoded[name] = split
+        else:
+            write_array(folder / f"{name}_x.npy", split.pixels(slice(None)))
         write_array(folder / f"{name}_y.npy", split.y_N)
     images = {name: len(getattr(dataset, name)) for name in SPLITS}
     record = Record(sha256=dataset.sha256, images=images, task=dataset.task, notes=dataset.notes)
+    if encoded:
+        record = record.model_copy(update={"format": 2, "files": write_files(encoded, folder, own=own)})
     write_record(folder / RECORD, record.model_dump_json(indent=2))
 
 
-def _open_split(folder: Path, name: Literal["train", "selection", "test"], record: Record) -> ImageSplit:
+def _open_splits(folder: Path, record: Record) -> dict[Name, Images]:
+    labels = {name: _open_labels(folder, name, record) for name in SPLITS}
+    if record.files is not None:
+        return {**open_files(record.files, labels, folder, record.task.height, record.task.width)}
+    return {name: ImageSplit(_open_pixels(folder, name, record), labels[name]) for name in SPLITS}
+
+
+def _open_pixels(folder: Path, name: Name, record: Record) -> npt.NDArray[np.uint8]:
     task, count = record.task, record.images.get(name, -1)
-    x_NHWC = open_array(folder / f"{name}_x.npy", (count, task.height, task.width, task.in_chans), np.uint8)
-    path = folder / f"{name}_y.npy"
+    return open_array(folder / f"{name}_x.npy", (count, task.height, task.width, task.in_chans), np.uint8)
+
+
+def _open_labels(folder: Path, name: Name, record: Record) -> Labels:
+    task, count, path = record.task, record.images.get(name, -1), folder / f"{name}_y.npy"
     if task.kind == "multilabel":
-        return ImageSplit(x_NHWC, open_array(path, (count, task.classes), np.uint8))
-    return ImageSplit(x_NHWC, open_array(path, (count,), np.int64))
+        return open_array(path, (count, task.classes), np.uint8)
+    return open_array(path, (count,), np.int64)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.task import Dataset, Kind, Labels, Rows, guessing, is_uneven, label_tensor
+from archsearch.data.task import Dataset, Kind, Labels, Rows, Split, guessing, is_uneven, label_tensor
+from archsearch.domains.images.statistics import Statistics, channel_statistics, chunks
 from archsearch.request import Fit
 
 if TYPE_CHECKING:
@@ -54,9 +56,35 @@ class ImageTask:
         return guessing(self.kind, self.classes, self.prevalence)
 
 
+class Images(Split, Protocol):
+    """Images and their labels, wherever the pixels come from: an array, or files that are decoded when asked for."""
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+
+    def pixels(self, rows: Rows) -> npt.NDArray[np.uint8]:
+        """The images of some rows: N×H×W×C, contiguous."""
+
+    def images(self) -> Tensor:
+        """All of them as a uint8 tensor N×C×H×W (a copy, writable): for a few, taken before."""
+
+    def content(self, row: int) -> bytes | memoryview:
+        """What makes an image the same as another: its pixels, or a hash of them."""
+
+    def statistics(self) -> Statistics:
+        """Mean and standard deviation of every channel, of pixels in 0-1."""
+
+    def feed(self, digest: Any, name: str) -> None:
+        """Have a hash of `hashlib` read all that makes the split, called `name`, what it is."""
+
+    def joined(self, others: Sequence[Self]) -> Self:
+        """These images, and then those of others of the same data."""
+
+
 @dataclass(frozen=True)
 class ImageSplit:
-    """Images and their labels.
+    """Images in an array, and their labels.
 
     Attributes:
         x_NHWC: uint8.
@@ -72,6 +100,35 @@ class ImageSplit:
     def take(self, rows: Rows) -> ImageSplit:
         """The images of these rows with their labels."""
         return ImageSplit(self.x_NHWC[rows], self.y_N[rows])
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """See `Images`, as for all that follows."""
+        _, height, width, channels = self.x_NHWC.shape
+        return height, width, channels
+
+    def pixels(self, rows: Rows) -> npt.NDArray[np.uint8]:
+        return np.ascontiguousarray(self.x_NHWC[rows])
+
+    def content(self, row: int) -> memoryview:
+        return np.ascontiguousarray(self.x_NHWC[row]).data.cast("B")
+
+    def statistics(self) -> Statistics:
+        return channel_statistics(self.x_NHWC)
+
+    def feed(self, digest: Any, name: str) -> None:
+        digest.update(f"{name} uint8 {self.x_NHWC.shape}\n".encode())
+        for chunk_NHWC in chunks(self.x_NHWC):
+            digest.update(np.ascontiguousarray(chunk_NHWC, dtype=np.uint8).data)
+        feed_labels(digest, name, self.y_N)
+
+    def joined(self, others: Sequence[Self]) -> ImageSplit:
+        if not others:
+            return self
+        every = (self, *others)
+        return ImageSplit(
+            np.concatenate([split.x_NHWC for split in every]), np.concatenate([split.y_N for split in every])
+        )
 
     def images(self) -> Tensor:
         """The images as a uint8 tensor N×C×H×W (a copy, writable)."""
@@ -89,4 +146,11 @@ class ImageSplit:
         return label_tensor(self.y_N)
 
 
-ImageDataset = Dataset[ImageTask, ImageSplit]
+def feed_labels(digest: Any, name: str, y_N: Labels) -> None:
+    """Have a hash read the labels of a split."""
+    kind, bytes_ = ("int64", "<i8") if y_N.ndim == 1 else ("uint8", "u1")
+    digest.update(f"{name} {kind} {y_N.shape}\n".encode())
+    digest.update(np.ascontiguousarray(y_N, dtype=bytes_).data)
+
+
+ImageDataset = Dataset[ImageTask, Images]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.domains.text.ragged import Ints
+from archsearch.data.ragged import Ints
 
 # N texts, B batch, P batches of one pool
 

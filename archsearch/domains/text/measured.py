@@ -11,11 +11,11 @@ from archsearch.data.duplicates import look
 from archsearch.data.limits import Limits
 from archsearch.data.measured import Measured, Part
 from archsearch.data.notes import Note
+from archsearch.data.ragged import Ragged, joined
 from archsearch.data.renumber import renumbered
 from archsearch.data.splits import complete
 from archsearch.domains.text.columns import Wanted
 from archsearch.domains.text.load import WORDS, content, read_splits
-from archsearch.domains.text.ragged import Ragged, joined
 from archsearch.domains.text.spec import OnDuplicates, TextData
 from archsearch.domains.text.table import TableSplit, TextTable, make_table
 from archsearch.domains.text.task import TextTask

@@ -10,16 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from archsearch.data.batches import require_room
 from archsearch.data.labels import is_text
 from archsearch.data.limits import Limits
+from archsearch.data.ragged import Ragged, unpacked
 from archsearch.domains.text.columns import Columns, Wanted, find_columns
 from archsearch.domains.text.labels import Raw, read_flags, read_label
-from archsearch.domains.text.ragged import Ragged, unpacked
 from archsearch.domains.text.rows import Row, read_rows
 from archsearch.domains.text.sources import SPLITS, Source, open_sources
 from archsearch.errors import DataError, TooLarge
 
 ORDER = ("train", "selection", "test")
+# Rows after which memory is looked at, and bytes of one beside its texts: starts, a line and a label.
+_ROWS, _A_ROW = 2**16, 48
 
 
 @dataclass
@@ -96,7 +99,17 @@ def _read(source: Source, wanted: Wanted, before: Columns | None, parts: dict[st
                 raise TooLarge(
                     f"has more than {limits.max_examples:,} rows, the most that are taken", field=source.name
                 )
+            if len(part.lines) % _ROWS == 0:
+                _check_room(parts, source.name)
     return columns
+
+
+def _check_room(parts: Mapping[str, Part], name: str) -> None:
+    """Raises TooMuchMemory where what was read could not be sorted into splits any more, which copies it."""
+    held = sum(len(part.text.flat) + len(part.pair.flat) + _A_ROW * len(part.lines) for part in parts.values())
+    rows = sum(len(part.lines) for part in parts.values())
+    fix = "give fewer or shorter texts, or a machine with more"
+    require_room(held, f"sorting {rows:,} texts and those to come", field=name, fix=fix)
 
 
 def _columns(names: tuple[str, ...], wanted: Wanted, source: Source) -> Columns:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from archsearch.data.at_rest import FIX, open_array, write_array, write_folder, write_record
 from archsearch.data.notes import Note
+from archsearch.data.ragged import Ragged, unpacked
 from archsearch.data.task import Kind, Labels
-from archsearch.domains.text.ragged import Ragged, unpacked
 from archsearch.domains.text.table import SPLITS, TableSplit, TextTable
 from archsearch.domains.text.task import TextDataset, TextSplit, TextTask, id_type
 from archsearch.errors import DataError

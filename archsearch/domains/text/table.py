@@ -10,8 +10,8 @@ import numpy as np
 
 from archsearch.data.labels import prevalence
 from archsearch.data.notes import Note
+from archsearch.data.ragged import Ragged
 from archsearch.data.task import Kind, Labels, Rows
-from archsearch.domains.text.ragged import Ragged
 from archsearch.domains.text.spec import MAX_LENGTH
 from archsearch.domains.text.task import TextTask
 

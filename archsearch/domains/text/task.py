@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from archsearch.data.ragged import Ints, Ragged, joined
 from archsearch.data.task import Dataset, Kind, Labels, Rows, guessing, is_uneven, label_tensor
-from archsearch.domains.text.ragged import Ints, Ragged, joined
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.notes import Note
-from archsearch.domains.text.ragged import unpacked
+from archsearch.data.ragged import unpacked
 from archsearch.domains.text.stored import open_dataset, read_record, save_dataset
 from archsearch.domains.text.table import SPLITS, TableSplit, TextTable
 from archsearch.domains.text.task import TextDataset, TextSplit, TextTask, id_type

@@ -87,7 +87,13 @@ class TextClassification:
     )
     teacher_files: tuple[str, ...] = TEACHER_FILES
 
-    def load(self, spec: TextData, limits: Limits | None, listener: Callable[[int, int], None] | None) -> TextTable:
+    def load(
+        self,
+        spec: TextData,
+        limits: Limits | None,
+        listener: Callable[[int, int], None] | None,
+        cache: Path | None = None,
+    ) -> TextTable:
         if listener is None:
             return load_spec(spec, limits)
         with listening(lambda share: listener(round(100 * share), 100)):
@@ -105,7 +111,7 @@ class TextClassification:
 
         return tokenise(dataset, teacher.tokenizer, cache=cache, listener=listener)
 
-    def save_dataset(self, dataset: TextTable | TextDataset, folder: Path) -> None:
+    def save_dataset(self, dataset: TextTable | TextDataset, folder: Path, *, own: bool = False) -> None:
         if isinstance(dataset, TextTable):
             stored.save_table(dataset, folder)
         else:

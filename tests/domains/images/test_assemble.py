@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from archsearch.domains.images import assemble
-from archsearch.domains.images.assemble import channel_statistics, fingerprint
+from archsearch.domains.images.assemble import fingerprint
+from archsearch.domains.images.statistics import channel_statistics
 from archsearch.domains.images.task import ImageSplit
 
 X_NHWC = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 3), dtype=np.uint8)
@@ -19,7 +20,7 @@ def test_statistics_are_numpys_on_pixels_in_0_to_1() -> None:
 def test_statistics_and_hash_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     split = ImageSplit(X_NHWC, np.arange(50))
     whole = channel_statistics(X_NHWC), fingerprint(split, split, split)
-    monkeypatch.setattr("archsearch.domains.images.assemble.CHUNK_BYTES", 200)
+    monkeypatch.setattr("archsearch.domains.images.statistics.CHUNK_BYTES", 200)
     assert (channel_statistics(X_NHWC), fingerprint(split, split, split)) == whole
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from archsearch.data import Note
+from archsearch.data.ragged import joined
 from archsearch.domains import is_whole
-from archsearch.domains.text.ragged import joined
 from archsearch.domains.text.stored import (
     open_dataset,
     open_stored,

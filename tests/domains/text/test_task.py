@@ -8,8 +8,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from archsearch.data.ragged import Ragged, joined, unpacked
 from archsearch.data.task import Split
-from archsearch.domains.text.ragged import Ragged, joined, unpacked
 from archsearch.domains.text.task import TextSplit, TextTask, id_type, text_split
 
 IDS = [[5, 6, 7], [8], [9, 10], [11, 12, 13, 14]]

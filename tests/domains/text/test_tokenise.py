@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from archsearch.data import Note
+from archsearch.data.ragged import joined
 from archsearch.domains.text import tokenise as module
 from archsearch.domains.text.load import load_text
-from archsearch.domains.text.ragged import joined
 from archsearch.domains.text.stored import open_table, save_table
 from archsearch.domains.text.table import TableSplit, TextTable, make_table
 from archsearch.domains.text.tokenise import identity, tokenise
