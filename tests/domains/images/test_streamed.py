@@ -175,10 +175,11 @@ def test_files_are_read_once_and_again_where_one_has_changed(
     (folder / "a/1.jpg").write_bytes(photo(4711))
     assert stream(folder, 24, cache=cache).sha256 != first.sha256
     assert len(looked) == 3
-    next(cache.glob("images-*/digest_ND.npy")).write_bytes(b"torn")
-    for size in (16, 24):
-        stream(folder, size, cache=cache)
-    assert len(looked) == 4, "what is not whole is made again"
+    for torn in cache.glob("images-*/digest_ND.npy"):
+        torn.write_bytes(b"torn")
+    for _ in range(2):
+        stream(folder, 24, cache=cache)
+    assert len(looked) == 4, "what is not whole is made again, once"
 
 
 def test_a_full_or_forbidden_cache_only_costs_another_reading(stream, tmp_path: Path) -> None:
