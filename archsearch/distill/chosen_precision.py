@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 # Of a training's steps, what timing may take; on a GPU networks are compiled for each precision first.
 _SHARE, _COMPILING = 0.02, 20
 # Of the time of the fastest that is more exact, what a less exact one may take.
-_CLEARLY = 0.9
+CLEARLY = 0.9
 _AS_BEGUN = "as it began"
 _FILE = "precision-"
 
@@ -84,7 +84,7 @@ def fastest(seconds: Seconds) -> Computed:
     order: tuple[Computed, ...] = tuple(name for name in get_args(Computed) if name in seconds)
     found = order[0]
     for name in order[1:]:
-        if seconds[name] <= _CLEARLY * seconds[found]:
+        if seconds[name] <= CLEARLY * seconds[found]:
             found = name
     return found
 

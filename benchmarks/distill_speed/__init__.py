@@ -3,6 +3,11 @@
     python -m benchmarks.distill_speed [--data ../shared/data] [--device cuda] [--json FILE]
                                        [--pairs 56:20 32x4:8x4] [--batches 64 512] [--rounds 5] [--no-peers]
 
+    python -m benchmarks.distill_speed --only precision [--device cuda] [--json FILE]
+
+The second form times a step of six kinds of network in every precision of the device and shows what `precision: auto`
+takes for each; the rest is about the first.
+
 Knowledge distillation (0.1·CE + 0.9·T²·KL, T=4) as the field's CIFAR tables have it: crops and flips, 100 classes.
 
     plain          a research loop: torchvision's transforms on PIL images, fp32, the teacher asked in every step

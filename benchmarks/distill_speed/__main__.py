@@ -13,6 +13,7 @@ from pathlib import Path
 
 from archsearch.data.task import Dataset
 from benchmarks import distill_speed
+from benchmarks.distill_speed import precisions
 from benchmarks.distill_speed.images import load_images
 from benchmarks.distill_speed.protocol import measure
 from benchmarks.distill_speed.report import Report, cores, machine, show, summarise
@@ -29,7 +30,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="ours and the floor's")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="ours and the floor's; auto is measured, as for a long training",
+    )
     parser.add_argument("--data", type=Path, help="the folder with CIFAR-100; without it the images are noise")
     parser.add_argument("--pairs", nargs="+", type=pair, default=[Pair("56", "20"), Pair("32x4", "8x4")])
     parser.add_argument("--batches", nargs="+", type=positive, default=[64, 512])
@@ -38,18 +44,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--workers", type=int, default=cores(), help="most a loader may have; default: the cores")
     parser.add_argument("--no-peers", action="store_true", help="without timm and torchdistill")
+    parser.add_argument("--only", choices=("precision",), help="what six kinds of network are trained in, and no more")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)
+    if arguments.only == "precision":
+        _precisions(arguments)
+        return
     dataset, images = load_images(arguments.data)
     with tempfile.TemporaryDirectory() as home:
         rows = tuple(
-            measure(each, arguments.rounds, peers=not arguments.no_peers)
+            measure(precisions.settled(each), arguments.rounds, peers=not arguments.no_peers)
             for each in settings(arguments, dataset, Path(home))
         )
     report = Report(summarise(rows), machine(arguments.device, arguments.precision), images, rows)
     show(report, peers=not arguments.no_peers)
     if arguments.json:
         arguments.json.write_text(json.dumps(asdict(report), indent=2) + "\n")
+
+
+def _precisions(arguments: argparse.Namespace) -> None:
+    rows = precisions.measure_all(arguments.device, arguments.rounds)
+    precisions.show(rows)
+    if arguments.json:
+        found = {
+            "summary": {"networks": len(rows), "right": sum(row.right for row in rows)},
+            "machine": asdict(machine(arguments.device, "auto")),
+            "rows": [asdict(row) for row in rows],
+        }
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def pair(text: str) -> Pair:

@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-from archsearch.precision import Precision, resolve
+from archsearch.precision import Precision
 from benchmarks.distill_speed.setting import Setting
 
 PLAIN, ONLINE, CACHED, FLOOR = "plain", "ours online", "ours cached", "floor"
@@ -38,10 +38,11 @@ class Ratios:
 
 @dataclass(frozen=True)
 class Row:
-    """One pair at one batch size. Speeds are by contestant, ratios by our trainings."""
+    """One pair at one batch size. Speeds are by contestant, ratios by our trainings, precision ours and the floor's."""
 
     pair: str
     batch_size: int
+    precision: str
     steps: int
     speeds: Mapping[str, Speed]
     ratios: Mapping[str, Ratios]
@@ -78,7 +79,7 @@ def row(setting: Setting, times: Mapping[str, Sequence[float]]) -> Row:
         name: Speed(median(each), 1000 * setting.batch_size / median(each), each) for name, each in rounds.items()
     }
     ratios = {name: _ratios(rounds, name) for name in OURS}
-    return Row(str(setting.pair), setting.batch_size, setting.steps, speeds, ratios)
+    return Row(str(setting.pair), setting.batch_size, setting.precision, setting.steps, speeds, ratios)
 
 
 def _ratios(rounds: Mapping[str, Sequence[float]], name: str) -> Ratios:
@@ -109,7 +110,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, float | None]:
 def machine(device: str, precision: Precision) -> Machine:
     return Machine(
         device=torch.cuda.get_device_name() if device == "cuda" else device,
-        precision=resolve(precision, device),
+        precision="measured" if precision == "auto" else precision,
         threads=torch.get_num_threads(),
         cores=cores(),
         torch=torch.__version__,
@@ -136,7 +137,7 @@ def show(report: Report, *, peers: bool) -> None:
     print(f"{where.device}, {where.precision}, {where.threads} threads, {where.cores} cores; {report.images}")
     print(f"torch {where.torch}, timm {where.timm}, torchdistill {where.torchdistill or 'not installed'}")
     for each in report.rows:
-        print(f"\n{each.pair}, batch {each.batch_size}, {each.steps} steps a turn")
+        print(f"\n{each.pair}, batch {each.batch_size}, {each.precision}, {each.steps} steps a turn")
         print(f"{'':<14}{'images/s':>10}{'ms/step':>10}{'vs plain':>10}{'vs best peer':>14}{'over floor':>12}")
         for name, speed in each.speeds.items():
             ratios = asdict(each.ratios[name]) if name in each.ratios else {}

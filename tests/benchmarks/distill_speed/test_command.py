@@ -8,7 +8,7 @@ from statistics import median
 import pytest
 import torch
 
-from benchmarks.distill_speed import images
+from benchmarks.distill_speed import images, precisions
 from benchmarks.distill_speed.__main__ import main, pair, settings
 from benchmarks.distill_speed.images import load_images
 from benchmarks.distill_speed.report import installed
@@ -54,6 +54,28 @@ def test_everyone_is_measured_and_ratios_are_quotients_of_the_figures(tmp_path: 
     out, err = capsys.readouterr()
     assert all(f"\n{name} " in out for name in expected)
     assert err == "", "no progress bar where nobody watches"
+
+
+def test_what_auto_takes_is_shown_beside_the_times(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(precisions, "NETWORKS", {"RegNet": precisions.NETWORKS["RegNet"]})
+    monkeypatch.setattr(precisions, "find_spec", lambda name: None)
+    monkeypatch.setattr(precisions, "PIXELS", 32)
+    monkeypatch.setattr(precisions, "BATCH", 8)
+    path = tmp_path / "precision.json"
+    main(["--only", "precision", "--rounds", "1", "--json", str(path)])
+    report = json.loads(path.read_text())
+    (row,) = report["rows"]
+    assert row["chosen"] in row["step_ms"]
+    assert min(row["step_ms"].values()) > 0
+    assert report["summary"] == {"networks": 1, "right": int(row["right"])}
+    assert row["why"] in capsys.readouterr().out
+
+
+def test_auto_is_right_where_it_takes_the_faster_and_of_like_ones_the_more_exact() -> None:
+    assert precisions.right({"fp32": 1.0, "bf16": 0.95}, "fp32")
+    assert not precisions.right({"fp32": 1.0, "bf16": 0.8}, "fp32")
+    assert precisions.right({"fp32": 1.0, "bf16": 0.8}, "bf16")
+    assert not precisions.right({"fp32": 1.0, "bf16": 1.1}, "bf16")
 
 
 def test_pairs_are_networks_of_the_fields_tables() -> None:
