@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from archsearch.device import kind
+from archsearch.device import ACCELERATOR, kind
 from archsearch.errors import TooMuchMemory
 from archsearch.memory import available_bytes, gigabytes, live_bytes
 
@@ -75,7 +75,7 @@ def fitting(one: Effort, most: int = MOST, *, device: str | torch.device = "cpu"
     Args:
         steady: The same whatever is free: for what has to be the same to the bit.
     """
-    where = kind(device)
+    where = "cpu" if kind(device) == "cpu" else ACCELERATOR
     room = _BYTES[where] if steady else min(_BYTES[where], _SHARE * free_bytes(device))
     size = most
     while size > 1 and (_KERNELS * one.bytes * size > room or one.macs * size > _MACS[where]):

@@ -46,8 +46,7 @@ log = logging.getLogger(__name__)
 _REPORT_EVERY_S = 1.0
 _CHECKPOINT_EVERY_S = 30.0
 # A GPU is not made to wait for the loss of every step; what went wrong is rolled back to the last checkpoint anyway.
-# By the device's kind.
-_LOOK_EVERY = {"cpu": 1, "cuda": 25}
+_LOOK_EVERY_THERE = 25
 
 
 def train(
@@ -199,7 +198,7 @@ class _Run:
     def _step(self, batch: Batch) -> None:
         self.state, numbers_T = take_step(self.setup, self.state, batch)
         self.unseen.append(numbers_T)
-        if len(self.unseen) >= _LOOK_EVERY[kind(self.setup.device)]:
+        if len(self.unseen) >= (1 if kind(self.setup.device) == "cpu" else _LOOK_EVERY_THERE):
             self._look()
 
     def _look(self) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import zlib
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from archsearch.data.batches import free_bytes
+from archsearch.device import kind
 from archsearch.distill.amount import amount
 from archsearch.distill.group import Group
 from archsearch.distill.loader import Batch, plan, shares
@@ -24,6 +27,8 @@ from archsearch.request import DistillSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 # Of a GPU's free memory, what the training images may take.
 _RESIDENT_SHARE = 0.25
@@ -54,12 +59,15 @@ class Resident:
         """The images on a GPU that has room for them."""
         import torch
 
-        if torch.device(self.device).type != "cuda" or not isinstance(self.split, ImageSplit):
+        if kind(self.device) == "cpu" or not isinstance(self.split, ImageSplit):
             return None
-        free_bytes, _ = torch.cuda.mem_get_info(self.device)
-        if self.split.x_NHWC.nbytes > _RESIDENT_SHARE * free_bytes:
+        if self.split.x_NHWC.nbytes > _RESIDENT_SHARE * free_bytes(self.device):
             return None
-        return torch.from_numpy(np.array(self.split.x_NHWC)).to(self.device)
+        try:
+            return torch.from_numpy(np.array(self.split.x_NHWC)).to(self.device)
+        except torch.OutOfMemoryError:  # others take of it, too
+            log.warning("%s has no room for the training images: they come from this machine's memory", self.device)
+            return None
 
     def _shown(self, order_N: Tensor, there_N: Tensor, mine: Sequence[slice]) -> Iterator[Tensor]:
         """The images of every step, B×H×W×C on the device."""
