@@ -101,7 +101,9 @@ def search(
     for trial in earlier:
         note(trial)
     proposals.replay(earlier)
-    started = time.monotonic() - sum(trial.seconds for trial in earlier)
+    # Candidates of an earlier run were scored side by side, too, as far as anybody can tell.
+    side_by_side = 1 if pool is None else pool.told.processes
+    started = time.monotonic() - sum(trial.seconds for trial in earlier) / side_by_side
     while len(trials) < spec.candidates:
         if spec.time_limit_s is not None and time.monotonic() - started >= spec.time_limit_s:
             return "time"

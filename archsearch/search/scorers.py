@@ -91,11 +91,14 @@ class Told:
     """What came of the processes.
 
     Attributes:
+        threads: That each of them computed with, on which a score's last bits depend; 0 where there was one process.
         guesses: Candidates that were scored before it was certain that they would be proposed.
         used: Those of them that were.
+        lost: Processes that ended over a candidate, or were killed.
     """
 
     processes: int
+    threads: int = 0
     guesses: int = 0
     used: int = 0
     lost: int = 0
@@ -170,7 +173,7 @@ class Scorers:
     """A pool of `scorer` processes."""
 
     def __init__(self, spec: SearchSpec, bench: Bench, crew: Crew, modules: Sequence[str] = ()) -> None:
-        self.told, self.threads = Told(crew.processes), crew.threads
+        self.told, self.threads = Told(crew.processes, crew.threads), crew.threads
         self._heard: queue.SimpleQueue[tuple[_Process, dict[str, Any] | None]] = queue.SimpleQueue()
         self._false_starts = 0
         content, layout = packed(bench)
