@@ -69,6 +69,19 @@ def here() -> dict[str, str]:
     return {"cpu": "", **{f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(_gpus())}}
 
 
+def describe(name: str) -> str:
+    """What a request's device is on this machine, for people: `cuda (NVIDIA H100, GPU 1)`."""
+    import os
+
+    found = resolve(name)
+    if kind(found) == "cpu":
+        return found
+    import torch
+
+    told, number = [torch.cuda.get_device_name(found)], os.environ.get("CUDA_VISIBLE_DEVICES")
+    return f"{found} ({', '.join([*told, f'GPU {number}'] if number else told)})"
+
+
 def alike(device: str | torch.device) -> str:
     """What tells a device's numbers from another's: those of a processor, or of a GPU by its model's name."""
     import torch

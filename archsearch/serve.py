@@ -15,11 +15,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from archsearch import locks
+from archsearch import gpus, locks
 from archsearch.engine import EngineClient
 from archsearch.errors import Conflict, InvalidRequest
 from archsearch.settings import Settings
@@ -40,18 +42,14 @@ def serve(settings: Settings, *, with_worker: bool = True) -> None:
     # and the worker with it, instead of letting it finish its step's transaction.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     claim_folder(settings.data_dir)
+    if with_worker and settings.gpus is not None:
+        gpus.chosen(settings.gpus)  # before anything is waited for
     if with_worker:
         _only_server(settings.data_dir)
     with _listen(settings.host, settings.port) as listener:
         prepare(settings)
-        supervisor = Supervisor(settings) if with_worker else None
-        if supervisor:
-            supervisor.start()
-        try:
+        with supervised(settings) if with_worker else nullcontext():
             _answer(settings, listener)
-        finally:
-            if supervisor:
-                supervisor.stop()
 
 
 def claim_folder(folder: Path) -> None:
@@ -149,14 +147,35 @@ def api_module() -> Any:
     return importlib.import_module(f"{package}.main")
 
 
-class Supervisor:
-    """Keeps one worker process alive."""
+@contextmanager
+def supervised(settings: Settings, name: str = "worker-1") -> Iterator[None]:
+    """One worker process, or one for each GPU that is named, for as long as this goes on; each has its own name."""
+    if settings.gpus is None:
+        keepers = [Supervisor(settings, name)]
+    else:
+        keepers = [Supervisor(settings, f"{name}-gpu{gpu}", gpu) for gpu in gpus.chosen(settings.gpus)]
+    for keeper in keepers:
+        keeper.start()
+    try:
+        yield
+    finally:
+        ending = [threading.Thread(target=keeper.stop) for keeper in keepers]  # all at once: each may take its time
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join()
 
-    def __init__(self, settings: Settings, name: str = "worker-1") -> None:
+
+class Supervisor:
+    """Keeps one worker process alive, on one GPU where that is named."""
+
+    def __init__(self, settings: Settings, name: str = "worker-1", gpu: str | None = None) -> None:
         self._command = [sys.executable, "-m", "archsearch", "worker", "--name", name, "--supervised"]
         # Not by flags: every user of the machine may read those, and a database's URL holds its password.
+        self._name = name
         self._environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "ARCHSEARCH_GPUS"},
+            **gpus.environment(gpu),
             "ARCHSEARCH_DATA_DIR": str(settings.data_dir.resolve()),
             "ARCHSEARCH_DATABASE_URL": settings.url,
         }
@@ -189,5 +208,5 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             wait_s = 0.2 if time.monotonic() - started > _HEALTHY_S else min(2 * wait_s, _LONGEST_WAIT_S)
-            log.warning("the worker ended with code %s; starting it again in %.1f s", code, wait_s)
+            log.warning("worker %s ended with code %s; starting it again in %.1f s", self._name, code, wait_s)
             self._stopping.wait(wait_s)

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
         ge=2**28,
         description="Most memory a check of a teacher, data set or profile may take; default: half of the machine's.",
     )
+    gpus: str | None = Field(
+        None, description="GPUs that have a worker each, such as 0,1, or all; default: one worker for what there is."
+    )
     poll_interval_s: float = Field(0.1, gt=0, description="How often a worker looks for a new job.")
 
     @property

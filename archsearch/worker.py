@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
-from archsearch.engine import EngineClient, Worker
+from archsearch.device import describe
+from archsearch.engine import EngineClient, Worker, tell_device
 from archsearch.jobs import workflows
 from archsearch.patience import outlast
 from archsearch.reconcile import Reconciler
 from archsearch.serve import claim_folder, log_to_stderr
+from archsearch.serve import supervised as supervised_workers
 from archsearch.settings import Settings
 from archsearch.storage import Retention, Store, prune_now_and_then
 from archsearch.store.database import connect, noting, session_factory
@@ -61,13 +66,24 @@ def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
         tidy=Reconciler(place.sessions, client, files.workers, frozenset(known), limits_s),
     )
     # torch takes seconds to import; better while nobody waits than inside the first job.
-    threading.Thread(target=_import_torch, name="warm-up", daemon=True).start()
+    threading.Thread(target=_import_torch, args=(files.workers, name), name="warm-up", daemon=True).start()
     if settings.prune_every_h:
         kept = (Store(place.sessions, files), Retention.of(settings), 3600 * settings.prune_every_h)
         threading.Thread(target=prune_now_and_then, args=kept, name="prune", daemon=True).start()
     worker.serve()
     client.close()
     database.dispose()
+
+
+def work_on_each(settings: Settings, name: str) -> None:
+    """Keep a worker process on each GPU the settings name, until told to stop; `name` is what theirs begin with."""
+    log_to_stderr(name)
+    claim_folder(settings.data_dir)
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    with supervised_workers(settings, name):
+        told.wait()
 
 
 def _die_with_parent() -> None:
@@ -77,5 +93,9 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _import_torch() -> None:
+def _import_torch(folder: Path, name: str) -> None:
+    """And say, for whoever asks which workers there are, what this one computes on."""
     import timm  # noqa: F401
+
+    with suppress(OSError):
+        tell_device(folder, name, describe("auto"))

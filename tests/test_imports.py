@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: tuple[set[str], ...] = (
     {"unit"},
     {"errors", "failures", "kernels", "memory", "plain", "progress", "recipes", "settings", "teacher_config", "whole"},
-    {"device"},
+    {"device", "gpus"},
     {"bounded", "connection", "domains.text.spec", "gaussian_process", "locks", "precision", "registry"},
     {"evidence", "request"},
     {"data", "outfolder", "proxies", "result"},

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Response
 
 from archsearch import __version__
-from archsearch.engine import living_workers
+from archsearch.engine import living_workers, worker_devices
 from archsearch.store import queries
 
 from ..deps import ServicesDep
@@ -35,5 +35,6 @@ def readyz(response: Response, services: ServicesDep) -> dict[str, Any]:
         "status": "ok" if workers else "no worker",
         "database": services.database.dialect.name,
         "workers": workers,
+        "devices": worker_devices(services.files.workers, workers),
         "jobs": jobs,
     }

@@ -29,13 +29,21 @@ def storage_options(command: F) -> F:
     return command
 
 
+gpus_option = click.option(
+    "--gpus",
+    metavar="NUMBERS",
+    help="GPUs that have a worker process each: 0,1, or all; --name is what theirs begin with.",
+)
+
+
 @click.command()
 @storage_options
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on.  [default: 8321]")
+@gpus_option
 @click.option("--no-worker", is_flag=True, help="API only; start workers yourself with `archsearch worker`.")
 def serve(no_worker: bool, **settings: Any) -> None:
-    """Run the API and one worker. Needs no other server."""
+    """Run the API and one worker, or one for each of --gpus. Needs no other server."""
     from archsearch.serve import serve
 
     serve(settings_of(settings), with_worker=not no_worker)
@@ -44,12 +52,17 @@ def serve(no_worker: bool, **settings: Any) -> None:
 @click.command()
 @storage_options
 @click.option("--name", default="worker-1", show_default=True, help="Unique and stable: a restart resumes its jobs.")
+@gpus_option
 @click.option("--supervised", is_flag=True, hidden=True)
 def worker(name: str, supervised: bool, **settings: Any) -> None:
-    """Run one worker on a service's data folder and database."""
-    from archsearch.worker import work
+    """Run one worker, or one for each of --gpus, on a service's data folder and database."""
+    from archsearch.worker import work, work_on_each
 
-    work(settings_of(settings), name, supervised=supervised)
+    found = settings_of(settings)
+    if found.gpus is not None and not supervised:
+        work_on_each(found, name)
+    else:
+        work(found, name, supervised=supervised)
 
 
 def settings_of(flags: dict[str, Any]) -> Settings:

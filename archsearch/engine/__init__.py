@@ -6,7 +6,16 @@ An error that passes by itself, such as a database that is away, ends no workflo
 """
 
 from archsearch.engine.client import Engine, EngineClient, Lane
-from archsearch.engine.worker import StartAgain, Worker, living_workers, patiently, pause, step
+from archsearch.engine.worker import (
+    StartAgain,
+    Worker,
+    living_workers,
+    patiently,
+    pause,
+    step,
+    tell_device,
+    worker_devices,
+)
 
 __all__ = [
     "Engine",
@@ -18,4 +27,6 @@ __all__ = [
     "patiently",
     "pause",
     "step",
+    "tell_device",
+    "worker_devices",
 ]

@@ -10,7 +10,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
@@ -324,6 +324,20 @@ def _passes(error: Exception) -> bool:
 
 def _refuse_pickle(_: object, serialized_data: str) -> object:
     raise ValueError("this database holds JSON only; refusing to unpickle")
+
+
+def tell_device(lock_dir: Path, name: str, device: str) -> None:
+    """Keep beside a worker's lock what it computes on."""
+    (lock_dir / f"{name}.device").write_text(f"{device}\n")
+
+
+def worker_devices(lock_dir: Path, names: Iterable[str]) -> dict[str, str | None]:
+    """What workers compute on; None of one that has not found out yet, or is of an earlier version."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        path = lock_dir / f"{name}.device"
+        found[name] = path.read_text().strip() if path.is_file() else None
+    return found
 
 
 def living_workers(lock_dir: Path) -> dict[str, str]:
