@@ -15,7 +15,7 @@ from archsearch.evidence import NetworkEvidence
 from archsearch.hardware import Limits, Ruler
 from archsearch.proxies.score import Score
 from archsearch.request import Sampler
-from archsearch.search import Bench, Rung, Trial, search
+from archsearch.search import Bench, Rung, Trial, key, search
 from archsearch.search.scorers import Told
 from archsearch.spaces import spaces
 from tests.search.conftest import glance, make_spec
@@ -27,9 +27,12 @@ SPACES = tuple(spaces.get(name) for name in ("resnet_cifar", "vit"))
 class Hands:
     """A pool whose processes are done in any order, and now and then end over their candidate."""
 
-    def __init__(self, count: int, ruler: Ruler, seed: int, *, end: float = 0.0) -> None:
+    def __init__(
+        self, count: int, ruler: Ruler, seed: int, *, end: float = 0.0, strange: float = 0.0, deadly: str = ""
+    ) -> None:
         self.told, self.threads, self.ready, self._rng = Told(count), torch.get_num_threads(), 0, random.Random(seed)
         self._count, self._ruler, self._end, self._ended = count, ruler, end, set[str]()
+        self._strange, self._deadly = strange, deadly
         self._doing: dict[str, Mapping[str, Any]] = {}
 
     @property
@@ -51,6 +54,10 @@ class Hands:
         if name not in self._ended and self._rng.random() < self._end:
             self._ended.add(name)
             return [(name, {"ended": -9})]
+        if name == self._deadly:
+            return [(name, {"ended": -9})]
+        if self._rng.random() < self._strange:
+            return [(name, {"raised": "KeyError"})]
         trial = glance(None, spaces.get(asked["space"]), None, asked["architecture"], self._ruler)
         reached = [] if trial.score is None else [asdict(Score(trial.score, {}, {}))]
         return [(name, {"reached": reached, "reason": trial.reason, "seconds": 1.0})]
@@ -58,11 +65,11 @@ class Hands:
 
 def whole(task: ImageTask, sampler: str, hands: int, done: Sequence[Trial] = (), **fields: Any) -> tuple[list, Told]:
     """A search by `glance`, by itself or by so many hands; what it told, and what came of the guesses."""
-    end = fields.pop("end", 0.0)
+    rough = {name: fields.pop(name) for name in ("end", "strange", "deadly") if name in fields}
     spec = make_spec(sampler=sampler, **{"candidates": 40, **fields})
     ruler, nothing = Ruler(task, LIMITS, trade=spec.trade), torch.zeros(1)
     bench = Bench(task, (Rung(nothing, nothing, NetworkEvidence(nothing), 1),))
-    pool = Hands(hands, ruler, hands, end=end) if hands else None
+    pool = Hands(hands, ruler, hands, **rough) if hands else None
     trials = list(search(spec, bench, ruler, SPACES, done, look=glance, pool=pool))
     return trials, Told(0) if pool is None else pool.told
 
@@ -97,3 +104,19 @@ def test_patience_ends_a_search_side_by_side_where_it_ends_one_alone(gray_task, 
     alone, _ = whole(gray_task, "random", 0, candidates=400, patience=7)
     assert len(alone) < 400
     assert told(whole(gray_task, "random", 4, candidates=400, patience=7)[0]) == told(alone)
+
+
+def test_what_a_process_fails_with_is_seen_by_the_parent_itself(gray_task, told) -> None:
+    alone, _ = whole(gray_task, "evolution", 0)
+    assert told(whole(gray_task, "evolution", 3, strange=0.5)[0]) == told(alone)
+
+
+def test_a_candidate_that_ends_two_processes_is_a_failed_one_and_the_search_goes_on(gray_task) -> None:
+    alone, _ = whole(gray_task, "random", 0)
+    scored = alone[25]
+    assert scored.state == "scored"
+    found, _ = whole(gray_task, "random", 3, deadly=key(scored.space, scored.architecture))
+    assert (found[25].state, found[25].score) == ("failed", None)
+    assert "for want of memory" in found[25].reason
+    assert [trial.architecture for trial in found] == [trial.architecture for trial in alone]
+    assert [trial.score for trial in found if trial.number != 25] == [t.score for t in alone if t.number != 25]

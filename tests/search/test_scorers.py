@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,10 +17,12 @@ import pytest
 import torch
 
 from archsearch.data import Dataset
+from archsearch.domains.images.task import ImageTask
 from archsearch.errors import TooMuchMemory
+from archsearch.evidence import NetworkEvidence
 from archsearch.hardware import Limits, Ruler
 from archsearch.request import SearchSpec
-from archsearch.search import Bench, Trial, crew, prepare, scorers, search, side_by_side
+from archsearch.search import Bench, Rung, Trial, crew, prepare, scorers, search, side_by_side
 from archsearch.search.bench import climb
 from archsearch.search.packing import asked, candidate, packed, unpacked
 from archsearch.spaces import spaces
@@ -97,6 +100,23 @@ def test_a_bench_and_a_candidate_arrive_as_they_were_sent(bench: Bench, spec, gr
         for each, where in ((SPACES[1], bench), (space, found))
     )
     assert one == other
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [space.name for space in spaces if space.domain == "image_classification"])
+def test_networks_of_every_space_survive_the_way(colour_task: ImageTask, spec, name: str) -> None:
+    space, generator = spaces.get(name), torch.Generator().manual_seed(0)
+    x_BCHW = torch.randn(8, 3, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
+    evidence = NetworkEvidence(torch.randn(8, 100, generator=generator))
+    bench = Bench(colour_task, (Rung(x_BCHW, torch.arange(8), evidence, 1),))
+    # The smallest of nasbench201 is no network at all.
+    middle = {p.name: p.values[(len(p.values) - 1) // 2] for p in space.parameters(colour_task)}
+    member = middle if space.benchmark else space.smallest(colour_task)
+    told = json.loads(json.dumps(asked(space, bench, member)))
+    there, architecture = candidate(told)
+    one, other = (climb(spec(), each, bench, architecture, lambda rung, value: False) for each in (space, there))
+    assert one == other
+    assert len(one.reached) == 1
 
 
 @pytest.mark.slow
