@@ -175,7 +175,7 @@ def _say(what: dict[str, Any]) -> None:
 
 def _die_with_parent() -> None:
     """Standard input is the parent's end of a pipe: it ends when the parent does, however that happens."""
-    # Past Python's own reader, whose lock a process that is forked off meanwhile, to load data, would wait for for ever.
+    # Past Python's own reader: whoever is forked off meanwhile, to load data, would wait for its lock for ever.
     while os.read(0, 1024):
         pass
     os._exit(1)
