@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, get_args
 
 import pytest
@@ -120,3 +120,10 @@ def test_a_candidate_that_ends_two_processes_is_a_failed_one_and_the_search_goes
     assert "for want of memory" in found[25].reason
     assert [trial.architecture for trial in found] == [trial.architecture for trial in alone]
     assert [trial.score for trial in found if trial.number != 25] == [t.score for t in alone if t.number != 25]
+
+
+def test_the_time_of_an_earlier_run_side_by_side_is_what_passed_on_the_clock(gray_task) -> None:
+    begun, _ = whole(gray_task, "random", 3, candidates=12)
+    took = [replace(trial, seconds=100.0) for trial in begun]
+    assert whole(gray_task, "random", 0, done=took, candidates=20, time_limit_s=1000.0)[0] == []
+    assert len(whole(gray_task, "random", 3, done=took, candidates=20, time_limit_s=1000.0)[0]) == 8
