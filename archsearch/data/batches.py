@@ -156,9 +156,9 @@ def free_memory() -> None:
 
 
 def _halved(size: int) -> int:
+    free_memory()
     if size == 1:
         raise TooMuchMemory("a single image takes more memory than there is; take smaller images or a smaller network")
-    free_memory()
     return -(-size // 2)
 
 
@@ -169,9 +169,15 @@ def _first_size(run: Callable[[Tensor], T], images: Callable[[slice], Tensor], m
     if most == 1:
         return 1
     kept: list[T] = []
+    full = False
     with torch.inference_mode():
         first_1CHW = images(slice(0, 1))
-        one = effort(lambda: kept.append(run(first_1CHW)))
+        try:
+            one = effort(lambda: kept.append(run(first_1CHW)))
+        except torch.OutOfMemoryError:
+            full = True
+    if full:
+        return _halved(1)
     one = Effort(one.bytes + first_1CHW.nbytes, one.macs)
     parts = kept[0].values() if isinstance(kept[0], Mapping) else (kept[0],)
     devices = {part.device for part in parts if isinstance(part, torch.Tensor)}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch import domains
 from archsearch.data import metrics
-from archsearch.data.batches import Alive, unasked
+from archsearch.data.batches import Alive, free_memory, unasked
 from archsearch.data.task import Dataset, Task
 from archsearch.device import kind, where
 from archsearch.device import resolve as resolve_device
@@ -33,7 +33,7 @@ from archsearch.distill.snapshots import Snapshots
 from archsearch.distill.state import Diverged, Hopeless, TrainState
 from archsearch.distill.step import take_step
 from archsearch.distill.timed_step import Training
-from archsearch.errors import InvalidRequest
+from archsearch.errors import InvalidRequest, TrainingError
 from archsearch.precision import resolve
 from archsearch.request import DistillSpec
 from archsearch.teachers import Teacher
@@ -90,6 +90,8 @@ def train(
         TrainingError: The loss is no longer finite, or grows beyond measure, however gently it is trained.
         InvalidRequest: The method needs what is not there.
     """
+    import torch
+
     from archsearch.distill.learner import prepare
 
     check_distill(spec, dataset.task)
@@ -101,7 +103,7 @@ def train(
         return identity_of(student, dataset, attempt, teacher, name)
 
     of = Training(student, dataset, spec, teacher, device, group, cache, alive)
-    wanted = choose(of, checkpoint_path, known)
+    wanted, full = choose(of, checkpoint_path, known), False
     attempts = attempts_of(wanted.of(spec), device, checkpoint_path, known)
     initial = {key: value.detach().to("cpu", copy=True) for key, value in student.state_dict().items()}
     for attempt in attempts:
@@ -115,11 +117,27 @@ def train(
                 setup = set_up(student, side, dataset, attempt, name, **where, wanted=wanted)
                 yield from _Run(setup, Snapshots(setup, checkpoint_path, identity, checkpoint_every_s)).all()
             break
+        except torch.OutOfMemoryError:
+            full = True
         except Hopeless as error:
             if attempt is attempts[-1]:
                 raise
             log.warning("in half precision %s: the training begins again in fp32", error.detail)
+        if full:  # out here, where the error no longer holds what filled it
+            raise _no_room(student, device)
     student.eval()
+
+
+def _no_room(student: nn.Module, device: str) -> TrainingError:
+    """What to say where memory ran out elsewhere than in a step, which takes smaller pieces; the student makes room."""
+    student.zero_grad()
+    student.cpu()
+    free_memory()
+    return TrainingError(
+        f"{device} has no memory for the student, its teacher and the optimizer's state together, however few examples "
+        "are computed at a time; take smaller networks, or another device",
+        field="device",
+    )
 
 
 def logits(model: nn.Module, task: Task, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from archsearch import domains
 from archsearch.data.batches import free_bytes, free_memory, require_room
 from archsearch.data.shape import laid_out
 from archsearch.data.task import Dataset, Labels, Task
-from archsearch.device import alike, where
+from archsearch.device import alike, kind, where
+from archsearch.errors import TooMuchMemory
 from archsearch.evidence import NetworkEvidence, NotMeasured, draw_weights, keep, observe_student, observe_teacher
 from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.hardware import Limits, Ruler, fits
@@ -111,13 +113,30 @@ def _rung(
     y = dataset.train.take(rows).labels().to(device)
     read = reads(spec.score, dataset.task.domain)
 
-    def look() -> NetworkEvidence:
-        return observe_teacher(teacher.model.to(device), teacher.prepare(x), y, read)
+    def look(at: str) -> NetworkEvidence:
+        def now() -> NetworkEvidence:
+            return observe_teacher(teacher.model.to(at), teacher.prepare(x.to(at)), y.to(at), read)
 
-    told = (teacher.identity, dataset.sha256, (spec.seed, images))
-    evidence = keep(cache, *told, read, look, device=alike(device)).to(device)
-    task = dataset.task
+        return keep(cache, teacher.identity, dataset.sha256, (spec.seed, images), read, now, device=alike(at))
+
+    evidence, task = _where_it_fits(look, device).to(device), dataset.task
     return Rung(domains.of(task).prepare(x, task), y, evidence, seeds)
+
+
+def _where_it_fits(look: Callable[[str], NetworkEvidence], device: str) -> NetworkEvidence:
+    """A look that cannot be taken in pieces, for it compares all images: where a GPU has no room, on the processor."""
+    import torch
+
+    with suppress(torch.OutOfMemoryError):
+        return look(device)
+    if kind(device) == "cpu":
+        raise TooMuchMemory(
+            "the teacher's look at the batch takes more memory than there is; give a smaller search.batch_size",
+            field="search.batch_size",
+        )
+    free_memory()  # out here, where the error no longer holds what filled it
+    log.warning("%s has no room for the teacher's look at the batch: the processor takes it", device)
+    return look("cpu")
 
 
 class Look(Protocol):

@@ -103,6 +103,16 @@ def test_a_single_image_too_many_is_said_so() -> None:
         list(asked(run, images, 10))
 
 
+def test_a_first_image_that_is_too_large_is_said_so() -> None:
+    """It is no mistake of the network's, which is what an error of torch's would be taken for."""
+
+    def run(x_BCHW: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(TooMuchMemory, match="a single image takes more memory than there is"):
+        list(asked(run, images, 10))
+
+
 def test_whoever_is_told_may_stop_it(teacher: Teacher, digits: Dataset) -> None:
     told: list[int] = []
 
