@@ -18,6 +18,7 @@ from archsearch.data.batches import Alive, unasked
 from archsearch.data.decisions import decisions
 from archsearch.data.task import Dataset, Task
 from archsearch.device import kind, where
+from archsearch.distill.ahead import where_idle
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import LossInputs, Outputs, Read, Sizes
 from archsearch.distill.objective import Objective, Value, objective
@@ -109,7 +110,7 @@ def prepare(
     run = _compile(teacher.model, device) if _compiles(spec, device, wanted) else None
     online = Online(teacher, theirs, dataset.task, spec, device, run, alive)
     learner = Learner(ours, wanted, adapters, dataset.task, online).to(device)
-    source = cached(online, teacher, dataset, spec, cache, device)
+    source = where_idle(cached(online, teacher, dataset, spec, cache, device), stack)
     return Side(_compiled(learner, spec, device), source, teacher)
 
 

@@ -19,6 +19,7 @@ from archsearch.data.batches import Alive, free_memory, unasked
 from archsearch.data.task import Dataset, Task
 from archsearch.device import kind, where
 from archsearch.device import resolve as resolve_device
+from archsearch.distill.ahead import one_ahead
 from archsearch.distill.amount import chosen
 from archsearch.distill.attempts import attempts_of, identity_of
 from archsearch.distill.chosen_precision import choose
@@ -196,7 +197,8 @@ class _Run:
         if first == 0:
             self.state = self.state.next_epoch()
         setup.student.train()
-        for batch in setup.loader.epoch(epoch, first):
+        whole = self.state.micro_batch >= setup.batch_size // setup.group.size
+        for batch in one_ahead(setup.loader.epoch(epoch, first), setup.side.source, whole=whole):
             self._step(batch)
             # The epoch's last step is kept with the epoch, and reported once that is done.
             if self.state.step % setup.per_epoch == 0:
