@@ -167,7 +167,8 @@ class _Child:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._heard.put(json.loads(line))
+            if line.endswith(b"\n"):  # it may be killed in the middle of a word
+                self._heard.put(json.loads(line))
         self._heard.put({"code": self._process.wait()})
 
 

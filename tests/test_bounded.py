@@ -62,9 +62,21 @@ def fail(tell: Tell, *, kind: str) -> Any:
         Path("/dev/full").write_bytes(b"x")
     if kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "torn":
+        _answers().write(b'{"result": [1, 2')
+        os.kill(os.getpid(), signal.SIGKILL)
     if kind == "left":
         os._exit(7)
     raise RuntimeError("secret /path/of/ours")
+
+
+def _answers() -> Any:
+    """The pipe that answers go through: what standard output was before it became the log."""
+    log = os.readlink("/proc/self/fd/1")
+    pipes = [fd for fd in range(2, 64) if os.path.exists(f"/proc/self/fd/{fd}")]
+    found = next(fd for fd in pipes if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")
+                 and os.readlink(f"/proc/self/fd/{fd}") not in (log, os.readlink("/proc/self/fd/0")))  # fmt: skip
+    return os.fdopen(found, "wb", buffering=0, closefd=False)
 
 
 def stay(tell: Tell, *, path: str) -> Any:
@@ -126,7 +138,7 @@ def test_a_child_that_just_ends_is_told_by_its_code() -> None:
         bounded(fail, kind="left")
 
 
-@pytest.mark.parametrize("kind", ["memory", "killed"])
+@pytest.mark.parametrize("kind", ["memory", "killed", "torn"])
 def test_memory_that_is_not_to_be_had_is_said_so(kind: str) -> None:
     with pytest.raises(TooMuchMemory, match=r"the work .*memory; take less"):
         bounded(fail, kind=kind, advice="take less")

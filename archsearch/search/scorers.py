@@ -151,7 +151,9 @@ def side_by_side(
     if "__main__" in modules:
         log.warning("what a script registers is known to that process alone, which scores all candidates: no module")
     if found.processes == 1 or "__main__" in modules:
-        yield None
+        # What memory there was decides how many processes, never what they compute.
+        with computing_with(found.threads):
+            yield None
         return
     scorers = Scorers(spec, bench, found, modules)
     try:
@@ -262,7 +264,8 @@ class Scorers:
     def _listen(self, process: _Process) -> None:
         assert process.popen.stdout is not None
         for line in process.popen.stdout:
-            self._heard.put((process, json.loads(line)))
+            if line.endswith(b"\n"):  # it may be killed in the middle of a word
+                self._heard.put((process, json.loads(line)))
         self._heard.put((process, None))
 
     def _noted(self, process: _Process, said: dict[str, Any] | None) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -191,6 +192,15 @@ def test_one_process_is_this_one(bench: Bench, spec) -> None:
             assert pool is None
 
 
+def test_where_memory_is_left_for_one_process_it_computes_as_each_of_several_would(bench, spec, monkeypatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+    monkeypatch.setattr(scorers, "available_bytes", lambda: 0)
+    with scorers.computing_with(3):
+        with side_by_side(spec(workers="auto", candidates=1000), bench, SPACES) as pool:
+            assert (pool, torch.get_num_threads()) == (None, 1)
+        assert torch.get_num_threads() == 3
+
+
 def test_auto_takes_what_cores_and_memory_allow(spec, monkeypatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
     monkeypatch.setattr(scorers, "available_bytes", lambda: 64 * 2**30)
@@ -210,3 +220,12 @@ def test_processes_are_spread_over_the_gpus(spec) -> None:
     here = torch.cuda.device_count()
     assert crew(spec(workers=2 * here), "cuda").devices == tuple(f"cuda:{i % here}" for i in range(2 * here))
     assert crew(spec(workers=2), "cuda:0").devices == ("cuda:0", "cuda:0")
+
+
+def test_an_answer_that_breaks_off_is_the_end_of_its_process() -> None:
+    words = 'print(\'{"ready": true}\\n{"id": "vit {}", "rea\', end="")'
+    pool = object.__new__(scorers.Scorers)
+    pool._heard = queue.SimpleQueue()
+    with subprocess.Popen([sys.executable, "-c", words], stdout=subprocess.PIPE) as child:
+        pool._listen(process := scorers._Process(child, "cpu"))
+    assert [pool._heard.get_nowait() for _ in range(2)] == [(process, {"ready": True}), (process, None)]
