@@ -69,7 +69,8 @@ class SearchSpec(Spec):
     workers: Workers = Field(
         1,
         description="Processes that score candidates side by side; the trials are those of one process, in the same "
-        "order. auto is one a GPU or a core, and one in all where a search is too short to gain by more.",
+        "order. No more are started than there are cores. auto is one a GPU or a core, and one in all where a search "
+        "is too short to gain by more.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampler, batch and initial weights.")
 

@@ -62,7 +62,8 @@ def crew(spec: SearchSpec, device: str) -> Crew:
     threads = torch.get_num_threads()
     if count > 1:
         threads = max(1, min(threads, cores // count))
-        count = _room_for(count, asked=spec.workers != "auto")
+        # More than there are cores only wait for one another; how many there are decides no number.
+        count = _room_for(min(count, max(cores, 2)), asked=spec.workers != "auto")
     return Crew(count, threads, tuple(places[i % len(places)] for i in range(count)))
 
 

@@ -206,6 +206,7 @@ def test_auto_takes_what_cores_and_memory_allow(spec, monkeypatch) -> None:
     monkeypatch.setattr(scorers, "available_bytes", lambda: 64 * 2**30)
     asked = spec(workers="auto", candidates=1000)
     assert crew(asked, "cpu").processes == 4
+    assert crew(spec(workers=200), "cpu").processes == 4
     assert crew(spec(workers="auto", candidates=1000, sampler="gp"), "cpu").processes == 1
     monkeypatch.setattr(scorers, "available_bytes", lambda: 3 * scorers._PROCESS_BYTES)
     assert crew(asked, "cpu").processes == 3
