@@ -74,7 +74,9 @@ def whole(task: ImageTask, sampler: str, hands: int, done: Sequence[Trial] = (),
     return trials, Told(0) if pool is None else pool.told
 
 
-@pytest.mark.parametrize("sampler", get_args(Sampler))
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(name, marks=[pytest.mark.slow] if name == "cmaes" else []) for name in get_args(Sampler)]
+)
 def test_every_sampler_tells_the_same_trials_side_by_side(gray_task, told, sampler: str) -> None:
     few = {"candidates": {"gp": 19, "tpe": 24}.get(sampler, 40)}
     alone, _ = whole(gray_task, sampler, 0, **few)
@@ -92,7 +94,7 @@ def test_many_hands_a_traded_cost_and_processes_that_end_change_nothing(gray_tas
     assert told(whole(gray_task, sampler, 7, trade="macs", end=0.2)[0]) == told(alone)
 
 
-@pytest.mark.parametrize("sampler", ["evolution", "nsga2"])
+@pytest.mark.parametrize("sampler", ["evolution", pytest.param("nsga2", marks=pytest.mark.slow)])
 def test_a_search_resumes_with_any_number_of_hands(gray_task, told, sampler: str) -> None:
     alone, _ = whole(gray_task, sampler, 0)
     begun, _ = whole(gray_task, sampler, 4, candidates=17)
