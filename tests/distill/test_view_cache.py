@@ -116,3 +116,9 @@ def test_making_room_spares_what_room_is_made_for(tmp_path: Path, monkeypatch: p
     first.put(ROWS, VIEWS, ANSWERS)
     first.flush()
     assert opened(tmp_path).look(ROWS, VIEWS).all()
+
+
+def test_of_so_many_views_that_few_come_twice_none_is_kept(tmp_path: Path) -> None:
+    """A hundred thousand images of 224 px have 650 million: a gigabyte and more only to know which were seen."""
+    assert open_cache(tmp_path, IDENTITY, images=100_000, views=57 * 57 * 2, classes=2) is None
+    assert not list(tmp_path.iterdir())

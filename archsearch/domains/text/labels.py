@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from archsearch.data.batches import require_room
 from archsearch.data.labels import check_distinct, count_classes, count_labels, is_text, refuse_one_hot
 from archsearch.data.limits import Limits
 from archsearch.data.notes import Note
@@ -154,6 +155,7 @@ def _several(
     if size_bytes > limits.max_bytes:
         detail = f"{len(names):,} labels take {size_bytes:,} bytes, at most {limits.max_bytes:,}; leave rare ones out"
         raise TooLarge(detail, field=column)
+    require_room(size_bytes, f"a table of {len(names):,} labels", field=column, fix="leave rare ones out")
     return _flagged(lists, names, column, notes)
 
 

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archsearch.data import Limits
+from archsearch.data import Limits, batches
 from archsearch.data.archive import listening
+from archsearch.domains.text import read as reading
 from archsearch.domains.text.columns import Wanted
 from archsearch.domains.text.load import load_spec, load_text, read_splits
 from archsearch.domains.text.spec import TextData
 from archsearch.domains.text.table import TableSplit, TextTable
-from archsearch.errors import ArchsearchError, DataError, TooLarge
+from archsearch.errors import ArchsearchError, DataError, TooLarge, TooMuchMemory
 from tests.data_files import MakeZip, Refused
 
 Load = Callable[..., TextTable]
@@ -417,6 +418,23 @@ def test_many_labels_of_many_texts_are_counted_before_they_are_laid_out(load: Lo
     rows = [json.dumps({"text": f"t{i}", "label": [f"one {i}", f"other {i}"]}) for i in range(200)]
     with refused(TooLarge, "label", "400 labels take 80,000 bytes, at most 50,000"):
         load("\n".join(rows), "a.jsonl", limits=Limits(max_bytes=50_000))
+
+
+@pytest.mark.parametrize(
+    ("field", "what", "content"),
+    [
+        ("a.jsonl", "sorting 8 texts", [{"text": "long " * 100, "label": i % 2} for i in range(40)]),
+        ("label", "400 labels", [{"text": f"t{i}", "label": [f"one {i}", f"other {i}"]} for i in range(200)]),
+    ],
+)
+def test_what_memory_cannot_hold_is_refused_before_it_is_tried(
+    load: Load, monkeypatch: pytest.MonkeyPatch, field: str, what: str, content: list[Any]
+) -> None:
+    monkeypatch.setattr(reading, "_ROWS", 8)
+    monkeypatch.setattr(batches, "available_bytes", lambda: 4_000 if field == "a.jsonl" else 79_999)
+    with pytest.raises(TooMuchMemory, match=what) as caught:
+        load("\n".join(map(json.dumps, content)), "a.jsonl")
+    assert caught.value.field == field
 
 
 def test_many_columns_are_no_matter(load: Load) -> None:
