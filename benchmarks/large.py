@@ -37,7 +37,7 @@ import numpy as np
 CLASSES = 10
 # Images to validate, to test, and to teach the teacher, for each that is learned from, and the most of them.
 HELD, MOST_HELD, TAUGHT = 50, 2_000, 1_000
-BATCH = 128
+BATCH = 64
 _CANVAS, _GRAIN = 1024, 24
 _LOOK_EVERY_S = 0.2
 
@@ -55,11 +55,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="large-") as folder:
         found = measure(Path(folder), arguments.images, arguments.size, arguments.minutes)
-    for name, value in found.items():
-        print(f"{name:>16}  {value:,.3f}" if isinstance(value, float) else f"{name:>16}  {value}")
-    if arguments.json:
-        summary = {name: found[name] for name in ("images", "peak_gib", "images_per_s", "loader_share")}
-        arguments.json.write_text(json.dumps({"summary": summary, **found}, indent=2) + "\n")
+        for name, value in found.items():
+            print(f"{name:>16}  {value:,.3f}" if isinstance(value, float) else f"{name:>16}  {value}", flush=True)
+        if arguments.json:
+            summary = {name: found[name] for name in ("images", "peak_gib", "images_per_s", "loader_share")}
+            arguments.json.write_text(json.dumps({"summary": summary, **found}, indent=2) + "\n")
 
 
 def measure(folder: Path, images: int, size: int, minutes: float) -> dict[str, Any]:
@@ -83,6 +83,7 @@ def measure(folder: Path, images: int, size: int, minutes: float) -> dict[str, A
         "size": size,
         "peak_gib": max(first.peak_bytes, again.peak_bytes) / 2**30,
         "memory": first.memory,
+        "peak_while": max(first, again, key=lambda each: each.peak_bytes).peak_while,
         "images_per_s": (first.shown + again.shown) / wall_s,
         "loader_share": wait_s / wall_s,
         "reading_s": first.reading_s,
@@ -101,7 +102,7 @@ def request(data: Path, teacher: Path, batch: int) -> dict[str, Any]:
     return {
         "teacher": {"kind": "local", "path": str(teacher)},
         "data": {"kind": "image_folder", "path": str(data)},
-        "budget": {"params": 400_000},
+        "budget": {"macs": 40_000_000},
         "search": {"space": "mobilenet", "candidates": 4},
         "distill": {"epochs": 1, "batch_size": batch, "augment": "crop_flip"},
         "verify": None,
@@ -167,6 +168,7 @@ class Attempt:
     """
 
     peak_bytes: int = 0
+    peak_while: str = ""
     memory: str = ""
     reading_s: float = 0.0
     searching_s: float = 0.0
@@ -185,11 +187,11 @@ class Attempt:
         # Its own cache, so that nothing is found there that another run has left.
         environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment)
+        assert process.stdout is not None
         found, done = cls(), threading.Event()
         watching = threading.Thread(target=found._watch, args=(process.pid, done))
         watching.start()
         try:
-            assert process.stdout is not None
             for said in map(json.loads, process.stdout):
                 found._hear(said)
                 checkpoint = any((folder / "out").rglob("*.safetensors"))
@@ -205,7 +207,12 @@ class Attempt:
             process.wait()
             done.set()
             watching.join()
+            process.stdout.close()
         return found
+
+    @property
+    def phase(self) -> str:
+        return next(reversed(self.marks), "starting")
 
     def _hear(self, said: dict[str, Any]) -> None:
         if "waited_s" in said:
@@ -225,7 +232,8 @@ class Attempt:
                 kind, size_bytes = held(pid)
                 kinds.add(kind)
                 total += size_bytes
-            self.peak_bytes = max(self.peak_bytes, total)
+            if total > self.peak_bytes:
+                self.peak_bytes, self.peak_while = total, self.phase
             self.memory = self.memory or "+".join(sorted(kinds))
 
 
