@@ -14,6 +14,7 @@ from pathlib import Path
 from archsearch.device import describe
 from archsearch.engine import EngineClient, Worker, tell_device
 from archsearch.jobs import workflows
+from archsearch.memory import keep_freed
 from archsearch.patience import outlast
 from archsearch.reconcile import Reconciler
 from archsearch.serve import claim_folder, log_to_stderr
@@ -38,6 +39,7 @@ def work(settings: Settings, name: str, *, supervised: bool = False) -> None:
     if supervised:
         threading.Thread(target=_die_with_parent, name="parent-watch", daemon=True).start()
     log_to_stderr(name)
+    keep_freed()
     claim_folder(settings.data_dir)
     files = Files(settings.data_dir)
     database = connect(settings.url)

@@ -41,6 +41,7 @@ from archsearch.domains.images.task import ImageTask
 from archsearch.evidence import TEMPERATURE, NetworkEvidence, observe_student, observe_teacher
 from archsearch.hardware import Ruler
 from archsearch.kernels import softened_kl
+from archsearch.memory import keep_freed
 from archsearch.models import CifarResNet
 from archsearch.precision import Precision, autocast
 from archsearch.proxies.score import reads, score
@@ -100,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)
+    keep_freed()  # as our own processes do; everyone here has it
     chosen = spread(len(S1) if arguments.all else arguments.networks)
     report = measure(chosen, arguments.device, arguments.precision, arguments.batch_size, arguments.repeats)
     show(report)

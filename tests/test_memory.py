@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,37 @@ from archsearch.memory import available_bytes, gigabytes, machine_bytes
 
 def test_a_machine_has_more_than_is_free_of_it() -> None:
     assert 0 < available_bytes() < machine_bytes()
+
+
+TAKEN_AGAIN = """
+import platform, resource, sys
+import numpy as np
+from archsearch.memory import keep_freed
+
+if platform.libc_ver()[0] != "glibc":
+    sys.exit(print("another C library"))
+if sys.argv[1] == "kept":
+    keep_freed()
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    maps = [np.ones(2**21) for _ in range(8)]  # 16 MiB each, all given back together
+    del maps
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(sum(faults() for _ in range(5)))
+"""
+
+
+def test_what_is_freed_is_taken_again_without_the_system() -> None:
+    command = [sys.executable, "-c", TAKEN_AGAIN]
+    returned, kept = (
+        subprocess.run([*command, how], capture_output=True, text=True, check=True).stdout for how in ("usual", "kept")
+    )
+    if "C library" in kept:
+        pytest.skip(kept)
+    assert int(kept) < int(returned) / 10
 
 
 @pytest.mark.parametrize("version", [1, 2])

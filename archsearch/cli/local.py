@@ -22,6 +22,7 @@ from archsearch.cli.inputs import (
     with_images,
 )
 from archsearch.cli.outcome import judged, tell
+from archsearch.memory import keep_freed
 from archsearch.progress import Display, count
 from archsearch.result import Result
 
@@ -81,6 +82,7 @@ def train_teacher(
     """Train a teacher on the labels alone, or fine-tune one, and save it as timm or transformers does."""
     from archsearch.teaching import train_teacher
 
+    keep_freed()
     spec = {name: flags.pop(name) for name in _RECIPE_FLAGS}
     said = dict(settings_of(settings))
     of_data = {name: value for name, value in said.items() if name.startswith(_OF_DATA)}
@@ -126,6 +128,7 @@ def _tell(result: Result, out: Path, as_json: bool) -> None:
 def _run(kind: str, flags: dict[str, Any], out: Path, overwrite: bool) -> Result:
     from archsearch.local import run
 
+    keep_freed()
     request = build_request(kind, flags)
     with Display() as display:
         result = run(request, out, overwrite=overwrite, listener=display.show)

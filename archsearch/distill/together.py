@@ -24,6 +24,7 @@ from archsearch.distill.progress import Progress
 from archsearch.distill.schedule import OptimizerName
 from archsearch.distill.train import device_of, train
 from archsearch.errors import ArchsearchError, InvalidRequest, TrainingError
+from archsearch.memory import keep_freed
 from archsearch.request import DistillSpec, LocalTeacher
 from archsearch.teachers import Teacher
 
@@ -136,6 +137,7 @@ def _member(folder: Path) -> None:
     import torch.distributed as dist
 
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    keep_freed()
     job = json.loads((folder / "job.json").read_text())
     spec = DistillSpec.model_validate(job["spec"])
     cuda = kind(device_of(spec)) == "cuda"

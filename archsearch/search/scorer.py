@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from archsearch.memory import keep_freed
 from archsearch.request import SearchSpec
 from archsearch.search.bench import Bench, climb
 from archsearch.search.packing import candidate, unpacked
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Score what standard input asks for until it closes, which it does when the parent ends, however that happens."""
+    keep_freed()
     # Whatever libraries print belongs into the log; the pipe is for answers alone.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from archsearch.data.task import Dataset
+from archsearch.memory import keep_freed
 from benchmarks import distill_speed
 from benchmarks.distill_speed import precisions
 from benchmarks.distill_speed.images import load_images
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", choices=("precision",), help="what six kinds of network are trained in, and no more")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)
+    keep_freed()  # as our own processes do; everyone here has it
     if arguments.only == "precision":
         _precisions(arguments)
         return
