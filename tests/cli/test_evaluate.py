@@ -233,6 +233,6 @@ def test_a_size_no_folder_of_images_can_be_read_in_is_told(gray_task, tmp_path: 
     from dataclasses import replace
 
     (tmp_path / "images").mkdir()
-    with pytest.raises(InvalidRequest, match=r"as images of 1024×1024 pixels: .*image_size") as caught:
-        open_data(str(tmp_path / "images"), replace(gray_task, height=1024, width=1024))
+    with pytest.raises(InvalidRequest, match=r"as images of 8192×8192 pixels: .*image_size") as caught:
+        open_data(str(tmp_path / "images"), replace(gray_task, height=8192, width=8192))
     assert caught.value.field == "--data"
