@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -257,3 +259,25 @@ def test_depthwise_convolutions_of_a_step_are_exact() -> None:
         assert torch.conv2d(x, grouped, padding=1, groups=2).dtype == torch.bfloat16
         with torch.no_grad():
             assert torch.conv2d(x, weight, padding=1, groups=4).dtype == torch.bfloat16
+
+
+AGREE = """
+import sys
+import torch.distributed as dist
+from archsearch.distill.chosen_precision import Chosen, _agreed
+
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+print(_agreed(Chosen("fp32" if rank == 0 else "bf16"), "cpu").precision)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_train_together_compute_in_what_the_first_has_chosen(tmp_path: Path) -> None:
+    meeting = str(tmp_path / "meeting")
+    both = [
+        subprocess.Popen([sys.executable, "-c", AGREE, str(rank), meeting], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    assert [process.communicate(timeout=60)[0].strip() for process in both] == ["fp32", "fp32"]
