@@ -10,7 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
+
+
+def added(values: Iterable[Tensor]) -> Tensor:
+    """The sum of single numbers in their order, in float64, where they lie: nobody waits for one after the other."""
+    import torch
+
+    total: Tensor | None = None
+    for value in values:
+        total = value.double() if total is None else total + value.double()
+    return torch.zeros((), dtype=torch.float64) if total is None else total
 
 
 def gram(features: Tensor) -> Tensor:

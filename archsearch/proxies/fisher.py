@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from archsearch.evidence import Evidence
+from archsearch.kernels import added
 from archsearch.proxies.proxy import proxy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @proxy(
@@ -14,6 +20,6 @@ from archsearch.proxies.proxy import proxy
     magnitude=True,
     source="Turner et al. 2020 (BlockSwap), eq. 3; summed over layers as in Abdelfattah et al. 2021",
 )
-def fisher(ev: Evidence) -> float:
+def fisher(ev: Evidence) -> Tensor:
     """Σ over channels of ½ · mean over images of (Σ over positions of activation · gradient)²."""
-    return sum(0.5 * product_BC.square().mean(0).sum().item() for product_BC in ev.fisher)
+    return added(0.5 * product_BC.square().mean(0).sum().double() for product_BC in ev.fisher)

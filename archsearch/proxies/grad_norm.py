@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from archsearch.evidence import Evidence
+from archsearch.kernels import added
 from archsearch.proxies.proxy import proxy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @proxy(
@@ -14,6 +20,6 @@ from archsearch.proxies.proxy import proxy
     magnitude=True,
     source="Abdelfattah et al. 2021, section 3.1",
 )
-def grad_norm(ev: Evidence) -> float:
+def grad_norm(ev: Evidence) -> Tensor:
     """How strongly the labels' loss pulls: the sum over weight matrices of ‖∂L/∂θ‖₂."""
-    return sum(float(weight.gradient.norm()) for weight in ev.label_gradients)
+    return added(weight.gradient.norm() for weight in ev.label_gradients)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from archsearch.evidence import Evidence
+from archsearch.kernels import added
 from archsearch.proxies.proxy import proxy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @proxy(
@@ -14,6 +20,6 @@ from archsearch.proxies.proxy import proxy
     magnitude=True,
     source="SNIP, Lee et al. 2019, eq. 6, with the loss of Hinton et al. 2015",
 )
-def kd_snip(ev: Evidence) -> float:
+def kd_snip(ev: Evidence) -> Tensor:
     """How much the distillation loss feels each weight: Σ |θ · ∂L/∂θ|, L on the teacher's logits, without labels."""
-    return sum((weight.value * weight.gradient).abs().sum().item() for weight in ev.gradients)
+    return added((weight.value * weight.gradient).abs().sum() for weight in ev.gradients)

@@ -24,4 +24,8 @@ def psi(ev: Evidence) -> float:
 
 def log_snr(samples: Iterable[LayerSamples]) -> float:
     """Layers that no gradient reaches add nothing; what is not positive in all has no logarithm to vote with."""
-    return sum(math.log(float(layer.snr)) for layer in samples if layer.snr > 0)
+    import torch
+
+    ratios = [layer.snr for layer in samples]
+    # In one wait for all layers; the logarithm is the processor's own, as it always was.
+    return sum(math.log(ratio) for ratio in (torch.stack(ratios).tolist() if ratios else ()) if ratio > 0)

@@ -19,16 +19,14 @@ if TYPE_CHECKING:
     magnitude=False,
     source="DisWOT, Dong et al. 2023, eq. 6; here over all stages, trained teacher",
 )
-def relation(ev: Evidence) -> float:
+def relation(ev: Evidence) -> Tensor:
     """Minus the mean squared distance between student's and teacher's sample relations, averaged over stages.
 
     Stages are matched by relative depth, the last to the last. Relations are B×B whatever the networks' widths and
     resolutions, so nothing has to be projected: −‖G_T − G_S‖²_F / B² for each pair.
     """
-    gaps = [
-        (kernels.relation(s_BB) - kernels.relation(t_BB)).square().mean().item() for s_BB, t_BB in matched_grams(ev)
-    ]
-    return -sum(gaps) / len(gaps)
+    gaps = [(kernels.relation(s_BB) - kernels.relation(t_BB)).square().mean() for s_BB, t_BB in matched_grams(ev)]
+    return -kernels.added(gaps) / len(gaps)
 
 
 def matched_grams(ev: Evidence) -> list[tuple[Tensor, Tensor]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     magnitude=False,
     source="DisWOT, Dong et al. 2023, eq. 3-4, in closed form",
 )
-def semantic(ev: Evidence) -> float:
+def semantic(ev: Evidence) -> Tensor:
     """How alike the class gradients of the two classifiers are: −Σ_c ‖E_c(T) − E_c(S)‖²_F / (K·D).
 
     E_c, the row-normalised g_c g_cᵀ of class c's gradient g_c, has rank one, so the D×D matrices need not exist:
@@ -33,7 +33,8 @@ def semantic(ev: Evidence) -> float:
     cosine_K = (s_KD * t_KD).sum(1) / norms_K
     agreement_K = (s_KD * t_KD).sign().mean(1)
     live = (s_KD != 0).float().mean() + (t_KD != 0).float().mean()
-    return float(2 * (cosine_K * agreement_K).mean() - live)
+    found: Tensor = 2 * (cosine_K * agreement_K).mean() - live
+    return found
 
 
 def head_gradients(ev: Evidence) -> tuple[Tensor, Tensor]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from contextlib import suppress
-from typing import ClassVar
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -30,12 +31,15 @@ class ProxyContract:
         students: Spaces whose students are measured; ", many labels" after one takes pairs of digits. Many labels
             change the losses and nothing of the networks, so one with batch norm and one without it tell.
         undefined: For a proxy and a space it has no value for, what the reason says.
+        once: Those that look at a number before they go on, as whether there is any signal; all others leave that to
+            whoever adds up the scores, so that a GPU is waited for once a candidate.
         unmoved: A proxy and a space where it may stay the same whatever changes: it asks only whether, or is clipped.
         rounding: Absolute difference another order of the batch may make to a proxy; 1e-6 where nothing is said.
     """
 
     proxies: ClassVar[Iterable[Proxy]] = ()
     students: ClassVar[Iterable[str]] = ("resnet_cifar", "vit", "resnet_cifar, many labels", "vit, many labels")
+    once: ClassVar[Collection[str]] = ()
     undefined: ClassVar[Mapping[tuple[str, str], str]] = {}
     unmoved: ClassVar[Collection[tuple[str, str]]] = ()
     rounding: ClassVar[Mapping[str, float]] = {}
@@ -81,6 +85,14 @@ class ProxyContract:
                 assert isinstance(found, float) or (isinstance(found, torch.Tensor) and found.ndim == 0)
                 assert math.isfinite(found)
                 assert math.isfinite(proxy.nats(float(found)))
+
+    def test_no_number_is_waited_for(self, subtests: pytest.Subtests) -> None:
+        """Of tensors without values, on a GPU that need not be there, nobody can look at one."""
+        for proxy, pair in self._all():
+            if proxy.name not in self.once:
+                with subtests.test(proxy=proxy.name, student=pair.name):
+                    found = without_values(pair.observed(proxy.reads).evidence, proxy.measure)
+                    assert not isinstance(found, torch.Tensor) or found.device.type == "cuda"
 
     def test_the_same_seed_gives_the_same_number(self, subtests: pytest.Subtests) -> None:
         for proxy, pair in self._all():
@@ -157,6 +169,28 @@ class ProxyContract:
 
 def _value(proxy: Proxy, evidence: Evidence) -> float:
     return float(proxy.measure(evidence))
+
+
+def without_values(evidence: Evidence, measure: Callable[[Evidence], Any]) -> Any:
+    """What a proxy makes of evidence whose tensors are on a GPU and have shapes alone; raises where it needs more."""
+    from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+    mode = FakeTensorMode()
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return FakeTensor(mode, value.detach().to("meta"), torch.device("cuda"))
+        if isinstance(value, tuple):
+            return tuple(map(shown, value))
+        if isinstance(value, Mapping):
+            return {name: shown(each) for name, each in value.items()}
+        if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **{each.name: shown(getattr(value, each.name)) for each in fields(value)})
+        return value
+
+    seen = shown(evidence)
+    with mode:
+        return measure(seen)
 
 
 def _values(proxy: Proxy, evidence: Iterable[Evidence]) -> list[float]:

@@ -30,10 +30,17 @@ UNMOVED = {
 ROUNDING = {"progressivity": 1e-5}
 
 
+# They ask whether there is a signal before they divide by it, or take the logarithm of each layer's by itself.
+ONCE = {
+    "class_relation", "diswot", "kd_psi", "kernel_ridge", "naswot", "psi", "relative_snip", "semantic", "vkdnw", "zen",
+    "zico",
+}  # fmt: skip
+
+
 class TestEveryProxy(ProxyContract):
     proxies = tuple(proxies)
     students = (*sorted(NAMES - LONGER), "resnet_cifar, many labels", "vit, many labels")
-    undefined, unmoved, rounding = UNDEFINED, UNMOVED, ROUNDING
+    undefined, unmoved, rounding, once = UNDEFINED, UNMOVED, ROUNDING, ONCE
 
 
 @pytest.mark.slow
