@@ -11,7 +11,7 @@ LONGEST := --durations=15
 # Where it is set, every process compiles the house anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-cifar demo-text test test-all smoke-lowest check format bench clean
+.PHONY: help demo demo-cifar demo-text test test-all test-gpu smoke-lowest check format bench clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ test: $(VENV)/.ready-dev ## The fast tests (about 4 minutes)
 
 test-all: $(VENV)/.ready-dev ## All tests
 	$(BIN)/python -m pytest $(SPREAD) $(LONGEST)
+
+test-gpu: $(VENV)/.ready-dev ## What a GPU computes, and a smoke of benchmarks on it (skips itself without one)
+	$(BIN)/python -m pytest $(LONGEST) -m gpu
 
 smoke-lowest: $(LOWEST)/.ready ## The main job on the lowest versions pyproject.toml allows
 	$(LOWEST)/bin/python -m pytest -m "smoke and not slow" -o filterwarnings=default -p no:cacheprovider
@@ -51,7 +54,9 @@ bench: $(VENV)/.ready-dev ## What things cost and what they are worth (hours; so
 	$(BIN)/python -m benchmarks.spaces
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.workers
 	$(BIN)/python -m benchmarks.distill_speed
+	$(BIN)/python -m benchmarks.large
 	$(BIN)/python -m benchmarks.distill_quality
 	$(BIN)/python -m benchmarks.text_quality
 
