@@ -69,9 +69,8 @@ def test_storage_tells_what_is_kept_and_what_may_go(client: TestClient, send: Se
     assert after["kept"]["uploads"]["count"] == before["kept"]["uploads"]["count"] + 1
     assert after["kept"]["uploads"]["bytes"] >= before["kept"]["uploads"]["bytes"] + 50_000
     assert after["free_bytes"] > 0
-    assert {"uploads", "datasets", "jobs", "evidence", "latencies", "views", "tokens", "database"} == after[
-        "kept"
-    ].keys()
+    caches = {"evidence", "latencies", "precisions", "views", "tokens", "images"}
+    assert {"uploads", "datasets", "jobs", "database", *caches} == after["kept"].keys()
 
 
 def test_many_who_ask_what_is_kept_hold_nobody_up(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
