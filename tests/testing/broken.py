@@ -30,6 +30,11 @@ def more_than_it_says(ev: Evidence) -> Tensor:
     return seen + torch.stack([weight.gradient.norm() for weight in ev.gradients]).sum()
 
 
+def at_once(ev: Evidence) -> float:
+    """Looks at its number instead of handing it over."""
+    return torch.stack([layer.snr for layer in ev.samples]).sum().item()
+
+
 def into_the_teacher(inputs: LossInputs, settings: Settings) -> Tensor:
     """Asks for a gradient of the teacher's answers."""
     assert inputs.teacher is not None
@@ -44,6 +49,11 @@ class TestMiscounted(SpaceContract):
 
 class TestUndeclared(ProxyContract):
     proxies = (replace(proxies.get("kd_psi"), name="undeclared", measure=more_than_it_says),)
+    students = ("resnet_cifar",)
+
+
+class TestWaiting(ProxyContract):
+    proxies = (replace(proxies.get("kd_psi"), name="waiting", measure=at_once),)
     students = ("resnet_cifar",)
 
 

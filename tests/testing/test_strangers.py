@@ -62,6 +62,11 @@ def test_a_proxy_that_reads_what_it_does_not_declare_is_told(failed: dict[str, s
 
 
 @pytest.mark.slow
+def test_a_proxy_that_looks_at_its_number_is_told(failed: dict[str, set[str]]) -> None:
+    assert failed["TestWaiting"] == {"test_no_number_is_waited_for"}
+
+
+@pytest.mark.slow
 def test_a_loss_whose_gradient_reaches_the_teacher_is_told(failed: dict[str, set[str]]) -> None:
     assert failed["TestLeaking"] == {"test_its_gradient_reaches_the_student_and_the_adapter_alone"}
 
