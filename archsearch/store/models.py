@@ -54,6 +54,7 @@ class Job(Row):
     """One request and how far it got."""
 
     __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_newest", "created_at", "id"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]

@@ -74,16 +74,17 @@ def page(
     Args:
         what: Columns of the table, `id` among them, instead of all.
     """
-    query = (
-        (select(table) if what is None else what).order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)
-    )
+    newest_first = (table.created_at.desc(), table.id.desc())
+    ids = select(table.id).order_by(*newest_first).limit(limit + 1)
     for column, value in equal.items():
         if value is not None:
-            query = query.where(getattr(table, column) == value)
+            ids = ids.where(getattr(table, column) == value)
     if after is not None:
         last = require(session, table, after, field="after")
         same_instant = (table.created_at == last.created_at) & (table.id < last.id)
-        query = query.where((table.created_at < last.created_at) | same_instant)
+        ids = ids.where((table.created_at < last.created_at) | same_instant)
+    # First which rows, then what is asked of them: a database would count the candidates of all jobs before it sorts.
+    query = (select(table) if what is None else what).where(table.id.in_(ids)).order_by(*newest_first)
     rows: list[Any] = list(session.scalars(query) if what is None else session.execute(query))
     return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
 
