@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import ipaddress
@@ -121,6 +122,9 @@ def _answer(settings: Settings, listener: socket.socket) -> None:
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            # What was made once stays: to look for garbage in all of it takes a tenth of a second, again and again.
+            gc.collect()
+            gc.freeze()
             if self.started:
                 host, port = listener.getsockname()[:2]
                 log.info("listening on http://%s:%s, data in %s", host, port, settings.data_dir.resolve())
