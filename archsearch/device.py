@@ -69,6 +69,13 @@ def here() -> dict[str, str]:
     return {"cpu": "", **{f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(_gpus())}}
 
 
+def cores() -> int:
+    """Cores of the processor that this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe(name: str) -> str:
     """What a request's device is on this machine, for people: `cuda (NVIDIA H100, GPU 1)`."""
     import os

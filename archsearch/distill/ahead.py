@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import ExitStack
 
 from archsearch.data.batches import unasked
-from archsearch.device import kind
+from archsearch.device import cores, kind
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import Outputs
 from archsearch.distill.teacher_source import Online, TeacherSource
@@ -63,7 +62,7 @@ def where_idle(source: TeacherSource, stack: ExitStack) -> TeacherSource:
 
     if not isinstance(source, Online) or source.watched.reads - {"logits"} or kind(source.device) != "cpu":
         return source
-    return Ahead(source, stack) if _cores() >= 2 * torch.get_num_threads() else source
+    return Ahead(source, stack) if cores() >= 2 * torch.get_num_threads() else source
 
 
 def one_ahead(batches: Iterator[Batch], source: TeacherSource | None, *, whole: bool) -> Iterator[Batch]:
@@ -83,8 +82,3 @@ def one_ahead(batches: Iterator[Batch], source: TeacherSource | None, *, whole: 
         waiting = batch
     if waiting is not None:
         yield waiting
-
-
-def _cores() -> int:
-    """Those this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

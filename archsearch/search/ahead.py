@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from archsearch.hardware import Ruler
+from archsearch.hardware.devices import pinned
 from archsearch.proxies.score import Score
 from archsearch.request import Architecture, SearchSpec
 from archsearch.search.belief import Beliefs
@@ -23,7 +24,7 @@ from archsearch.search.bench import Bench, Climb, Look, as_trial, bars, price, s
 from archsearch.search.packing import asked, heard
 from archsearch.search.propose import Proposals
 from archsearch.search.repair import Members
-from archsearch.search.scorers import Pool, computing_with
+from archsearch.search.scorers import Pool
 from archsearch.search.trial import Trial, key
 from archsearch.spaces import Cost
 
@@ -86,7 +87,7 @@ class Ahead:
         guesses = self._guesses(candidate, number, seen, proposals)
         while (climbed := self._settled(wanted, seen)) is None:
             if wanted in self._strange or (wanted not in self._running and not self._pool.ready):
-                with computing_with(self._pool.threads):
+                with pinned(self._pool.threads):
                     return self._look(self._spec, space, self._bench, architecture, self._ruler, number, seen)
             if wanted not in self._running and self._pool.idle:
                 self._send(candidate, seen)

@@ -16,7 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any, Protocol
 
+from archsearch.device import cores
 from archsearch.errors import TooMuchMemory
+from archsearch.hardware.devices import pinned
 from archsearch.memory import available_bytes, gigabytes
 from archsearch.proxies import proxies
 from archsearch.request import SearchSpec
@@ -57,13 +59,12 @@ def crew(spec: SearchSpec, device: str) -> Crew:
     import torch
 
     places = (device,) if device != "cuda" else tuple(f"cuda:{i}" for i in range(torch.cuda.device_count()))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = spec.workers if spec.workers != "auto" else _worth(spec, cores if device == "cpu" else len(places))
+    count = spec.workers if spec.workers != "auto" else _worth(spec, cores() if device == "cpu" else len(places))
     threads = torch.get_num_threads()
     if count > 1:
-        threads = max(1, min(threads, cores // count))
+        threads = max(1, min(threads, cores() // count))
         # More than there are cores only wait for one another; how many there are decides no number.
-        count = _room_for(min(count, max(cores, 2)), asked=spec.workers != "auto")
+        count = _room_for(min(count, max(cores(), 2)), asked=spec.workers != "auto")
     return Crew(count, threads, tuple(places[i % len(places)] for i in range(count)))
 
 
@@ -153,7 +154,7 @@ def side_by_side(
         log.warning("what a script registers is known to that process alone, which scores all candidates: no module")
     if found.processes == 1 or "__main__" in modules:
         # What memory there was decides how many processes, never what they compute.
-        with computing_with(found.threads):
+        with pinned(found.threads):
             yield None
         return
     scorers = Scorers(spec, bench, found, modules)
@@ -300,19 +301,6 @@ class Scorers:
             with suppress(BrokenPipeError):
                 pipe.close()
         return code
-
-
-@contextmanager
-def computing_with(threads: int) -> Iterator[None]:
-    """As many threads of torch's as the processes have, so that it is all the same who scores a candidate."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def strangers(spaces: Sequence[Space]) -> list[str]:

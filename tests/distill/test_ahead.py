@@ -31,7 +31,7 @@ def student(dataset: Dataset, seed: int = 0) -> torch.nn.Module:
 
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "_cores", lambda: 2 * torch.get_num_threads())
+    monkeypatch.setattr(ahead, "cores", lambda: 2 * torch.get_num_threads())
 
 
 def asked_from(teacher: Teacher, dataset: Dataset, spec: DistillSpec, model: torch.nn.Module) -> set[str]:
@@ -51,7 +51,7 @@ def asked_from(teacher: Teacher, dataset: Dataset, spec: DistillSpec, model: tor
 def test_looking_ahead_changes_no_bit(few_digits: Dataset, teacher: Teacher, idle: None, monkeypatch) -> None:
     beside, alone = student(few_digits), student(few_digits)
     assert asked_from(teacher, few_digits, SPEC, beside) == {"teacher"}
-    monkeypatch.setattr(ahead, "_cores", lambda: 1)
+    monkeypatch.setattr(ahead, "cores", lambda: 1)
     assert asked_from(teacher, few_digits, SPEC, alone) == {"MainThread"}
     assert fingerprint(beside) == fingerprint(alone)
 

@@ -195,7 +195,7 @@ def test_one_process_is_this_one(bench: Bench, spec) -> None:
 def test_where_memory_is_left_for_one_process_it_computes_as_each_of_several_would(bench, spec, monkeypatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
     monkeypatch.setattr(scorers, "available_bytes", lambda: 0)
-    with scorers.computing_with(3):
+    with scorers.pinned(3):
         with side_by_side(spec(workers="auto", candidates=1000), bench, SPACES) as pool:
             assert (pool, torch.get_num_threads()) == (None, 1)
         assert torch.get_num_threads() == 3

@@ -8,7 +8,6 @@ anything a training would have to go on from.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from archsearch.device import cores
 from archsearch.domains.images.file_split import FileSplit
 from archsearch.domains.images.task import Images
 
@@ -80,12 +80,12 @@ def workers_for(split: Images, device: str | torch.device) -> int:
     """Processes that prepare images: beside a CPU that trains on all its cores only those that have files to decode."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = cores()
     if torch.device(device).type != "cpu":
-        return min(_MOST_WORKERS, cores)
+        return min(_MOST_WORKERS, there)
     if not isinstance(split, FileSplit):
         return 0
-    return min(_MOST_WORKERS, max(1, cores - torch.get_num_threads(), cores // _CORES_EACH))
+    return min(_MOST_WORKERS, max(1, there - torch.get_num_threads(), there // _CORES_EACH))
 
 
 def _as_it_is(found: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
