@@ -5,8 +5,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --disable-pip-version-check --quiet -c constraints.txt
 
 LOWEST := .venv-lowest
-# Tests compute with one thread each, so two processes take half the time; a file stays whole, for what its tests share.
-SPREAD := -n auto --maxprocesses 4 --dist loadfile
+# Tests compute with one thread each, so two processes take half the time; a file stays whole, for what its tests share,
+# and files in the order that tests/conftest.py gives them.
+SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LONGEST := --durations=15
 # Where it is set, every process compiles the house anew.
 unexport PYTHONDONTWRITEBYTECODE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,8 +32,27 @@ def pytest_sessionfinish() -> None:
     gc.unfreeze()
 
 
+# What takes longest begins first, or one process would be left alone with it at the end.
+LONGEST = (
+    "service/test_outage.py",
+    "distill/test_train.py",
+    "service/test_kill.py",
+    "test_figures.py",
+    "api/test_whole_api.py",
+    "distill/test_group.py",
+    "service/test_budgets.py",
+    "elsewhere/test_elsewhere.py",
+    "test_streamed_training.py",
+    "test_local.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `shared` skip themselves where the evaluation data are absent."""
+    """The longest files first, those with many tests next, as they are spread; tests marked `shared` skip themselves
+    where the evaluation data are absent."""
+    here, sizes = Path(__file__).parent, Counter(item.path for item in items)
+    rank = {here / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (rank.get(item.path, len(rank)), -sizes[item.path]))
     if not SHARED.is_dir():
         for item in items:
             if item.get_closest_marker("shared"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -112,8 +113,9 @@ def test_a_training_goes_on_at_any_step(
     assert fingerprint(again) == unbroken
 
 
+# Each attempt is a process of its own, forked where everything has been imported: a line for how it ended.
 KILLED = """
-import os, signal, sys, threading
+import json, os, signal, sys, threading, traceback
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
@@ -123,25 +125,40 @@ from archsearch.request import DistillSpec, LocalTeacher
 from archsearch.spaces import spaces
 from archsearch.teachers import fingerprint, load_teacher
 
-folder, teacher, method, at, delay_s = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
-dataset, space = load_digits(), spaces.get("resnet_cifar")
-torch.manual_seed(0)
-student = space.build(space.smallest(dataset.task), dataset.task)
-die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-steps = 0
+teacher, method, attempts = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 
-def count(module, inputs):
-    global steps
-    steps += module.training
-    if module.training and steps == at:
-        threading.Timer(float(delay_s), die).start() if float(delay_s) else die()
+def attempt(folder, at, delay_s):
+    dataset, space = load_digits(), spaces.get("resnet_cifar")
+    torch.manual_seed(0)
+    student = space.build(space.smallest(dataset.task), dataset.task)
+    die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    steps = 0
 
-student.register_forward_pre_hook(count)
-spec = DistillSpec(method=method, epochs=3, batch_size=64, augment="crop")
-kept = dict(checkpoint_path=folder / "checkpoint.safetensors", checkpoint_every_s=0, cache=folder)
-for report in train(student, dataset, spec, teacher=load_teacher(LocalTeacher(path=teacher)), **kept):
-    pass
-print(report.resumed_at, fingerprint(student))
+    def count(module, inputs):
+        nonlocal steps
+        steps += module.training
+        if module.training and steps == at:
+            threading.Timer(delay_s, die).start() if delay_s else die()
+
+    student.register_forward_pre_hook(count)
+    spec = DistillSpec(method=method, epochs=3, batch_size=64, augment="crop")
+    kept = dict(checkpoint_path=folder / "checkpoint.safetensors", checkpoint_every_s=0, cache=folder)
+    for report in train(student, dataset, spec, teacher=load_teacher(LocalTeacher(path=teacher)), **kept):
+        pass
+    print(report.resumed_at, fingerprint(student), flush=True)
+
+for folder, at, delay_s in attempts:
+    child = os.fork()
+    if not child:
+        try:
+            attempt(Path(folder), at, delay_s)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status:
+        print(status, flush=True)
 """
 
 
@@ -151,22 +168,17 @@ def test_killed_at_ten_random_steps_the_weights_are_the_same_to_the_bit(
     teacher_folder: Path, tmp_path: Path, method: str
 ) -> None:
     """Fifty-odd steps; each attempt is killed some steps on, in the middle of a step or while something is written."""
-
-    def attempt(folder: Path, at: int, delay_s: float) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", KILLED, str(folder), str(teacher_folder), method, str(at), str(delay_s)]
-        return subprocess.run(command, text=True, capture_output=True)
-
-    whole = attempt(tmp_path / "whole", 0, 0)
-    assert whole.returncode == 0, whole.stderr
-    draw, deaths = random.Random(method), 0
-    while deaths < 10:
-        killed = attempt(tmp_path / "killed", draw.randint(2, 5), draw.choice([0, 0, 0.004, 0.01]))
-        assert killed.returncode == -signal.SIGKILL, killed.stderr + killed.stdout
-        deaths += 1
-    last = attempt(tmp_path / "killed", 0, 0)
-    assert last.returncode == 0, last.stderr
-    assert int(last.stdout.split()[0]) >= 10
-    assert last.stdout.split()[1] == whole.stdout.split()[1]
+    draw = random.Random(method)
+    kills = [(draw.randint(2, 5), draw.choice([0, 0, 0.004, 0.01])) for _ in range(10)]
+    attempts = [("whole", 0, 0), *(("killed", *kill) for kill in kills), ("killed", 0, 0)]
+    given = json.dumps([(str(tmp_path / folder), *rest) for folder, *rest in attempts])
+    command = [sys.executable, "-c", KILLED, str(teacher_folder), method, given]
+    done = subprocess.run(command, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    whole, *deaths, last = done.stdout.splitlines()
+    assert deaths == [str(-signal.SIGKILL)] * 10, done.stdout + done.stderr
+    assert int(last.split()[0]) >= 10
+    assert last.split()[1] == whole.split()[1]
 
 
 # As trainings were described when requests had no class weights: a new field must leave this as it is where it changes

@@ -114,7 +114,7 @@ def test_a_disk_is_full_and_sqlite_locked_in_every_phase(
             # Once for longer than a connection itself waits for a lock.
             with closing(sqlite3.connect(server.database, timeout=30, isolation_level=None)) as other:
                 other.execute("BEGIN EXCLUSIVE")
-                time.sleep(35 if phase == "distilling" else 20)
+                time.sleep(35 if phase == "distilling" else 8)
                 other.execute("ROLLBACK")
 
         disturbed(server, job_id, disturb)
