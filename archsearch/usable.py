@@ -5,7 +5,7 @@ The search prices candidates in closed form. Here the few that matter are counte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -68,6 +68,7 @@ def contenders(
     ruler: Ruler,
     unusable: Mapping[str, str],
     *,
+    ahead: Collection[str] = (),
     report: choice.Report,
     warn: Callable[[str, str], None],
 ) -> tuple[list[Trial], dict[str, str]]:
@@ -82,7 +83,8 @@ def contenders(
     """
     unusable, usable = dict(unusable), set[int]()
     while True:
-        chosen = verify.contenders([trial for trial in trials if str(trial.number) not in unusable], count)
+        left = [trial for trial in trials if str(trial.number) not in unusable]
+        chosen = verify.contenders(left, count, ahead)
         asked = [trial for trial in chosen if trial.number not in usable]
         if not asked:
             break

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from archsearch.data.batches import free_memory, now_and_then
 from archsearch.data.metrics import Metric, measure
 from archsearch.data.task import Dataset
 from archsearch.distill.amount import amount, chosen
+from archsearch.distill.schedule import gentle
 from archsearch.distill.train import logits, train
 from archsearch.errors import InvalidRequest, SearchError, TooMuchMemory, TrainingError
 from archsearch.failures import NETWORK_FAILURES, reason_of
@@ -55,28 +56,35 @@ class Contender:
         return len(trained), judge.merit(trained[-1] if trained else judge.worst), self.trial.score or 0.0
 
 
-def contenders(trials: Sequence[Trial], count: int) -> list[Trial]:
-    """The `count` most promising: the best of each space first, since scores compare best within one, then by score."""
+def contenders(trials: Sequence[Trial], count: int, ahead: Collection[str] = ()) -> list[Trial]:
+    """The `count` most promising: the best of each space first, since scores compare best within one, then by score.
+
+    Args:
+        ahead: Spaces whose candidates come before all others, whatever their scores, which are of another kind.
+    """
+
+    def place(trial: Trial) -> tuple[bool, int, float]:
+        return trial.space not in ahead, -len(trial.rungs), -(trial.score or 0.0)
+
     distinct: dict[str, Trial] = {}
-    for trial in sorted((t for t in trials if t.score is not None), key=lambda t: (-len(t.rungs), -(t.score or 0.0))):
+    for trial in sorted((t for t in trials if t.score is not None), key=place):
         distinct.setdefault(key(trial.space, trial.architecture), trial)
     ranked = list(distinct.values())
     best = {trial.space: trial for trial in reversed(ranked)}
     rest = [trial for trial in ranked if trial is not best[trial.space]]
-    chosen = (sorted(best.values(), key=lambda t: -(t.score or 0.0)) + rest)[:count]
-    return sorted(chosen, key=lambda t: (-(t.score or 0.0), t.number))
+    chosen = (sorted(best.values(), key=lambda t: (t.space not in ahead, -(t.score or 0.0))) + rest)[:count]
+    return sorted(chosen, key=lambda t: (t.space not in ahead, -(t.score or 0.0), t.number))
 
 
 def affordable(spec: VerifySpec, distill: DistillSpec, trials: Sequence[Trial]) -> list[Trial]:
-    """Those of the contenders whose brief trainings stay within the share of what training the best by score takes.
+    """Those of the contenders whose brief trainings stay within the share of what training the first of them takes.
 
     Two at least: there has to be something to choose between. One pass over the images costs a network's
     multiply-accumulates; what the teacher costs is the same for all, and left out.
     """
     if spec.share is None:
         return list(trials)
-    best = max(trials, key=lambda trial: trial.score or 0.0)
-    allowed = spec.share * amount(distill).epochs * (distill.seeds + distill.baseline) * best.cost.macs
+    allowed = spec.share * amount(distill).epochs * (distill.seeds + distill.baseline) * trials[0].cost.macs
     while len(trials) > 2 and _passes(spec, trials) > allowed:
         trials = trials[:-1]
     return list(trials)
@@ -142,7 +150,8 @@ def verify(
                 brief = distill.model_copy(update={**_BRIEF, "epochs": epochs})
                 space = spaces[contender.trial.space]
                 path = folder / f"{name}.safetensors"
-                kept.add(name, _distil(contender.trial, space, brief, teacher, dataset, path, cache, seen))
+                read = space.read(contender.trial.architecture, dataset)
+                kept.add(name, _distil(contender.trial, space, brief, teacher, read, path, cache, seen))
                 for left in folder.glob(f"{name}.*"):
                     left.unlink()
             done += epochs
@@ -169,7 +178,8 @@ def _distil(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.seed)
-            model = space.build(trial.architecture, task)
+            model = space.begin(trial.architecture, task)
+        spec = gentle(spec, space.start, space.optimizer)
         for progress in train(model, dataset, spec, teacher=teacher, optimizer=space.optimizer, **kept):
             share = progress.step / progress.steps
             seen(share)

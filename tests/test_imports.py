@@ -24,7 +24,7 @@ FLOORS: tuple[set[str], ...] = (
     {"domains.images", "domains.text"},
     {"spaces", "models", "teachers"},
     {"zoos.timm", "zoos.transformers"},
-    {"evaluate", "hardware"},
+    {"evaluate", "hardware", "inherit"},
     {"client", "examine", "export", "search"},
     {"choice", "distill", "store"},
     {"domains.image_classification", "domains.text_classification"},

@@ -44,7 +44,8 @@ def identity_of(
 ) -> str:
     """What a checkpoint has to be of to be gone on from."""
     # What leaves the numbers alone is left out, so that a checkpoint outlives it; class weights, where none apply.
-    without = {"seeds", "baseline", "view_cache"}
+    # How the weights came about that it begins with, the weights themselves tell.
+    without = {"seeds", "baseline", "view_cache", "init", "repair"}
     if class_weights(spec, dataset.task) is None:
         without.add("class_weights")
     # A device that is left open was called so before a request could say where it is computed.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from archsearch.distill.amount import amount
-from archsearch.request import DistillSpec
+from archsearch.request import DistillSpec, Start
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -18,6 +18,8 @@ OptimizerName = Literal["sgd", "adamw"]
 # Peak learning rates of one cycle at batch 128; they follow the batch (linearly for SGD, by its root for AdamW).
 _PEAK_LR = {"sgd": 0.1, "adamw": 1e-3}
 _ONE_CYCLE_WARMUP = 0.15
+# Of the peak that noise takes, what inherited weights are trained with (Muralidharan et al. 2024, Minitron, table 4).
+_GENTLE = 0.2
 
 
 def share(spec: DistillSpec, done: float) -> float:
@@ -52,6 +54,13 @@ def usual_lr(spec: DistillSpec, family: OptimizerName) -> float:
     """
     name: OptimizerName = family if spec.optimizer == "auto" else spec.optimizer
     return scaled_lr(name, amount(spec).batch_size)
+
+
+def gentle(spec: DistillSpec, start: Start, family: OptimizerName) -> DistillSpec:
+    """The spec with a lower peak rate, where none is given, for a student that begins with more than noise."""
+    if start == "scratch" or spec.lr is not None:
+        return spec
+    return spec.model_copy(update={"lr": _GENTLE * usual_lr(spec, family)})
 
 
 def make_optimizer(parameters: Iterable[Parameter], spec: DistillSpec, name: OptimizerName) -> Optimizer:

@@ -271,6 +271,12 @@ class Teachers(Protocol):
     def save_teacher(self, teacher: Any, task: Any, folder: Path) -> None:
         """Write a teacher as `load_teacher` reads it from a folder."""
 
+    def inherits(self, task: Any, teacher: Any) -> Task:
+        """The task as students read it that begin with a teacher's weights: their examples are prepared as its are."""
+
+    def take_over(self, teacher: Any, model: nn.Module) -> None:
+        """Load a teacher's weights into a network of its kind and size, built for a task."""
+
     def read_by(self, task: Any, facts: Mapping[str, Any]) -> Task:
         """The task as a teacher of such facts reads it, as far as they tell: texts in its vocabulary."""
 

@@ -4,7 +4,7 @@ Nothing here touches torch, a disk or a database, so a client can build and chec
 """
 
 from archsearch.plain import Spec
-from archsearch.request.base import Architecture, Device, Id, OfJob
+from archsearch.request.base import Architecture, Device, Id, OfJob, Start
 from archsearch.request.budget import Budget, SizePrecision, TradedCost
 from archsearch.request.data import (
     Broken,
@@ -78,6 +78,7 @@ __all__ = [
     "Side",
     "SizePrecision",
     "Spec",
+    "Start",
     "StudentSpec",
     "TeacherSource",
     "TeacherSpec",

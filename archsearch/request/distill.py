@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from archsearch.plain import Spec, StrictNumbers
 from archsearch.precision import Precision
 from archsearch.recipes import RECIPES, RecipeName
-from archsearch.request.base import Device
+from archsearch.request.base import Device, Start
 
 Augment = Literal["none", "crop", "crop_flip", "resized_crop"]
 
@@ -44,6 +44,17 @@ class DistillSpec(Spec):
     )
     labels: float | None = Field(
         None, ge=0, le=1e6, description="Weight of the labels' own loss; null is the method's, and 1 in a sum."
+    )
+    init: Start | Literal["auto"] = Field(
+        "auto",
+        description="What students begin with. `teacher` cuts them out of the teacher, whose channels and blocks that "
+        "matter most they keep: all of them are of its kind. `scratch` is noise. `auto` lets students cut out of the "
+        "teacher compete with those of other families, where one can be cut at all.",
+    )
+    repair: bool = Field(
+        True,
+        description="Fit the layers of a student that was cut out of its teacher to what the teacher's put out, before "
+        "it is trained; a pass over some hundred images, without labels.",
     )
     temperature: float | None = Field(
         None, ge=0.1, le=100, description="Softens both logits, where the method does; null is the method's own."

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from archsearch import domains
+from archsearch.data.balanced import balanced_rows
 from archsearch.data.batches import free_bytes, free_memory, require_room
 from archsearch.data.shape import laid_out
-from archsearch.data.task import Dataset, Labels, Task
+from archsearch.data.task import Dataset, Task
 from archsearch.device import alike, kind, where
 from archsearch.errors import TooMuchMemory
 from archsearch.evidence import NetworkEvidence, NotMeasured, draw_weights, keep, observe_student, observe_teacher
@@ -32,8 +33,6 @@ from archsearch.spaces import Cost, Space
 from archsearch.teachers import Teacher, input_bytes
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import torch
     from torch import Tensor
 
@@ -108,7 +107,7 @@ def fidelities(spec: SearchSpec) -> list[tuple[int, int]]:
 def _rung(
     spec: SearchSpec, teacher: Teacher, dataset: Dataset, device: str, cache: Path | None, images: int, seeds: int
 ) -> Rung:
-    rows = _balanced_rows(dataset.train.y_N, images, spec.seed)
+    rows = balanced_rows(dataset.train.y_N, images, spec.seed)
     x = laid_out(dataset.train.examples(rows).to(device))
     y = dataset.train.take(rows).labels().to(device)
     read = reads(spec.score, dataset.task.domain)
@@ -334,45 +333,3 @@ def _score(spec: SearchSpec, space: Space, bench: Bench, rung: Rung, architectur
         read = reads(spec.score, bench.task.domain)
         evidence = observe_student(student, rung.x, rung.y_B, rung.teacher, read, spec.precision)
         return score(evidence, spec.score, bench.task.domain)
-
-
-def _balanced_rows(y_N: Labels, count: int, seed: int) -> npt.NDArray[np.intp]:
-    """Row numbers that take every class in turn, in random order, until there are `count`."""
-    import numpy as np
-
-    order_N = np.random.default_rng(seed).permutation(len(y_N))
-    chosen = _one_class_each(y_N[order_N], count) if y_N.ndim == 1 else _rarest_label_next(y_N[order_N], count)
-    return np.sort(order_N[chosen])
-
-
-def _one_class_each(y_N: Labels, count: int) -> npt.NDArray[np.intp]:
-    """The first row of every class, then the second, and so on."""
-    import numpy as np
-
-    # A row's turn is how many of its class came before it; sorting by turn takes one of each class, then the next.
-    by_class = np.argsort(y_N, kind="stable")
-    starts = np.searchsorted(y_N[by_class], y_N[by_class])
-    turn_N = np.empty(len(y_N), dtype=np.int64)
-    turn_N[by_class] = np.arange(len(y_N)) - starts
-    return np.argsort(turn_N, kind="stable")[:count]
-
-
-def _rarest_label_next(y_NK: Labels, count: int) -> npt.NDArray[np.intp]:
-    """Row after row, the first one left of the label that has the fewest so far; having none counts as one label more.
-
-    What is chosen for a smaller count is the beginning of what is chosen for a larger one.
-    """
-    import numpy as np
-
-    has_NL = np.column_stack([y_NK != 0, ~y_NK.any(axis=1)])
-    waiting_N = np.ones(len(y_NK), dtype=bool)
-    seen_L, left_L = np.zeros(has_NL.shape[1], dtype=np.int64), has_NL.sum(axis=0)
-    chosen: list[int] = []
-    while len(chosen) < min(count, len(y_NK)):
-        label = np.where(left_L > 0, seen_L, count + 1).argmin()
-        row = int((waiting_N & has_NL[:, label]).argmax())
-        chosen.append(row)
-        waiting_N[row] = False
-        seen_L += has_NL[row]
-        left_L -= has_NL[row]
-    return np.array(chosen)

@@ -56,6 +56,7 @@ def search(
     done: Iterable[Trial] = (),
     look: Look = evaluate,
     pool: Pool | None = None,
+    before: int = 0,
 ) -> Generator[Trial, None, Stop]:
     """Propose, check and score candidates of all `spaces` together until one of the spec's limits is reached.
 
@@ -65,6 +66,7 @@ def search(
         look: What scores a candidate in this process.
         pool: Scores candidates side by side (`side_by_side`); the trials are the same. `spec.workers` is for whoever
             opens one.
+        before: Candidates of other searches that are numbered before these (count).
 
     Yields:
         New trials only. `spec.candidates` counts old and new together, and so do time and patience.
@@ -114,9 +116,9 @@ def search(
             return "exhausted"
         name, architecture = candidate
         if ahead is not None:
-            trial = ahead.score(candidate, len(trials), seen, proposals)
+            trial = ahead.score(candidate, before + len(trials), seen, proposals)
         else:
-            trial = look(spec, by_name[name], bench, architecture, ruler, number=len(trials), seen=seen)
+            trial = look(spec, by_name[name], bench, architecture, ruler, number=before + len(trials), seen=seen)
         note(trial)
         proposals.tell(trial)
         yield trial

@@ -12,6 +12,9 @@ from archsearch.spaces.space import Parameter, Recipe
 
 EIGHTHS = 8
 
+# Of each stage, its blocks by number: those that are kept first, first.
+Order = tuple[tuple[int, ...], ...]
+
 
 @dataclass(frozen=True)
 class Kin:
@@ -19,6 +22,8 @@ class Kin:
 
     Attributes:
         name: What people call the kind; timm's networks say it themselves.
+        cut: The family as it is cut out of the teacher, where that takes more to say than sizes: of each stage, the
+            teacher's blocks in the order in which they are kept. Without it, any blocks of a stage are alike.
     """
 
     parameters: Callable[[Any], tuple[Parameter, ...]]
@@ -28,6 +33,7 @@ class Kin:
     learns_from: int = 0
     name: str = ""
     domain: str = "image_classification"
+    cut: Callable[[Order], Kin] | None = None
 
 
 def share(name: str, whole: int, unit: int, doc: str) -> Parameter:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, batch_norm, conv, linear, squeeze_excite, total
-from archsearch.spaces.kin import Kin, eighths, share
+from archsearch.spaces.kin import Kin, Order, eighths, share
 from archsearch.spaces.space import Parameter, Recipe, Space, spaces
 from archsearch.spaces.strides import shrunk, strides
 
@@ -196,19 +196,37 @@ def kin(teacher: nn.Module) -> Kin | None:
     stem, stem_stride = seen.conv_stem.out_channels, seen.conv_stem.stride[0]
     head = seen.conv_head.out_channels
     whole = Net(type(teacher) is EfficientNet, blocks, stem, stem_stride, head, tuple(rest.items()))
+    skips = tuple(tuple(bool(getattr(block, "has_skip", False)) for block in stage) for stage in seen.blocks)
+    return _kin(whole, skips)
+
+
+def _kin(whole: Net, skips: tuple[tuple[bool, ...], ...], order: Order | None = None) -> Kin:
+    """Networks of a whole one's kind.
+
+    Args:
+        skips: Which blocks of the whole have a shortcut.
+        order: Where they are cut out of it. Blocks of a stage differ then, for theirs are the definitions of those
+            that are kept; a shortcut is none where the whole has none; and stages at the end may be missing.
+    """
+    count = len(whole.stages)
 
     def searched(task: ImageTask) -> tuple[Parameter, ...]:
         found = []
         for i, stage in enumerate(whole.stages, 1):
             found.append(Parameter(f"depth{i}", 1, len(stage), 1, f"blocks in stage {i}"))
             found.append(share(f"width{i}", stage[0].width, UNIT, f"channels of stage {i}"))
+        if order is not None and count > 2:
+            found.append(Parameter("stages", -(-count // 2), count, 1, "stages before the head"))
         return (*found, share("head", whole.head, UNIT, "features that are classified"))
 
     def part(architecture: Architecture) -> Net:
         kept = []
-        for i, stage in enumerate(whole.stages, 1):
-            parts = architecture[f"width{i}"]
-            some = stage[: architecture[f"depth{i}"]]
+        for i, stage in enumerate(whole.stages[: architecture.get("stages", count)], 1):
+            depth, parts = architecture[f"depth{i}"], architecture[f"width{i}"]
+            some = stage[:depth]
+            if order is not None:
+                rows = sorted(order[i - 1][:depth])
+                some = tuple(replace(stage[row], skip=skips[i - 1][row]) for row in rows)
             kept.append(tuple(replace(block, width=eighths(block.width, parts, UNIT)) for block in some))
         return replace(whole, stages=tuple(kept), head=eighths(whole.head, architecture["head"], UNIT))
 
@@ -218,7 +236,7 @@ def kin(teacher: nn.Module) -> Kin | None:
     def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture), task)
 
-    return Kin(searched, made, counted, "sgd")
+    return Kin(searched, made, counted, "sgd", cut=lambda order: _kin(whole, skips, order))
 
 
 def _seen(block: Any, efficientnet: bool) -> Block | None:

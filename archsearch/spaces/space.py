@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from archsearch import zoos
-from archsearch.data.task import Task
+from archsearch.data.task import Dataset, Task
 from archsearch.errors import InvalidRequest
 from archsearch.registry import Registry
-from archsearch.request import Architecture
+from archsearch.request import Architecture, Start
 from archsearch.spaces.count import Cost, Count
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ class Space:
             out.
         benchmark: Whether it is there to compare with published tables rather than to deploy.
         domain: Whose tasks it has networks for; it takes no other.
+        start: What its students begin with: noise, or weights that `weights` gives them.
+        weights: Gives an architecture's network, just built, its weights; None leaves it the noise it was built of.
+        reads: The task as an architecture's students read it, where that is otherwise than the data says: normalised
+            as the weights were trained. See `read`.
     """
 
     name: str
@@ -96,6 +100,9 @@ class Space:
     learns_from: int = 0
     benchmark: bool = False
     domain: str = "image_classification"
+    start: Start = "scratch"
+    weights: Callable[[nn.Module, Architecture], object] | None = None
+    reads: Callable[[Architecture, Any], Any] | None = None
 
     def stock(self, task: Task) -> bool:
         """Whether a library alone builds the family's students for a task, without this package."""
@@ -130,6 +137,17 @@ class Space:
         """The untrained student, on the current default device, for the task's examples and with its classes."""
         recipe = self.model(architecture, task)
         return zoos.build(recipe.zoo, recipe.name, recipe.args, task)
+
+    def begin(self, architecture: Architecture, task: Any) -> nn.Module:
+        """The student as its training begins, in train mode, on the current default device."""
+        model = self.build(architecture, task)
+        if self.weights is not None:
+            self.weights(model, architecture)
+        return model.train()
+
+    def read(self, architecture: Architecture, dataset: Dataset) -> Dataset:
+        """The data as an architecture's students read them."""
+        return dataset if self.reads is None else replace(dataset, task=self.reads(architecture, dataset.task))
 
     def check(self, architecture: Architecture, task: Task, *, field: str = "student.architecture") -> None:
         """Raise InvalidRequest unless the family takes the task and every parameter has a value within its bounds."""

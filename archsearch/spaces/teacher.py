@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
 from archsearch.spaces import bert, convnext, mobilenet, regnet, resnet, resnet_cifar, vit
+from archsearch.spaces.kin import Order
 from archsearch.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -22,8 +23,12 @@ _RECOGNISERS = (resnet.kin, convnext.kin, mobilenet.kin, regnet.kin, vit.kin, re
 _LAST_MAP = 2
 
 
-def of_teacher(model: nn.Module, task: Any) -> Space:
+def of_teacher(model: nn.Module, task: Any, order: Order | None = None) -> Space:
     """The space of students of the teacher's own kind, for a task.
+
+    Args:
+        order: Where they are to be cut out of the teacher: of each stage, its blocks in the order in which they are
+            kept.
 
     Raises InvalidRequest when the teacher is of no family here, has parts its family's other members lack, or leaves
     too little of the task's images to pool: stem, strides and patch stay the teacher's.
@@ -31,6 +36,8 @@ def of_teacher(model: nn.Module, task: Any) -> Space:
     kin = next((found for recognise in _RECOGNISERS if (found := recognise(model)) is not None), None)
     if kin is None:
         raise _unknown(f"a {type(model).__name__} is of no family known here")
+    if order is not None and kin.cut is not None:
+        kin = kin.cut(order)
     seen: Any = model
     # Stages of tokens are not reduced, and there are as many as the example has.
     reduction = max(level.get("reduction", 0) for level in seen.feature_info)

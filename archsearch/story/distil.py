@@ -6,22 +6,24 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch import domains
 from archsearch.data.metrics import measure_all
-from archsearch.data.task import Task
+from archsearch.data.task import Dataset, Task
 from archsearch.distill.amount import amount
 from archsearch.distill.attempts import computed_in, fallback
 from archsearch.distill.method import settle
 from archsearch.distill.objective import objective
-from archsearch.distill.schedule import usual_lr
+from archsearch.distill.schedule import gentle, usual_lr
 from archsearch.distill.together import train_together
 from archsearch.distill.train import device_of, logits, train
 from archsearch.errors import TrainingError
 from archsearch.ledger.ledger import Report
 from archsearch.request import DistillSpec
 from archsearch.story.story import Story, Student, alive
+from archsearch.whole import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,8 +43,9 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
     Args:
         chosen: Space and architecture.
     """
-    spec, task, ledger = story.request.training, story.dataset.task, story.ledger
-    student, place = story.student(chosen["space"], chosen["architecture"]), ledger.new_student()
+    student, ledger = story.student(chosen["space"], chosen["architecture"]), story.ledger
+    dataset, place = student.read(story.dataset), ledger.new_student()
+    spec, task = gentle(story.request.training, student.space.start, student.space.optimizer), dataset.task
     method, domain, judge = settle(spec, task), domains.of(task), domains.judge(task)
     runs = _trainings(spec, method.spec)
     found: dict[str, Mapping[str, float]] = {}
@@ -52,8 +55,8 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
     for i, (role, one) in enumerate(runs):
         name = str(one.seed) if role == "student" else role
         try:
-            model, recipes[name] = _train(story, student, one, role, i, len(runs))
-            found[name] = _selection_scores(story, model)
+            model, recipes[name] = _train(story, student, dataset, one, role, i, len(runs))
+            found[name] = _selection_scores(story, model, dataset)
         except TrainingError as error:  # one of several does not take the others along
             failed[name] = str(error)
             if len(runs) == 1 or (role == "student" and i + 1 == spec.seeds and not reached):
@@ -80,6 +83,7 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
         "seconds": ledger.seconds("distilling"),
         "device": device_of(spec),
         "folder": place,
+        "start": student.space.start,
     }
 
 
@@ -93,24 +97,24 @@ def _trainings(spec: DistillSpec, settled: DistillSpec) -> list[tuple[str, Disti
     return [*runs, ("baseline", spec.model_copy(update=WITHOUT_TEACHER))] if spec.baseline else runs
 
 
-def _selection_scores(story: Story, model: nn.Module) -> Mapping[str, float]:
+def _selection_scores(story: Story, model: nn.Module, dataset: Dataset) -> Mapping[str, float]:
     """What the last epoch's network is worth, as it is; picking the best epoch would flatter it."""
-    task, selection = story.dataset.task, story.dataset.selection
+    task, selection = dataset.task, dataset.selection
     sound = partial(_sound, model, task)
     return measure_all(domains.metrics(task), sound, selection, report=alive(story.ledger, "distilling"))
 
 
 def _train(
-    story: Story, student: Student, spec: DistillSpec, role: str, number: int, count: int
+    story: Story, student: Student, dataset: Dataset, spec: DistillSpec, role: str, number: int, count: int
 ) -> tuple[nn.Module, Report]:
     """One of a job's trainings, gone on with where an earlier attempt left it; returns what it took, too."""
-    model, images = _fresh(story, student, spec.seed), len(story.dataset.train)
+    path = story.ledger.folder / "checkpoints" / f"{role}-{spec.seed}.safetensors"
+    model, images = _begun(student, dataset.task, spec.seed, path.with_suffix(".start.safetensors")), len(dataset.train)
     started, last, fell_back = time.monotonic(), None, False
     trained = train if spec.devices == 1 else train_together
-    path = story.ledger.folder / "checkpoints" / f"{role}-{spec.seed}.safetensors"
     for last in trained(
         model,
-        story.dataset,
+        dataset,
         spec,
         teacher=story.teacher,
         optimizer=student.space.optimizer,
@@ -137,19 +141,34 @@ def _train(
         # An earlier attempt may have ended the training without saying so; its rollbacks are not known then.
         "lr": last.lr if last else spec.lr or usual,
         "usual_lr": usual,
-        "usual_steps": domains.of(story.dataset.task).pace.steps,
+        "usual_steps": domains.of(dataset.task).pace.steps,
         "retries": last.retries if last else 0,
         "precision": last.precision if last else computed_in(path, device_of(spec)) or "fp32",
         "precision_why": last.precision_why if last else "",
     }
 
 
-def _fresh(story: Story, student: Student, seed: int) -> nn.Module:
+def _begun(student: Student, task: Task, seed: int, kept: Path) -> nn.Module:
+    """The student as its training begins.
+
+    Args:
+        kept: Where weights that are not noise are kept: they are fitted, and another machine would fit them a little
+            otherwise, and not go on from a checkpoint of this one.
+    """
     import torch
+    from safetensors.torch import load_file, save
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return student.space.build(student.architecture, story.dataset.task)
+        if student.space.start == "scratch":
+            return student.begin(task)
+        if not kept.is_file():
+            state = student.begin(task).state_dict()
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(kept, save({name: value.contiguous() for name, value in state.items()}))
+        model = student.space.build(student.architecture, task)
+        model.load_state_dict(load_file(kept))
+        return model
 
 
 def _tell_fallback(warn: Callable[[str, str], None], last: Progress, spec: DistillSpec) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from archsearch import choice, domains, usable
 from archsearch.errors import SearchError
 from archsearch.hardware import Ruler
 from archsearch.ledger.ledger import Report
+from archsearch.request import SearchSpec, Start
 from archsearch.search import Told, Trial, prepare, search, side_by_side, winner
 from archsearch.spaces import Space
 from archsearch.story.story import Story
@@ -37,8 +38,12 @@ def find(story: Story) -> Report:
             f"none of {len(trials)} candidates could be scored: {'; '.join(map(str, sorted(reasons, key=str)))}"
         )
     measurable = choice.wants_latency(story.request) and story.profile is None
+    # What is left of a teacher is measured, and what noise may become is guessed: until they are verified, the former
+    # comes first.
+    ranked = [(race, race.own(trials)) for race in races(story.request.search, searched)]
+    first = next(own for _, own in ranked if winner(own) is not None)
     found = usable.settle(
-        story.request, ruler, searched, trials, measurable=measurable, report=ledger.report, warn=ledger.warn
+        story.request, ruler, searched, first, measurable=measurable, report=ledger.report, warn=ledger.warn
     )
     return {
         "candidates_scored": sum(trial.state == "scored" for trial in trials),
@@ -46,6 +51,7 @@ def find(story: Story) -> Report:
         # Of the winner and the front, whose costs are counted on the networks themselves.
         "infeasible_scored": len(found["budget_check"]["beyond"]),
         "spaces": [space.name for space in searched],
+        "starts": {race.start: _told(own) for race, own in ranked},
         "stopped": stop,
         "exhausted": stop == "exhausted",
         "workers": told,
@@ -57,24 +63,69 @@ def find(story: Story) -> Report:
     }
 
 
+@dataclass(frozen=True)
+class Race:
+    """Candidates whose scores are of one kind: those that begin with noise, or with their teacher's weights."""
+
+    start: Start
+    spaces: tuple[Space, ...]
+    spec: SearchSpec
+
+    def own(self, trials: Sequence[Trial]) -> list[Trial]:
+        names = {space.name for space in self.spaces}
+        return [trial for trial in trials if trial.space in names]
+
+
+def races(spec: SearchSpec, spaces: Sequence[Space]) -> list[Race]:
+    """A search for each kind of start, those with the teacher's weights first; they share what the request allows."""
+    starts = sorted({space.start for space in spaces}, reverse=True)
+    found = []
+    for start in starts:
+        own = tuple(space for space in spaces if space.start == start)
+        share = {"candidates": max(1, spec.candidates // len(starts))}
+        if spec.time_limit_s is not None:
+            share["time_limit_s"] = spec.time_limit_s / len(starts)
+        if start != "scratch":  # they are looked at in full, by this process
+            share |= {"halving": None, "workers": 1}
+        found.append(
+            Race(start, own, spec if len(starts) == 1 and start == "scratch" else spec.model_copy(update=share))
+        )
+    return found
+
+
 def _scored(story: Story, ruler: Ruler, searched: Sequence[Space]) -> tuple[Sequence[Trial], str, dict[str, int]]:
     """The trials of earlier attempts and those that were missing, each kept as it comes; why there are no more; and who
     scored these."""
     spec, ledger = story.request.search, story.ledger
     bench = prepare(spec, story.teacher, story.dataset, device=story.device, cache=ledger.cache)
-    trials = list(ledger.trials())
+    trials, stop, told = list(ledger.trials()), "", Told(1)
     ledger.report(_search_report(trials, spec.candidates, None))
-    with side_by_side(spec, bench, searched, device=story.device) as pool:
-        started, first = time.monotonic(), len(trials)
-        running = search(spec, bench, ruler, searched, done=list(trials), pool=pool)
-        while True:
-            try:
-                trial = next(running)
-            except StopIteration as end:
-                return trials, end.value, asdict(Told(1) if pool is None else pool.told)
-            trials.append(trial)
-            pace = (time.monotonic() - started) / (len(trials) - first)
-            ledger.add(trial, _search_report(trials, spec.candidates, pace))
+    for race in races(spec, searched):
+        look = story.look(race.start)
+        with side_by_side(race.spec, bench, race.spaces, device=story.device) as pool:
+            started, first, done = time.monotonic(), len(trials), race.own(trials)
+            others = len(trials) - len(done)
+            running = search(race.spec, bench, ruler, race.spaces, done=done, look=look, pool=pool, before=others)
+            while True:
+                try:
+                    trial = next(running)
+                except StopIteration as end:
+                    stop = end.value
+                    break
+                trials.append(trial)
+                pace = (time.monotonic() - started) / (len(trials) - first)
+                ledger.add(trial, _search_report(trials, spec.candidates, pace))
+        told = told if pool is None else pool.told
+    return trials, stop, asdict(told)
+
+
+def _told(trials: Sequence[Trial]) -> Report:
+    """What came of one kind of start, and its best."""
+    best = winner(trials)
+    return {
+        "candidates_scored": sum(trial.state == "scored" for trial in trials),
+        "best": None if best is None else choice.describe(best),
+    }
 
 
 def _search_report(trials: Sequence[Trial], total: int, pace_s: float | None) -> Report:

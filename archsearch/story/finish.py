@@ -40,7 +40,8 @@ def _examine(story: Story, student: Student, folder: Path, so_far: Report) -> Re
     """Load the exported folder as a user would, make every format of it, and read the test split once, for them all."""
     started = time.monotonic()
     story.ledger.report({"phase": "exporting"})
-    task, dataset, spec = story.dataset.task, story.dataset, story.request.training
+    dataset, spec = student.read(story.dataset), story.request.training
+    task = dataset.task
 
     def tell(what: str, done: int, of: int) -> None:
         # The formats are half of the work here, and the test split the other half; 1.0 is the job's own end.

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from archsearch import checks
 from archsearch.data.batches import Alive, now_and_then
-from archsearch.data.task import Dataset
+from archsearch.data.task import Dataset, Task
 from archsearch.device import resolve
+from archsearch.errors import InvalidRequest
 from archsearch.hardware import Limits, limits, measure_teacher
 from archsearch.hardware.profile import Profile
+from archsearch.inherit import Inheritance, make_ready
 from archsearch.ledger.ledger import Ledger
-from archsearch.request import Architecture, JobRequest
+from archsearch.request import Architecture, JobRequest, Start
+from archsearch.search import Look, evaluate, look_at
 from archsearch.spaces import Cost, Space, choose, own, spaces
-from archsearch.spaces.choose import TEACHER
+from archsearch.spaces.choose import AUTO, TEACHER
 from archsearch.teachers import Teacher
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,14 @@ class Student:
 
     space: Space
     architecture: Architecture
+
+    def read(self, dataset: Dataset) -> Dataset:
+        """The data as it reads them."""
+        return self.space.read(self.architecture, dataset)
+
+    def begin(self, task: Task) -> nn.Module:
+        """The network as its training begins."""
+        return self.space.begin(self.architecture, task)
 
 
 @dataclass(frozen=True)
@@ -96,11 +111,44 @@ class Story:
         found = [spaces.get(name) for name in plan.spaces]
         if "own space" in plan.left:
             asked = self.request.search.space == TEACHER
-            found[:0] = choose(TEACHER, task, model) if asked else own(model, task, len(self.dataset.train))
+            if self.inheritance is not None:
+                found = [self._cut, *(found if self.request.distill.init == "auto" else ())]
+            else:
+                found[:0] = choose(TEACHER, task, model) if asked else own(model, task, len(self.dataset.train))
         return checks.possible(self.request.budget, found, task, self.limits)
+
+    @cached_property
+    def inheritance(self) -> Inheritance | None:
+        """The teacher ready to be cut; None where students do not begin with its weights.
+
+        Raises InvalidRequest where the request says they do, and the teacher is of no family that can be cut.
+        """
+        request, init = self.plan.request, self.request.distill.init
+        named = request.search.space if request.student is None else request.student.space
+        if init == "scratch" or "own space" not in self.plan.left or named not in (AUTO, TEACHER):
+            return None
+        try:
+            return make_ready(self.teacher, self.dataset)
+        except InvalidRequest:
+            if init == "teacher":
+                raise
+            return None  # the families remain, and the teacher's own where it is one
+
+    def look(self, start: Start) -> Look:
+        """What scores candidates that begin so."""
+        if start == "teacher" and self.inheritance is not None:
+            return look_at(self.inheritance)
+        return evaluate
+
+    @property
+    def _cut(self) -> Space:
+        assert self.inheritance is not None
+        return self.inheritance.space_of(mend=self.request.distill.repair)
 
     def student(self, space: str, architecture: Mapping[str, int]) -> Student:
         """A student of this job by the name of its space."""
+        if space == TEACHER and self.inheritance is not None:
+            return Student(self._cut, dict(architecture))
         (found,) = choose(space, self.dataset.task, self.teacher.model)
         return Student(found, dict(architecture))
 

@@ -22,7 +22,14 @@ def verify(story: Story, found: Report) -> Report:
     ruler = Ruler(task, story.limits, budget.size_precision, budget.batch, trade=request.search.trade)
     before = found.get("unusable", {})
     contenders, unusable = usable.contenders(
-        trials, spec.candidates, spaces, ruler, before, report=ledger.report, warn=ledger.warn
+        trials,
+        spec.candidates,
+        spaces,
+        ruler,
+        before,
+        ahead=[space.name for space in story.spaces if space.start != "scratch"],
+        report=ledger.report,
+        warn=ledger.warn,
     )
     verified = distil_briefly(
         spec,

@@ -17,11 +17,12 @@ from scipy.stats import kendalltau
 from torch import nn
 
 from archsearch.data import Dataset
+from archsearch.data.balanced import balanced_rows
 from archsearch.errors import TooMuchMemory
 from archsearch.hardware import Limits, Ruler
 from archsearch.request import SearchSpec
 from archsearch.search import Bench, Trial, evaluate, fidelities, prepare, search, winner
-from archsearch.search.bench import _balanced_rows, require_room_for
+from archsearch.search.bench import require_room_for
 from archsearch.spaces import Recipe, spaces
 from archsearch.teachers import ImageTeacher, build
 
@@ -102,7 +103,7 @@ def test_the_batch_takes_every_class_in_turn(teacher: ImageTeacher, digits: Data
 
 def test_a_batch_of_one_label_an_image_is_the_one_it_was() -> None:
     y_N = np.repeat([0, 1, 2], [5, 20, 100])
-    assert _balanced_rows(y_N, 9, 3).tolist() == [1, 2, 3, 17, 23, 24, 67, 72, 92]
+    assert balanced_rows(y_N, 9, 3).tolist() == [1, 2, 3, 17, 23, 24, 67, 72, 92]
 
 
 def test_the_batch_takes_the_label_it_has_least_of_next() -> None:
@@ -110,7 +111,7 @@ def test_the_batch_takes_the_label_it_has_least_of_next() -> None:
     y_NK = np.zeros((1000, 3), dtype=np.uint8)
     y_NK[[411, 902], 0], y_NK[:500, 1], y_NK[400:900, 2] = 1, 1, 1
     for seed in range(5):
-        batch_BK = y_NK[_balanced_rows(y_NK, 32, seed)]
+        batch_BK = y_NK[balanced_rows(y_NK, 32, seed)]
         assert len(batch_BK) == 32
         assert batch_BK.sum(0)[0] == 2
         none = int((~batch_BK.any(axis=1)).sum())
@@ -119,7 +120,7 @@ def test_the_batch_takes_the_label_it_has_least_of_next() -> None:
 
 def test_a_smaller_batch_of_many_labels_is_part_of_a_larger_one(pairs: Dataset) -> None:
     y_NK = pairs.train.y_N
-    few, more, all_of_them = (_balanced_rows(y_NK, count, 1).tolist() for count in (16, 64, 5000))
+    few, more, all_of_them = (balanced_rows(y_NK, count, 1).tolist() for count in (16, 64, 5000))
     assert (len(few), len(more)) == (16, 64)
     assert set(few) < set(more) < set(all_of_them)
     assert all_of_them == list(range(len(y_NK)))

@@ -202,6 +202,14 @@ class ImageClassification:
         if in_chans is not None and in_chans != task.in_chans:
             raise TeacherError(f"the teacher knows {in_chans} channels, the data has {task.in_chans}", field=field)
 
+    def inherits(self, task: ImageTask, teacher: ImageTeacher) -> ImageTask:
+        return replace(task, mean=teacher.mean, std=teacher.std)
+
+    def take_over(self, teacher: ImageTeacher, model: nn.Module) -> None:
+        from archsearch.zoos.timm import take_over
+
+        take_over(teacher.model, model)
+
     def read_by(self, task: ImageTask, facts: Mapping[str, Any]) -> ImageTask:
         in_chans = facts.get("in_chans") or task.in_chans
         if in_chans == task.in_chans:

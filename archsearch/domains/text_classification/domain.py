@@ -231,6 +231,12 @@ class TextClassification:
                 field=field,
             )
 
+    def inherits(self, task: TextTask, teacher: TextTeacher) -> TextTask:
+        return task
+
+    def take_over(self, teacher: TextTeacher, model: nn.Module) -> None:
+        model.load_state_dict(teacher.model.state_dict())
+
     def read_by(self, task: TextTask, facts: Mapping[str, Any]) -> TextTask:
         return replace(task, vocab_size=facts.get("vocab_size", task.vocab_size))
 
