@@ -29,7 +29,7 @@ _STEPS, _CLEARLY = 15, 0.7
 # Members of a space counted on the meta device before a limit on activations is called impossible.
 _COUNTED = 60
 # Raise it when a plan would say something else of the same request: kept ones are made anew by a worker then.
-_VERSION = 1
+_VERSION = 2
 
 # What takes the teacher, or the machine the work is done on: the kind of networks the teacher itself is of; whether
 # the device to be timed is here; whether the training's devices are; which families are left to be verified.
@@ -171,8 +171,7 @@ def _limits(budget: Budget, known: Known) -> Limits:
     if measured_on and domains.of(known.task).size(known.task).items() <= measured_on.items():
         return limits(budget, Cost(params, macs))
     # Counted on data of another shape, or who knows which: a worker counts its multiply-accumulates on these.
-    counted = Cost(params, macs) if budget.params_ratio is not None else None
-    return limits(budget.model_copy(update={"macs_ratio": None}), counted)
+    return replace(limits(budget.model_copy(update={"macs_ratio": None}), Cost(params, macs)), macs=budget.macs)
 
 
 def _check_possible(budget: Budget, spaces: Sequence[Space], task: Task, limits: Limits) -> None:

@@ -76,6 +76,7 @@ class SearchResult(TypedDict):
     candidates_failed: int
     infeasible_scored: int
     spaces: list[str]
+    starts: NotRequired[dict[str, Any]]
     stopped: str
     exhausted: bool
     workers: NotRequired[dict[str, int]]
@@ -95,6 +96,7 @@ class StudentResult(TypedDict):
     """The distilled student."""
 
     space: str
+    start: NotRequired[str]
     architecture: dict[str, int]
     params: int
     macs: int

@@ -30,6 +30,7 @@ def settle(
     trials: Sequence[Trial],
     *,
     measurable: bool,
+    exact: Ruler | None = None,
     report: choice.Report,
     warn: Callable[[str, str], None],
 ) -> dict[str, Any]:
@@ -38,17 +39,19 @@ def settle(
     Beside it `budget_check`: the exact costs of the winner and the front, and what of them is beyond the budget.
 
     Args:
+        exact: With the limits that networks are held to where they are counted exactly, if those are more.
         warn: Told of every candidate that would have won and is of no use.
 
     Raises:
         SearchError: None is usable, or none holds the latency as measured.
     """
     by_name, left, unusable = {space.name: space for space in spaces}, list(trials), dict[int, str]()
+    exact = exact or ruler
     while True:
         found = choice.settle(request, ruler, spaces, left, measurable=measurable, report=report)
         won = found["winner"]
         report({"phase": "searching"})
-        reason = why_not(by_name[won["space"]], won["architecture"], ruler)
+        reason = why_not(by_name[won["space"]], won["architecture"], exact)
         if reason is None:
             break
         unusable[won["number"]] = reason
@@ -57,7 +60,7 @@ def settle(
         if not any(trial.state == "scored" for trial in left):
             raise SearchError(f"{told}, and there is no other one")
         warn("winner_unusable", f"{told}; the next best takes its place")
-    checked = _budget_check(found, by_name, ruler)
+    checked = _budget_check(found, by_name, exact)
     return {**found, "budget_check": checked, "unusable": {str(number): why for number, why in unusable.items()}}
 
 

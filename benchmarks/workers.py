@@ -34,9 +34,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from archsearch.device import cores
 from archsearch.domains.images.task import ImageTask
 from archsearch.evidence import observe_teacher
 from archsearch.hardware import Limits, Ruler
+from archsearch.hardware.devices import pinned
 from archsearch.models import CifarResNet
 from archsearch.proxies.score import reads
 from archsearch.request import Architecture, Sampler, SearchSpec
@@ -180,10 +182,14 @@ def virtual(bench: Bench, clock: Clock, sampler: str, arguments: argparse.Namesp
 
 
 def on_the_wall(bench: Bench, arguments: argparse.Namespace) -> Real:
+    """One process with a thread a core, as a search has it, against several that share the cores; the trials of these
+    are those of one process with as many threads as each of them has."""
     whole, settled, pace = [], [], []
+    with pinned(max(1, cores() // arguments.real)):
+        alike = timed(bench, arguments.candidates, 1)[0]
     for _ in range(arguments.repeats):
         one, two = (timed(bench, arguments.candidates, workers) for workers in (1, arguments.real))
-        require_same(one[0], two[0])
+        require_same(alike, two[0])
         whole.append(one[1] / two[1])
         settled.append(one[2] / two[2])
         pace.append(1 / two[2])

@@ -35,17 +35,15 @@ class Limits:
 def limits(budget: Budget, teacher: Cost | None) -> Limits:
     """The budget in absolute numbers.
 
-    Shares of the teacher need the teacher's cost; without it they do not limit anything yet. Where the budget says
-    nothing of the network itself, only how fast it must be or what it may hold, the student is at most as large as its
-    teacher.
+    Shares of the teacher need the teacher's cost; without it they do not limit anything yet. What the budget does not
+    limit is at most the teacher's, unless it says that it may be more.
     """
-    if teacher is not None and budget.limits and not budget.limits.keys() - {"latency_ms", "peak_activation_bytes"}:
-        return Limits(teacher.params, teacher.macs, None, budget.peak_activation_bytes, budget.latency_ms)
     params = [budget.params, _share(budget.params_ratio, teacher.params if teacher else None)]
     macs = [budget.macs, _share(budget.macs_ratio, teacher.macs if teacher else None)]
+    most = None if budget.may_exceed_teacher else teacher
     return Limits(
-        params=min((limit for limit in params if limit is not None), default=None),
-        macs=min((limit for limit in macs if limit is not None), default=None),
+        params=min((limit for limit in params if limit is not None), default=most.params if most else None),
+        macs=min((limit for limit in macs if limit is not None), default=most.macs if most else None),
         size_bytes=budget.size_bytes,
         peak_activation_bytes=budget.peak_activation_bytes,
         latency_ms=budget.latency_ms,
@@ -131,11 +129,20 @@ def require_possible(
         if getattr(cost, name) > limit
     )
     raise ImpossibleBudget(
-        f"{budget.describe()} is below every network of {', '.join(s.name for s in spaces)} for this data; the nearest "
-        f"possible budget has {needed} ({space.name}: {cost.params:,} parameters and {cost.macs:,} MACs); raise the "
-        "budget or choose another space",
+        f"{budget.describe()}{_implied(budget, limits)} is below every network of "
+        f"{', '.join(s.name for s in spaces)} for this data; the nearest possible budget has {needed} ({space.name}: "
+        f"{cost.params:,} parameters and {cost.macs:,} MACs); raise the budget or choose another space",
         field="budget",
     )
+
+
+def _implied(budget: Budget, limits: Limits) -> str:
+    """What the teacher's cost limits beside the budget's own words, for messages."""
+    named = {name.removesuffix("_ratio") for name in budget.limits}
+    of_teacher = [f"{name} ≤ {limit:,}" for name, limit in limits.given().items() if name not in named]
+    if not of_teacher:
+        return ""
+    return f", and no more than its teacher costs ({' and '.join(of_teacher)}; budget.may_exceed_teacher lifts that),"
 
 
 def _share(ratio: float | None, whole: int | None) -> int | None:

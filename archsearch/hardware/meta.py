@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from archsearch import domains
 from archsearch.data.shape import Shape
@@ -54,6 +54,18 @@ def peak_activation_bytes(space: Space, architecture: Architecture, task: Task, 
     x = domains.of(task).shape(task).empty(batch)
     with torch.no_grad():
         return x.untyped_storage().nbytes() + peak_bytes(lambda: model(x))
+
+
+def teacher_activation_bytes(teacher: Teacher, task: Task, batch: int) -> int:
+    """The same of the teacher, on examples as it takes them."""
+    import torch
+    from torch.func import functional_call
+
+    model: Any = teacher.model
+    state = {name: torch.empty_like(value, device="meta") for name, value in model.state_dict(keep_vars=True).items()}
+    x = teacher.shape(task).empty(batch)
+    with torch.no_grad():
+        return x.untyped_storage().nbytes() + peak_bytes(lambda: functional_call(model, state, (x,)))
 
 
 def on_meta(space: Space, architecture: Architecture, task: Task) -> nn.Module:

@@ -59,7 +59,7 @@ def channels(model: nn.Module, layout: Layout, look: Callable[[], object]) -> di
             module.weight, reader.axis, getattr(module, "groups", 1)
         ).cpu()
         axis = reader.axis
-        whole = size.double().unflatten(0, (axis.repeat, -1, axis.unit)).pow(2).sum(dim=(0, 2)).sqrt()
+        whole = size.double().reshape(axis.repeat, -1, axis.unit).pow(2).sum(dim=(0, 2)).sqrt()
         root = layout.rooted(axis.stream)
         found[root] = found.get(root, 0.0) + whole / whole.sum().clamp_min(1e-300)
     return {root: value / value.sum() for root, value in found.items()}

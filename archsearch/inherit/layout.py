@@ -148,7 +148,7 @@ class Drawing:
 def columns(weight: Tensor, axis: Axis, groups: int = 1) -> Tensor:
     """What a layer makes of each entry of its input: the norm of the weights that read it, one number an entry."""
     if axis.within:  # O×(I/groups)×…: each group of outputs reads a group of inputs
-        parts = weight.detach().float().unflatten(0, (groups, -1))
+        parts = weight.detach().float().reshape(groups, -1, *weight.shape[1:])
         return parts.pow(2).sum(dim=(1, *range(3, parts.ndim))).sqrt().flatten()
     return weight.detach().float().pow(2).sum(dim=(0, *range(2, weight.ndim))).sqrt()
 

@@ -191,7 +191,7 @@ def _inputs(module: Any, x: Tensor, size: tuple[int, ...]) -> Tensor:
 def _pooled(y_BCHW: Tensor, size: tuple[int, ...] | None) -> Tensor:
     from torch.nn.functional import adaptive_avg_pool2d
 
-    return y_BCHW if size is None or tuple(y_BCHW.shape[2:]) == size else adaptive_avg_pool2d(y_BCHW, size)
+    return y_BCHW if size is None or tuple(y_BCHW.shape[2:]) == size else adaptive_avg_pool2d(y_BCHW, list(size))  # type: ignore[arg-type]
 
 
 def _places(y_BPO: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def chosen(importance_N: Tensor, count: int, groups: Groups | None = None, into:
     if groups is None or into is None:
         best = torch.argsort(importance_N, descending=True, stable=True)[:count]
         return best.sort().values
-    by_group_Gg = importance_N.unflatten(0, (groups.count, groups.size))
+    by_group_Gg = importance_N.reshape(groups.count, groups.size)
     rows_G = torch.argsort(by_group_Gg.sum(dim=1), descending=True, stable=True)[: into.count].sort().values
     within_Gg = (
         torch.argsort(by_group_Gg[rows_G], dim=1, descending=True, stable=True)[:, : into.size].sort(dim=1).values
@@ -190,7 +190,7 @@ class Scissors:
         picked = tensor.index_select(0, rows_O)
         if size == tensor.shape[1]:
             return picked
-        columns_Gg = (rows_O % tensor.shape[1]).unflatten(0, (-1, size))
+        columns_Gg = (rows_O % tensor.shape[1]).reshape(-1, size)
         columns_Og = columns_Gg.repeat_interleave(size, dim=0)
         spread = columns_Og.reshape(count, size, *[1] * (tensor.ndim - 2)).expand(count, size, *tensor.shape[2:])
         return torch.gather(picked, 1, spread)

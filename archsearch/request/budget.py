@@ -15,7 +15,7 @@ TradedCost = Literal["params", "macs", "size_bytes", "peak_activation_bytes", "l
 class Budget(Spec):
     """Hard limits on the student. All that are set must hold; nothing beyond them is ever scored.
 
-    With limits on latency or activations alone, the student is at most as large as its teacher.
+    A cost without a limit of its own is at most the teacher's, unless the budget says otherwise.
     """
 
     params: int | None = Field(None, ge=1, description="Most parameters (count; weights, biases, norm affine).")
@@ -39,6 +39,12 @@ class Budget(Spec):
     )
     batch: int = Field(
         1, ge=1, le=1024, description="Images in the batch whose latency and activations are limited (count)."
+    )
+
+    may_exceed_teacher: bool = Field(
+        False,
+        description="Whether a student may cost more than its teacher, in parameters, multiply-accumulates or "
+        "activations, where no limit of its own says how much.",
     )
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from archsearch import choice, domains, usable
 from archsearch.errors import SearchError
@@ -43,7 +44,14 @@ def find(story: Story) -> Report:
     ranked = [(race, race.own(trials)) for race in races(story.request.search, searched)]
     first = next(own for _, own in ranked if winner(own) is not None)
     found = usable.settle(
-        story.request, ruler, searched, first, measurable=measurable, report=ledger.report, warn=ledger.warn
+        story.request,
+        ruler,
+        searched,
+        first,
+        measurable=measurable,
+        exact=replace(ruler, limits=replace(story.exact_limits, latency_ms=ruler.limits.latency_ms)),
+        report=ledger.report,
+        warn=ledger.warn,
     )
     return {
         "candidates_scored": sum(trial.state == "scored" for trial in trials),
@@ -82,7 +90,7 @@ def races(spec: SearchSpec, spaces: Sequence[Space]) -> list[Race]:
     found = []
     for start in starts:
         own = tuple(space for space in spaces if space.start == start)
-        share = {"candidates": max(1, spec.candidates // len(starts))}
+        share: dict[str, Any] = {"candidates": max(1, spec.candidates // len(starts))}
         if spec.time_limit_s is not None:
             share["time_limit_s"] = spec.time_limit_s / len(starts)
         if start != "scratch":  # they are looked at in full, by this process

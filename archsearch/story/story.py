@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from archsearch.data.batches import Alive, now_and_then
 from archsearch.data.task import Dataset, Task
 from archsearch.device import resolve
 from archsearch.errors import InvalidRequest
-from archsearch.hardware import Limits, limits, measure_teacher
+from archsearch.hardware import Limits, limits, measure_teacher, teacher_activation_bytes
 from archsearch.hardware.profile import Profile
 from archsearch.inherit import Inheritance, make_ready
 from archsearch.ledger.ledger import Ledger
@@ -103,6 +103,16 @@ class Story:
     @property
     def limits(self) -> Limits:
         return limits(self.request.budget, self.teacher_cost)
+
+    @cached_property
+    def exact_limits(self) -> Limits:
+        """What networks are held to where they are counted exactly, which takes too long for every candidate: beside
+        the limits, no more activations than the teacher's, unless the budget says otherwise."""
+        budget = self.request.budget
+        if budget.peak_activation_bytes is not None or budget.may_exceed_teacher:
+            return self.limits
+        most = teacher_activation_bytes(self.teacher, self.dataset.task, budget.batch)
+        return replace(self.limits, peak_activation_bytes=most)
 
     @cached_property
     def spaces(self) -> tuple[Space, ...]:

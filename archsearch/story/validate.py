@@ -74,7 +74,7 @@ def settled(story: Story, checked: Report) -> Story:
     found = checked.pop("settled", None) or _settle(story)
     known = replace(story, request=JobRequest.model_validate(found["request"]), chosen=found["chosen"])
     # These took time to tell, and do not depend on it.
-    for name in {"opened", "plan", "teacher_cost", "spaces", "inheritance"} & story.__dict__.keys():
+    for name in {"opened", "plan", "teacher_cost", "exact_limits", "spaces", "inheritance"} & story.__dict__.keys():
         known.__dict__[name] = story.__dict__[name]
     return known
 

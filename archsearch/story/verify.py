@@ -19,7 +19,7 @@ def verify(story: Story, found: Report) -> Report:
         timely = {member["number"] for member in found["front"]}
         trials = [trial for trial in trials if trial.number in timely]
     budget = request.budget
-    ruler = Ruler(task, story.limits, budget.size_precision, budget.batch, trade=request.search.trade)
+    ruler = Ruler(task, story.exact_limits, budget.size_precision, budget.batch, trade=request.search.trade)
     before = found.get("unusable", {})
     contenders, unusable = usable.contenders(
         trials,

@@ -24,7 +24,7 @@ def build(name: str, args: Mapping[str, Any], task: ImageTask) -> nn.Module:
 def take_over(teacher: nn.Module, model: nn.Module) -> None:
     """Load a network's weights into one of its kind and size that may be built for images of another size: positions
     of a transformer's patches are interpolated, as timm does it."""
-    from timm.layers import resample_abs_pos_embed
+    from timm.layers.pos_embed import resample_abs_pos_embed
 
     state, own = teacher.state_dict(), model.state_dict()
     grid: Any = getattr(getattr(model, "patch_embed", None), "grid_size", None)
