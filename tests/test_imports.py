@@ -15,7 +15,19 @@ ROOT = Path(__file__).parents[1]
 # Lowest first; a room may import from the floors below its own, and nothing beside it.
 FLOORS: tuple[set[str], ...] = (
     {"unit"},
-    {"errors", "failures", "kernels", "memory", "plain", "progress", "recipes", "ridge", "settings", "teacher_config", "whole"},
+    {
+        "errors",
+        "failures",
+        "kernels",
+        "memory",
+        "plain",
+        "progress",
+        "recipes",
+        "ridge",
+        "settings",
+        "teacher_config",
+        "whole",
+    },
     {"device", "gpus"},
     {"bounded", "connection", "domains.text.spec", "gaussian_process", "locks", "precision", "registry"},
     {"evidence", "request"},
