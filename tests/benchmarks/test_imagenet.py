@@ -6,7 +6,7 @@ import pytest
 
 from archsearch.domains.images.task import ImageTask
 from archsearch.teachers.pretrained import load_pretrained
-from benchmarks.imagenet import NETWORKS, available, weights
+from benchmarks.imagenet import available, folder_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -16,11 +16,11 @@ pytestmark = [
 
 def test_weights_become_a_folder_that_timm_loads(tmp_path: Path) -> None:
     name = available()[0]
-    folder = weights(name, tmp_path)
-    assert folder.name == NETWORKS[name][0]
+    folder = folder_of(name, tmp_path)
+    assert folder.name == name
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     before = (folder / "model.safetensors").stat().st_mtime_ns
-    assert weights(name, tmp_path) == folder
+    assert folder_of(name, tmp_path) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == before, "made once"
     task = ImageTask(10, 3, 64, 64, (0.5,) * 3, (0.25,) * 3)
     found = load_pretrained(str(folder), task, tmp_path / "scratch", input_hw=(64, 64))
