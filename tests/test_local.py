@@ -262,7 +262,7 @@ def test_what_is_wrong_is_said_before_anything_is_spent(
 
 def test_a_search_in_which_every_candidate_fails_says_why(body: dict[str, Any], tmp_path: Path) -> None:
     """`semantic` needs heads as wide as the teacher's 32; under this budget all are narrower."""
-    search = {"candidates": 3, "batch_size": 16, "score": {"semantic": 1.0}}
+    search = {"space": "resnet_cifar", "candidates": 3, "batch_size": 16, "score": {"semantic": 1.0}}
     with pytest.raises(SearchError, match=r"none of 3 candidates.*the teacher's 32"):
         run({**body, "kind": "search", "search": search, "budget": {"params": 6_000}}, tmp_path)
 

@@ -14,7 +14,7 @@ from archsearch import choice
 from archsearch.data import Dataset
 from archsearch.domains.images.task import ImageTask
 from archsearch.errors import SearchError
-from archsearch.hardware import Limits, Ruler, measure, measure_exactly
+from archsearch.hardware import Limits, Ruler, measure, measure_exactly, peak_activation_bytes
 from archsearch.hardware.latency import Latency
 from archsearch.ledger.folder import FolderLedger
 from archsearch.request import JobRequest, parse_request
@@ -180,7 +180,11 @@ def test_verification_keeps_away_from_what_the_search_found_unusable_and_counts_
     verified = verify(told, {**found, "unusable": {best: "it cannot be had"}})
     assert best not in {str(one["number"]) for one in verified["candidates"]}
     assert verified["unusable"] == {best: "it cannot be had"}
-    won = verified["winner"]
-    assert verified["budget_check"]["winner"] == {name: won[name] for name in ("params", "macs")} | {
+    won, counted = verified["winner"], dict(verified["budget_check"]["winner"])
+    # Held against the teacher's, which costs no less.
+    assert counted.pop("peak_activation_bytes") == peak_activation_bytes(
+        RESNETS, won["architecture"], few_digits.task, 1
+    )
+    assert counted == {name: won[name] for name in ("params", "macs")} | {
         "size_bytes": measure_exactly(RESNETS, won["architecture"], Ruler(few_digits.task)).size_bytes
     }

@@ -8,8 +8,8 @@ import pytest
 from archsearch.domains.images.task import ImageTask
 from archsearch.errors import ImpossibleBudget
 from archsearch.hardware import UNLIMITED, Limits, Ruler, excess, fits, limits, nearest, require_possible
-from archsearch.request import Budget
-from archsearch.spaces import Cost, spaces
+from archsearch.request import Architecture, Budget
+from archsearch.spaces import Cost, Space, spaces
 
 SPACE = spaces.get("resnet_cifar")
 
@@ -31,13 +31,27 @@ def test_without_a_limit_everything_fits_and_a_share_waits_for_the_teacher() -> 
     assert not fits(huge, limits(Budget(params=10), None))
 
 
-def test_a_budget_of_time_alone_allows_no_student_larger_than_its_teacher() -> None:
+def test_no_student_costs_more_than_its_teacher_unless_the_budget_says_so() -> None:
     teacher = Cost(params=1000, macs=5000)
     assert limits(Budget(latency_ms=2.0), teacher) == Limits(1000, 5000, latency_ms=2.0)
     assert limits(Budget(peak_activation_bytes=9), teacher) == Limits(1000, 5000, peak_activation_bytes=9)
-    # Whoever says how large it may be is taken at his word.
-    assert limits(Budget(latency_ms=2.0, params=9999), teacher) == Limits(9999, latency_ms=2.0)
-    assert limits(Budget(), teacher) == UNLIMITED
+    assert limits(Budget(params_ratio=0.5), teacher) == Limits(500, 5000)
+    # Whoever says how large it may be is taken at his word, of that cost alone.
+    assert limits(Budget(latency_ms=2.0, params=9999), teacher) == Limits(9999, 5000, latency_ms=2.0)
+    freely = {"may_exceed_teacher": True}
+    assert limits(Budget(latency_ms=2.0, **freely), teacher) == Limits(latency_ms=2.0)
+    assert limits(Budget(**freely), teacher) == UNLIMITED
+
+
+def test_an_impossible_budget_says_what_of_it_is_the_teachers(gray_task: ImageTask) -> None:
+    budget = Budget(params=10**9)
+    most = limits(budget, Cost(params=1000, macs=5000))
+
+    def price(space: Space, architecture: Architecture) -> Cost:
+        return space.cost(architecture, gray_task)
+
+    with pytest.raises(ImpossibleBudget, match=r"macs ≤ 5,000; budget.may_exceed_teacher lifts that"):
+        require_possible([SPACE], gray_task, price, most, budget)
 
 
 def test_a_cost_fits_up_to_the_limit_and_not_beyond() -> None:
