@@ -13,6 +13,7 @@ from typing import Any, Literal
 from archsearch import choice, defaults, domains
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.train import check_distill
+from archsearch.errors import InvalidRequest
 from archsearch.hardware import Limits, Ruler, excess, limits, nearest, require_possible
 from archsearch.hardware.devices import devices
 from archsearch.hardware.profile import Profile
@@ -100,7 +101,8 @@ def plan(request: JobRequest, known: Known) -> Plan:
     named = _named(request, known)
     settled = defaults.settle(request, known.images, None, domains.of(known.task).pace)
     _check_teacher(request, known)
-    most = _limits(request.budget, known)
+    most, left = _limits(request.budget, known), _left(settled.request, known)
+    _check_start(request, left)
     if known.profile is None:
         devices.get(request.budget.device, field="budget.device")
     if request.kind != "distill":
@@ -108,7 +110,7 @@ def plan(request: JobRequest, known: Known) -> Plan:
         if choice.wants_latency(request) and known.profile is not None:
             named = choice.timed_spaces(request, named, known.task, known.profile)
         _check_possible(request.budget, [spaces.get(name) for name in named], known.task, most)
-    return Plan(settled.request, settled.why, named, most, _left(settled.request, known))
+    return Plan(settled.request, settled.why, named, most, left)
 
 
 def check_names(request: JobRequest) -> None:
@@ -160,6 +162,19 @@ def _check_teacher(request: JobRequest, known: Known) -> None:
         given, size = request.teacher.classes, request.teacher.input_size
         facts = known.teacher if size is None else {**known.teacher, "input_size": size}
         check_facts(facts, known.task, known.teacher.get("classes") if given is None else given)
+
+
+def _check_start(request: JobRequest, left: Sequence[Left]) -> None:
+    """Raise InvalidRequest where students cannot begin with their teacher's weights, being no part of it."""
+    if request.distill.init != "teacher" or "own space" in left:
+        return
+    named = request.search.space if request.student is None else request.student.space
+    reason = (
+        "a device's profile holds none of the teacher's own kind: time it on this machine"
+        if named in (AUTO, TEACHER)
+        else f"students of space {named} are cut out of no teacher: use space 'teacher' or 'auto'"
+    )
+    raise InvalidRequest(f"{reason}, or set init to 'auto'", field="distill.init")
 
 
 def _limits(budget: Budget, known: Known) -> Limits:

@@ -3,7 +3,7 @@
 Both are looked at on some hundred examples, without labels and without gradients.
 """
 
-# B batch, C channels, D features, H W space, T tokens, N entries of a stream
+# B batch, C channels, P places of an example
 
 from __future__ import annotations
 
@@ -12,70 +12,65 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from archsearch.inherit.layout import Layout, columns
+from archsearch.inherit.shown import Shown, in_rows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 # Looks at all examples that the order of blocks may take.
 _MOST_LOOKS = 32
+# What readers that are too small to have a say add to those that have: it decides between channels nobody else reads.
+_ASIDE = 1e-6
 
 
-def channels(model: nn.Module, layout: Layout, look: Callable[[], object]) -> dict[str, Tensor]:
+def channels(model: nn.Module, layout: Layout, shown: Shown) -> dict[str, Tensor]:
     """How important each channel of each stream is: what each of its readers makes of it, all readers with equal say.
 
     A reader makes of a channel how large it is (root mean square over examples and places), times the norm of the
     weights that read it: the size of what would be missing (Sun et al. 2024, Wanda, eq. 1, summed over a channel;
     Muralidharan et al. 2024, Minitron, section 2.2, of activations alone).
 
-    Args:
-        look: Shows the network the examples.
-
     Returns:
-        By the root of the stream, one number a channel that add up to one, float64 on the CPU.
+        By the root of the stream, one number a channel that add up to one, float64 on the CPU; zeros where no reader
+        makes anything of any.
     """
-    seen: dict[str, tuple[Tensor, int]] = {}
+    sizes = _sizes(model, layout, shown)
+    heard = {layout.rooted(reader.axis.stream) for reader in layout.readers if not reader.aside}
+    found: dict[str, Tensor] = {}
+    for reader in layout.readers:
+        root = layout.rooted(reader.axis.stream)
+        module: Any = model.get_submodule(reader.module)
+        made = sizes[reader.module] * columns(module.weight, reader.axis, getattr(module, "groups", 1)).double().cpu()
+        whole = made.reshape(reader.axis.repeat, -1, reader.axis.unit).pow(2).sum(dim=(0, 2)).sqrt()
+        share = whole / whole.sum().clamp_min(1e-300) * (_ASIDE if reader.aside and root in heard else 1.0)
+        found[root] = found[root] + share if root in found else share
+    return {root: value / value.sum().clamp_min(1e-300) for root, value in found.items()}
+
+
+def _sizes(model: nn.Module, layout: Layout, shown: Shown) -> dict[str, Tensor]:
+    """Root mean squares of what the layers read that are readers, one an entry of their input; float64 on the CPU."""
+    import torch
+
+    found: dict[str, Tensor] = {}
 
     def note(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            squares = square_sums(module, inputs[0])
-            before, count = seen.get(name, (0.0, 0))
-            seen[name] = (before + squares, count + inputs[0].numel() // len(squares))
+            read = in_rows(module, inputs[0])
+            counts_BP, squares = shown.counting(read), read.pow(2)
+            rows = squares if counts_BP is None else squares[counts_BP]
+            found[name] = rows.mean(dim=tuple(range(rows.ndim - 1)), dtype=torch.float64).sqrt().cpu()
 
         return hook
 
-    with ExitStack() as stack, unlearned(model):
+    with ExitStack() as stack:
         for reader in layout.readers:
             handle = model.get_submodule(reader.module).register_forward_pre_hook(note(reader.module))
             stack.callback(handle.remove)
-        look()
-    found: dict[str, Tensor] = {}
-    heard = {layout.rooted(reader.axis.stream) for reader in layout.readers if not reader.aside}
-    for reader in layout.readers:
-        if reader.aside and layout.rooted(reader.axis.stream) in heard:
-            continue
-        module: Any = model.get_submodule(reader.module)
-        squares, count = seen[reader.module]
-        size = (squares / max(1, count)).sqrt().cpu() * columns(
-            module.weight, reader.axis, getattr(module, "groups", 1)
-        ).cpu()
-        axis = reader.axis
-        whole = size.double().reshape(axis.repeat, -1, axis.unit).pow(2).sum(dim=(0, 2)).sqrt()
-        root = layout.rooted(axis.stream)
-        found[root] = found.get(root, 0.0) + whole / whole.sum().clamp_min(1e-300)
-    return {root: value / value.sum() for root, value in found.items()}
+        shown.answers(model)
+    return found
 
 
-def square_sums(module: nn.Module, x: Tensor) -> Tensor:
-    """Sums of squares of what a layer reads, one an entry of its input: B×C×H×W of convolutions, …×D of linear ones."""
-    import torch
-
-    x = x.detach().float()
-    if isinstance(module, torch.nn.Conv2d):
-        return x.pow(2).sum(dim=(0, 2, 3), dtype=torch.float64)
-    return x.flatten(0, -2).pow(2).sum(dim=0, dtype=torch.float64)
-
-
-def order(model: nn.Module, layout: Layout, look: Callable[[], object]) -> tuple[tuple[int, ...], ...]:
+def order(model: nn.Module, layout: Layout, shown: Shown) -> tuple[tuple[int, ...], ...]:
     """For each stage the blocks in the order in which they are kept: the first for certain, the one that changes least
     the last.
 
@@ -91,8 +86,8 @@ def order(model: nn.Module, layout: Layout, look: Callable[[], object]) -> tuple
     for stage in layout.stages:
         left, gone = list(stage[1:]), list[str]()
         while left:
-            changed = influence(model, left, look, without=gone)
-            least = sorted(left, key=lambda name: (name in dear, changed[name], name))[:at_once]
+            changed = influence(model, left, shown, without=gone) if len(left) > 1 else dict.fromkeys(left, 0.0)
+            least = sorted(left, key=lambda name: (name in dear, changed[name], stage.index(name)))[:at_once]
             gone += least
             left = [name for name in left if name not in least]
         found.append((0, *(stage.index(name) for name in reversed(gone))))
@@ -100,7 +95,7 @@ def order(model: nn.Module, layout: Layout, look: Callable[[], object]) -> tuple
 
 
 def influence(
-    model: nn.Module, blocks: Sequence[str], look: Callable[[], object], *, without: Sequence[str] = ()
+    model: nn.Module, blocks: Sequence[str], shown: Shown, *, without: Sequence[str] = ()
 ) -> Mapping[str, float]:
     """1 − the mean cosine between what goes into a block and what comes out, over examples.
 
@@ -109,22 +104,28 @@ def influence(
     """
     from torch.nn.functional import cosine_similarity
 
-    cosines: dict[str, list[Tensor]] = {name: [] for name in blocks}
+    found: dict[str, float] = {}
 
     def note(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-            before, after = taken(args, kwargs), given(out)
-            alike = cosine_similarity(before.float().flatten(1), after.float().flatten(1), dim=1)
-            cosines[name].append(alike.mean())
+            before, after = _counted(taken(args, kwargs), shown), _counted(given(out), shown)
+            found[name] = 1.0 - float(cosine_similarity(before, after, dim=1).mean())
 
         return hook
 
-    with ExitStack() as stack, unlearned(model), bypassed(model, without):
+    with ExitStack() as stack, bypassed(model, without):
         for name in blocks:
             handle = model.get_submodule(name).register_forward_hook(note(name), with_kwargs=True)
             stack.callback(handle.remove)
-        look()
-    return {name: 1.0 - float(sum(values)) / len(values) for name, values in cosines.items()}
+        shown.answers(model)
+    return found
+
+
+def _counted(y: Tensor, shown: Shown) -> Tensor:
+    """B×…: what a block takes or gives, an example in one row, nothing where nothing counts."""
+    counts_BP = shown.counting(y)
+    y = y.detach().float()
+    return (y if counts_BP is None else y * counts_BP[:, :, None]).flatten(1)
 
 
 @contextmanager
@@ -152,17 +153,3 @@ def given(out: Any) -> Tensor:
     """What a block passes on; some libraries' add more to it."""
     first: Tensor = out[0] if isinstance(out, tuple) else out
     return first
-
-
-@contextmanager
-def unlearned(model: nn.Module) -> Iterator[None]:
-    """In eval mode and without gradients, and afterwards as before."""
-    import torch
-
-    before = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(before)

@@ -4,12 +4,12 @@ A student that is cut out of its teacher takes the same channels of a stream in 
 family's file says which those are, tensor by tensor; all that is done with them is written once, for every family.
 """
 
-# O output channels, I input channels
+# B batch, O output channels, I input channels, T tokens
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from archsearch.errors import InvalidRequest
@@ -46,7 +46,8 @@ class Reader:
     """A layer that reads a stream: what is important in the stream is what its readers make much of.
 
     Attributes:
-        aside: Whether it has a say only where nobody else reads the stream: it is too small a part of the network.
+        aside: Whether it has a say only where nobody else makes anything of a channel: it is too small a part of the
+            network.
     """
 
     module: str
@@ -70,15 +71,19 @@ class Layout:
         axes: Of every tensor of its state, by name; None for a dimension that is taken whole.
         readers: Of the streams.
         root: Streams that are the same channels under other names, because a shortcut adds them up.
-        groups: Of streams that are convolved in groups.
+        groups: Of streams that are convolved in groups, depthwise included, by their root.
+        shortcuts: Modules that a larger network may do without where both their ends are one stream in it.
         stages: Names of the blocks of each stage, first to last. The first of a stage never goes.
+        tokens: Which tokens of the examples it is shown are any, B×T; None where all are.
     """
 
     axes: Mapping[str, tuple[Axis | None, ...]]
     readers: tuple[Reader, ...]
     root: Mapping[str, str]
     groups: Mapping[str, Groups]
+    shortcuts: frozenset[str]
     stages: tuple[tuple[str, ...], ...]
+    tokens: Callable[[Tensor], Tensor] | None = None
 
     def rooted(self, stream: str) -> str:
         while stream in self.root:
@@ -95,7 +100,9 @@ class Drawing:
     readers: list[Reader] = field(default_factory=list)
     root: dict[str, str] = field(default_factory=dict)
     groups: dict[str, Groups] = field(default_factory=dict)
+    shortcuts: set[str] = field(default_factory=set)
     stages: list[tuple[str, ...]] = field(default_factory=list)
+    tokens: Callable[[Tensor], Tensor] | None = None
 
     def layer(self, name: str, reads: Axis | str | None, writes: Axis | str | None, *, aside: bool = False) -> None:
         """A convolution or a linear layer with its bias; a string is a stream of plain channels, None what is whole.
@@ -103,23 +110,25 @@ class Drawing:
         Args:
             aside: Whether it is too small a part (squeeze-excite) to have a say beside others that read the stream.
         """
-        from torch import nn
-
         module: Any = self.model.get_submodule(name)
+        if getattr(module, "groups", 1) > 1:
+            raise Unsliceable(f"{name} convolves in groups, which others of its family do not")
         reads, writes = _axis(reads), _axis(writes)
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            assert writes is not None
-            groups = Groups(module.groups, module.out_channels // module.groups)
-            if module.in_channels != module.out_channels:
-                raise Unsliceable(f"{name} convolves {module.in_channels} channels in groups to {module.out_channels}")
-            if groups.size > 1:
-                self.groups[writes.stream] = groups
-            reads = Axis(writes.stream, within=True)
-        self.axes[f"{name}.weight"] = (writes, reads, *[None] * (module.weight.ndim - 2))
-        if module.bias is not None:
-            self.axes[f"{name}.bias"] = (writes,)
+        self._weights(name, writes, reads)
         if reads is not None:
             self.readers.append(Reader(name, reads, aside))
+
+    def grouped(self, name: str, stream: str) -> None:
+        """A convolution in groups, depthwise included: the channels that go in are those that come out."""
+        module: Any = self.model.get_submodule(name)
+        if module.in_channels != module.out_channels:
+            raise Unsliceable(
+                f"{name} convolves {module.in_channels} channels in {module.groups} groups to {module.out_channels}"
+            )
+        self.groups[stream] = Groups(module.groups, module.out_channels // module.groups)
+        reads = Axis(stream, within=True)
+        self._weights(name, Axis(stream), reads)
+        self.readers.append(Reader(name, reads))
 
     def norm(self, name: str, stream: Axis | str) -> None:
         """A normalisation, its affine parameters and its running statistics."""
@@ -137,12 +146,30 @@ class Drawing:
         """Two streams are the same channels."""
         self.root[stream] = other
 
+    def shortcut(self, *modules: str) -> None:
+        """These pass a stream on to another, and are not there where the two are the same."""
+        self.shortcuts.update(modules)
+
     def done(self) -> Layout:
         """Raises Unsliceable where a tensor of the network was not drawn."""
         missing = self.model.state_dict().keys() - self.axes.keys()
         if missing:
             raise Unsliceable(f"nobody has said how {min(missing)} of a {type(self.model).__name__} is cut")
-        return Layout(self.axes, tuple(self.readers), self.root, self.groups, tuple(self.stages))
+        drawn = Layout(
+            self.axes, tuple(self.readers), self.root, {}, frozenset(self.shortcuts), tuple(self.stages), self.tokens
+        )
+        # A stream that is convolved depthwise, and elsewhere in larger groups, is bound by these.
+        groups: dict[str, Groups] = {}
+        for stream, found in self.groups.items():
+            root = drawn.rooted(stream)
+            groups[root] = max(found, groups.get(root, found), key=lambda each: each.size)
+        return replace(drawn, groups=groups)
+
+    def _weights(self, name: str, writes: Axis | None, reads: Axis | None) -> None:
+        module: Any = self.model.get_submodule(name)
+        self.axes[f"{name}.weight"] = (writes, reads, *[None] * (module.weight.ndim - 2))
+        if module.bias is not None:
+            self.axes[f"{name}.bias"] = (writes,)
 
 
 def columns(weight: Tensor, axis: Axis, groups: int = 1) -> Tensor:
@@ -150,7 +177,8 @@ def columns(weight: Tensor, axis: Axis, groups: int = 1) -> Tensor:
     if axis.within:  # O×(I/groups)×…: each group of outputs reads a group of inputs
         parts = weight.detach().float().reshape(groups, -1, *weight.shape[1:])
         return parts.pow(2).sum(dim=(1, *range(3, parts.ndim))).sqrt().flatten()
-    return weight.detach().float().pow(2).sum(dim=(0, *range(2, weight.ndim))).sqrt()
+    squares: Tensor = weight.detach().float().pow(2).sum(dim=(0, *range(2, weight.ndim)))
+    return squares.sqrt()
 
 
 def counted(axis: Axis, entries: int) -> int:

@@ -1,207 +1,312 @@
-"""What is left of a network after a cut, mended without gradients: layer by layer, in one pass.
+"""What is left of a network after a cut, mended without gradients in one pass, from its first layer to its last.
 
-Each layer is fitted to what the whole network's layer of the same place puts out for the same examples, by least
-squares (Li et al. 2020, FSKD, eq. 4, who fit an output map; where a layer is a plain matrix the fit is of all of it).
-A layer sees what those before it put out once they were mended, and running statistics are taken in the same pass.
+A layer that was cut reads less than the whole's did, and reads what mended layers before it make of the rest. From that
+it guesses, by least squares, what the whole's layer reads; its weights become the whole's weights after that guess (He
+et al. 2017, Channel Pruning, eq. 5; Li et al. 2020, FSKD, map what a layer puts out instead, which of a convolution
+over several pixels cannot bring back what was not read). Running statistics move as far as what the norms are given
+has moved.
 """
 
-# B batch, I inputs, M samples, O outputs, H W space
+# C channels, I inputs, M samples, N inputs of the whole layer, O outputs, R outputs times places of a kernel, S N or R
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from archsearch.inherit.importance import unlearned
+from archsearch.inherit.layout import Layout
+from archsearch.inherit.shown import Shown, in_rows
+from archsearch.inherit.slices import Cut, Scissors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Samples (an example at a place) a layer is fitted on at most, and the share of the examples that tell how strongly.
-_SAMPLES, _HELD_OUT = 4096, 0.2
-# Ridges to choose from, in units of the mean square of an input.
-_RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
+# Samples (an example at a place) a layer is fitted on, and what all layers' together may take.
+_MOST, _LEAST, _ROOM_BYTES = 4096, 512, 2**29
+# Parts of the samples, one of which tells how strongly the others are to be fitted, or each in turn where they are few.
+_FOLDS, _FEW = 5, 1024
+# Ridges to choose from, in units of the mean square of an input; the last is no guess but of the mean.
+_RIDGES = (1e-8, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, float("inf"))
+# Of what a layer makes, the share of squares that only rounding is off.
+_ROUNDING = 1e-10
+# The least share of squares to gain.
+_GAIN = 0.01
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a layer of the whole put out: M×O at some places, and the size of the map they are of."""
+class Read:
+    """What a layer of the whole reads: M×N at some places, and the size of the map they are of, if it is one."""
 
-    y_MO: Tensor
+    x_MN: Tensor
     size: tuple[int, ...]
 
 
-def watch(model: nn.Module, layers: Mapping[str, Tensor | None], look: Callable[[], object]) -> dict[str, Seen]:
-    """What layers of a network put out, at the places that `repair` asks for.
+@dataclass(frozen=True)
+class Record:
+    """What the layers of the whole read, and means and variances of what its batch norms are given.
 
-    Args:
-        layers: By name, which of their outputs; None for all.
+    Attributes:
+        most: Samples of a layer.
     """
-    found: dict[str, Seen] = {}
 
-    def note(name: str, rows: Tensor | None) -> Callable[..., None]:
-        def hook(module: nn.Module, _: Any, y: Tensor) -> None:
-            y_MO = _samples(module, y)
-            found[name] = Seen(y_MO if rows is None else y_MO.index_select(1, rows), _size(module, y))
+    reads: Mapping[str, Read]
+    moments: Mapping[str, tuple[Tensor, Tensor]]
+    most: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a layer is cut out of.
+
+    Attributes:
+        whole: The whole's layer, by name.
+        weight_ON: Its weights, of the outputs that are kept: O×N×…
+        bias_O: Its bias, if it has one.
+        columns_I: Which of the whole's inputs are kept; None where it reads another stream.
+    """
+
+    whole: str
+    weight_ON: Tensor
+    bias_O: Tensor | None
+    columns_I: Tensor | None
+
+
+def record(model: nn.Module, layout: Layout, shown: Shown) -> Record:
+    """What there is to know of the whole network to mend any that is cut out of it."""
+    layers = [reader.module for reader in layout.readers if not reader.aside and not reader.axis.within]
+    state = model.state_dict()
+    wide = sum(state[f"{name}.weight"].shape[1] for name in layers)
+    most = max(_LEAST, min(_MOST, _ROOM_BYTES // (4 * max(1, wide))))
+    reads: dict[str, Read] = {}
+    moments: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def read(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            reads[name] = Read(shown.samples(in_rows(module, inputs[0]), most), _size(module, inputs[0]))
 
         return hook
 
-    with ExitStack() as stack, unlearned(model):
-        for name, rows in layers.items():
-            stack.callback(model.get_submodule(name).register_forward_hook(note(name, rows)).remove)
-        look()
-    return found
-
-
-def repair(model: nn.Module, wanted: Mapping[str, Seen], look: Callable[[], object]) -> dict[str, float]:
-    """Mend the layers that are named, in place, and take running statistics anew.
-
-    Args:
-        wanted: By name, what each layer is to put out.
-        look: Shows the network the examples `watch` showed the whole, all of them at once.
-
-    Returns:
-        By layer, the share of what it was off that is still missing, on the examples it was not fitted on.
-    """
-    left: dict[str, float] = {}
-
-    def mend(name: str) -> Callable[..., Any]:
-        def hook(module: Any, inputs: tuple[Any, ...], y: Tensor) -> Tensor:
-            left[name] = _mend(module, inputs[0], y, wanted[name])
-            out: Tensor = module.forward(inputs[0])
-            return out
+    def given(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            moments[name] = _moments(inputs[0])
 
         return hook
 
     with ExitStack() as stack:
-        for name in wanted:
-            stack.callback(model.get_submodule(name).register_forward_hook(mend(name)).remove)
-        statistics(model, look)
-    return left
+        for name in layers:
+            stack.callback(model.get_submodule(name).register_forward_pre_hook(read(name)).remove)
+        for name, norm in norms(model):
+            stack.callback(norm.register_forward_pre_hook(given(name)).remove)
+        shown.answers(model)
+    return Record(reads, moments, most)
 
 
-def statistics(model: nn.Module, look: Callable[[], object]) -> None:
-    """Take the running statistics of a network's batch norms anew, from what it is shown; nothing else learns."""
-    from torch import nn
-
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    with unlearned(model):
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the mean of all it is shown
-            norm.train()
-        try:
-            look()
-        finally:
-            for norm, (momentum, tracked) in zip(norms, before, strict=True):
-                norm.momentum = momentum
-                norm.num_batches_tracked = tracked
-                norm.eval()
-
-
-def _mend(module: Any, x: Tensor, y: Tensor, wanted: Seen) -> float:
-    """Fit one layer; returns the share of its error that is left."""
-    import torch
-    from torch import nn
-
-    plain = not isinstance(module, nn.Conv2d) or module.kernel_size == (1, 1)
-    own = _samples(module, y, wanted.size)
-    off_MO = wanted.y_MO.to(own) - own
-    basis = _inputs(module, x, wanted.size) if plain else own
-    # The last examples of a batch tell; samples follow one another example by example.
-    told = len(basis) - max(1, int(_HELD_OUT * len(basis)))
-    change_IO, bias_O, left = fit(
-        basis[:told], off_MO[:told], basis[told:], off_MO[told:], bias=module.bias is not None
-    )
-    if change_IO is None:
-        return 1.0
-    with torch.no_grad():
-        weight = module.weight
-        change = change_IO.T.to(weight)
-        weight += change.reshape(weight.shape) if plain else torch.einsum("po,oikl->pikl", change, weight)
-        if module.bias is not None:
-            if not plain:
-                module.bias += change @ module.bias
-            module.bias += bias_O.to(module.bias)
-    return left
-
-
-def fit(
-    x_MI: Tensor, y_MO: Tensor, heldout_x: Tensor, heldout_y: Tensor, *, bias: bool
-) -> tuple[Tensor | None, Tensor, float]:
-    """Ridge regression of y on x, its strength chosen on what is held out: I×O, the intercept, and the share of the
-    error that is left there. None where nothing is gained, as where there is nothing to mend."""
-    import torch
-
-    x, y = x_MI.double(), y_MO.double()
-    mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
-    centred, target = x - mean_x, y - mean_y
-    gram, cross = centred.T @ centred, centred.T @ target
-    scale = gram.diagonal().mean().clamp_min(1e-30)
-    # Without a bias a norm takes the mean away afterwards, and all that matters is what is around it.
-    away = heldout_y.double() - (mean_y if not bias else 0.0)
-    before = float(away.pow(2).sum())
-    best: tuple[float, Tensor] = (before * (1 - 1e-6), torch.empty(0))
-    for ridge in _RIDGES:
-        damped = gram + ridge * scale * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        solution = torch.linalg.solve(damped, cross)
-        guess = (heldout_x.double() - mean_x) @ solution + (mean_y if bias else 0.0)
-        error = float((away - guess).pow(2).sum())
-        if error < best[0]:
-            best = (error, solution)
-    if not best[1].numel():
-        return None, mean_y, 1.0
-    return best[1], mean_y - mean_x @ best[1], best[0] / max(before, 1e-30)
-
-
-def _size(module: nn.Module, y: Tensor) -> tuple[int, ...]:
-    """Of the map a convolution puts out."""
-    from torch import nn
-
-    return tuple(y.shape[2:]) if isinstance(module, nn.Conv2d) else ()
-
-
-def _samples(module: nn.Module, y: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
-    """M×O: what a layer puts out at some places of each example, the same for equal maps.
+def mend(model: nn.Module, done: Cut, scissors: Scissors, kept: Record, shown: Shown, *, layers: bool = True) -> None:
+    """Mend a network after a cut, in place.
 
     Args:
-        size: Of the map it is compared with; a larger one is averaged over first.
+        kept: Of the whole, shown the same examples.
+        layers: Whether layers are mended, too, or running statistics alone.
     """
+
+    def guess(name: str, part: Part) -> Callable[..., Any]:
+        def hook(module: Any, inputs: tuple[Any, ...], y: Tensor) -> Tensor:
+            changed = _mend(module, part, inputs[0], kept, shown)
+            out: Tensor = module.forward(inputs[0]) if changed else y
+            return out
+
+        return hook
+
+    def settle(name: str) -> Callable[..., None]:
+        def hook(norm: Any, inputs: tuple[Any, ...]) -> None:
+            if name in done.passing:
+                _pass_on(norm, inputs[0])
+            else:
+                _settle(norm, name, inputs[0], scissors, kept, mended=layers)
+
+        return hook
+
+    with ExitStack() as stack:
+        for name, part in parts(model, scissors) if layers else ():
+            stack.callback(model.get_submodule(name).register_forward_hook(guess(name, part)).remove)
+        for name, norm in norms(model):
+            stack.callback(norm.register_forward_pre_hook(settle(name)).remove)
+        shown.answers(model)
+
+
+def norms(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Those with running statistics, by name."""
     from torch import nn
 
-    if not isinstance(module, nn.Conv2d):
-        flat = y.detach().unsqueeze(1) if y.ndim == 2 else y.detach().flatten(1, -2)
-        return _places(flat).float()
-    return _places(_pooled(y.detach(), size).flatten(2).transpose(1, 2)).float()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+            yield name, module
 
 
-def _inputs(module: Any, x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """M×I: what a 1×1 convolution or a linear layer reads at the places its output is looked at."""
-    from torch import nn
+def parts(model: nn.Module, scissors: Scissors) -> Iterator[tuple[str, Part]]:
+    """The layers of a network that can be mended: those that read all of a stream, large ones."""
+    for reader in scissors.layout.readers:
+        name = f"{reader.module}.weight"
+        source = scissors.named(name)
+        if reader.aside or reader.axis.within or source is None:
+            continue
+        module: Any = model.get_submodule(reader.module)
+        weight, bias = scissors.outputs(name, len(module.weight)), None
+        if module.bias is not None:
+            bias = scissors.outputs(f"{reader.module}.bias", len(module.bias))
+        columns = scissors.inputs(name, module.weight.shape[1])
+        yield reader.module, Part(source.removesuffix(".weight"), weight, bias, columns)
 
-    if not isinstance(module, nn.Conv2d):
-        return _samples(module, x)
-    across, down = module.stride
-    return _samples(module, x[:, :, ::across, ::down], size)
 
-
-def _pooled(y_BCHW: Tensor, size: tuple[int, ...] | None) -> Tensor:
-    from torch.nn.functional import adaptive_avg_pool2d
-
-    return y_BCHW if size is None or tuple(y_BCHW.shape[2:]) == size else adaptive_avg_pool2d(y_BCHW, list(size))  # type: ignore[arg-type]
-
-
-def _places(y_BPO: Tensor) -> Tensor:
-    """M×O of B×P×O: places drawn for each example, by the sizes alone."""
+def _mend(module: Any, part: Part, x: Tensor, kept: Record, shown: Shown) -> bool:
+    """Give a layer the weights that make most of what it reads; says whether it was off at all."""
     import torch
 
-    examples, places = y_BPO.shape[:2]
-    count = max(1, min(places, _SAMPLES // examples))
-    if count < places:
-        draw = torch.Generator().manual_seed(places)
-        index_BP = torch.rand(examples, places, generator=draw).argsort(dim=1)[:, :count].to(y_BPO.device)
-        y_BPO = torch.gather(y_BPO, 1, index_BP[:, :, None].expand(-1, -1, y_BPO.shape[2]))
-    return y_BPO.flatten(0, 1)
+    read = kept.reads[part.whole]
+    x_MI = shown.samples(in_rows(module, _sized(module, x, read.size)), kept.most)
+    off_MN = read.x_MN.to(x_MI).clone()
+    if part.columns_I is not None:
+        columns_I = part.columns_I.to(x_MI.device)
+        off_MN.index_add_(1, columns_I, x_MI, alpha=-1.0)
+    whole = part.weight_ON.to(x_MI)
+    flat_RN = whole.movedim(1, -1).flatten(0, -2)
+    if part.columns_I is not None and _share(off_MN, read.x_MN.to(x_MI), flat_RN) < _ROUNDING:
+        return False
+    found = fit(x_MI, off_MN, flat_RN, bias=module.bias is not None)
+    if found is None:
+        return False
+    change_RI, shift_R = found
+    weight = torch.zeros_like(flat_RN[:, : x_MI.shape[1]]) if part.columns_I is None else flat_RN[:, columns_I]
+    kernel = whole.shape[2:]
+    mended = (weight + change_RI).reshape(len(whole), *kernel, -1).movedim(-1, 1)
+    module.weight.copy_(mended)
+    if module.bias is not None and part.bias_O is not None:
+        module.bias.copy_(part.bias_O.to(shift_R) + shift_R.reshape(len(whole), -1).sum(dim=1))
+    return True
+
+
+def _share(off_MN: Tensor, x_MN: Tensor, weight_RN: Tensor) -> float:
+    """How much of what a layer makes of its input is missing, in squares."""
+    size_N = weight_RN.square().sum(dim=0).sqrt()
+    return float((off_MN * size_N).square().sum() / (x_MN * size_N).square().sum().clamp_min(1e-30))
+
+
+def fit(x_MI: Tensor, off_MN: Tensor, weight_RN: Tensor, *, bias: bool) -> tuple[Tensor, Tensor] | None:
+    """What is to be added to a layer's weights, R×I, and to its outputs at each place of its kernel, R.
+
+    Ridge regression of what the layer misses on what it reads, both without their means; how strong is chosen by
+    samples that are held out, and then all of them are fitted. None where nothing is gained on those.
+
+    Args:
+        bias: Whether the layer has one; a norm behind it takes means away otherwise.
+    """
+
+    # What it misses is fitted as its outputs or as its inputs, whichever are fewer; the solution is the same.
+    outputs = len(weight_RN) < weight_RN.shape[1]
+    x, weight = x_MI.double(), weight_RN.double()
+    off_MS = off_MN.double() @ weight.T if outputs else off_MN.double()
+
+    def error(left_MS: Tensor) -> float:
+        left = left_MS if bias else left_MS - left_MS.mean(dim=0)
+        return float((left if outputs else left @ weight.T).square().sum())
+
+    before, after = 0.0, dict.fromkeys(_RIDGES, 0.0)
+    for told, held in _folds(len(x)):
+        first = _Ridge(x[told], off_MS[told])
+        before += (1 - _GAIN) * error(off_MS[held])
+        for ridge in _RIDGES:
+            map_IS, shift_S = first.solve(ridge)
+            after[ridge] += error(off_MS[held] - x[held] @ map_IS - shift_S)
+    strength = min(_RIDGES, key=after.__getitem__)
+    if after[strength] >= before:
+        return None
+    map_IS, shift_S = _Ridge(x, off_MS).solve(strength)
+    if not outputs:
+        map_IS, shift_S = map_IS @ weight.T, weight @ shift_S
+    return map_IS.T.to(x_MI), shift_S.to(x_MI)
+
+
+def _folds(samples: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Which samples are fitted and which held out: the last of many, of few each part of them in turn."""
+    import torch
+
+    number_M = torch.arange(samples)
+    part_M = number_M * _FOLDS // samples
+    for part in range(_FOLDS) if samples <= _FEW else (_FOLDS - 1,):
+        yield number_M[part_M != part], number_M[part_M == part]
+
+
+class _Ridge:
+    """Ridge regressions of the same y on the same x, of several strengths."""
+
+    def __init__(self, x_MI: Tensor, y_MS: Tensor) -> None:
+        self.x_I, self.y_S = x_MI.mean(dim=0), y_MS.mean(dim=0)
+        x_MI = x_MI - self.x_I
+        self.gram_II, self.cross_IS = x_MI.T @ x_MI, x_MI.T @ (y_MS - self.y_S)
+
+    def solve(self, ridge: float) -> tuple[Tensor, Tensor]:
+        """I×S, and the intercept."""
+        import torch
+
+        if ridge == float("inf"):
+            return torch.zeros_like(self.cross_IS), self.y_S
+        size = self.gram_II.diagonal().mean().clamp_min(1e-30)
+        damped = self.gram_II + ridge * size * torch.eye(len(self.gram_II)).to(self.gram_II)
+        map_IS = torch.cholesky_solve(self.cross_IS, torch.linalg.cholesky(damped))
+        return map_IS, self.y_S - self.x_I @ map_IS
+
+
+def _settle(norm: Any, name: str, x: Tensor, scissors: Scissors, kept: Record, *, mended: bool) -> None:
+    """Move a norm's running statistics as far as what it is given differs from what the whole's is.
+
+    The whole's were taken over its training, and these examples are few: what is off about them is so for both. A guess
+    varies less than what it guesses, and being the best of guesses is not to be blown up: behind layers that are mended
+    the norm's own scale takes back what its statistics do.
+    """
+    source = scissors.renamed(name)
+    mean, var = _moments(x)
+    theirs = (scissors.rows(f"{name}.running_mean", value, len(mean)).to(mean) for value in kept.moments[source])
+    their_mean, their_var = theirs
+    apart = (mean - their_mean).square() / (their_var + norm.eps)
+    ratio = (var + norm.eps) / (their_var + norm.eps)
+    if float(apart.max()) < _ROUNDING and float((ratio - 1).square().max()) < _ROUNDING:
+        return
+    whole = {key: scissors.outputs(f"{name}.{key}", len(mean)).to(mean) for key in ("running_mean", "running_var")}
+    norm.running_mean.copy_(whole["running_mean"] + mean - their_mean)
+    norm.running_var.copy_(whole["running_var"] * ratio)
+    if mended:
+        norm.weight.copy_(scissors.outputs(f"{name}.weight", len(mean)).to(mean) * ratio.sqrt())
+
+
+def _pass_on(norm: Any, x: Tensor) -> None:
+    """Make a norm pass on what it is given, with running statistics and in training alike."""
+    mean, var = _moments(x)
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(var)
+    norm.weight.copy_((var + norm.eps).sqrt())
+    norm.bias.copy_(mean)
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel of B×C×…, over all examples and places."""
+    import torch
+
+    dims = [dim for dim in range(x.ndim) if dim != 1]
+    var_C, mean_C = torch.var_mean(x.detach().float(), dim=dims, correction=0)
+    return mean_C, var_C
+
+
+def _size(module: nn.Module, x: Tensor) -> tuple[int, ...]:
+    """Of the map a convolution reads."""
+    from torch import nn
+
+    return tuple(x.shape[2:]) if isinstance(module, nn.Conv2d) else ()
+
+
+def _sized(module: nn.Module, x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """What a layer reads, averaged over areas where its map is larger than the whole's."""
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    return x if _size(module, x) == size else adaptive_avg_pool2d(x.detach(), (size[0], size[1]))

@@ -1,12 +1,12 @@
 """A smaller network's weights, cut out of a larger one's of the same family."""
 
-# G groups, g channels of each, K classes, N channels of a stream
+# G groups, g channels of each, N channels of a stream
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from archsearch.inherit.layout import Axis, Groups, Layout, Unsliceable, counted
 
@@ -40,11 +40,13 @@ class Cut:
 
     Attributes:
         exact: Whether nothing was left out.
-        strangers: Layers that read what the whole's do not, because a stage is missing before them; theirs is noise.
+        strangers: Tensors that read what the whole's do not, because a stage is missing before them; they are noise.
+        passing: Shortcuts that the whole does without; they pass on the channels that are kept.
     """
 
     exact: bool
-    strangers: tuple[str, ...]
+    strangers: tuple[str, ...] = ()
+    passing: tuple[str, ...] = ()
 
 
 def cut(whole: Whole, model: nn.Module, layout: Layout) -> Cut:
@@ -64,9 +66,13 @@ def cut(whole: Whole, model: nn.Module, layout: Layout) -> Cut:
 
     scissors = Scissors(whole, layout)
     state = model.state_dict()
-    exact, strangers = state.keys() == whole.state.keys(), list[str]()
+    exact, strangers, passing = state.keys() == whole.state.keys(), list[str](), set[str]()
     with torch.no_grad():
         for name, value in state.items():
+            if scissors.named(name) is None:
+                passing.add(name.rpartition(".")[0])
+                value.copy_(scissors.passing_on(name, value))
+                continue
             tensor = scissors.cut(name, value)
             if tensor is None:
                 strangers.append(name)
@@ -75,10 +81,11 @@ def cut(whole: Whole, model: nn.Module, layout: Layout) -> Cut:
                 raise Unsliceable(
                     f"{name} is {tuple(value.shape)}, and what is left of its teacher's {tuple(tensor.shape)}"
                 )
-            source = whole.state.get(name)
-            exact = exact and source is not None and source.shape == value.shape
+            exact = exact and whole.state[name].shape == value.shape
             value.copy_(tensor)
-    return Cut(exact and not strangers, tuple(strangers))
+        for name in passing:
+            _undo_epsilon(model.get_submodule(name))
+    return Cut(exact and not strangers and not passing, tuple(strangers), tuple(sorted(passing)))
 
 
 def chosen(importance_N: Tensor, count: int, groups: Groups | None = None, into: Groups | None = None) -> Tensor:
@@ -90,14 +97,15 @@ def chosen(importance_N: Tensor, count: int, groups: Groups | None = None, into:
     """
     import torch
 
-    if groups is None or into is None:
+    if groups is None or into is None or groups.size == 1:
         best = torch.argsort(importance_N, descending=True, stable=True)[:count]
         return best.sort().values
     by_group_Gg = importance_N.reshape(groups.count, groups.size)
-    rows_G = torch.argsort(by_group_Gg.sum(dim=1), descending=True, stable=True)[: into.count].sort().values
-    within_Gg = (
-        torch.argsort(by_group_Gg[rows_G], dim=1, descending=True, stable=True)[:, : into.size].sort(dim=1).values
-    )
+    # What a group is worth are those of its channels that there is room for.
+    ranked_Gg, places_Gg = by_group_Gg.sort(dim=1, descending=True, stable=True)
+    worth_G = ranked_Gg[:, : into.size].sum(dim=1)
+    rows_G = torch.argsort(worth_G, descending=True, stable=True)[: into.count].sort().values
+    within_Gg = places_Gg[rows_G, : into.size].sort(dim=1).values
     return (rows_G[:, None] * groups.size + within_Gg).flatten()
 
 
@@ -113,13 +121,12 @@ class Scissors:
         self.whole, self.layout = whole, layout
         self.blocks = _blocks(whole, layout)
         self.into = {self.root(stream): groups for stream, groups in layout.groups.items()}
+        self._require_same_shortcuts()
 
     def cut(self, name: str, value: Tensor) -> Tensor | None:
         """What becomes of a tensor of the smaller network; None where the whole's reads or writes another stream."""
         axes, source = self.layout.axes[name], self.renamed(name)
-        theirs = self.whole.layout.axes.get(source)
-        if theirs is None:
-            return self._passing_on(name, value, axes)
+        theirs = self.whole.layout.axes[source]
         if any(self._is_other(own, other) for own, other in zip(axes, theirs, strict=True)):
             return None
         tensor = self.whole.state[source]
@@ -127,7 +134,7 @@ class Scissors:
             return self._grouped(axes[0], tensor, value.shape)
         for dim, (axis, size) in enumerate(zip(axes, value.shape, strict=True)):
             if axis is not None:
-                tensor = tensor.index_select(dim, self._entries(axis, size, tensor.shape[dim]))
+                tensor = tensor.index_select(dim, self.entries(axis, size, tensor.shape[dim]).to(tensor.device))
         return tensor
 
     def named(self, name: str) -> str | None:
@@ -135,12 +142,24 @@ class Scissors:
         found = self.renamed(name)
         return found if found in self.whole.layout.axes else None
 
-    def rows(self, name: str, size: int) -> Tensor | None:
-        """Which of the whole's outputs a layer with a weight of that name has; None for all."""
+    def outputs(self, name: str, size: int) -> Tensor:
+        """The whole's tensor that one comes of, with those entries of its first dimension that are kept."""
+        return self.rows(name, self.whole.state[self.renamed(name)], size)
+
+    def rows(self, name: str, tensor: Tensor, size: int) -> Tensor:
+        """Of a tensor with the whole's outputs along its first dimension, those that are kept."""
         axis = self.layout.axes[name][0]
-        if axis is None:
+        return (
+            tensor if axis is None else tensor.index_select(0, self.entries(axis, size, len(tensor)).to(tensor.device))
+        )
+
+    def inputs(self, name: str, size: int) -> Tensor | None:
+        """Which of the inputs of the whole's layer are kept; None where it reads another stream."""
+        source = self.renamed(name)
+        axis, theirs = self.layout.axes[name][1], self.whole.layout.axes[source][1]
+        if axis is None or self._is_other(axis, theirs):
             return None
-        return self._entries(axis, size, self.whole.state[self.renamed(name)].shape[0])
+        return self.entries(axis, size, self.whole.state[source].shape[1])
 
     def root(self, stream: str) -> str:
         """The root in the whole of one of the smaller network's streams."""
@@ -153,32 +172,65 @@ class Scissors:
                 return other + name[len(own) :]
         return name
 
-    def _is_other(self, own: Axis | None, theirs: Axis | None) -> bool:
-        if own is None or theirs is None:
-            return own is not theirs
-        return self.root(own.stream) != self.whole.layout.rooted(theirs.stream)
-
-    def _entries(self, axis: Axis, size: int, entries: int) -> Tensor:
-        """Which entries of a dimension are kept."""
+    def entries(self, axis: Axis, size: int, whole_size: int) -> Tensor:
+        """Which entries of the whole's are kept along a dimension that has so many in the smaller network."""
         import torch
 
-        channels = counted(axis, entries)
+        channels = counted(axis, whole_size)
         kept = self._channels(axis, counted(axis, size))
         once = (kept[:, None] * axis.unit + torch.arange(axis.unit)).flatten()
         return torch.cat([once + lap * channels * axis.unit for lap in range(axis.repeat)])
 
+    def passing_on(self, name: str, value: Tensor) -> Tensor:
+        """A shortcut that the whole does without, for its two ends are the same channels there: it selects."""
+        import torch
+
+        if value.ndim == 0:
+            return value
+        axes = self.layout.axes[name]
+        one_stream = len({self.root(axis.stream) for axis in axes if axis is not None}) == 1
+        if name.rpartition(".")[0] not in self.layout.shortcuts or not one_stream:
+            raise Unsliceable(f"its teacher has no {name}")
+        if value.ndim == 1:
+            ones = name.endswith(("weight", "running_var"))
+            return torch.full_like(value, 1.0 if ones else 0.0)
+        out, into = (self._channels(axis, size) for axis, size in zip(axes[:2], value.shape[:2], strict=True) if axis)
+        return (out[:, None] == into[None, :]).to(value).reshape(value.shape)
+
+    def _require_same_shortcuts(self) -> None:
+        """Raise Unsliceable where streams are added up that the whole keeps apart, or the other way round."""
+        layout, theirs = self.layout, self.whole.layout
+        for stream, other in layout.root.items():
+            if self.root(stream) != self.root(other):
+                raise Unsliceable(
+                    f"{stream} and {other} are added up, which its teacher keeps apart: one of them is to be narrower"
+                )
+        found = {axis.stream for axes in layout.axes.values() for axis in axes if axis is not None}
+        passed = [layout.axes[f"{name}.weight"] for name in layout.shortcuts]
+        joined = [{axis.stream for axis in axes if axis is not None} for axes in passed]
+        for stream, other in theirs.root.items():
+            apart = {stream, other} <= found and layout.rooted(stream) != layout.rooted(other)
+            if apart and {stream, other} not in joined:
+                raise Unsliceable(f"{stream} and {other} are of different widths, and its teacher adds them up")
+
+    def _is_other(self, own: Axis | None, theirs: Axis | None) -> bool:
+        if own is None or theirs is None:
+            return own is not theirs
+        if own.within != theirs.within:
+            raise Unsliceable(f"{own.stream} is convolved in groups on one side alone")
+        return self.root(own.stream) != self.whole.layout.rooted(theirs.stream)
+
     def _channels(self, axis: Axis, count: int) -> Tensor:
         """Which channels of a stream are kept where so many are."""
         root = self.root(axis.stream)
-        importance_N, groups, into = (
-            self.whole.importance[root],
-            self.whole.layout.groups.get(root),
-            self.into.get(root),
-        )
+        importance_N = self.whole.importance.get(root)
+        groups, into = self.whole.layout.groups.get(root), self.into.get(root)
+        if importance_N is None:
+            raise Unsliceable(f"its teacher has no {axis.stream}")
         if count > len(importance_N):
             raise Unsliceable(f"{axis.stream} would have {count} channels, its teacher's has {len(importance_N)}")
         if groups is not None and (into is None or into.count > groups.count or into.size > groups.size):
-            raise Unsliceable(f"the groups of {axis.stream} are no part of its teacher's")
+            raise Unsliceable(f"the groups that {axis.stream} is convolved in are no part of its teacher's")
         return chosen(importance_N, count, groups, into)
 
     def _grouped(self, axis: Axis, tensor: Tensor, shape: Sequence[int]) -> Tensor:
@@ -186,7 +238,7 @@ class Scissors:
         import torch
 
         count, size = shape[:2]
-        rows_O = self._channels(axis, count)
+        rows_O = self._channels(axis, count).to(tensor.device)
         picked = tensor.index_select(0, rows_O)
         if size == tensor.shape[1]:
             return picked
@@ -195,18 +247,12 @@ class Scissors:
         spread = columns_Og.reshape(count, size, *[1] * (tensor.ndim - 2)).expand(count, size, *tensor.shape[2:])
         return torch.gather(picked, 1, spread)
 
-    def _passing_on(self, name: str, value: Tensor, axes: Sequence[Axis | None]) -> Tensor:
-        """A shortcut that the whole does without, for its two ends are the same channels there: it selects."""
-        import torch
 
-        if value.ndim == 0:
-            return value
-        if ".downsample." not in name or len({self.root(axis.stream) for axis in axes if axis is not None}) != 1:
-            raise Unsliceable(f"its teacher has no {name}")
-        if value.ndim == 1:
-            return torch.full_like(value, 1.0 if name.endswith(("weight", "running_var")) else 0.0)
-        out, into = (self._channels(axis, size) for axis, size in zip(axes[:2], value.shape[:2], strict=True) if axis)
-        return (out[:, None] == into[None, :]).to(value.dtype).reshape(value.shape)
+def _undo_epsilon(module: nn.Module) -> None:
+    """Make a batch norm of mean 0 and variance 1 pass on exactly what it is given."""
+    seen: Any = module
+    if hasattr(seen, "running_var"):
+        seen.weight.fill_((1.0 + seen.eps) ** 0.5)
 
 
 def _blocks(whole: Whole, layout: Layout) -> dict[str, str]:

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from archsearch import domains
 from archsearch.data.balanced import balanced_rows
@@ -14,9 +16,9 @@ from archsearch.data.task import Dataset, Task
 from archsearch.device import where
 from archsearch.inherit import importance
 from archsearch.inherit.families import layout
-from archsearch.inherit.importance import unlearned
 from archsearch.inherit.layout import Layout
-from archsearch.inherit.repair import repair, statistics, watch
+from archsearch.inherit.repair import Record, mend, record
+from archsearch.inherit.shown import Shown
 from archsearch.inherit.slices import Cut, Scissors, Whole, cut
 from archsearch.request import Architecture
 from archsearch.spaces import Space, of_teacher
@@ -26,28 +28,36 @@ if TYPE_CHECKING:
 
     from archsearch.teachers import Teacher
 
-# Examples that tell what matters in a teacher, and what is left after a cut.
+# Examples that tell what matters in a teacher and what is left after a cut; of these the share that only tells what is
+# left, and how many that are at least, where that is no more than half.
 EXAMPLES = 256
+_JUDGED, _LEAST_JUDGED = 0.25, 64
 
 
 @dataclass(frozen=True)
 class Inheritance:
-    """A teacher ready to be cut.
+    """A teacher ready to be cut. It lies where the teacher does.
 
     Attributes:
         space: Of its own kind; the largest member is the teacher's size.
         task: As its students read it: their examples are normalised as the teacher's are.
         model: The teacher as the largest member, in eval mode.
-        x: Examples of the training split, as students are shown them.
-        logits_BK: What the teacher itself answers to them.
+        shown: Examples of the training split, in random order, that its students are fitted on.
+        judged: Others, that tell what is left of it.
+        logits_BK: What the teacher itself answers to these.
     """
 
     space: Space
     task: Task
     model: nn.Module
     whole: Whole
-    x: Tensor
+    shown: Shown
+    judged: Shown
     logits_BK: Tensor
+
+    @cached_property
+    def record(self) -> Record:
+        return record(self.model, self.whole.layout, self.shown)
 
     def space_of(self, *, mend: bool = True) -> Space:
         """The space of students that begin with the teacher's weights."""
@@ -63,30 +73,28 @@ class Inheritance:
         """Give a member of the space, fresh from noise, its part of the teacher's weights.
 
         Args:
-            mend: Whether the layers are fitted to what the teacher's put out, rather than only normalised anew.
+            mend: Whether the layers are fitted to what the teacher's read, rather than norms' running statistics alone.
 
         Raises:
             Unsliceable: It is no part of the teacher.
         """
-        drawn = layout(model)
+        drawn, home = layout(model), where(model)
         done = cut(self.whole, model, drawn)
-        if done.exact:
-            return done
-        look = partial(_show, model, self.x.to(where(model)))
-        if not mend:
-            statistics(model, look)
-            return done
-        scissors = Scissors(self.whole, drawn)
-        layers = mendable(model, drawn, scissors)
-        seen = watch(self.model, dict(layers.values()), partial(_show, self.model, self.x))
-        repair(model, {own: seen[theirs] for own, (theirs, _) in layers.items()}, look)
+        if not done.exact:
+            self._mend(model.to(where(self.model)), done, drawn, layers=mend)
+            model.to(home)
         return done
 
     def nats(self, model: nn.Module) -> float:
-        """Mean KL(teacher ‖ student) in nats over the examples; of many labels an example, summed over them."""
-        with unlearned(model):
-            student_BK = _show(model, self.x.to(where(model)))
-        return divergence(self.logits_BK, student_BK.float().cpu(), self.task.kind)
+        """Mean KL(teacher ‖ student) in nats over examples that the student was not fitted on; of many labels an
+        example, summed over them."""
+        home = where(model)
+        student_BK = self.judged.answers(model.to(where(self.model))).float().cpu()
+        model.to(home)
+        return divergence(self.logits_BK, student_BK, self.task.kind)
+
+    def _mend(self, model: nn.Module, done: Cut, drawn: Layout, *, layers: bool) -> None:
+        mend(model, done, Scissors(self.whole, drawn), self.record, self.shown, layers=layers)
 
 
 def make_ready(teacher: Teacher, dataset: Dataset, *, examples: int = EXAMPLES) -> Inheritance:
@@ -98,40 +106,26 @@ def make_ready(teacher: Teacher, dataset: Dataset, *, examples: int = EXAMPLES) 
     """
     import torch
 
-    domain = domains.of(dataset.task)
+    domain, device = domains.of(dataset.task), where(teacher.model)
     task = domain.inherits(dataset.task, teacher)
     space = of_teacher(teacher.model, task)
-    model = space.build(space.largest(task), task).eval()
+    model = space.build(space.largest(task), task)
     domain.take_over(teacher, model)
-    shown = dataset.train.examples(balanced_rows(dataset.train.y_N, min(examples, len(dataset.train)), 0))
+    model.to(device).eval().requires_grad_(False)
+    drawn = layout(model)
+
+    def show(examples: Tensor) -> Shown:
+        x = domain.prepare(examples, task).to(device)
+        return Shown(x, None if drawn.tokens is None else drawn.tokens(x))
+
+    fitted, judged = _examples(dataset, examples)
     with torch.no_grad():
-        logits_BK = teacher.logits(shown.to(where(teacher.model))).float().cpu()
-    x = domain.prepare(shown, task)
-    drawn, look = layout(model), partial(_show, model, x)
-    with torch.no_grad():
-        order = importance.order(model, drawn, look)
-        found = importance.channels(model, drawn, look)
-    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    return Inheritance(
-        of_teacher(teacher.model, task, order), task, model, Whole(state, drawn, found, order), x, logits_BK
-    )
-
-
-def mendable(model: nn.Module, drawn: Layout, scissors: Scissors) -> dict[str, tuple[str, Tensor | None]]:
-    """The layers of a student that can be fitted to one of the teacher's: dense ones; with the other's name, and which
-    of its outputs they are."""
-    from torch import nn
-
-    found: dict[str, tuple[str, Tensor | None]] = {}
-    aside = {reader.module for reader in drawn.readers if reader.aside}
-    for name, module in model.named_modules():
-        dense = isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
-        weight = f"{name}.weight"
-        if dense and name not in aside and weight in drawn.axes:
-            theirs = scissors.named(weight)
-            if theirs is not None:
-                found[name] = (theirs.removesuffix(".weight"), scissors.rows(weight, module.weight.shape[0]))
-    return found
+        logits_BK = teacher.logits(judged).float().cpu()
+    shown = show(fitted)
+    order = importance.order(model, drawn, shown)
+    channels = importance.channels(model, drawn, shown)
+    whole = Whole({name: value.clone() for name, value in model.state_dict().items()}, drawn, channels, order)
+    return Inheritance(of_teacher(teacher.model, task, order), task, model, whole, shown, show(judged), logits_BK)
 
 
 def divergence(teacher_BK: Tensor, student_BK: Tensor, kind: str) -> float:
@@ -149,6 +143,14 @@ def divergence(teacher_BK: Tensor, student_BK: Tensor, kind: str) -> float:
     return total
 
 
-def _show(model: nn.Module, x: Tensor) -> Tensor:
-    answers: Tensor = model(x)
-    return answers
+def _examples(dataset: Dataset, most: int) -> tuple[Tensor, Tensor]:
+    """Examples to fit on, in random order, and others to judge by; every class alike in both."""
+    import torch
+
+    split, count = dataset.train, min(most, len(dataset.train))
+    rows = balanced_rows(split.y_N, count, 0)
+    judged = max(int(_JUDGED * count), min(_LEAST_JUDGED, count // 2))
+    held = rows[balanced_rows(split.y_N[rows], judged, 1)]
+    fitted = split.examples(np.setdiff1d(rows, held))
+    # Data may be in the order of their classes, and the last of these tell how strongly a layer is fitted.
+    return fitted[torch.randperm(len(fitted), generator=torch.Generator().manual_seed(0))], split.examples(held)

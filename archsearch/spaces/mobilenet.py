@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
 from archsearch.spaces.count import Count, batch_norm, conv, linear, squeeze_excite, total
-from archsearch.spaces.kin import Kin, Order, eighths, share
+from archsearch.spaces.kin import EIGHTHS, Kin, Order, eighths, share
 from archsearch.spaces.space import Parameter, Recipe, Space, spaces
 from archsearch.spaces.strides import shrunk, strides
 
@@ -209,25 +209,33 @@ def _kin(whole: Net, skips: tuple[tuple[bool, ...], ...], order: Order | None = 
             that are kept; a shortcut is none where the whole has none; and stages at the end may be missing.
     """
     count = len(whole.stages)
+    # A stage whose first block has a shortcut stays as wide as what is before it: there is none otherwise.
+    follows = [order is not None and stage[0] for stage in skips]
 
     def searched(task: ImageTask) -> tuple[Parameter, ...]:
         found = []
         for i, stage in enumerate(whole.stages, 1):
             found.append(Parameter(f"depth{i}", 1, len(stage), 1, f"blocks in stage {i}"))
-            found.append(share(f"width{i}", stage[0].width, UNIT, f"channels of stage {i}"))
+            found.append(
+                Parameter(f"width{i}", EIGHTHS, EIGHTHS, 1, f"channels of stage {i}, as before it")
+                if follows[i - 1]
+                else share(f"width{i}", stage[0].width, UNIT, f"channels of stage {i}")
+            )
         if order is not None and count > 2:
             found.append(Parameter("stages", -(-count // 2), count, 1, "stages before the head"))
         return (*found, share("head", whole.head, UNIT, "features that are classified"))
 
     def part(architecture: Architecture) -> Net:
-        kept = []
+        kept, before = [], whole.stem
         for i, stage in enumerate(whole.stages[: architecture.get("stages", count)], 1):
             depth, parts = architecture[f"depth{i}"], architecture[f"width{i}"]
             some = stage[:depth]
             if order is not None:
                 rows = sorted(order[i - 1][:depth])
                 some = tuple(replace(stage[row], skip=skips[i - 1][row]) for row in rows)
-            kept.append(tuple(replace(block, width=eighths(block.width, parts, UNIT)) for block in some))
+            width = before if follows[i - 1] else eighths(stage[0].width, parts, UNIT)
+            kept.append(tuple(replace(block, width=width) for block in some))
+            before = width
         return replace(whole, stages=tuple(kept), head=eighths(whole.head, architecture["head"], UNIT))
 
     def made(architecture: Architecture, task: ImageTask) -> Recipe:

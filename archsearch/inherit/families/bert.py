@@ -10,7 +10,7 @@ from archsearch.zoos.encoders import Family
 if TYPE_CHECKING:
     from torch import nn
 
-_STREAM = "tokens"
+_STREAM, _EMBEDDED = "tokens", "embedded"
 # What a layer calls the projection behind its attention, the two of its feed-forward, and the norms after both.
 _OF_BERT = (
     "attention.output.dense",
@@ -29,7 +29,7 @@ def draw(model: nn.Module) -> Drawing | None:
     if not isinstance(family, Family):
         return None
     seen: Any = model
-    drawing = Drawing(model)
+    drawing = Drawing(model, tokens=seen.mask)
     _embeddings(drawing, f"network.{family.embeddings}")
     layers = tuple(info["module"] for info in seen.feature_info)
     drawing.stages.append(layers)
@@ -57,11 +57,13 @@ def _embeddings(drawing: Drawing, name: str) -> None:
     """The tables, which are as wide as the layers unless a projection follows them."""
     modules = dict(drawing.model.named_modules())
     project = next((n for n in modules if n.endswith("embeddings_project")), None)
-    stream = _STREAM if project is None else "embedded"
+    if project is None:
+        drawing.same(_EMBEDDED, _STREAM)
+    else:
+        drawing.layer(project, _EMBEDDED, _STREAM)
+        drawing.shortcut(project)
     for table, module in drawing.model.get_submodule(name).named_children():
         if table.endswith("_embeddings"):
-            drawing.tensor(f"{name}.{table}.weight", None, stream)
+            drawing.tensor(f"{name}.{table}.weight", None, _EMBEDDED)
         elif module.state_dict():
-            drawing.norm(f"{name}.{table}", stream)
-    if project is not None:
-        drawing.layer(project, stream, _STREAM)
+            drawing.norm(f"{name}.{table}", _EMBEDDED)

@@ -40,7 +40,7 @@ def draw(model: nn.Module) -> Drawing | None:
 def _block(drawing: Drawing, name: str, stream: str) -> None:
     block: Any = drawing.model.get_submodule(name)
     inner = f"{name}/inner"
-    drawing.layer(f"{name}.conv_dw", stream, stream)
+    drawing.grouped(f"{name}.conv_dw", stream)
     drawing.norm(f"{name}.norm", stream)
     drawing.layer(f"{name}.mlp.fc1", stream, inner)
     if hasattr(block.mlp, "grn") and block.mlp.grn.state_dict():

@@ -48,14 +48,14 @@ def _block(drawing: Drawing, name: str, reads: str, writes: str) -> str:
         drawing.norm(f"{name}.bn1", writes)
     elif type(block) is DepthwiseSeparableConv:
         inner = reads  # it is not widened
-        drawing.layer(f"{name}.conv_dw", reads, reads)
+        drawing.grouped(f"{name}.conv_dw", reads)
         drawing.norm(f"{name}.bn1", reads)
         drawing.layer(f"{name}.conv_pw", reads, writes)
         drawing.norm(f"{name}.bn2", writes)
     elif type(block) is InvertedResidual:
         drawing.layer(f"{name}.conv_pw", reads, inner)
         drawing.norm(f"{name}.bn1", inner)
-        drawing.layer(f"{name}.conv_dw", inner, inner)
+        drawing.grouped(f"{name}.conv_dw", inner)
         drawing.norm(f"{name}.bn2", inner)
         drawing.layer(f"{name}.conv_pwl", inner, writes)
         drawing.norm(f"{name}.bn3", writes)

@@ -33,18 +33,19 @@ def _block(drawing: Drawing, name: str, reads: str, writes: str) -> str:
     inner = f"{name}/inner"
     drawing.layer(f"{name}.conv1.conv", reads, inner)
     drawing.norm(f"{name}.conv1.bn", inner)
-    middle = inner if block.conv2.conv.groups > 1 else f"{name}/middle"
-    drawing.layer(f"{name}.conv2.conv", inner, middle)
-    drawing.norm(f"{name}.conv2.bn", middle)
+    # Of one group where it is no wider: a narrower student's may be, of a teacher's with several.
+    drawing.grouped(f"{name}.conv2.conv", inner)
+    drawing.norm(f"{name}.conv2.bn", inner)
     if hasattr(block.se, "fc1"):
         squeezed = f"{name}/squeezed"
-        drawing.layer(f"{name}.se.fc1", middle, squeezed, aside=True)
-        drawing.layer(f"{name}.se.fc2", squeezed, middle, aside=True)
-    drawing.layer(f"{name}.conv3.conv", middle, writes)
+        drawing.layer(f"{name}.se.fc1", inner, squeezed, aside=True)
+        drawing.layer(f"{name}.se.fc2", squeezed, inner, aside=True)
+    drawing.layer(f"{name}.conv3.conv", inner, writes)
     drawing.norm(f"{name}.conv3.bn", writes)
     if hasattr(block.downsample, "conv"):
         drawing.layer(f"{name}.downsample.conv", reads, writes)
         drawing.norm(f"{name}.downsample.bn", writes)
+        drawing.shortcut(f"{name}.downsample.conv", f"{name}.downsample.bn")
     elif reads != writes:
         drawing.same(writes, reads)
     return writes

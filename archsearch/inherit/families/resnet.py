@@ -52,31 +52,42 @@ def _stem(drawing: Drawing) -> str:
 
 
 def _block(drawing: Drawing, name: str, reads: str, writes: str) -> str:
-    from torch import nn
-
     block: Any = drawing.model.get_submodule(name)
     inner = f"{name}/inner"
     drawing.layer(f"{name}.conv1", reads, inner)
     drawing.norm(f"{name}.bn1", inner)
     if hasattr(block, "conv3"):
-        # Of a grouped convolution, the channels that go in are those that come out.
         middle = inner if block.conv2.groups > 1 else f"{name}/middle"
-        drawing.layer(f"{name}.conv2", inner, middle)
+        if middle == inner:
+            drawing.grouped(f"{name}.conv2", inner)
+        else:
+            drawing.layer(f"{name}.conv2", inner, middle)
         drawing.norm(f"{name}.bn2", middle)
         drawing.layer(f"{name}.conv3", middle, writes)
         drawing.norm(f"{name}.bn3", writes)
     else:
         drawing.layer(f"{name}.conv2", inner, writes)
         drawing.norm(f"{name}.bn2", writes)
-    if getattr(block, "se", None) is not None and hasattr(block.se, "fc1"):
+    if hasattr(getattr(block, "se", None), "fc1"):
         squeezed = f"{name}/squeezed"
         drawing.layer(f"{name}.se.fc1", writes, squeezed, aside=True)
         drawing.layer(f"{name}.se.fc2", squeezed, writes, aside=True)
-    shortcut = block.downsample
-    if isinstance(shortcut, nn.Sequential):
-        convolution = next(part for part, module in shortcut.named_children() if isinstance(module, nn.Conv2d))
-        drawing.layer(f"{name}.downsample.{convolution}", reads, writes)
-        drawing.norm(f"{name}.downsample.{int(convolution) + 1}", writes)
-    elif reads != writes:
-        drawing.same(writes, reads)
+    _shortcut(drawing, f"{name}.downsample", reads, writes)
     return writes
+
+
+def _shortcut(drawing: Drawing, name: str, reads: str, writes: str) -> None:
+    from torch import nn
+
+    shortcut: Any = dict(drawing.model.named_modules()).get(name)
+    if not isinstance(shortcut, nn.Sequential):
+        if reads != writes:
+            drawing.same(writes, reads)
+        return
+    for part, module in shortcut.named_children():  # pooled first, in ResNet-D
+        if isinstance(module, nn.Conv2d):
+            drawing.layer(f"{name}.{part}", reads, writes)
+            drawing.shortcut(f"{name}.{part}")
+        elif module.state_dict():
+            drawing.norm(f"{name}.{part}", writes)
+            drawing.shortcut(f"{name}.{part}")
