@@ -24,6 +24,7 @@ from archsearch.request import (
     DatasetData,
     JobRequest,
     OfJob,
+    OnnxTeacher,
     RegisteredTeacher,
     TeacherSource,
     TimmTeacher,
@@ -152,7 +153,7 @@ class Attempt:
                 paths = {"path": str(files.upload(source.upload)), "folder": str(folder)}
                 self._bounded(unpack, paths, "unpacking the teacher", "upload fewer or smaller files")
             return source, folder
-        return source, files.upload(source.upload) if isinstance(source, UploadedTeacher) else None
+        return source, files.upload(source.upload) if isinstance(source, UploadedTeacher | OnnxTeacher) else None
 
     def _fetch(self, source: object, domain: Domain) -> None:
         """Download what has to be, in a process that ends when the job is cancelled, whatever the hub does."""

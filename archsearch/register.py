@@ -18,15 +18,23 @@ from archsearch.domains.images.digits import DIGITS
 from archsearch.engine import Engine
 from archsearch.errors import Conflict, DataError, Gone, InvalidRequest, NotReady
 from archsearch.hardware.profile import Profile
-from archsearch.request import Budget, DatasetData, DigitsData, TimmTeacher, UploadedFolder, UploadedTeacher
+from archsearch.request import (
+    Budget,
+    DatasetData,
+    DigitsData,
+    OnnxTeacher,
+    TimmTeacher,
+    UploadedFolder,
+    UploadedTeacher,
+)
 from archsearch.store import queries
 from archsearch.store.files import Files
 from archsearch.store.models import DatasetRow, ProfileRow, TeacherRow, Upload
-from archsearch.teachers import check_counts, check_source, check_weights_file
+from archsearch.teachers import check_counts, check_onnx_file, check_source, check_weights_file
 from archsearch.teachers.archive import describe_archive
 from archsearch.teachers.facts import check_facts
 
-Source = TimmTeacher | UploadedTeacher | UploadedFolder
+Source = TimmTeacher | UploadedTeacher | UploadedFolder | OnnxTeacher
 R = TypeVar("R", TeacherRow, DatasetRow, ProfileRow)
 
 
@@ -208,6 +216,8 @@ def _check_source(files: Files, source: Source, task: Task | None) -> dict[str, 
     told: dict[str, Any] = {}
     if isinstance(source, UploadedFolder):
         told = describe_archive(files.upload(source.upload), field="source.upload")
+    elif isinstance(source, OnnxTeacher):
+        check_onnx_file(files.upload(source.upload), field="source.upload")
     else:
         check_source(source)
     if isinstance(source, UploadedTeacher):

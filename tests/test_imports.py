@@ -35,7 +35,7 @@ FLOORS: tuple[set[str], ...] = (
     {"domains", "zoos"},
     {"domains.images", "domains.text"},
     {"spaces", "models", "teachers"},
-    {"zoos.timm", "zoos.transformers"},
+    {"zoos.onnx", "zoos.timm", "zoos.transformers"},
     {"evaluate", "hardware", "inherit"},
     {"client", "examine", "export", "search"},
     {"choice", "distill", "store"},
@@ -59,7 +59,20 @@ MAY_SQL = {
     "workplace", "api",
 }  # fmt: skip
 MAY_HTTP = {"api": HTTP, "client": {"httpx"}, "connection": {"httpx"}, "serve": {"uvicorn"}}
-HEAVY = ("torch", "torchvision", "timm", "transformers", "tokenizers", "optuna", "sklearn", "scipy", "pandas", "pytest")
+HEAVY = (
+    "onnx",
+    "onnxruntime",
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "tokenizers",
+    "optuna",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "pytest",
+)
 
 
 def _files() -> dict[Path, str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", "-o", type=click.Path(file_okay=False, path_type=Path), required=True,
               help="Folder for the teacher.")  # fmt: skip
-@click.option("--architecture", help="timm model name, where several have the same tensors.")
+@click.option("--architecture", "--timm", metavar="NAME", help="timm model name, where several have the same tensors.")
 @click.option(
     "--model-args", help="JSON for timm.create_model that shapes do not tell, e.g. '{\"strides\": [2, 1, 2, 2, 2]}'."
 )

@@ -25,6 +25,7 @@ from archsearch.distill.objective import Objective, Value, objective
 from archsearch.distill.teacher_source import Cached, Online, TeacherSource, cached, tail
 from archsearch.distill.watched import Watched, attention_of, comparable
 from archsearch.errors import InvalidRequest
+from archsearch.evidence.layers import differentiable
 from archsearch.precision import exact
 from archsearch.request import DistillSpec
 from archsearch.teachers import Teacher
@@ -95,6 +96,12 @@ def prepare(
     if teacher is None:
         raise InvalidRequest(f"{spec.method} needs a teacher", field="distill.method")
     stages: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    if "tail" in wanted.reads and not differentiable(teacher.model):
+        raise InvalidRequest(
+            f"{teacher.name} has no gradients, and this method sends some through it; take one that compares logits, "
+            "such as kd, dkd or dist",
+            field="distill.method",
+        )
     if wanted.reads & {"stages", "tail"}:
         stages = comparable(student, teacher.model)
     layers: tuple[Collection[int], Collection[int]] = ((), ())

@@ -52,7 +52,7 @@ class Watched:
         # Of the last batch, where it is of tokens.
         self.real_BT: Tensor | None = None
         self.prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
-        self.head = classifier(model) if reads & {"embedding", "head"} else None
+        self.head = _layer_that_answers(model) if reads & {"embedding", "head"} else None
         widths = {stage["module"]: stage["num_chs"] for stage in getattr(model, "feature_info", ())}
         self.widths = [int(widths[name]) for name in self.stages]
         modules = dict(model.named_modules())
@@ -167,6 +167,18 @@ class Watched:
         if like.ndim == 4 and like.shape[1] != self.widths[i] and like.shape[3] == self.widths[i]:
             return map_BCHW.permute(0, 2, 3, 1)
         return map_BCHW if like.ndim == 4 else map_BCHW.flatten(1)
+
+
+def _layer_that_answers(model: nn.Module) -> nn.Module:
+    """A network's classifier; raises InvalidRequest where only its answers are in sight."""
+    head = classifier(model)
+    if next(head.parameters(), None) is None:
+        raise InvalidRequest(
+            "the teacher shows its answers and nothing they are made of, and this method compares that; take one that "
+            "compares logits, such as kd, dkd or dist",
+            field="distill.method",
+        )
+    return head
 
 
 def comparable(student: nn.Module, teacher: nn.Module) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -18,6 +18,11 @@ def classifier(model: nn.Module) -> nn.Module:
     return head
 
 
+def differentiable(model: nn.Module) -> bool:
+    """Whether gradients pass through a network: through none that another runtime computes."""
+    return bool(getattr(model, "differentiable", True))
+
+
 def stage_names(model: nn.Module) -> list[str]:
     """Modules whose outputs are the comparable stages of a network, first to last."""
     info: Any = getattr(model, "feature_info", ())

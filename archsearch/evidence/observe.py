@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
+from archsearch.errors import InvalidRequest
 from archsearch.evidence import passes
 from archsearch.evidence.evidence import Evidence, NetworkEvidence, Read
 from archsearch.evidence.inputs import Leaf, real_tokens
+from archsearch.evidence.layers import differentiable
 from archsearch.evidence.watch import Watch
 from archsearch.kernels import bernoulli_kl, correlation, label_loss, label_residual, softened_kl
 from archsearch.precision import Precision, autocast
@@ -46,6 +48,12 @@ def observe_teacher(model: nn.Module, x_BCHW: Tensor, y: Tensor, reads: Set[Read
     import torch
 
     asked = reads & {"relations", "head", "ntk"}
+    if "ntk" in reads and not differentiable(model):
+        raise InvalidRequest(
+            "the teacher has no gradients, and one of these voters reads them; leave out those that read its tangent "
+            "kernel",
+            field="search.score",
+        )
     with (
         Leaf(model, x_BCHW, wanted="ntk" in reads) as leaf,
         torch.set_grad_enabled("ntk" in reads),

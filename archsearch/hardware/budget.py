@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from archsearch.data.task import Task
-from archsearch.errors import ImpossibleBudget
+from archsearch.errors import ImpossibleBudget, InvalidRequest
 from archsearch.request import Architecture, Budget
 from archsearch.spaces import Cost, Space
 
@@ -37,13 +37,15 @@ def limits(budget: Budget, teacher: Cost | None) -> Limits:
 
     Shares of the teacher need the teacher's cost; without it they do not limit anything yet. What the budget does not
     limit is at most the teacher's, unless it says that it may be more.
+
+    Raises InvalidRequest for a share of what the teacher has none of.
     """
-    params = [budget.params, _share(budget.params_ratio, teacher.params if teacher else None)]
-    macs = [budget.macs, _share(budget.macs_ratio, teacher.macs if teacher else None)]
+    params = [budget.params, _share("params", budget.params_ratio, teacher.params if teacher else None)]
+    macs = [budget.macs, _share("macs", budget.macs_ratio, teacher.macs if teacher else None)]
     most = None if budget.may_exceed_teacher else teacher
     return Limits(
-        params=min((limit for limit in params if limit is not None), default=most.params if most else None),
-        macs=min((limit for limit in macs if limit is not None), default=most.macs if most else None),
+        params=min((limit for limit in params if limit is not None), default=(most.params or None) if most else None),
+        macs=min((limit for limit in macs if limit is not None), default=(most.macs or None) if most else None),
         size_bytes=budget.size_bytes,
         peak_activation_bytes=budget.peak_activation_bytes,
         latency_ms=budget.latency_ms,
@@ -145,8 +147,15 @@ def _implied(budget: Budget, limits: Limits) -> str:
     return f", and no more than its teacher costs ({' and '.join(of_teacher)}; budget.may_exceed_teacher lifts that),"
 
 
-def _share(ratio: float | None, whole: int | None) -> int | None:
-    return None if ratio is None or whole is None else max(1, int(ratio * whole))
+def _share(cost: str, ratio: float | None, whole: int | None) -> int | None:
+    if ratio is None or whole is None:
+        return None
+    if whole == 0:
+        raise InvalidRequest(
+            f"the teacher has no {cost} that could be counted, so there is no share of them; give budget.{cost}",
+            field=f"budget.{cost}_ratio",
+        )
+    return max(1, int(ratio * whole))
 
 
 UNLIMITED = Limits()

@@ -23,10 +23,14 @@ def measure(space: Space, architecture: Architecture, task: Task) -> Cost:
 
 
 def measure_model(model: nn.Module, shape: Shape) -> Cost:
-    """Parameters, and multiply-accumulates of one example: half of what `torch.utils.flop_counter` counts."""
+    """Parameters, and multiply-accumulates of one example: half of what `torch.utils.flop_counter` counts, or what
+    a network says of itself that torch does not compute."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    counted: Any = getattr(model, "counted", None)
+    if counted is not None:  # what another runtime computes
+        return Cost(*counted(shape))
     parameter = next(model.parameters())
     x = shape.zeros(1, parameter.device) if shape.vocabulary else shape.empty(1, parameter.device, parameter.dtype)
     was_training = model.training
@@ -56,12 +60,14 @@ def peak_activation_bytes(space: Space, architecture: Architecture, task: Task, 
         return x.untyped_storage().nbytes() + peak_bytes(lambda: model(x))
 
 
-def teacher_activation_bytes(teacher: Teacher, task: Task, batch: int) -> int:
-    """The same of the teacher, on examples as it takes them."""
+def teacher_activation_bytes(teacher: Teacher, task: Task, batch: int) -> int | None:
+    """The same of the teacher, on examples as it takes them; None of one that torch does not compute."""
     import torch
     from torch.func import functional_call
 
     model: Any = teacher.model
+    if getattr(model, "counted", None) is not None:
+        return None
     state = {name: torch.empty_like(value, device="meta") for name, value in model.state_dict(keep_vars=True).items()}
     x = teacher.shape(task).empty(batch)
     with torch.no_grad():

@@ -32,6 +32,7 @@ from archsearch.request.teachers import (
     ClassName,
     InputSize,
     LocalTeacher,
+    OnnxTeacher,
     Pixels,
     RegisteredTeacher,
     TeacherSource,
@@ -39,6 +40,7 @@ from archsearch.request.teachers import (
     TimmTeacher,
     UploadedFolder,
     UploadedTeacher,
+    is_onnx,
 )
 from archsearch.request.wrong import errors_by_field, first_error
 
@@ -71,6 +73,7 @@ __all__ = [
     "OfJob",
     "OnBroken",
     "OnDuplicates",
+    "OnnxTeacher",
     "Pixels",
     "RegisteredTeacher",
     "Sampler",
@@ -91,6 +94,7 @@ __all__ = [
     "check_image_size",
     "errors_by_field",
     "first_error",
+    "is_onnx",
     "parse_request",
     "read_request",
 ]

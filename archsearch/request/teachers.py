@@ -67,6 +67,49 @@ InputSize = Annotated[
     ),
 ]
 
+Values = Annotated[list[float] | None, Field(max_length=MOST_CHANNELS)]
+ClassNames = Annotated[
+    list[ClassName] | None,
+    Field(max_length=100_000, description="What the outputs are called, first to last; held against the data's."),
+]
+# How an ONNX graph is shown images, and what its answers are, where its own metadata do not say.
+Layout = Annotated[
+    Literal["nchw", "nhwc"] | None,
+    Field(description="Where the channels stand in what an ONNX graph takes; null reads it off the graph."),
+]
+Scale = Annotated[
+    Literal["0-1", "0-255"] | None,
+    Field(
+        description="Pixels an ONNX graph takes, and the unit of `mean` and `std`; null is 0-255 where it takes whole "
+        "numbers, 0-1 else."
+    ),
+]
+Mean = Annotated[Values, Field(description="Channel means to take off before an ONNX graph is asked, in `scale`.")]
+Std = Annotated[Values, Field(description="Channel deviations to divide by before an ONNX graph is asked, in `scale`.")]
+Meaning = Annotated[
+    Literal["logits", "probabilities"] | None,
+    Field(description="What an ONNX graph answers; null tells by its last node, or by what it answers."),
+]
+
+_OF_ONNX = ("layout", "scale", "mean", "std", "outputs", "class_names")
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a path names an ONNX file."""
+    return path.suffix.lower() == ".onnx"
+
+
+def _check_shown(scale: str | None, mean: list[float] | None, std: list[float] | None, names: list[str] | None) -> None:
+    """Raise ValueError naming what is no normalisation of pixels in that scale, or a name given twice."""
+    unit = 255 if scale == "0-255" else 1
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None:
+            check_normalisation(name, [value / unit for value in values], len(values), name)
+    if mean is not None and std is not None and len(mean) != len(std):
+        raise ValueError(f"std: {len(std)} values, mean has {len(mean)}; give one a channel")
+    if names is not None and len(set(names)) < len(names):
+        raise ValueError("class_names: no two may be alike")
+
 
 class TimmTeacher(Spec):
     """A network timm can create and load by itself: a model name, or `hf-hub:owner/name`."""
@@ -78,12 +121,27 @@ class TimmTeacher(Spec):
 
 
 class LocalTeacher(Spec):
-    """A timm `local-dir:` folder on this machine; library and shell only, no server takes a path from a client."""
+    """A timm `local-dir:` folder or an .onnx file on this machine; library and shell only, no server takes a path from
+    a client."""
 
     kind: Literal["local"] = "local"
-    path: Path = Field(description="Folder with config.json and model.safetensors, as timm saves it.")
+    path: Path = Field(description="Folder with config.json and model.safetensors, as timm saves it; or an .onnx file.")
     classes: ClassMap | None = Field(None, description=CLASSES)
     input_size: InputSize = None
+    layout: Layout = None
+    scale: Scale = None
+    mean: Mean = None
+    std: Std = None
+    outputs: Meaning = None
+    class_names: ClassNames = None
+
+    @model_validator(mode="after")
+    def _check_shown(self) -> LocalTeacher:
+        said = next((name for name in _OF_ONNX if getattr(self, name) is not None), None)
+        if said is not None and not is_onnx(self.path):
+            raise ValueError(f"{said}: is for .onnx files; a folder's config.json says it itself")
+        _check_shown(self.scale, self.mean, self.std, self.class_names)
+        return self
 
 
 class UploadedTeacher(Spec):
@@ -107,9 +165,7 @@ class UploadedTeacher(Spec):
         description="Channel deviations the weights were trained with, of pixels in 0-1.",
     )
     input_size: InputSize = None
-    class_names: list[ClassName] | None = Field(
-        None, max_length=100_000, description="What the outputs are called, first to last; held against the data's."
-    )
+    class_names: ClassNames = None
     classes: ClassMap | None = Field(None, description=CLASSES)
 
     @model_validator(mode="before")
@@ -142,6 +198,26 @@ class UploadedFolder(Spec):
     input_size: InputSize = None
 
 
+class OnnxTeacher(Spec):
+    """An ONNX file uploaded before: any network, asked as a black box by ONNX Runtime."""
+
+    kind: Literal["onnx"] = "onnx"
+    upload: Id = Field(description="Completed upload holding the .onnx file.")
+    classes: ClassMap | None = Field(None, description=CLASSES)
+    input_size: InputSize = None
+    layout: Layout = None
+    scale: Scale = None
+    mean: Mean = None
+    std: Std = None
+    outputs: Meaning = None
+    class_names: ClassNames = None
+
+    @model_validator(mode="after")
+    def _check_shown(self) -> OnnxTeacher:
+        _check_shown(self.scale, self.mean, self.std, self.class_names)
+        return self
+
+
 class RegisteredTeacher(Spec):
     """A teacher this service already checked."""
 
@@ -151,5 +227,5 @@ class RegisteredTeacher(Spec):
     input_size: InputSize = None
 
 
-TeacherSource = Annotated[TimmTeacher | UploadedTeacher | UploadedFolder, Field(discriminator="kind")]
+TeacherSource = Annotated[TimmTeacher | UploadedTeacher | UploadedFolder | OnnxTeacher, Field(discriminator="kind")]
 TeacherSpec = Annotated[TimmTeacher | LocalTeacher | RegisteredTeacher, Field(discriminator="kind")]

@@ -17,7 +17,8 @@ from archsearch.data.at_rest import write_folder
 from archsearch.data.files import is_junk
 from archsearch.data.limits import Limits
 from archsearch.errors import DataError, Gone, TeacherError, TooLarge
-from archsearch.teachers.source import describe_folder
+from archsearch.teachers.foreign import kind_of
+from archsearch.teachers.source import check_onnx_file, describe_folder
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FIX = "zip the folder the network's own library saved, with its config.json and model.safetensors"
@@ -43,10 +44,14 @@ def describe_archive(path: Path, *, field: str) -> dict[str, Any]:
 
 
 def to_send(folder: Path) -> tuple[dict[str, Any], Path]:
-    """Of a local folder what tells a server of it, and what is uploaded: the folder itself, or timm's weights.
+    """Of a local folder or file what tells a server of it, and what is uploaded: the folder itself, timm's weights, or
+    the ONNX file.
 
-    Raises TeacherError for what is no teacher's folder, before anything is sent.
+    Raises TeacherError for what is no teacher, before anything is sent.
     """
+    if folder.is_file() and kind_of(folder) == "onnx":
+        check_onnx_file(folder, field="teacher.path")
+        return {"kind": "onnx"}, folder
     domain = domains.of_config(_local_config(folder))
     if domain.name == "image_classification":  # or no folder of anybody's, which timm's says best
         return describe_folder(folder), folder / WEIGHTS

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.errors import Conflict, InvalidRequest, TeacherError, UnknownName
 from archsearch.outfolder import MANIFEST, TRAINING, WORK, clear, owned
-from archsearch.teachers.foreign import kind_of
+from archsearch.teachers.foreign import AS_SAFETENSORS, kind_of
 from archsearch.teachers.state import State, read_checkpoint, spellings
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ def describe_checkpoint(path: Path) -> str:
             f"{told}, of no architecture that was recognised ({error.detail}); name it: {command} --architecture NAME"
         )
     classes = f"with {found.num_classes} classes" if found.num_classes else "without a head"
-    return f"{told} that looks like {found.architecture} {classes}; run {command} and give --teacher teacher"
+    by_hand = "" if kind_of(path) == "safetensors" else f"; for a server, {AS_SAFETENSORS}"
+    return f"{told} that looks like {found.architecture} {classes}; run {command} and give --teacher teacher{by_hand}"
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,9 @@ def _find(tensors: State, architecture: str | None, model_args: Any, name: str) 
         except UnknownName as error:
             raise UnknownName("timm model", architecture, _known(), field="architecture") from error
         except TeacherError as error:
+            found = match(state) if model_args is None else None
+            if found is not None and found.architecture == architecture:  # of other sizes than its usual ones
+                return found, prefix
             # Of all spellings the one that came nearest is told: the last, with every prefix off.
             refused = error
     if architecture is None:

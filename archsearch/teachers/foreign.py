@@ -42,6 +42,12 @@ _MAGIC = (
 )
 # What PyTorch saves has one for every tensor.
 _MOST_MEMBERS = 20_000
+# What makes safetensors of a checkpoint that is its weights and nothing else, without running what is in it.
+AS_SAFETENSORS = (
+    "where they are, two lines of Python make safetensors of them: "
+    "`weights = torch.load('model.pth', weights_only=True)` and "
+    "`safetensors.torch.save_file(weights, 'model.safetensors')`"
+)
 _SAVE = (
     "load it where it was made, save its weights with torch.save(model.state_dict(), 'weights.pth') and run "
     "`archsearch convert weights.pth --out teacher`"
@@ -49,7 +55,8 @@ _SAVE = (
 _OTHERS = {
     "torchscript": f"a TorchScript program, whose weights cannot be trusted without its code; {_SAVE}",
     "exported": f"an exported PyTorch program (.pt2), which has no features to learn from; {_SAVE}",
-    "onnx": f"an ONNX graph, and no PyTorch network to learn from; take the one it was exported from: {_SAVE}",
+    "onnx": "an ONNX graph, which is a teacher as it is: give the path of the .onnx file, or upload it and register it "
+    "with kind 'onnx'",
     "keras": "a Keras or TensorFlow model; a teacher is a PyTorch network: port its weights to the timm model of the "
     "same architecture, or train one with `archsearch train-teacher --pretrained`",
     "tflite": "a TensorFlow Lite model; a teacher is a PyTorch network: take the network it was made from",
@@ -76,8 +83,18 @@ def kind_of(path: Path) -> str:
         return "tflite"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
         return "safetensors"
-    # An ONNX file is a protobuf without magic; its first field is the version.
-    return "onnx" if path.suffix == ".onnx" or (head[0] == 8 and b"pytorch" in head) else "unknown"
+    return "onnx" if path.suffix == ".onnx" or _is_onnx(head) else "unknown"
+
+
+def _is_onnx(head: bytes) -> bool:
+    """An ONNX file is a protobuf, which has no magic: its version comes first, below any that will be, and then the
+    producer, the model's version, its description, the graph or the operator sets."""
+    return (
+        len(head) > 2
+        and head[0] == 0x08
+        and 0 < head[1] < 0x40
+        and head[2] in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)
+    )
 
 
 def describe_bytes(kind: str) -> str:
@@ -140,6 +157,12 @@ def describe_transformers(name: str, config: dict[str, Any]) -> str:
 def refuse_file_name(name: str, *, field: str) -> None:
     """Raise InvalidRequest for a file's, a hub repository's or torchvision's name where a timm model's belongs."""
     _, dot, suffix = name.rpartition(".")
+    if suffix.lower() == "onnx":
+        raise InvalidRequest(
+            f"{name} is a file's name and no timm model's; an ONNX file is a teacher as it is: give its path where "
+            "it is, or upload it and use kind 'onnx'",
+            field=field,
+        )
     if f"{dot}{suffix.lower()}" in SUFFIXES:
         raise InvalidRequest(
             f"{name} is a file's name and no timm model's; run `archsearch convert {name} --out teacher` where it is, "

@@ -35,12 +35,17 @@ def reordered(teacher: ImageTeacher, order: Order) -> ImageTeacher:
     """
     import torch
 
+    from archsearch.teachers.answers import Answers
+
     model: Any = teacher.model
     probe_BCHW = _probe(teacher)
     with torch.no_grad():
         before_BK = None if probe_BCHW is None else model(probe_BCHW)
         for layer in list(_last_layers(model, teacher.num_classes)):
-            _take_rows(layer, order)
+            if isinstance(layer, Answers):
+                layer.take(order)
+            else:
+                _take_rows(layer, order)
         model.num_classes = len(order)
         after_BK = None if probe_BCHW is None else model(probe_BCHW)
     if before_BK is not None and (
@@ -59,10 +64,12 @@ def _last_layers(model: Any, num_classes: int) -> Iterator[nn.Module]:
     """The layers that give the logits: one, or two where a distilled transformer has two heads."""
     from torch import nn
 
+    from archsearch.teachers.answers import Answers
+
     found = model.get_classifier()
     for head in found if isinstance(found, tuple) else (found,):
-        layers = [each for each in head.modules() if isinstance(each, nn.Linear | nn.Conv2d)]
-        widths = [each.weight.shape[0] for each in layers]
+        layers = [each for each in head.modules() if isinstance(each, nn.Linear | nn.Conv2d | Answers)]
+        widths = [each.count if isinstance(each, Answers) else each.weight.shape[0] for each in layers]
         if layers and widths[-1] == num_classes:
             yield layers[-1]
 

@@ -34,7 +34,7 @@ def at_best_size(teacher: ImageTeacher, dataset: ImageDataset) -> ImageTeacher:
         return teacher
     if not _is_default(teacher):
         return teacher
-    split = _few(dataset.selection if len(dataset.selection) else dataset.test)
+    split = few(dataset.selection if len(dataset.selection) else dataset.test)
     as_it_is = replace(teacher, input_hw=own)
     judge = domains.judge(task)
     try:
@@ -66,7 +66,7 @@ def _is_default(teacher: ImageTeacher) -> bool:
     return default is not None and not default.fixed_input_size and tuple(default.input_size[1:]) == teacher.input_hw
 
 
-def _few(split: Images) -> Images:
+def few(split: Images) -> Images:
     """Some of the images, spread over the split."""
     return split if len(split) <= _LOOKED_AT else split.take(slice(0, None, -(-len(split) // _LOOKED_AT)))
 

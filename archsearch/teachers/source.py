@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from archsearch.errors import Gone, InvalidRequest, TeacherError
+from archsearch.errors import Gone, InvalidRequest, TeacherError, TooLarge
 from archsearch.request import TimmTeacher, UploadedTeacher
 from archsearch.teacher_config import FORBIDDEN_ARGS, teacher_fields
 from archsearch.teachers.folder import check_folder
-from archsearch.teachers.foreign import describe_bytes, kind_of, refuse_file_name
+from archsearch.teachers.foreign import AS_SAFETENSORS, describe_bytes, kind_of, refuse_file_name
 from archsearch.teachers.size import check_counts
 
 _LARGEST_ARG = 65_536
@@ -30,9 +30,9 @@ def check_weights_file(path: Path, *, field: str = "upload") -> int:
     kind = kind_of(path)
     if kind in ("torch", "pickle"):
         raise TeacherError(
-            "these are pickled PyTorch weights, which can run code when read; save them with "
-            "safetensors.torch.save_file(model.state_dict(), path) and upload that, or run `archsearch convert FILE "
-            "--out teacher` where they are and upload its model.safetensors with its config.json",
+            f"these are pickled PyTorch weights, which can run code when read; {AS_SAFETENSORS}, and upload that; or "
+            "run `archsearch convert FILE --out teacher` there, which finds the architecture, too (or takes it: --timm "
+            "resnet18), and upload its model.safetensors with its config.json",
             field=field,
         )
     if kind not in ("safetensors", "empty", "unknown"):
@@ -99,3 +99,58 @@ def _check_value(value: Any, field: str) -> None:
         raise InvalidRequest(
             f"{value!r} is no size: numbers up to {_LARGEST_ARG}, short words, booleans and lists of them", field=field
         )
+
+
+# Of protobuf itself: a message is smaller than 2 GiB.
+_LARGEST_ONNX_BYTES = 2**31 - 1
+# Fields of an ONNX file as a whole: version, producer, domain, model version, documentation, graph, operator sets,
+# metadata, training, functions, devices.
+# A message per metadata text, function and operator set.
+_MOST_FIELDS = 100_000
+_ONNX_FIELDS, _ONNX_GRAPH = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}), 7
+
+
+def check_onnx_file(path: Path, *, field: str = "upload") -> None:
+    """Raise TeacherError unless the file is an ONNX model as a whole; what is in its graph is for a worker to say.
+
+    Needs neither torch nor onnx: it steps over the file's few fields and reads none of them.
+    """
+    if not path.is_file():
+        raise Gone("the ONNX file is not there any more; upload it again", field=field)
+    kind, size = kind_of(path), path.stat().st_size
+    if kind != "onnx":
+        what = "PyTorch weights, or whatever else is pickled" if kind in ("torch", "pickle") else describe_bytes(kind)
+        raise TeacherError(f"this is no ONNX file but {what}", field=field)
+    if size > _LARGEST_ONNX_BYTES:
+        raise TooLarge(f"the ONNX file has {size:,} bytes, at most {_LARGEST_ONNX_BYTES:,} can be one", field=field)
+    with path.open("rb") as file:
+        numbers = list(_fields(file, size))
+    if not _ONNX_FIELDS.issuperset(numbers) or _ONNX_GRAPH not in numbers:
+        raise TeacherError("not a whole ONNX file; was the upload cut short?", field=field)
+
+
+def _fields(file: BinaryIO, size: int) -> Iterator[int]:
+    """The numbers of a protobuf's fields, one after the other; 0 where it is none, or ends too early."""
+    seen = 0
+    while (at := file.tell()) < size:
+        key = _varint(file)
+        number, wire = key >> 3, key & 7
+        length = _varint(file) if wire in (0, 2) else {1: 8, 5: 4}.get(wire, -1)
+        behind = file.tell() + (0 if wire == 0 else length)
+        seen += 1
+        if not number or length < 0 or behind > size or behind <= at or seen > _MOST_FIELDS:
+            yield 0
+            return
+        yield number
+        file.seek(behind)
+
+
+def _varint(file: BinaryIO) -> int:
+    """A number in sevens of bits; -1 where it does not end."""
+    value = 0
+    for shift in range(0, 70, 7):
+        (byte,) = file.read(1) or (0x80,)
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value
+    return -1

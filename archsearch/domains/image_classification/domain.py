@@ -19,7 +19,6 @@ from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import Metric, of_labels
 from archsearch.data.prediction import Form, Listener, Prediction
 from archsearch.data.shape import Shape
-from archsearch.device import put_on
 from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats, Pace
 from archsearch.domains.images import load_digits, load_image_folder, load_npz, stored
 from archsearch.domains.images.measured import load_measured
@@ -27,7 +26,8 @@ from archsearch.domains.images.sizes import ImageShape, ImageSizes, sized
 from archsearch.domains.images.task import ImageDataset, Images, ImageTask
 from archsearch.domains.images.views import Views, views
 from archsearch.errors import InvalidRequest, TeacherError
-from archsearch.request import DigitsData, DistillSpec, ImageFolderData, NpzData, UploadedFolder, UploadedTeacher
+from archsearch.evidence.layers import differentiable
+from archsearch.request import DigitsData, DistillSpec, ImageFolderData, NpzData
 from archsearch.settings import user_cache
 from archsearch.teacher_config import teacher_fields
 
@@ -149,18 +149,9 @@ class ImageClassification:
         input_size: Any = None,
         device: str = "cpu",
     ) -> Teacher:
-        """A timm network; where its config only says timm's default resolution, at the better one of two."""
-        from archsearch.teachers import at_best_size, describe_folder, load_teacher
+        from archsearch.domains.image_classification.teacher import load
 
-        if isinstance(source, UploadedFolder) and weights is not None:
-            # Nobody vouches for its config.json: what timm would read in it is described, and checked, as in a request.
-            input_size = source.input_size if input_size is None else input_size
-            fields = {**describe_folder(weights), "upload": source.upload, "classes": source.classes}
-            source, weights = UploadedTeacher(**fields), weights / "model.safetensors"
-        task = None if dataset is None else dataset.task
-        loaded = load_teacher(source, weights, task, classes, input_size)
-        put_on(loaded.model, device, "teacher")
-        return loaded if dataset is None else at_best_size(loaded, dataset)
+        return load(source, weights, dataset, classes=classes, input_size=input_size, device=device)
 
     def at_hand(self, name: str) -> bool:
         from archsearch.teachers import at_hand
@@ -176,6 +167,11 @@ class ImageClassification:
             check_stock(name, None)
 
     def save_teacher(self, teacher: ImageTeacher, task: ImageTask, folder: Path) -> None:
+        if not differentiable(teacher.model):
+            raise InvalidRequest(
+                f"{teacher.name} is asked by one process, and several cannot share it; leave devices out",
+                field="distill.devices",
+            )
         height, width = teacher.input_hw or (task.height, task.width)
         self.save(teacher.model, replace(task, mean=teacher.mean, std=teacher.std, height=height, width=width), folder)
 

@@ -1,0 +1,68 @@
+"""Teachers as other people have them, from POST to a student over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from archsearch.cli import app
+from archsearch.errors import ServiceError
+from archsearch.teachers import ImageTeacher, describe_folder
+from tests.service.conftest import House
+from tests.service.server import PATIENCE_S
+
+pytestmark = pytest.mark.slow
+
+
+def student_of(house: House, source: dict[str, Any], weights: Path, **changes: Any) -> dict[str, Any]:
+    """Register a teacher, distil a small student from it, and give back the job's result."""
+    row = house.server.client.add_teacher(source, weights=weights, data=house.named["data"], wait_s=PATIENCE_S)
+    assert row["status"] == "ready", row
+    search = {"space": "resnet_cifar", "candidates": 4, "batch_size": 32}
+    asked = {"teacher": {"kind": "teacher", "id": row["id"]}, "search": search, **changes}
+    job_id = house.server.submit(house.request(**asked))
+    job = house.server.wait_for(job_id, "succeeded")
+    result: dict[str, Any] = {**job["result"], "facts": row["facts"]}
+    assert result["student"]["test_acc"] > 30
+    return result
+
+
+def test_a_pth_file_is_refused_with_the_lines_that_help_and_teaches_once_converted(
+    house: House, teacher: ImageTeacher, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"state_dict": teacher.model.state_dict(), "epoch": 3}, path)
+    with pytest.raises(ServiceError) as caught:
+        house.server.client.add_teacher({"architecture": "cifar_resnet", "num_classes": 10}, weights=path)
+    told = caught.value.body["detail"]
+    assert "torch.load('model.pth', weights_only=True)" in told
+    assert "safetensors.torch.save_file(weights, 'model.safetensors')" in told
+    assert "archsearch convert" in told
+    pixels = ["--mean", str(teacher.mean[0]), "--std", str(teacher.std[0]), "--input-size", "8"]
+    args = ["convert", str(path), "--timm", "cifar_resnet", "--out", str(tmp_path / "teacher"), *pixels]
+    CliRunner().invoke(app, args, catch_exceptions=False, standalone_mode=False)
+    folder = tmp_path / "teacher"
+    result = student_of(house, describe_folder(folder), folder / "model.safetensors")
+    assert result["teacher"]["test_acc"] > 80
+
+
+def test_an_onnx_file_teaches(house: House, teacher: ImageTeacher, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    from tests.zoos.onnx.test_exported import exported
+
+    path = exported(teacher.model, tmp_path / "network.onnx")
+    shown = {"mean": list(map(float, teacher.mean)), "std": list(map(float, teacher.std))}
+    result = student_of(house, {"kind": "onnx", **shown}, path)
+    assert result["teacher"]["test_acc"] > 80
+    assert result["teacher"]["macs"] == result["facts"]["macs"] > 0
+    assert result["student"]["params"] <= result["facts"]["params"] / 2
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(np.random.RandomState(0).bytes(100))
+    with pytest.raises(ServiceError) as caught:
+        house.server.client.add_teacher({"kind": "onnx"}, weights=broken)
+    assert (caught.value.body["code"], caught.value.body["field"]) == ("invalid_teacher", "source.upload")
