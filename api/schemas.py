@@ -341,5 +341,8 @@ class LossAnswer(BaseModel):
     domains: list[str] = Field(description="Whose networks show what it looks at.")
     weight: float
     labels: float
+    by_labels: bool = Field(
+        description="Whether it compares examples by their labels; where one has none, by what the teacher answers."
+    )
     settings: dict[str, Any]
     source: str

@@ -87,7 +87,7 @@ def kept(body: Mapping[str, Any] | None) -> Plan | None:
 
 def known(dataset: Dataset, profile: Profile | None) -> Known:
     """What there is to know where the data are at hand; of the teacher, it asks itself."""
-    return Known(dataset.task, len(dataset.train), profile=profile)
+    return Known(dataset.task, dataset.training_examples, profile=profile)
 
 
 def plan(request: JobRequest, known: Known) -> Plan:

@@ -187,7 +187,7 @@ def label_loss(logits_BK: Tensor, y: Tensor, weight_B: Tensor | None = None) -> 
     in float32.
 
     Args:
-        weight_B: What each image counts for, with one label an image; the sum is still divided by their number.
+        weight_B: What each image counts for; the sum is still divided by their number.
     """
     from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
@@ -195,6 +195,9 @@ def label_loss(logits_BK: Tensor, y: Tensor, weight_B: Tensor | None = None) -> 
         return (weight_B * cross_entropy(logits_BK.float(), y, reduction="none")).mean()
     if y.ndim == 1:
         return cross_entropy(logits_BK.float(), y)
+    if weight_B is not None:
+        loss_BK = binary_cross_entropy_with_logits(logits_BK.float(), y.float(), reduction="none")
+        return (weight_B * loss_BK.sum(1)).mean()
     return binary_cross_entropy_with_logits(logits_BK.float(), y.float(), reduction="sum") / len(y)
 
 
@@ -206,3 +209,8 @@ def label_residual(logits_BK: Tensor, y: Tensor) -> Tensor:
         return logits_BK.float().sigmoid() - y.float()
     residual_BK = logits_BK.float().softmax(1)
     return residual_BK.scatter_add(1, y[:, None], -torch.ones_like(residual_BK[:, :1]))
+
+
+def answered(logits_BK: Tensor, like: Tensor) -> Tensor:
+    """What a network answers, in the form of labels: the likeliest class, or every label that is likelier than not."""
+    return logits_BK.argmax(1) if like.ndim == 1 else (logits_BK > 0).to(like.dtype)

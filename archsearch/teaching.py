@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,8 @@ def _taught(asked: TeacherTraining, dataset: data.Dataset, out: Path, tell: List
     started, scratch = time.monotonic(), out / WORK
     torch.manual_seed(recipe.seed)
     begun = domain.begin_teacher(asked, dataset, scratch)
-    dataset, checkpoint = begun.dataset, scratch / "checkpoint.safetensors"
+    # Of labels alone is learned: images without add nothing, and are no reason to train longer.
+    dataset, checkpoint = replace(begun.dataset, unlabelled=None), scratch / "checkpoint.safetensors"
     for warning in (asdict(note) for note in dataset.notes):  # what encoding found beside
         if warning not in warnings:
             warnings.append(warning)

@@ -128,7 +128,7 @@ def verify(
     Raises:
         SearchError: None of the contenders could be trained.
     """
-    started, distill = time.monotonic(), chosen(distill, len(dataset.train), domains.of(dataset.task).pace).spec
+    started, distill = time.monotonic(), chosen(distill, dataset.training_examples, domains.of(dataset.task).pace).spec
     judge = domains.judge(dataset.task)
     kept = _Kept(folder / "verify.json")
     trials = affordable(spec, distill, trials)

@@ -101,6 +101,7 @@ def list_losses() -> list[LossAnswer]:
             domains=serves(loss),
             weight=loss.weight,
             labels=loss.labels,
+            by_labels=loss.by_labels,
             settings=loss.settings().model_dump(),
             source=loss.source,
         )

@@ -142,6 +142,7 @@ def losses(as_json: bool) -> None:
             "domains": serves(loss),
             "weight": loss.weight,
             "labels": loss.labels,
+            "by_labels": loss.by_labels,
             "settings": loss.settings().model_dump(),
             "source": loss.source,
         }

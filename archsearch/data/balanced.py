@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.task import Labels
+from archsearch.data.task import Dataset, Labels
 
 
 def balanced_rows(y_N: Labels, count: int, seed: int) -> npt.NDArray[np.intp]:
@@ -44,3 +44,14 @@ def _rarest_label_next(y_NK: Labels, count: int) -> npt.NDArray[np.intp]:
         seen_L += has_NL[row]
         left_L -= has_NL[row]
     return np.array(chosen)
+
+
+def drawn_rows(dataset: Dataset, count: int, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Rows of the training split, balanced, and where those are too few, of the examples without labels.
+
+    What is drawn for a smaller count is a part of what is drawn for a larger one.
+    """
+    rows, others = balanced_rows(dataset.train.y_N, count, seed), dataset.unlabelled
+    if others is None or len(rows) == count:
+        return rows, np.empty(0, np.intp)
+    return rows, np.sort(np.random.default_rng(seed).permutation(len(others))[: count - len(rows)])

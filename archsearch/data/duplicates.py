@@ -199,3 +199,53 @@ def _starts(splits: Mapping[str, Labelled]) -> dict[str, int]:
     """The number of each split's first example, counted over all of them."""
     lengths = [len(split) for split in splits.values()]
     return dict(zip(splits, np.cumsum([0, *lengths]).tolist(), strict=False))
+
+
+def look_apart(
+    splits: Mapping[str, S],
+    apart: S,
+    content: Callable[[S, int], bytes | memoryview],
+    wanted: OnDuplicates,
+    called: Callable[[int], str],
+    words: Words,
+) -> tuple[S | None, tuple[Note, ...]]:
+    """Find examples without labels that are in a split, or there twice, and do with them what is wanted.
+
+    What is learned of them is what the teacher answers; of an example that is measured on, that is too much.
+
+    Args:
+        splits: All three as they are used, nothing left to be held out.
+        called: Of an example without labels, by its row: for messages.
+
+    Returns:
+        What is left of them, None where nothing is, and what was found.
+
+    Raises DataError where the data is refused.
+    """
+    every = {**{name: splits[name] for name in ORDER}, "unlabelled": apart}
+    group_N = _groups(every, content)
+    if group_N is None:
+        return apart, ()
+    starts, notes = _starts(every), list[Note]()
+    first = starts["unlabelled"]
+    own_N = group_N[first:]
+    for name in ("selection", "test"):
+        held_M = group_N[starts[name] : starts[name] + len(splits[name])]
+        there_N = np.isin(own_N, held_M)
+        if there_N.any():
+            detail = (
+                f"{int(there_N.sum()):,} of {len(own_N):,} {words.many} without labels are also in {name} "
+                f"({called(int(there_N.argmax()))} is one)"
+            )
+            many = np.isin(held_M, own_N).mean() > LEAKED
+            _told(f"unlabelled_{words.many}_in_{name}", detail, many, wanted, notes)
+    if wanted != "drop":
+        return apart, tuple(notes)
+    rows = np.flatnonzero(own_N == np.arange(first, first + len(own_N)))
+    left_out = len(own_N) - len(rows)
+    if left_out:
+        detail = (
+            f"{left_out:,} of {len(own_N):,} {words.many} without labels were left out, so that none is there twice"
+        )
+        notes.append(Note("duplicates_dropped", detail))
+    return (apart.take(rows) if len(rows) else None), tuple(notes)

@@ -26,6 +26,8 @@ UNEVEN = 3.0
 # N numbers of classes, or N×K of 0 and 1.
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.uint8]
 Rows = slice | npt.NDArray[np.integer]
+# Stands where an example has no label.
+UNKNOWN = -1
 
 
 class Task(Protocol):
@@ -102,6 +104,11 @@ class Split(Labelled, Protocol):
         """The labels as a tensor (a copy): N int64, or N×K float32, which binary cross-entropy takes."""
 
 
+def unknown(examples: int) -> Labels:
+    """The labels of examples that have none."""
+    return np.full(examples, UNKNOWN, dtype=np.int64)
+
+
 def label_tensor(y_N: Labels) -> Tensor:
     """What `Split.labels` returns: numbers of classes as they are, bytes of 0 and 1 as floats."""
     import torch
@@ -119,6 +126,8 @@ class Dataset(Generic[T_co, S_co]):
 
     train: the student learns from it. selection: decisions are made on it. test: read once, at the very end.
     notes: what loading found that its owner should hear; no part of the data's identity.
+    unlabelled: what nobody has labelled, of which the teacher's answers alone are learned; None where there is nothing
+    of the kind. Its labels are all `UNKNOWN`, whatever the task.
     """
 
     task: T_co
@@ -127,3 +136,9 @@ class Dataset(Generic[T_co, S_co]):
     test: S_co
     sha256: str
     notes: tuple[Note, ...] = ()
+    unlabelled: S_co | None = None
+
+    @property
+    def training_examples(self) -> int:
+        """How many a training sees, with labels and without (count)."""
+        return len(self.train) + (0 if self.unlabelled is None else len(self.unlabelled))

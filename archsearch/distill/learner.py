@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from archsearch import domains
 from archsearch.data.batches import Alive, unasked
@@ -32,14 +32,25 @@ from archsearch.teachers import Teacher
 
 
 class Learner(nn.Module):
-    """From a batch to its loss. Trained as one module, so that adapters and student are treated alike."""
+    """From a batch to its loss. Trained as one module, so that adapters and student are treated alike.
+
+    Attributes:
+        mixed: Whether batches hold examples without labels.
+    """
 
     def __init__(
-        self, watched: Watched, objective: Objective, adapters: dict[str, nn.Module], task: Task, online: Online | None
+        self,
+        watched: Watched,
+        objective: Objective,
+        adapters: dict[str, nn.Module],
+        task: Task,
+        online: Online | None,
+        mixed: bool = False,
     ) -> None:
         super().__init__()
         self.student, self.adapters = watched.model, nn.ModuleDict(adapters)
         self.watched, self.objective, self.task, self.online = watched, objective, task, online
+        self.mixed = mixed
         self.domain = domains.of(task)
         self.run: Any = watched.model
 
@@ -49,9 +60,24 @@ class Learner(nn.Module):
         go_on = tail(self.online, batch) if self.online is not None and "tail" in self.objective.reads else None
         row_B = torch.from_numpy(batch.row_B).to(batch.x.device)
         student = self.watched.outputs(decided.rows(answers))
-        inputs = LossInputs(student, teacher, decided.targets_M, row_B, done, tail=go_on, example_M=decided.example_M)
+        inputs = LossInputs(
+            student,
+            teacher,
+            decided.targets_M,
+            row_B,
+            done,
+            tail=go_on,
+            example_M=decided.example_M,
+            known_M=self._known(decided.targets_M),
+        )
         with exact(batch.x.device):  # norms, Gram matrices and logarithms do not survive half precision
             return self.objective.value(inputs, dict(self.adapters.items()))
+
+    def _known(self, targets_M: Tensor) -> Tensor | None:
+        """Which decisions have labels; None where all have. No look at a single value: a GPU would be waited for."""
+        if not self.mixed:
+            return None
+        return (targets_M if targets_M.ndim == 1 else targets_M[:, 0]) >= 0
 
 
 @dataclass(frozen=True)
@@ -116,7 +142,8 @@ def prepare(
     adapters = _adapters(wanted, ours, theirs, teacher, dataset, spec, device)
     run = _compile(teacher.model, device) if _compiles(spec, device, wanted) else None
     online = Online(teacher, theirs, dataset.task, spec, device, run, alive)
-    learner = Learner(ours, wanted, adapters, dataset.task, online).to(device)
+    mixed = dataset.unlabelled is not None
+    learner = Learner(ours, wanted, adapters, dataset.task, online, mixed).to(device)
     source = where_idle(cached(online, teacher, dataset, spec, cache, device), stack)
     return Side(_compiled(learner, spec, device), source, teacher)
 
@@ -158,7 +185,7 @@ def _adapters(
         0 if student.embedding_BD is None else student.embedding_BD.shape[1],
         0 if taught.embedding_BD is None else taught.embedding_BD.shape[1],
         task.classes,
-        len(dataset.train),
+        dataset.training_examples,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.decisions import decisions
-from archsearch.distill.amount import amount
 from archsearch.distill.group import Group
+from archsearch.distill.pool import Pool
 from archsearch.request import DistillSpec
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class Batch:
 
     Attributes:
         x: The examples as networks are asked about them, augmented, on the device.
-        y: Targets, on the device; see `archsearch.data.decisions`.
-        row_B: Numbers of the examples in the training split (CPU).
+        y: Targets, on the device; see `archsearch.data.decisions`. `UNKNOWN` where an example has no label.
+        row_B: Numbers of the examples in the training split, and behind it of those without labels (CPU).
         view_B: The view each is shown in; None where views have no numbers.
     """
 
@@ -59,16 +59,16 @@ class Loader(Protocol):
         """The batches of an epoch, from step number `first` on."""
 
 
-def plan(examples: int, spec: DistillSpec, epoch: int) -> tuple[Tensor, Any]:
-    """Order of the examples in an epoch, and the generator that draws what else the epoch needs."""
+def plan(rows: Pool, spec: DistillSpec, epoch: int) -> tuple[Tensor, Any]:
+    """Numbers of the examples of an epoch, in order, and the generator that draws what else the epoch needs."""
     import torch
 
     # A generator of its own for each epoch: what an epoch does depends on nothing that came before it.
     generator = torch.Generator().manual_seed(zlib.crc32(f"{spec.seed}/{epoch}".encode()))
-    return torch.randperm(examples, generator=generator), generator
+    return rows.order(generator), generator
 
 
-def shares(examples: int, spec: DistillSpec, group: Group, first: int) -> list[slice]:
+def shares(rows: Pool, group: Group, first: int) -> list[slice]:
     """A process's part of an epoch's order in every step, from step number `first` on."""
-    size = amount(spec).batch_size
-    return [group.share(step * size, size) for step in range(first, examples // size)]
+    size = rows.batch_size
+    return [group.share(step * size, size) for step in range(first, rows.steps)]

@@ -124,12 +124,14 @@ class LossInputs:
         student: With gradients.
         teacher: Without; None where no loss reads it.
         targets_M: Labels of the decisions, int64; of a multi-label task M×K of 0 and 1, float32.
-        row_B: Numbers of the examples in the training split.
+        row_B: Numbers of the examples in the training split, and behind it of those without labels.
         done: Share of the training that is over, 0 to 1: what warm-ups look at.
         adapter: The loss's own trained module, as its `adapter` built it.
         tail: The teacher's answers M×K if its stage number i (as in `stages`) had shown this map; gradients flow to it.
         weight_M: What each decision counts for in the labels' loss, where the classes are weighed.
         example_M: Which example of the batch a decision belongs to; None where every example is one decision.
+        known_M: Which decisions have a label of their own; None where all have. In the place of the others losses get
+            what the teacher answers.
     """
 
     student: Outputs
@@ -141,6 +143,7 @@ class LossInputs:
     tail: Callable[[int, Tensor], Tensor] | None = None
     weight_M: Tensor | None = None
     example_M: Tensor | None = None
+    known_M: Tensor | None = None
 
     @property
     def targets_B(self) -> Tensor:
@@ -161,7 +164,7 @@ class Sizes:
         student_stages, teacher_stages: Of each stage its `Stage.size`, whose first number is its width; empty unless
             stages are read.
         student_dim, teacher_dim: D of the embeddings; 0 unless they are read.
-        images: Of the training split.
+        images: That are learned from, with labels and without.
     """
 
     student_stages: tuple[tuple[int, ...], ...]
@@ -185,6 +188,7 @@ class Loss:
         tasks: Kinds of task it is defined for.
         grid: Whether it needs stages to lie on a grid, as those of images do.
         layers: Of a loss that reads attention: which layers it compares.
+        by_labels: Whether its value depends on the labels; where an example has none, on what the teacher answers.
         refuse: Why it makes no sense for a task, with what to take instead; None where it does.
     """
 
@@ -201,6 +205,7 @@ class Loss:
     grid: bool
     layers: Layers | None
     refuse: Callable[[Task], str | None]
+    by_labels: bool
 
     @property
     def needs_teacher(self) -> bool:
@@ -264,12 +269,14 @@ def loss(
     grid: bool = False,
     layers: Layers | None = None,
     refuse: Callable[[Task], str | None] = lambda task: None,
+    by_labels: bool = False,
 ) -> Callable[[Callable[[LossInputs, Any], Tensor]], Callable[[LossInputs, Any], Tensor]]:
     """Register a loss under `name`; see `Loss` for the arguments."""
 
     def register(compute: Callable[[LossInputs, Any], Tensor]) -> Callable[[LossInputs, Any], Tensor]:
         doc = (compute.__doc__ or "").strip().splitlines()[0]
-        entry = Loss(name, doc, compute, source, settings, reads, weight, labels, adapter, tasks, grid, layers, refuse)
+        told = (reads, weight, labels, adapter, tasks, grid, layers, refuse, by_labels)
+        entry = Loss(name, doc, compute, source, settings, *told)
         losses.add(name, entry)
         return compute
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from archsearch.data.task import Task
-from archsearch.distill.loss import Loss, LossInputs, Read, Settings, Sizes, losses
+from archsearch.distill.loss import Loss, LossInputs, Outputs, Read, Settings, Sizes, losses
 from archsearch.errors import InvalidRequest
-from archsearch.kernels import label_loss
+from archsearch.kernels import answered, label_loss
 from archsearch.request import DistillSpec, first_error
 
 if TYPE_CHECKING:
@@ -28,6 +28,15 @@ class Term:
     loss: Loss
     settings: Settings
     weight: float
+
+    def value(self, inputs: LossInputs) -> Tensor:
+        """The loss of a batch, without its weight."""
+        if self.loss.needs_teacher or inputs.known_M is None:
+            return self.loss.compute(inputs, self.settings)
+        if not inputs.known_M.any():
+            return 0 * inputs.student.answers_MK.float().sum()
+        share = inputs.known_M.float().mean()
+        return share * self.loss.compute(_labelled(inputs), self.settings)
 
 
 # What the labels' part is called among the terms of a sum.
@@ -86,16 +95,22 @@ class Objective:
         return labels + tuple(term.loss.name for term in self.terms)
 
     def value(self, inputs: LossInputs, adapters: Mapping[str, nn.Module]) -> Value:
-        """The loss of a batch with its terms."""
+        """The loss of a batch with its terms.
+
+        Where decisions have no label, the labels' part is of those that have one, over the number of all; so is that of
+        losses that ask no teacher. The others take what the teacher answers for the label.
+        """
+        if inputs.known_M is not None:
+            inputs = _answered(inputs)
         if self.weight_K is not None:
             inputs = replace(inputs, weight_M=_weights(self.weight_K, inputs.targets_M.device)[inputs.targets_M])
         answers_MK = inputs.student.answers_MK
         if not len(answers_MK):  # nothing of these examples counts, and a mean over nothing is no number
             return Value(answers_MK.sum(), dict.fromkeys(self.names, answers_MK.detach().sum()))
-        values = [self.labels * label_loss(answers_MK, inputs.targets_M, inputs.weight_M)] if self.labels else []
+        values = [self.labels * label_loss(answers_MK, inputs.targets_M, _counted(inputs))] if self.labels else []
         for term in self.terms:
             own = replace(inputs, adapter=adapters.get(term.loss.name))
-            values.append(term.weight * term.loss.compute(own, term.settings))
+            values.append(term.weight * term.value(own))
         total = values[0]
         for value in values[1:]:
             total = total + value
@@ -148,6 +163,34 @@ def class_weights(spec: DistillSpec, task: Task) -> tuple[float, ...] | None:
     if spec.class_weights == "auto" and not task.uneven:
         return None
     return tuple(1 / (task.classes * share) for share in task.prevalence)
+
+
+def _answered(inputs: LossInputs) -> LossInputs:
+    """With what the teacher answers where there is no label; as it is where no teacher is asked."""
+    import torch
+
+    if inputs.teacher is None:
+        return inputs
+    y, answers_MK, known_M = inputs.targets_M, inputs.teacher.answers_MK, inputs.known_M
+    assert known_M is not None
+    rows = known_M if y.ndim == 1 else known_M[:, None]
+    return replace(inputs, targets_M=torch.where(rows, y, answered(answers_MK, y)))
+
+
+def _counted(inputs: LossInputs) -> Tensor | None:
+    """What each decision counts for in the labels' part: nothing where it has no label of its own."""
+    if inputs.known_M is None:
+        return inputs.weight_M
+    known_M = inputs.known_M.float()
+    return known_M if inputs.weight_M is None else known_M * inputs.weight_M
+
+
+def _labelled(inputs: LossInputs) -> LossInputs:
+    """Those decisions that have a label of their own, for a loss that looks at nothing but the student's answers."""
+    rows = inputs.known_M
+    weight_M = None if inputs.weight_M is None else inputs.weight_M[rows]
+    student = Outputs(inputs.student.answers_MK[rows])
+    return LossInputs(student, None, inputs.targets_M[rows], inputs.row_B[rows], inputs.done, weight_M=weight_M)
 
 
 @lru_cache(maxsize=16)

@@ -14,6 +14,7 @@ from archsearch.distill.checkpoint import Parts
 from archsearch.distill.chosen_precision import Chosen
 from archsearch.distill.group import Group
 from archsearch.distill.loader import Loader
+from archsearch.distill.pool import pool
 from archsearch.distill.schedule import OptimizerName, make_optimizer, scaled_lr
 from archsearch.precision import resolve
 from archsearch.request import DistillSpec
@@ -99,7 +100,7 @@ def set_up(
         peak_lr=spec.lr or scaled_lr(optimizer, whole.batch_size),
         epochs=whole.epochs,
         batch_size=whole.batch_size,
-        per_epoch=len(dataset.train) // whole.batch_size,
+        per_epoch=pool(dataset, spec).steps,
         chosen=wanted,
     )
 

@@ -153,7 +153,7 @@ def cached(
         # Half precision answers a little differently, and so does another device.
         "computed": f"{resolve(spec.precision, device)} {alike(device)}",
     }
-    cache = open_cache(home / "views", identity, len(dataset.train), possible.count, dataset.task.classes)
+    cache = open_cache(home / "views", identity, dataset.training_examples, possible.count, dataset.task.classes)
     return online if cache is None else Cached(online, cache)
 
 

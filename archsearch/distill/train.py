@@ -26,6 +26,7 @@ from archsearch.distill.chosen_precision import choose
 from archsearch.distill.group import current
 from archsearch.distill.loader import Batch
 from archsearch.distill.method import check_method, settle
+from archsearch.distill.pool import check_pool
 from archsearch.distill.progress import Progress
 from archsearch.distill.room import affordable
 from archsearch.distill.schedule import OptimizerName
@@ -76,7 +77,8 @@ def train(
 
     Args:
         student: Freshly initialised.
-        dataset: The training split is learned from, the selection split reported on, the test split not touched.
+        dataset: The training split and what has no labels are learned from, the selection split is reported on, the
+            test split not touched.
         teacher: Who is learned from; None only for methods without a teacher.
         optimizer: What `spec.optimizer="auto"` means for this family.
         checkpoint_path: Where to keep checkpoints, and to resume from if there is one of the same training.
@@ -96,7 +98,8 @@ def train(
     from archsearch.distill.learner import prepare
 
     check_distill(spec, dataset.task)
-    spec = settle(chosen(spec, len(dataset.train), domains.of(dataset.task).pace).spec, dataset.task).spec
+    check_pool(spec, dataset)
+    spec = settle(chosen(spec, dataset.training_examples, domains.of(dataset.task).pace).spec, dataset.task).spec
     group, device = current(spec), device_of(spec)
     name: OptimizerName = optimizer if spec.optimizer == "auto" else spec.optimizer
 

@@ -18,7 +18,7 @@ from archsearch.request import FileData
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-SPLITS = ("train", "selection", "test")
+SPLITS = ("train", "selection", "test", "unlabelled")
 _SPECS: TypeAdapter[Any] = TypeAdapter(FileData)
 _TELL_EVERY_S = 0.5
 # Of the whole, what reading takes; the rest is sorting into splits, hashing and writing.
@@ -60,6 +60,6 @@ def unpack(
     return {
         "sha256": dataset.sha256,
         "task": {"domain": dataset.task.domain, **asdict(dataset.task)},
-        "splits": {name: len(getattr(dataset, name)) for name in SPLITS},
+        "splits": {name: len(split) for name in SPLITS if (split := getattr(dataset, name, None)) is not None},
         "notes": [asdict(note) for note in dataset.notes],
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from archsearch import domains
-from archsearch.data.balanced import balanced_rows
+from archsearch.data.balanced import balanced_rows, drawn_rows
 from archsearch.data.task import Dataset, Task
 from archsearch.device import where
 from archsearch.inherit import importance
@@ -147,10 +147,13 @@ def _examples(dataset: Dataset, most: int) -> tuple[Tensor, Tensor]:
     """Examples to fit on, in random order, and others to judge by; every class alike in both."""
     import torch
 
-    split, count = dataset.train, min(most, len(dataset.train))
-    rows = balanced_rows(split.y_N, count, 0)
+    split, (rows, others) = dataset.train, drawn_rows(dataset, min(most, dataset.training_examples), 0)
+    count = len(rows)
     judged = max(int(_JUDGED * count), min(_LEAST_JUDGED, count // 2))
     held = rows[balanced_rows(split.y_N[rows], judged, 1)]
-    fitted = split.examples(np.setdiff1d(rows, held))
+    fitted, judging = split.examples(np.setdiff1d(rows, held)), split.examples(held)
+    if dataset.unlabelled is not None and len(others):  # nothing here asks for labels
+        apart, some = dataset.unlabelled.examples(others), int(_JUDGED * len(others))
+        fitted, judging = torch.cat((fitted, apart[some:])), torch.cat((judging, apart[:some]))
     # Data may be in the order of their classes, and the last of these tell how strongly a layer is fitted.
-    return fitted[torch.randperm(len(fitted), generator=torch.Generator().manual_seed(0))], split.examples(held)
+    return fitted[torch.randperm(len(fitted), generator=torch.Generator().manual_seed(0))], judging

@@ -62,6 +62,13 @@ class DistillSpec(Spec):
     alpha: float | None = Field(
         None, ge=0, le=1, description="kd's share of the teacher in the loss; the rest is the labels'. Null is 0.9."
     )
+    labelled_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of examples with labels in each batch, where there are others without: the labels' own loss "
+        "is of those alone, the teacher's of all. Null is a quarter, or the share they have of all where that is more.",
+    )
     class_weights: Literal["auto", "none", "balanced"] = Field(
         "auto",
         description="What an image counts for in the labels' loss: balanced is the inverse of its class's share; auto "
@@ -72,8 +79,9 @@ class DistillSpec(Spec):
         None,
         ge=1,
         le=5000,
-        description="Passes over the training split; null is 60 of images and 10 of texts, or more where these are too "
-        "few steps.",
+        description="Passes over the training examples. Those without labels count as the others do, so that an epoch has "
+        "as many steps as if all had labels; `labelled_share` says how often labels come up. Null is 60 of "
+        "images and 10 of texts, or more where these are too few steps.",
     )
     batch_size: int | None = Field(
         None,

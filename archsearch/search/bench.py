@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from archsearch import domains
-from archsearch.data.balanced import balanced_rows
+from archsearch.data.balanced import drawn_rows
 from archsearch.data.batches import free_bytes, free_memory, require_room
 from archsearch.data.shape import laid_out
 from archsearch.data.task import Dataset, Task
@@ -24,6 +24,7 @@ from archsearch.errors import TooMuchMemory
 from archsearch.evidence import NetworkEvidence, NotMeasured, draw_weights, keep, observe_student, observe_teacher
 from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.hardware import Limits, Ruler, fits
+from archsearch.kernels import answered
 from archsearch.memory import gigabytes
 from archsearch.proxies import Undefined
 from archsearch.proxies.score import Score, mean, reads, score
@@ -79,14 +80,14 @@ def prepare(
     """Draw the batch and look at it once through the teacher's eyes.
 
     The batch is balanced over classes, or over many labels, as far as its size allows, from the training split, by the
-    request's seed. With halving, each lower rung has half the images (a part of the same ones) and half the
-    initialisations.
+    request's seed; where that is too small, examples without labels fill it, with the teacher's answers for labels.
+    With halving, each lower rung has half the images (a part of the same ones) and half the initialisations.
 
     Args:
         cache: Folder where the teacher's evidence is kept for other searches; None keeps nothing.
     """
     if spec.batch_size is None:
-        spec = spec.model_copy(update={"batch_size": min(BATCH, len(dataset.train))})
+        spec = spec.model_copy(update={"batch_size": min(BATCH, dataset.training_examples)})
     before = where(teacher.model)
     try:
         rungs = [_rung(spec, teacher, dataset, device, cache, *fidelity) for fidelity in fidelities(spec)]
@@ -107,9 +108,8 @@ def fidelities(spec: SearchSpec) -> list[tuple[int, int]]:
 def _rung(
     spec: SearchSpec, teacher: Teacher, dataset: Dataset, device: str, cache: Path | None, images: int, seeds: int
 ) -> Rung:
-    rows = balanced_rows(dataset.train.y_N, images, spec.seed)
-    x = laid_out(dataset.train.examples(rows).to(device))
-    y = dataset.train.take(rows).labels().to(device)
+    x, y = (tensor.to(device) for tensor in _drawn(teacher, dataset, images, spec.seed))
+    x = laid_out(x)
     read = reads(spec.score, dataset.task.domain)
 
     def look(at: str) -> NetworkEvidence:
@@ -120,6 +120,20 @@ def _rung(
 
     evidence, task = _where_it_fits(look, device).to(device), dataset.task
     return Rung(domains.of(task).prepare(x, task), y, evidence, seeds)
+
+
+def _drawn(teacher: Teacher, dataset: Dataset, images: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Examples and their labels; of those that have none, what the teacher answers."""
+    import torch
+
+    rows, others = drawn_rows(dataset, images, seed)
+    x, y = dataset.train.examples(rows), dataset.train.take(rows).labels()
+    if dataset.unlabelled is None or not len(others):
+        return x, y
+    added = dataset.unlabelled.examples(others)
+    with torch.no_grad():
+        answers_BK = teacher.logits(added.to(where(teacher.model))).cpu()
+    return torch.cat((x, added)), torch.cat((y, answered(answers_BK, y)))
 
 
 def _where_it_fits(look: Callable[[str], NetworkEvidence], device: str) -> NetworkEvidence:

@@ -109,7 +109,7 @@ def _train(
 ) -> tuple[nn.Module, Report]:
     """One of a job's trainings, gone on with where an earlier attempt left it; returns what it took, too."""
     path = story.ledger.folder / "checkpoints" / f"{role}-{spec.seed}.safetensors"
-    model, images = _begun(student, dataset.task, spec.seed, path.with_suffix(".start.safetensors")), len(dataset.train)
+    model = _begun(student, dataset.task, spec.seed, path.with_suffix(".start.safetensors"))
     started, last, fell_back = time.monotonic(), None, False
     trained = train if spec.devices == 1 else train_together
     for last in trained(
@@ -137,7 +137,7 @@ def _train(
         )
     return model, {
         **asdict(whole),
-        "steps": images // whole.batch_size * whole.epochs,
+        "steps": dataset.training_examples // whole.batch_size * whole.epochs,
         # An earlier attempt may have ended the training without saying so; its rollbacks are not known then.
         "lr": last.lr if last else spec.lr or usual,
         "usual_lr": usual,

@@ -115,4 +115,6 @@ def _doubts(ledger: Ledger) -> Report:
 def _describe(dataset: Dataset) -> Report:
     """The data's identity for results and manifests."""
     sizes = {name: len(getattr(dataset, name)) for name in ("train", "selection", "test")}
+    if dataset.unlabelled is not None:
+        sizes["unlabelled"] = len(dataset.unlabelled)
     return {"sha256": dataset.sha256, "classes": dataset.task.classes, "images": sizes}

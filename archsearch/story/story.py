@@ -124,7 +124,7 @@ class Story:
             if self.inheritance is not None:
                 found = [self._cut, *(found if self.request.distill.init == "auto" else ())]
             else:
-                found[:0] = choose(TEACHER, task, model) if asked else own(model, task, len(self.dataset.train))
+                found[:0] = choose(TEACHER, task, model) if asked else own(model, task, self.dataset.training_examples)
         return checks.possible(self.request.budget, found, task, self.limits)
 
     @cached_property

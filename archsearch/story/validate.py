@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from archsearch import choice, defaults, domains
 from archsearch.distill.amount import amount
+from archsearch.distill.pool import check_pool
 from archsearch.distill.room import require_room_for_batch
 from archsearch.distill.together import check_machine
 from archsearch.ledger.ledger import Report
@@ -27,6 +28,7 @@ def validate(story: Story) -> Report:
     if request.kind != "distill":
         require_room_for(request.search.batch_size or 0, story.teacher, task)
     if "training" in left:
+        check_pool(request.training, story.dataset)
         require_room_for_batch(amount(request.distill).batch_size, task)
     for note in (*story.dataset.notes, *story.teacher.notes, *checked.notes):
         story.ledger.warn(note.code, note.detail)
@@ -85,5 +87,5 @@ def _settle(story: Story) -> Report:
     if "verify" not in plan.left:
         return {"request": plan.request.model_dump(mode="json"), "chosen": dict(plan.chosen)}
     pace = domains.of(story.dataset.task).pace
-    found = defaults.settle(plan.request, len(story.dataset.train), [space.name for space in story.spaces], pace)
+    found = defaults.settle(plan.request, story.dataset.training_examples, [space.name for space in story.spaces], pace)
     return {"request": found.request.model_dump(mode="json"), "chosen": {**plan.chosen, **found.why}}

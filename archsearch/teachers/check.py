@@ -18,6 +18,7 @@ from archsearch.errors import TeacherError
 from archsearch.failures import reason_of
 from archsearch.teachers.mixed_up import Better, better_order
 from archsearch.teachers.size import require_one_fits
+from archsearch.teachers.strange import strange
 from archsearch.unit import written
 
 # Orders of the labels in which a multi-label teacher's answers are read besides the right one.
@@ -84,7 +85,7 @@ def check_teacher(teacher: Teacher, dataset: Dataset, *, report: Report | None =
             f"{' and the normalisation (mean, std)' * domain.grid}, or train it",
             field="teacher",
         )
-    return Checked(found.scores, notes)
+    return Checked(found.scores, (*notes, *strange(teacher, dataset, report)))
 
 
 def _mixed_up(teacher: Teacher, task: Task, better: Better | None) -> tuple[Note, ...]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -14,8 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from archsearch.data.task import Kind
+from archsearch.data.task import UNKNOWN, Kind
 from archsearch.distill.loss import Loss, LossInputs, Outputs, losses
+from archsearch.distill.objective import Objective, Term
 from archsearch.domains.images.task import ImageTask
 from archsearch.domains.text.task import TextTask
 from archsearch.errors import InvalidRequest
@@ -151,6 +153,26 @@ class LossContract:
                 other = value_of(loss, chosen(batch, [5, 3, 7, 1, 0, 2, 6, 4]))
                 torch.testing.assert_close(other, value_of(loss, batch), rtol=1e-4, atol=1e-6)
 
+    def test_it_reads_labels_exactly_when_it_says_so(self, subtests: pytest.Subtests) -> None:
+        """At once, or of examples it has seen before."""
+        for loss, subtest in self._each(subtests):
+            with subtest:
+                batch = inputs(loss)
+                other = replace(batch, targets_M=batch.targets_M.roll(1, dims=0))
+                assert _seen_again(loss, other).equal(_seen_again(loss, batch)) != loss.by_labels
+
+    def test_examples_without_labels_are_learned_from(self, subtests: pytest.Subtests) -> None:
+        """As if what the teacher answers were the label; where no teacher is asked, the others alone, over all."""
+        for loss, subtest in self._each(subtests):
+            with subtest:
+                batch = inputs(loss)
+                known_B = torch.arange(len(batch.row_B)) % 4 != 1
+                if batch.teacher is not None:
+                    wanted = value_of(loss, replace(batch, targets_M=_answered(batch, known_B)))
+                else:
+                    wanted = known_B.float().mean() * value_of(loss, chosen(batch, known_B.nonzero()[:, 0].tolist()))
+                torch.testing.assert_close(_partly_labelled(loss, batch, known_B), wanted)
+
     def test_it_finds_the_same_again(self, subtests: pytest.Subtests) -> None:
         for loss, subtest in self._each(subtests):
             with subtest:
@@ -267,6 +289,32 @@ class LossContract:
                             assert kind in other.tasks
                             assert other.refuse(two) is None
                             assert other.unseen(two) is None
+
+
+def _seen_again(loss: Loss, batch: LossInputs) -> Tensor:
+    """Of a batch that was learned from before, by what may remember that."""
+    torch.manual_seed(1)
+    again = replace(batch, adapter=copy.deepcopy(batch.adapter))
+    loss.compute(again, loss.settings())
+    return loss.compute(again, loss.settings())
+
+
+def _answered(batch: LossInputs, known_B: Tensor) -> Tensor:
+    """Labels, and what the teacher answers in the place of others."""
+    assert batch.teacher is not None
+    y, answers_BK = batch.targets_M, batch.teacher.answers_MK
+    taught = answers_BK.argmax(1) if y.ndim == 1 else (answers_BK > 0).float()
+    return torch.where(known_B if y.ndim == 1 else known_B[:, None], y, taught)
+
+
+def _partly_labelled(loss: Loss, batch: LossInputs, known_B: Tensor) -> Tensor:
+    """The loss as a training asks for it, where some examples have no label."""
+    rows = known_B if batch.targets_M.ndim == 1 else known_B[:, None]
+    blank = batch.targets_M.masked_fill(~rows, UNKNOWN)
+    adapters = {} if batch.adapter is None else {loss.name: copy.deepcopy(batch.adapter)}
+    whole = Objective((Term(loss, loss.settings(), 1.0),), 0.0)
+    torch.manual_seed(1)
+    return whole.value(replace(batch, targets_M=blank, known_M=known_B), adapters).total
 
 
 def _with_logits(batch: LossInputs, scale: float, dtype: torch.dtype) -> LossInputs:

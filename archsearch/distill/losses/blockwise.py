@@ -43,6 +43,7 @@ def _connectors(sizes: Sizes, settings: Blockwise) -> nn.Module:
     grid=True,
     settings=Blockwise,
     adapter=_connectors,
+    by_labels=True,
 )
 def blockwise(inputs: LossInputs, settings: Blockwise) -> Tensor:
     """T²·KL(teacher ‖ ·) of the student and of stepping stones: its first stages and the teacher's last ones."""

@@ -50,6 +50,7 @@ def _contrast(sizes: Sizes, settings: CRD) -> nn.Module:
     weight=0.8,
     adapter=_contrast,
     tasks={"classification", "multilabel"},
+    by_labels=True,
 )
 def crd(inputs: LossInputs, settings: CRD) -> Tensor:
     """Noise-contrastive loss: an image's embedding is to be told by the other network's of it, both ways."""

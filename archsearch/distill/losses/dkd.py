@@ -30,6 +30,7 @@ class DKD(Settings):
     reads={"logits"},
     settings=DKD,
     refuse=more_than_two_classes,
+    by_labels=True,
 )
 def dkd(inputs: LossInputs, settings: DKD) -> Tensor:
     """T²·(α·TCKD + β·NCKD): the labelled class against the others, and the others among themselves, weighed apart.

@@ -28,6 +28,7 @@ class L2D(Settings):
     grid=True,
     settings=L2D,
     tasks={"multilabel"},
+    by_labels=True,
 )
 def l2d(inputs: LossInputs, settings: L2D) -> Tensor:
     """Logits label by label, and the spacing of label-wise embeddings within labels and within images."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     grid=True,
     weight=100.0,
     tasks={"multilabel"},
+    by_labels=True,
 )
 def l2d_class(inputs: LossInputs, settings: Settings) -> Tensor:
     """Images that share a label lie as far apart in that label's embedding as they do in the teacher's.

@@ -29,6 +29,7 @@ def _more_than_two_labels(task: Task) -> str | None:
     weight=1000.0,
     tasks={"multilabel"},
     refuse=_more_than_two_labels,
+    by_labels=True,
 )
 def l2d_instance(inputs: LossInputs, settings: Settings) -> Tensor:
     """The labels an image has lie as far apart in its label-wise embeddings as they do in the teacher's.

@@ -22,6 +22,7 @@ class LabelSmoothing(Settings):
     reads=frozenset(),
     settings=LabelSmoothing,
     labels=0.0,
+    by_labels=True,
 )
 def label_smoothing(inputs: LossInputs, settings: LabelSmoothing) -> Tensor:
     """Cross-entropy with (1 − ε) of the label and ε of all classes alike; the teacher is not asked."""

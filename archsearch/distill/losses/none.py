@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     reads=frozenset(),
     labels=0.0,
     tasks={"classification", "multilabel"},
+    by_labels=True,
 )
 def none(inputs: LossInputs, settings: Settings) -> Tensor:
     """The labels alone: cross-entropy, or the binary one for multi-label tasks; the teacher is not asked."""

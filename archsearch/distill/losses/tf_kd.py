@@ -27,6 +27,7 @@ class TfKD(Settings):
     settings=TfKD,
     weight=0.1,
     labels=0.9,
+    by_labels=True,
 )
 def tf_kd(inputs: LossInputs, settings: TfKD) -> Tensor:
     """KL(virtual teacher ‖ student): probability a for the label and (1 − a)/(K − 1) else, softened; no teacher asked.

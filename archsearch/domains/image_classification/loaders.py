@@ -19,6 +19,7 @@ from archsearch.device import kind
 from archsearch.distill.amount import amount
 from archsearch.distill.group import Group
 from archsearch.distill.loader import Batch, plan, shares
+from archsearch.distill.pool import Pool, pool, targets
 from archsearch.domains.image_classification.ahead import Decoded, ahead, workers_for
 from archsearch.domains.images.file_split import FileSplit
 from archsearch.domains.images.task import ImageDataset, Images, ImageSplit, ImageTask
@@ -38,18 +39,18 @@ class Resident:
     """Images as one uint8 array on the device (on the CPU the data set's own, memory-mapped or not), or as files."""
 
     def __init__(self, dataset: ImageDataset, spec: DistillSpec, device: str, group: Group, views: Views) -> None:
-        self.split, self.spec, self.device, self.group, self.views = dataset.train, spec, device, group, views
-        self.y = self.split.labels().to(device)
+        self.rows, self.spec, self.device, self.group, self.views = pool(dataset, spec), spec, device, group, views
+        self.split, self.y = _learned(dataset, self.rows), targets(dataset, self.rows).to(device)
         self.x_NHWC = self._resident()
 
     def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
         import torch
 
-        order_N, generator = plan(len(self.split), self.spec, epoch)
-        view_N = self.views.draw(len(self.split), generator)
+        order_N, generator = plan(self.rows, self.spec, epoch)
+        view_N = self.views.draw(len(order_N), generator)
         # Copied once an epoch: at a copy in every step the CPU would wait for the GPU.
         there_N, view_there_N = order_N.to(self.device), view_N.to(self.device)
-        mine = shares(len(self.split), self.spec, self.group, first)
+        mine = shares(self.rows, self.group, first)
         for own, x_BHWC in zip(mine, self._shown(order_N, there_N, mine), strict=True):
             x_BCHW = self.views.apply(x_BHWC, view_there_N[own])
             scaled_BCHW = x_BCHW.to(torch.float32).div_(255)
@@ -92,14 +93,15 @@ class Streamed:
     """Images through timm's training transforms in worker processes: random part, random scale, mirrored."""
 
     def __init__(self, dataset: ImageDataset, spec: DistillSpec, device: str, group: Group) -> None:
-        self.split, self.task, self.spec, self.device, self.group = dataset.train, dataset.task, spec, device, group
-        self.y = self.split.labels()
+        self.task, self.spec, self.device, self.group = dataset.task, spec, device, group
+        self.rows = pool(dataset, spec)
+        self.split, self.y = _learned(dataset, self.rows), targets(dataset, self.rows)
 
     def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
         import torch
 
-        order_N, _ = plan(len(self.split), self.spec, epoch)
-        rows = [order_N[own].numpy() for own in shares(len(self.split), self.spec, self.group, first)]
+        order_N, _ = plan(self.rows, self.spec, epoch)
+        rows = [order_N[own].numpy() for own in shares(self.rows, self.group, first)]
         images = _Transformed(self.split, self.task, self.spec.seed, epoch)
         batch_bytes = amount(self.spec).batch_size * math.prod(self.split.sizes)
         shown = ahead(images, rows, self.device, workers_for(self.split, self.device), batch_bytes)
@@ -107,6 +109,13 @@ class Streamed:
             x_BCHW = x_BCHW.to(self.device, non_blocking=True, memory_format=torch.channels_last)
             y = self.y[row_B].to(self.device, non_blocking=True)
             yield Batch(x_BCHW.float().div_(255), y, row_B, None)
+
+
+def _learned(dataset: ImageDataset, rows: Pool) -> Images:
+    """The images of every row."""
+    if not rows.unlabelled or dataset.unlabelled is None:
+        return dataset.train
+    return dataset.train.joined([dataset.unlabelled])
 
 
 class _Transformed:

@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
+from archsearch.data.duplicates import Looked
 from archsearch.data.labels import prevalence
+from archsearch.data.splits import complete
+from archsearch.domains.images.duplicates import look_apart
+from archsearch.domains.images.layout import UNLABELLED
 from archsearch.domains.images.task import ImageDataset, Images, ImageTask
-from archsearch.request import Fit
+from archsearch.request import Fit, OnDuplicates
+
+S = TypeVar("S", bound=Images)
 
 # N images, H W space, C channels, K classes
+
+
+def settle(
+    given: Mapping[str, S],
+    looked: Looked[S],
+    duplicates: OnDuplicates,
+    classes: int,
+    class_names: tuple[str, ...] = (),
+    fit: Fit = "crop",
+    *,
+    called: Callable[[int], str] = lambda row: f"image {row} of x_unlabelled",
+) -> ImageDataset:
+    """The data set of splits that were looked at for duplicates: what is missing is held out of train.
+
+    Args:
+        given: The splits as they were read, `unlabelled` among them if it is there.
+        looked: What `duplicates.look` made of those with labels.
+        called: What an image without labels is called, by its row.
+
+    Raises DataError where a split stays empty, or images without labels are refused.
+    """
+    splits = looked.splits
+    three = complete(splits["train"], splits.get("selection"), splits.get("test"), looked.group_N)
+    named = dict(zip(("train", "selection", "test"), three, strict=True))
+    apart, notes = look_apart(named, given.get(UNLABELLED), duplicates, called)
+    dataset = assemble(*three, classes, class_names, fit, unlabelled=apart)
+    return replace(dataset, notes=(*looked.notes, *notes))
 
 
 def assemble(
@@ -19,6 +54,8 @@ def assemble(
     classes: int,
     class_names: tuple[str, ...] = (),
     fit: Fit = "crop",
+    *,
+    unlabelled: Images | None = None,
 ) -> ImageDataset:
     """The data set of three checked splits; labels N×K make its task a multi-label one."""
     height, width, in_chans = train.sizes
@@ -27,15 +64,17 @@ def assemble(
     task = ImageTask(classes, in_chans, height, width, mean, std, class_names, prevalence=shares, fit=fit)
     if train.y_N.ndim == 2:
         task = replace(task, kind="multilabel")
-    return ImageDataset(task, train, selection, test, fingerprint(train, selection, test))
+    name = fingerprint(train, selection, test, unlabelled)
+    return ImageDataset(task, train, selection, test, name, unlabelled=unlabelled)
 
 
-def fingerprint(train: Images, selection: Images, test: Images) -> str:
+def fingerprint(train: Images, selection: Images, test: Images, unlabelled: Images | None = None) -> str:
     """SHA-256, in hex, over shape, type and bytes of all images and labels, whatever file they came from.
 
     Of images that stay encoded it is over the bytes of their files, and what becomes of those.
     """
     digest = hashlib.sha256()
-    for name, split in (("train", train), ("selection", selection), ("test", test)):
+    splits = {"train": train, "selection": selection, "test": test}
+    for name, split in (splits if unlabelled is None else {**splits, UNLABELLED: unlabelled}).items():
         split.feed(digest, name)
     return digest.hexdigest()

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from archsearch.data.task import Labels, Rows, label_tensor
 from archsearch.domains.images.encoded import Encoded
 from archsearch.domains.images.statistics import Statistics, of_sums
-from archsearch.domains.images.task import feed_labels
+from archsearch.domains.images.task import feed_labels, joined_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,5 +98,5 @@ class FileSplit:
 
     def joined(self, others: Sequence[Self]) -> FileSplit:
         every = (self, *others)
-        rows, labels = ([getattr(split, field) for split in every] for field in ("row_N", "y_N"))
-        return FileSplit(self.encoded, np.concatenate(rows), np.concatenate(labels))
+        row_N = np.concatenate([split.row_N for split in every])
+        return FileSplit(self.encoded, row_N, joined_labels([split.y_N for split in every]))

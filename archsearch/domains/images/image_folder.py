@@ -14,12 +14,11 @@ from archsearch.data.files import Files, open_files
 from archsearch.data.labels import count_classes, count_labels
 from archsearch.data.limits import NO_LIMIT, Limits
 from archsearch.data.notes import Note
-from archsearch.data.splits import complete
 from archsearch.data.task import Labels
-from archsearch.domains.images.assemble import assemble
+from archsearch.domains.images.assemble import settle
 from archsearch.domains.images.duplicates import look
 from archsearch.domains.images.labels_csv import find_table, plan_table
-from archsearch.domains.images.layout import Layout, plan
+from archsearch.domains.images.layout import UNLABELLED, Layout, plan
 from archsearch.domains.images.read_images import Broken, first_size, read_images
 from archsearch.domains.images.streamed import as_files, read_encoded, streams
 from archsearch.domains.images.task import ImageDataset, Images, ImageSplit
@@ -49,8 +48,9 @@ def load_image_folder(
     Classes are numbered in the sorted order of their folders' names, as torchvision does. Where a labels.csv lies
     beside the images, it tells their labels, any number an image, and folders mean nothing: see `plan_table`.
     Files stored in grey give one channel if all are, else everything is RGB. Splits that are missing are held out of
-    train. Hidden files, desktop junk and documents are left out; any other file in the wrong place is refused. Images
-    that would be too much for memory stay files, and are decoded as they are asked for: see `streamed.py`.
+    train. Images in unlabelled/, beside the splits or the class folders, have no labels. Hidden files, desktop junk and
+    documents are left out; any other file in the wrong place is refused. Images that would be too much for memory stay
+    files, and are decoded as they are asked for: see `streamed.py`.
 
     Args:
         image_size: Pixels all images get: a side, or height and width. Without it they have to share one size.
@@ -66,12 +66,11 @@ def load_image_folder(
     limits = limits or Limits()
     layout, splits, notes = _read(path, image_size, limits, fit, on_broken, listener, cache)
     looked = look(splits, duplicates, lambda split, row: layout.files[split][row])
-    splits = looked.splits
     if duplicates == "drop":
-        _check_labels(splits["train"].y_N, layout.class_names, limits)
-    train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"), looked.group_N)
-    dataset = assemble(train, selection, test, len(layout.class_names), layout.class_names, fit)
-    return replace(dataset, notes=(*notes, *looked.notes))
+        _check_labels(looked.splits["train"].y_N, layout.class_names, limits)
+    names, called = layout.class_names, lambda row: layout.files[UNLABELLED][row]
+    dataset = settle(splits, looked, duplicates, len(names), names, fit, called=called)
+    return replace(dataset, notes=(*notes, *dataset.notes))
 
 
 def read_image_folder(

@@ -17,8 +17,16 @@ import numpy.typing as npt
 
 from archsearch.data.labels import check_distinct, count_labels, refuse_one_hot
 from archsearch.data.limits import Limits
-from archsearch.data.task import Labels
-from archsearch.domains.images.layout import IMAGES, SPLIT_FOLDERS, Layout, check_image_name, is_document
+from archsearch.data.task import Labels, unknown
+from archsearch.domains.images.layout import (
+    IMAGES,
+    SPLIT_FOLDERS,
+    UNLABELLED,
+    UNLABELLED_FOLDERS,
+    Layout,
+    check_image_name,
+    is_document,
+)
 from archsearch.errors import DataError, TooLarge
 
 # N images, K labels
@@ -52,23 +60,29 @@ def plan_table(table: str, data: bytes, names: Iterable[str], limits: Limits) ->
     """The layout a table tells: a row for every image, with 0 or 1 for every class.
 
     The first column names the image, from the table's own folder; a column `split` is optional and says train, val or
-    test; every other column is a class, by its name. Raises DataError or TooLarge naming the table or the image.
+    test; every other column is a class, by its name. Images in unlabelled/, beside the table, need no row. Raises
+    DataError or TooLarge naming the table or the image.
     """
     folder = table.removesuffix(table.split("/")[-1])
     images = {name for name in names if not name.endswith("/") and not is_document(name)}
     class_names, rows = _read(table, folder, data, limits)
-    _check_images(table, rows, images)
+    apart = _check_images(table, rows, images)
     splits = {split: [row for row in rows if row.split == split] for split in ("train", "selection", "test")}
     splits = {split: sorted(found, key=lambda row: row.name) for split, found in splits.items() if found}
     if limits.to_learn_from and "train" not in splits:
         raise DataError("no row is of the split train; name it in some", field=table)
     files = {split: [row.name for row in found] for split, found in splits.items()}
     labels: dict[str, Labels] = {split: _stack(found, len(class_names)) for split, found in splits.items()}
+    if len(rows) + len(apart) > limits.max_examples:
+        raise TooLarge(f"{len(rows) + len(apart):,} images, at most {limits.max_examples:,} are taken", field="path")
+    if apart:
+        files[UNLABELLED], labels[UNLABELLED] = apart, unknown(len(apart))
     if not limits.to_learn_from:
         if not splits:
             raise DataError("names no image", field=table)
         return Layout(class_names, files, labels)
-    refuse_one_hot(table, labels.values(), f"put each image into a folder of its class and remove {table}")
+    told = [labels[split] for split in splits]
+    refuse_one_hot(table, told, f"put each image into a folder of its class and remove {table}")
     count_labels(table, labels["train"], class_names, limits)
     return Layout(class_names, files, labels)
 
@@ -132,8 +146,8 @@ def _flags(table: str, line: int, class_names: Sequence[str], cells: Sequence[st
     return "".join(cells)
 
 
-def _check_images(table: str, rows: Sequence[Row], images: set[str]) -> None:
-    """Raises DataError unless every image has one row and every row its image."""
+def _check_images(table: str, rows: Sequence[Row], images: set[str]) -> list[str]:
+    """The images without labels; raises DataError unless every other image has one row and every row its image."""
     seen: set[str] = set()
     for row in rows:
         if row.name not in images:
@@ -143,7 +157,19 @@ def _check_images(table: str, rows: Sequence[Row], images: set[str]) -> None:
         if row.name in seen:
             raise DataError(f"names {row.name} twice; keep one row", field=table)
         seen.add(row.name)
+    apart = []
     for name in sorted(images):
         check_image_name(name)
-        if name not in seen:
+        if name in seen:
+            continue
+        if _is_apart(table, name):
+            apart.append(name)
+        else:
             raise DataError(f"has no row in {table}; add one or remove the image", field=name)
+    return apart
+
+
+def _is_apart(table: str, name: str) -> bool:
+    """Whether an image lies in unlabelled/, beside the table."""
+    beside = name.removeprefix(table.removesuffix(table.split("/")[-1]))
+    return beside.partition("/")[0].lower() in UNLABELLED_FOLDERS

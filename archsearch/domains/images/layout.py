@@ -13,7 +13,7 @@ import numpy as np
 
 from archsearch.data.limits import Limits
 from archsearch.data.notes import Note
-from archsearch.data.task import Labels
+from archsearch.data.task import Labels, unknown
 from archsearch.errors import DataError, TooLarge
 
 SPLIT_FOLDERS = {
@@ -26,6 +26,9 @@ SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
+# What holds images that nobody has labelled, beside the splits or the class folders; and what their split is called.
+UNLABELLED_FOLDERS = {"unlabelled", "unlabeled"}
+UNLABELLED = "unlabelled"
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 # What people put beside images to describe them.
 DOCUMENTS = {
@@ -60,7 +63,7 @@ class Layout:
 
     Attributes:
         class_names: In label order; of folders sorted as torchvision does.
-        files: Names of a split's images.
+        files: Names of a split's images; those without labels are one more split, `unlabelled`.
         labels: Of the same images, as in `Split`.
         notes: What of it is not told by names alone, and was decided here.
     """
@@ -75,16 +78,16 @@ def plan(names: Iterable[str], limits: Limits) -> Layout:
     """The layout of relative names, folders ending in `/`; raises DataError or TooLarge naming the file or folder.
 
     Every image beneath a class folder is of that class, however deep it lies. Folders that hold everything, and
-    nothing beside it, are no classes. Splits may be folders around the classes or, in all of them, within.
+    nothing beside it, are no classes. Splits may be folders around the classes or, in all of them, within. Images
+    beneath unlabelled/, which lies beside the splits or the classes, have no labels.
     """
     paths = {name: tuple(name.removesuffix("/").split("/")) for name in names if not is_document(name)}
     images = {name: parts for name, parts in paths.items() if not name.endswith("/")}
     # Zips need not list their folders, and folders may be empty: both kinds are classes.
     folders = {parts for name, parts in paths.items() if name.endswith("/")}
     folders |= {parts[:depth] for parts in images.values() for depth in range(1, len(parts))}
-    skip = _wrapping(folders, images.values())
-    folders = {parts[skip:] for parts in folders if len(parts) > skip}
-    short = {name: parts[skip:] for name, parts in images.items()}
+    folders, short = _inside(folders, images)
+    folders, short, apart = _set_apart(folders, short)
     if _splits_within(folders, short.values()):
         folders = {_outwards(parts) for parts in folders if len(parts) > 1}
         short = {name: _outwards(parts) for name, parts in short.items()}
@@ -101,11 +104,13 @@ def plan(names: Iterable[str], limits: Limits) -> Layout:
         found[split][class_name].append(name)
         if beneath:
             deeper.setdefault(class_name, set()).add(beneath[0])
-    _check(found, limits)
-    return _layout(found, _nested(deeper))
+    _check(found, limits, len(apart))
+    _check_no_class(found)
+    notes = (*_nested(deeper), *_told_apart(apart, bool(roots)))
+    return _layout(found, apart, notes)
 
 
-def _layout(found: Mapping[str, Mapping[str, list[str]]], notes: tuple[Note, ...]) -> Layout:
+def _layout(found: Mapping[str, Mapping[str, list[str]]], apart: list[str], notes: tuple[Note, ...]) -> Layout:
     class_names = tuple(sorted(found["train"] if "train" in found else set().union(*found.values())))
     label = {class_name: i for i, class_name in enumerate(class_names)}
     files = {split: [name for names in by_class.values() for name in names] for split, by_class in found.items()}
@@ -113,6 +118,8 @@ def _layout(found: Mapping[str, Mapping[str, list[str]]], notes: tuple[Note, ...
         split: np.repeat([label[class_name] for class_name in by_class], [len(names) for names in by_class.values()])
         for split, by_class in found.items()
     }
+    if apart:
+        files[UNLABELLED], labels[UNLABELLED] = apart, unknown(len(apart))
     return Layout(class_names, files, labels, notes)
 
 
@@ -135,6 +142,64 @@ def is_document(name: str) -> bool:
     """Whether a name is a file's that describes images and is none."""
     path = PurePosixPath(name.lower())
     return not name.endswith("/") and (path.suffix or path.name) in DOCUMENTS
+
+
+def _inside(folders: set[Parts], images: Mapping[str, Parts]) -> tuple[set[Parts], dict[str, Parts]]:
+    """Folders and images as they are called within the folders that hold everything."""
+    skip = _wrapping(folders, images.values())
+    return {parts[skip:] for parts in folders if len(parts) > skip}, {n: parts[skip:] for n, parts in images.items()}
+
+
+def _set_apart(folders: set[Parts], images: Mapping[str, Parts]) -> tuple[set[Parts], dict[str, Parts], list[str]]:
+    """Folders and images of the splits, and the names of images without labels.
+
+    Raises DataError where it is unclear which those are.
+    """
+    called = sorted({parts[0] for parts in folders if parts[0].lower() in UNLABELLED_FOLDERS})
+    if not called:
+        return folders, dict(images), []
+    if len(called) > 1:
+        raise DataError(
+            f"lies beside {called[0]}/; put all images without labels into one of them", field=f"{called[1]}/"
+        )
+    for parts in sorted(folders):
+        if parts[0] == called[0] and len(parts) == 2 and parts[1].lower() in SPLIT_FOLDERS:
+            raise DataError(
+                f"is called as a split is, and {called[0]}/ holds images without labels, which are in none; move them "
+                f"up, or call {called[0]}/ otherwise if it is a class",
+                field=f"{'/'.join(parts)}/",
+            )
+    apart = sorted(name for name, parts in images.items() if parts[0] == called[0])
+    if not apart:
+        raise DataError("holds no image; add some or remove the folder", field=f"{called[0]}/")
+    for name in apart:
+        check_image_name(name)
+    left = {name: parts for name, parts in images.items() if parts[0] != called[0]}
+    return *_inside({parts for parts in folders if parts[0] != called[0]}, left), apart
+
+
+def _told_apart(apart: list[str], beside_splits: bool) -> tuple[Note, ...]:
+    """What is said of images without labels that lie where a class might."""
+    if not apart or beside_splits:
+        return ()
+    return (
+        Note(
+            "unlabelled_images",
+            f"{len(apart):,} images in {UNLABELLED}/ have no labels: what the teacher answers to them is all that is "
+            f"learned of them. If {UNLABELLED} is a class, call its folder otherwise",
+        ),
+    )
+
+
+def _check_no_class(found: Mapping[str, Mapping[str, list[str]]]) -> None:
+    """Raise DataError where images without labels lie in train/ as a class would, and no other split has that class."""
+    for name in found.get("train", {}):
+        if name.lower() in UNLABELLED_FOLDERS and not any(name in found[split] for split in found.keys() - {"train"}):
+            raise DataError(
+                "is called as images without labels are, and lies among the classes: move it beside train/, or call it "
+                "otherwise if it is a class",
+                field=f"{name}/",
+            )
 
 
 def _wrapping(folders: set[Parts], images: Iterable[Parts]) -> int:
@@ -196,7 +261,8 @@ def _split_roots(nested: set[tuple[str, ...]], tops: set[str], limits: Limits) -
         return {}
     if strangers := sorted(tops - roots.keys()):
         raise DataError(
-            f"lies beside {', '.join(sorted(roots))}; only train/, val/ and test/ may", field=f"{strangers[0]}/"
+            f"lies beside {', '.join(sorted(roots))}; only train/, val/, test/ and unlabelled/ may",
+            field=f"{strangers[0]}/",
         )
     if limits.to_learn_from and "train" not in roots.values():
         raise DataError(f"there is {', '.join(sorted(roots))} but no train folder; add train/", field="train/")
@@ -223,9 +289,9 @@ def check_image_name(name: str) -> None:
         raise DataError("is none of PNG, JPEG, BMP, GIF, WebP, TIFF; convert or remove it", field=name)
 
 
-def _check(found: dict[str, dict[str, list[str]]], limits: Limits) -> None:
+def _check(found: dict[str, dict[str, list[str]]], limits: Limits, apart: int) -> None:
     if not limits.to_learn_from:
-        _check_count(found, limits)
+        _check_count(found, limits, apart)
         return
     classes = found.get("train", {})
     if len(classes) < 2:
@@ -242,13 +308,13 @@ def _check(found: dict[str, dict[str, list[str]]], limits: Limits) -> None:
             )
     for split in found.keys() - {"train"}:
         _check_held_out(split, found[split], classes.keys())
-    _check_count(found, limits)
+    _check_count(found, limits, apart)
 
 
-def _check_count(found: Mapping[str, Mapping[str, list[str]]], limits: Limits) -> None:
+def _check_count(found: Mapping[str, Mapping[str, list[str]]], limits: Limits, apart: int) -> None:
     images = sum(len(files) for by_class in found.values() for files in by_class.values())
-    if images > limits.max_examples:
-        raise TooLarge(f"{images:,} images, at most {limits.max_examples:,} are taken", field="path")
+    if images + apart > limits.max_examples:
+        raise TooLarge(f"{images + apart:,} images, at most {limits.max_examples:,} are taken", field="path")
     if not images:
         raise DataError(f"there is no image in a class folder; {FIX}", field="path")
 

@@ -22,9 +22,10 @@ from archsearch.data.labels import (
 )
 from archsearch.data.limits import Limits
 from archsearch.data.npy import Header, read_array, read_header
-from archsearch.data.splits import complete
-from archsearch.domains.images.assemble import assemble
+from archsearch.data.task import unknown
+from archsearch.domains.images.assemble import settle
 from archsearch.domains.images.duplicates import look
+from archsearch.domains.images.layout import UNLABELLED
 from archsearch.domains.images.pixels import check_layout, to_pixels
 from archsearch.domains.images.task import ImageDataset, ImageSplit
 from archsearch.errors import DataError, TooLarge
@@ -33,13 +34,15 @@ from archsearch.request import OnDuplicates
 # N images, H W space, C channels, K classes
 
 SPLITS = ("train", "selection", "test")
-KEYS = (*(f"{axis}_{name}" for name in SPLITS for axis in "xy"), "class_names")
+X_UNLABELLED = f"x_{UNLABELLED}"
+KEYS = (*(f"{axis}_{name}" for name in SPLITS for axis in "xy"), X_UNLABELLED, "class_names")
 MOST_ARRAYS = 1000
 FIX = "write the file with np.savez_compressed(path, x_train=..., y_train=...)"
 
 
 def load_npz(path: Path, limits: Limits | None = None, *, duplicates: OnDuplicates = "refuse") -> ImageDataset:
-    """The data set of an .npz file: arrays x_train, y_train; optional x_/y_selection, x_/y_test and class_names.
+    """The data set of an .npz file: arrays x_train, y_train; optional x_/y_selection, x_/y_test, class_names and
+    x_unlabelled, images that nobody has labelled.
 
     Images are N×H×W or N×H×W×C with 1 to 4 channels, uint8 or floats in 0-1. Labels are whole numbers 0 to K-1, or
     N×K of whole numbers or booleans, 1 where an image has a label, where it may have any number of them.
@@ -49,23 +52,27 @@ def load_npz(path: Path, limits: Limits | None = None, *, duplicates: OnDuplicat
     """
     limits = limits or Limits()
     splits, names = read_npz(path, limits)
-    classes = _count(splits, names, limits)
-    looked = look(splits, duplicates, lambda split, row: f"image {row} of x_{split}")
+    labelled = {name: split for name, split in splits.items() if name != UNLABELLED}
+    classes = _count(labelled, names, limits)
+    looked = look(labelled, duplicates, lambda split, row: f"image {row} of x_{split}")
     if duplicates == "drop":
-        splits, classes = looked.splits, _count(looked.splits, names, limits)
-    train, selection, test = complete(splits["train"], splits.get("selection"), splits.get("test"), looked.group_N)
-    return replace(assemble(train, selection, test, classes, names), notes=looked.notes)
+        classes = _count(looked.splits, names, limits)
+    return settle(splits, looked, duplicates, classes, names)
 
 
 def read_npz(path: Path, limits: Limits) -> tuple[dict[str, ImageSplit], tuple[str, ...]]:
-    """The splits an .npz file has, and the names of its classes; see `load_npz`."""
+    """The splits an .npz file has, `unlabelled` too if it is there, and the names of its classes; see `load_npz`."""
     # A handful of arrays: an archive of a hundred thousand members is something else.
     with open_zip(path, replace(limits, max_members=min(limits.max_members, MOST_ARRAYS)), FIX) as archive:
         headers = _read_headers(archive, path.name, limits)
         _check_headers(headers, limits)
         names = _read_names(archive, headers, limits)
         _check_room(headers)
-        return {name: _read_split(archive, headers, name) for name in SPLITS if f"x_{name}" in headers}, names
+        splits = {name: _read_split(archive, headers, name) for name in SPLITS if f"x_{name}" in headers}
+        if X_UNLABELLED in headers:
+            x_NHWC = to_pixels(X_UNLABELLED, read_array(archive, headers[X_UNLABELLED]))
+            splits[UNLABELLED] = ImageSplit(x_NHWC, unknown(len(x_NHWC)))
+        return splits, names
 
 
 def _count(splits: Mapping[str, ImageSplit], names: tuple[str, ...], limits: Limits) -> int:
@@ -86,6 +93,9 @@ def _count(splits: Mapping[str, ImageSplit], names: tuple[str, ...], limits: Lim
 def _read_headers(archive: zipfile.ZipFile, file: str, limits: Limits) -> dict[str, Header]:
     members = {i.filename.removesuffix(".npy"): i for i in archive.infolist() if i.filename.endswith(".npy")}
     for key in members:
+        if key in ("y_unlabelled", "y_unlabeled"):
+            detail = "would not be read, for images of x_unlabelled have no labels; remove it, or add both to train"
+            raise DataError(detail, field=key)
         if key[:2] in ("x_", "y_") and key not in KEYS and {"x_train", "y_train"} <= members.keys():
             # Silently leaving out somebody's validation images would be worse than asking.
             near = difflib.get_close_matches(key.replace("val", "selection"), KEYS, n=1, cutoff=0.5)
@@ -112,15 +122,17 @@ def _check_headers(headers: dict[str, Header], limits: Limits) -> None:
     if images > limits.max_examples:
         raise TooLarge(f"{images:,} images in all splits, at most {limits.max_examples:,} are taken", field="x_train")
     first = next(name for name in SPLITS if f"x_{name}" in headers)
-    for name in SPLITS:
+    for name in (*SPLITS, UNLABELLED):
         if header := headers.get(f"x_{name}"):
-            labels = headers[f"y_{name}"]
             check_ratio(header.info, limits)
             check_layout(header.key, header.shape, header.dtype, limits)
-            check_label_layout(labels.key, labels.shape, labels.dtype, header.shape[0])
             own, others = header.shape[1:], headers[f"x_{first}"].shape[1:]
             if own != others:
                 raise DataError(f"has images of shape {own}, x_{first} of {others}; make them equal", field=header.key)
+    for name in SPLITS:
+        if header := headers.get(f"x_{name}"):
+            labels = headers[f"y_{name}"]
+            check_label_layout(labels.key, labels.shape, labels.dtype, header.shape[0])
             own, others = labels.shape[1:], headers[f"y_{first}"].shape[1:]
             if own != others:
                 held = [f"{shape[0]} columns of labels" if shape else "one label an image" for shape in (own, others)]

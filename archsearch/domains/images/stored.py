@@ -20,17 +20,21 @@ from archsearch.domains.images.task import ImageDataset, Images, ImageSplit, Ima
 from archsearch.errors import DataError
 
 SPLITS: tuple[Name, ...] = ("train", "selection", "test")
+EVERY: tuple[Name, ...] = (*SPLITS, "unlabelled")
 RECORD = "task.json"
 
 
 class Record(BaseModel):
-    """What task.json holds; `images` counts the images of each split, `notes` is what loading found."""
+    """What task.json holds; `images` counts the images of each split and those without labels, `notes` is what loading
+    found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1, 2] = 1  # 2 where images stay files, which earlier versions do not read
+    format: Literal[1, 2, 3] = (
+        1  # 2 where images stay files, 3 where some have no labels: earlier versions read neither
+    )
     sha256: str
-    images: dict[Literal["train", "selection", "test"], int]
+    images: dict[Name, int]
     task: ImageTask
     notes: tuple[Note, ...] = ()
     files: FilesRecord | None = None
@@ -56,7 +60,8 @@ def open_dataset(folder: Path) -> ImageDataset:
     task, splits = record.task, _open_splits(folder, record)
     if not task.prevalence:  # stored before it was told of tasks with one label an image
         task = replace(task, prevalence=prevalence(splits["train"].y_N, task.classes))
-    return ImageDataset(task, splits["train"], splits["selection"], splits["test"], record.sha256, record.notes)
+    train, selection, test = splits["train"], splits["selection"], splits["test"]
+    return ImageDataset(task, train, selection, test, record.sha256, record.notes, splits.get("unlabelled"))
 
 
 def read_record(folder: Path) -> Record:
@@ -77,25 +82,30 @@ def _holds(folder: Path, sha256: str) -> bool:
 def _write(dataset: ImageDataset, folder: Path, *, own: bool) -> None:
     folder.mkdir()
     encoded: dict[Name, FileSplit] = {}
-    for name in SPLITS:
-        split: Images = getattr(dataset, name)
+    splits: dict[Name, Images] = {name: getattr(dataset, name) for name in SPLITS}
+    if dataset.unlabelled is not None:
+        splits["unlabelled"] = dataset.unlabelled
+    for name, split in splits.items():
         if isinstance(split, FileSplit):
             encoded[name] = split
         else:
             write_array(folder / f"{name}_x.npy", split.pixels(slice(None)))
         write_array(folder / f"{name}_y.npy", split.y_N)
-    images = {name: len(getattr(dataset, name)) for name in SPLITS}
+    images = {name: len(split) for name, split in splits.items()}
     record = Record(sha256=dataset.sha256, images=images, task=dataset.task, notes=dataset.notes)
     if encoded:
         record = record.model_copy(update={"format": 2, "files": write_files(encoded, folder, own=own)})
+    if dataset.unlabelled is not None:
+        record = record.model_copy(update={"format": 3})
     write_record(folder / RECORD, record.model_dump_json(indent=2))
 
 
 def _open_splits(folder: Path, record: Record) -> dict[Name, Images]:
-    labels = {name: _open_labels(folder, name, record) for name in SPLITS}
+    names = [name for name in EVERY if name in SPLITS or name in record.images]
+    labels = {name: _open_labels(folder, name, record) for name in names}
     if record.files is not None:
         return {**open_files(record.files, labels, folder, record.task.height, record.task.width)}
-    return {name: ImageSplit(_open_pixels(folder, name, record), labels[name]) for name in SPLITS}
+    return {name: ImageSplit(_open_pixels(folder, name, record), labels[name]) for name in names}
 
 
 def _open_pixels(folder: Path, name: Name, record: Record) -> npt.NDArray[np.uint8]:
@@ -105,6 +115,6 @@ def _open_pixels(folder: Path, name: Name, record: Record) -> npt.NDArray[np.uin
 
 def _open_labels(folder: Path, name: Name, record: Record) -> Labels:
     task, count, path = record.task, record.images.get(name, -1), folder / f"{name}_y.npy"
-    if task.kind == "multilabel":
+    if task.kind == "multilabel" and name != "unlabelled":
         return open_array(path, (count, task.classes), np.uint8)
     return open_array(path, (count,), np.int64)

@@ -24,7 +24,7 @@ from archsearch.domains.images.survey import open_survey
 from archsearch.errors import DataError
 from archsearch.request import Fit
 
-Name = Literal["train", "selection", "test"]
+Name = Literal["train", "selection", "test", "unlabelled"]
 # The files one after another, where they are the data set's own.
 OWN = "images.bin"
 _PLACES = {"start_N": np.int64, "length_N": np.int64, "plain_N": np.int64, "packed_N": np.bool_}

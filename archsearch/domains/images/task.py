@@ -79,7 +79,7 @@ class Images(Split, Protocol):
         """Have a hash of `hashlib` read all that makes the split, called `name`, what it is."""
 
     def joined(self, others: Sequence[Self]) -> Self:
-        """These images, and then those of others of the same data."""
+        """These images, and then those of others of the same data; of many labels, those without labels have none."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,8 @@ class ImageSplit:
         if not others:
             return self
         every = (self, *others)
-        return ImageSplit(
-            np.concatenate([split.x_NHWC for split in every]), np.concatenate([split.y_N for split in every])
-        )
+        x_NHWC = np.concatenate([split.x_NHWC for split in every])
+        return ImageSplit(x_NHWC, joined_labels([split.y_N for split in every]))
 
     def images(self) -> Tensor:
         """The images as a uint8 tensor N×C×H×W (a copy, writable)."""
@@ -151,6 +150,14 @@ def feed_labels(digest: Any, name: str, y_N: Labels) -> None:
     kind, bytes_ = ("int64", "<i8") if y_N.ndim == 1 else ("uint8", "u1")
     digest.update(f"{name} {kind} {y_N.shape}\n".encode())
     digest.update(np.ascontiguousarray(y_N, dtype=bytes_).data)
+
+
+def joined_labels(each: Sequence[Labels]) -> Labels:
+    """Labels of several splits, one after the other, in the form of the first."""
+    first = each[0]
+    shaped = [y_N if y_N.ndim == first.ndim else np.zeros((len(y_N), *first.shape[1:]), first.dtype) for y_N in each]
+    found: Labels = np.concatenate(shaped)
+    return found
 
 
 ImageDataset = Dataset[ImageTask, Images]
