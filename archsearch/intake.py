@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from archsearch import checks, choice
 from archsearch.checks import Known, Plan
+from archsearch.data.shots import check_shots, evenly
 from archsearch.data.task import Task
 from archsearch.defaults import as_before
 from archsearch.domains.images.digits import DIGITS, DIGITS_TRAIN
@@ -171,10 +172,18 @@ def _planned(session: Session, request: JobRequest) -> Plan:
 
 def _known_data(session: Session, spec: DigitsData | DatasetData) -> tuple[Task, int]:
     """The task, and how many images there are to learn from."""
+    task: Task
     if isinstance(spec, DatasetData):
         row = ready_dataset(session, spec.id, field="data.id")
-        return task_of(row), (row.splits or {})["train"]
-    return DIGITS, DIGITS_TRAIN
+        task, splits = task_of(row), row.splits or {}
+    else:
+        task, splits = DIGITS, {"train": DIGITS_TRAIN}
+    labelled, others = splits["train"], splits.get("unlabelled", 0)
+    if spec.shots is not None:
+        if task.prevalence:
+            check_shots(spec, task, [round(share * labelled) for share in task.prevalence])
+        task, labelled = evenly(task), task.classes * spec.shots if spec.rest == "drop" else labelled
+    return task, labelled + others
 
 
 def _known_teacher(session: Session, spec: RegisteredTeacher) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from archsearch import arrival, bounded, checks, domains, intake
+from archsearch.data.shots import few_shots
 from archsearch.device import resolve
 from archsearch.domains.domain import Domain
 from archsearch.engine import patiently, pause
@@ -129,7 +130,7 @@ class Attempt:
 
     def _data(self, spec: Any) -> Any:
         if isinstance(spec, DatasetData):
-            return domains.open_dataset(self.place.files.dataset(spec.id))
+            return few_shots(domains.open_dataset(self.place.files.dataset(spec.id)), spec)
         return domains.load(spec)
 
     def _teacher(self, spec: Any, dataset: Any, device: str) -> Teacher:

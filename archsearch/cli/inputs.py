@@ -21,6 +21,7 @@ from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices as latency_devices
 from archsearch.plain import read_yaml
 from archsearch.request import (
+    Few,
     FileData,
     Fit,
     JobRequest,
@@ -318,12 +319,14 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
     data = request.data
     if isinstance(data, FileData):
         say(f"uploading {data.path}")
-        options = data.model_dump(mode="json", exclude={"kind", "path"})
+        few = Few.model_fields.keys()
+        options = data.model_dump(mode="json", exclude={"kind", "path", *few})
         patient: Any = {"wait_s": math.inf, "listener": _waiting(say, "data set")}
         dataset = client.add_dataset(data.path, data.kind, name=data.path.name, **options, **patient)
         splits = ", ".join(f"{count:,} {name}" for name, count in dataset["splits"].items())
         say(f"data set {dataset['id']}: {splits} {domains.get(domains.DATA[data.kind]).examples}")
-        body["data"] = {"kind": "dataset", "id": dataset["id"]}
+        given = {name: getattr(data, name) for name in few} if isinstance(data, Few) else {}
+        body["data"] = {"kind": "dataset", "id": dataset["id"], **given}
     if request.budget.device.endswith(".json"):
         patient = {"wait_s": math.inf, "listener": _waiting(say, "profile")}
         profile = client.add_profile(request.budget.device, **patient)

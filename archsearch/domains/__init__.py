@@ -140,7 +140,9 @@ def load(
         raise InvalidRequest(
             f"data set {spec.id} lives in a service; submit the job there, or name data on this machine", field="data"
         )
-    return get(DATA[spec.kind]).load(spec, limits, listener, cache)
+    from archsearch.data.shots import few_shots
+
+    return few_shots(get(DATA[spec.kind]).load(spec, limits, listener, cache), spec)
 
 
 def save_dataset(dataset: Dataset, folder: Path, *, own: bool = False) -> None:

@@ -18,13 +18,31 @@ OnDuplicates = Literal["refuse", "warn", "drop"]
 _LARGEST = 4096
 
 
-class DigitsData(Spec):
+class Few(Spec):
+    """What every kind of images says of how many labels are used."""
+
+    shots: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Labelled training examples of each class, drawn by `shots_seed`; null is all there are. The other "
+        "splits stay what they are.",
+    )
+    shots_seed: int = Field(0, ge=0, lt=2**31, description="Which they are.")
+    rest: Literal["unlabelled", "drop"] = Field(
+        "unlabelled",
+        description="What becomes of the other training examples, where `shots` is given: what the teacher answers is "
+        "learned of them without their labels, or they are left out (`drop`).",
+    )
+
+
+class DigitsData(Few):
     """The 1,797 handwritten 8×8 digits that come with scikit-learn."""
 
     kind: Literal["digits"] = "digits"
 
 
-class DatasetData(Spec):
+class DatasetData(Few):
     """A data set uploaded to this service."""
 
     kind: Literal["dataset"] = "dataset"
@@ -41,8 +59,8 @@ Duplicates = Annotated[
 ]
 
 
-class NpzData(Spec):
-    """An .npz with x_train, y_train and, if you have them, x_test, y_test, x_selection, y_selection."""
+class NpzData(Few):
+    """An .npz with x_train, y_train and, if you have them, x_test, y_test, x_selection, y_selection, x_unlabelled."""
 
     kind: Literal["npz"] = "npz"
     path: Path = Field(description="The file.")
@@ -78,8 +96,11 @@ Broken = Annotated[
 ]
 
 
-class ImageFolderData(Spec):
-    """A folder or zip with a folder of images a class, or train/ and test/ that hold such; or with a labels.csv."""
+class ImageFolderData(Few):
+    """A folder or zip with a folder of images a class, or train/ and test/ that hold such; or with a labels.csv.
+
+    Images in unlabelled/, beside the classes or the splits, have no labels.
+    """
 
     kind: Literal["image_folder"] = "image_folder"
     path: Path = Field(description="The folder or zip.")

@@ -79,7 +79,7 @@ class DistillSpec(Spec):
         None,
         ge=1,
         le=5000,
-        description="Passes over the training examples. Those without labels count as the others do, so that an epoch has "
+        description="Passes over the training examples. Those without labels count as the others do: an epoch has "
         "as many steps as if all had labels; `labelled_share` says how often labels come up. Null is 60 of "
         "images and 10 of texts, or more where these are too few steps.",
     )

@@ -27,7 +27,7 @@ from archsearch.domains.images.task import ImageDataset, Images, ImageTask
 from archsearch.domains.images.views import Views, views
 from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.evidence.layers import differentiable
-from archsearch.request import DigitsData, DistillSpec, ImageFolderData, NpzData
+from archsearch.request import DigitsData, DistillSpec, Few, ImageFolderData, NpzData
 from archsearch.settings import user_cache
 from archsearch.teacher_config import teacher_fields
 
@@ -270,9 +270,10 @@ class ImageClassification:
         return load_task(folder)
 
     def as_read(self, data: Mapping[str, Any], task: ImageTask, learned: Mapping[str, Any]) -> dict[str, Any]:
-        """Image files become as large as the network's own were."""
+        """Image files become as large as the network's own were, and as few have labels as it learned from."""
         sized = {"image_size": [task.height, task.width], "fit": task.fit} if data["kind"] == "image_folder" else {}
-        return {**data, **sized}
+        few = {name: learned[name] for name in Few.model_fields if learned.get("shots") is not None and name in learned}
+        return {**few, **data, **sized}
 
     def load_measured(
         self,

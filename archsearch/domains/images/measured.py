@@ -15,12 +15,13 @@ from archsearch.data.limits import Limits
 from archsearch.data.measured import Measured, Part
 from archsearch.data.notes import Note
 from archsearch.data.renumber import renumbered
-from archsearch.data.splits import complete
+from archsearch.data.shots import few_shots
 from archsearch.data.task import Kind
-from archsearch.domains.images.assemble import assemble, fingerprint
+from archsearch.domains.images.assemble import fingerprint, settle
 from archsearch.domains.images.digits import load_digits
 from archsearch.domains.images.duplicates import look
 from archsearch.domains.images.image_folder import read_image_folder
+from archsearch.domains.images.layout import UNLABELLED
 from archsearch.domains.images.npz import read_npz
 from archsearch.domains.images.task import ImageDataset, Images, ImageTask
 from archsearch.domains.text.spec import TextData
@@ -53,10 +54,12 @@ def load_measured(
 
     Raises DataError or InvalidRequest where the data is not the network's.
     """
-    given, names, notes = _read(spec, limits or Limits(), listener, cache)
+    read, names, notes = _read(spec, limits or Limits(), listener, cache)
+    given: Given = {name: split for name, split in read.items() if name != UNLABELLED}
     given, renamed = renumbered(given, names, known)
+    apart = read.get(UNLABELLED)
     notes = (*notes, *renamed)
-    whole, learned = _wholes(given, known, learned_from)
+    whole, learned = _wholes(given, apart, known, spec, learned_from)
     if part == "auto" and "test" not in given:
         part = "all" if learned is None else "test"
         if learned is not None:
@@ -106,20 +109,22 @@ def _measuring(measured: Images, given: Given, known: ImageTask, whole: ImageDat
 
 
 def _wholes(
-    given: Given, known: ImageTask, learned_from: str | None
+    given: Given, apart: Images | None, known: ImageTask, spec: DataSpec, learned_from: str | None
 ) -> tuple[ImageDataset | None, ImageDataset | None]:
     """The data set a training would make of the images as they are, and the very one the network learned from.
 
     Either is None where there is none. Who trained may have left out images that are there twice.
     """
-    whole = _whole(given, known, "warn")
+    whole = _whole(given, apart, known, spec, "warn")
     if learned_from is None or (whole is not None and whole.sha256 == learned_from):
         return whole, whole if learned_from is not None else None
-    dropped = _whole(given, known, "drop")
+    dropped = _whole(given, apart, known, spec, "drop")
     return whole, dropped if dropped is not None and dropped.sha256 == learned_from else None
 
 
-def _whole(given: Given, known: ImageTask, duplicates: OnDuplicates) -> ImageDataset | None:
+def _whole(
+    given: Given, apart: Images | None, known: ImageTask, spec: DataSpec, duplicates: OnDuplicates
+) -> ImageDataset | None:
     """The data set a training would make of it; None where there is too little to train on."""
     if "train" not in given:
         return None
@@ -129,10 +134,11 @@ def _whole(given: Given, known: ImageTask, duplicates: OnDuplicates) -> ImageDat
         y_train = left["train"].y_N
         if y_train.ndim == 1 and np.bincount(y_train, minlength=known.classes).min() == 0:
             return None
-        splits = complete(left["train"], left.get("selection"), left.get("test"), looked.group_N)
+        every = given if apart is None else {**given, UNLABELLED: apart}
+        found = settle(every, looked, duplicates, known.classes, known.class_names, known.fit)
     except DataError:
         return None
-    return assemble(*splits, known.classes, known.class_names, known.fit)
+    return replace(few_shots(found, spec), notes=())
 
 
 def _read(
