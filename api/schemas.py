@@ -16,6 +16,7 @@ from archsearch.request import (
     FileData,
     Id,
     Spec,
+    Start,
     TeacherSource,
     TradedCost,
 )
@@ -101,6 +102,7 @@ class CandidateAnswer(Answer):
     reason: Annotated[str | None, AfterValidator(lambda reason: reason and public(reason))]
     seconds: float
     rungs: list[float] = Field(description="The score at each rung reached; one rung unless search.halving is set.")
+    start: Start = Field(description="What its student begins with; scores of `scratch` and of others do not compare.")
     attempt: int
 
 

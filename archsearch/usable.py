@@ -5,7 +5,7 @@ The search prices candidates in closed form. Here the few that matter are counte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,7 +71,6 @@ def contenders(
     ruler: Ruler,
     unusable: Mapping[str, str],
     *,
-    ahead: Collection[str] = (),
     report: choice.Report,
     warn: Callable[[str, str], None],
 ) -> tuple[list[Trial], dict[str, str]]:
@@ -87,7 +86,7 @@ def contenders(
     unusable, usable = dict(unusable), set[int]()
     while True:
         left = [trial for trial in trials if str(trial.number) not in unusable]
-        chosen = verify.contenders(left, count, ahead)
+        chosen = verify.contenders(left, count)
         asked = [trial for trial in chosen if trial.number not in usable]
         if not asked:
             break

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,15 +56,11 @@ class Contender:
         return len(trained), judge.merit(trained[-1] if trained else judge.worst), self.trial.score or 0.0
 
 
-def contenders(trials: Sequence[Trial], count: int, ahead: Collection[str] = ()) -> list[Trial]:
-    """The `count` most promising: the best of each space first, since scores compare best within one, then by score.
+def contenders(trials: Sequence[Trial], count: int) -> list[Trial]:
+    """The `count` most promising: the best of each space first, since scores compare best within one, then by score."""
 
-    Args:
-        ahead: Spaces whose candidates come before all others, whatever their scores, which are of another kind.
-    """
-
-    def place(trial: Trial) -> tuple[bool, int, float]:
-        return trial.space not in ahead, -len(trial.rungs), -(trial.score or 0.0)
+    def place(trial: Trial) -> tuple[int, float]:
+        return -trial.rung, -(trial.score or 0.0)
 
     distinct: dict[str, Trial] = {}
     for trial in sorted((t for t in trials if t.score is not None), key=place):
@@ -72,8 +68,13 @@ def contenders(trials: Sequence[Trial], count: int, ahead: Collection[str] = ())
     ranked = list(distinct.values())
     best = {trial.space: trial for trial in reversed(ranked)}
     rest = [trial for trial in ranked if trial is not best[trial.space]]
-    chosen = (sorted(best.values(), key=lambda t: (t.space not in ahead, -(t.score or 0.0))) + rest)[:count]
-    return sorted(chosen, key=lambda t: (t.space not in ahead, -(t.score or 0.0), t.number))
+    chosen = (sorted(best.values(), key=_promise) + rest)[:count]
+    return sorted(chosen, key=lambda t: (*_promise(t), t.number))
+
+
+def _promise(trial: Trial) -> tuple[bool, float]:
+    """What begins with trained weights before noise, whose scores are of another kind; then by score."""
+    return trial.start == "scratch", -(trial.score or 0.0)
 
 
 def affordable(spec: VerifySpec, distill: DistillSpec, trials: Sequence[Trial]) -> list[Trial]:

@@ -267,7 +267,9 @@ def as_trial(
 ) -> Trial:
     """A candidate with its number among the others; failed if it could not be looked at as closely as it was to be."""
     if climbed.reason is not None:
-        return Trial(number, space.name, architecture, cost, "failed", None, {}, {}, climbed.reason, seconds)
+        return Trial(
+            number, space.name, architecture, cost, "failed", None, {}, {}, climbed.reason, seconds, (), space.start
+        )
     last, values = climbed.reached[-1], tuple(result.value for result in climbed.reached)
     return Trial(
         number=number,
@@ -281,6 +283,7 @@ def as_trial(
         reason=None,
         seconds=seconds,
         rungs=values,
+        start=space.start,
     )
 
 

@@ -19,7 +19,7 @@ def winner(trials: Iterable[Trial], choose: Literal["best", "knee"] = "best", tr
             raise ValueError("a knee needs a cost to trade")
         return knee(front(trials, trade), trade)
     scored = [trial for trial in trials if trial.score is not None]
-    return max(scored, key=lambda t: (len(t.rungs), t.score, -t.cost.params, -t.number), default=None)
+    return max(scored, key=lambda t: (t.rung, t.score, -t.cost.params, -t.number), default=None)
 
 
 def front(trials: Iterable[Trial], trade: str) -> list[Trial]:
@@ -30,8 +30,8 @@ def front(trials: Iterable[Trial], trade: str) -> list[Trial]:
     know the cost are left out.
     """
     scored = [trial for trial in trials if trial.score is not None and getattr(trial.cost, trade) is not None]
-    highest = max((len(trial.rungs) for trial in scored), default=0)
-    contenders = [trial for trial in scored if len(trial.rungs) == highest]
+    highest = max((trial.rung for trial in scored), default=0)
+    contenders = [trial for trial in scored if trial.rung == highest]
     kept: list[Trial] = []
     best = -math.inf
     for trial in sorted(contenders, key=lambda t: (getattr(t.cost, trade), *_preference(t))):
@@ -95,7 +95,7 @@ def improves(trial: Trial, others: Sequence[Trial], trade: str | None) -> bool:
         return False
     if trade is not None:
         return any(member is trial for member in front([*others, trial], trade))
-    return all(o.score is None or (len(o.rungs), o.score) < (len(trial.rungs), trial.score) for o in others)
+    return all(o.score is None or (o.rung, o.score) < (trial.rung, trial.score) for o in others)
 
 
 def _preference(trial: Trial) -> tuple[float, int, int]:

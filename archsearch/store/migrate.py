@@ -37,6 +37,7 @@ _FIRST = {
 _ADDED = {
     "0001": ("rung", "rungs"),
     "0002": ("space", "size_bytes", "peak_activation_bytes", "latency_ms"),
+    "0011": ("start",),
 }
 
 log = logging.getLogger(__name__)

@@ -126,6 +126,7 @@ class Candidate(Row):
     seconds: Mapped[float]
     rung: Mapped[int]
     rungs: Mapped[list[float]]
+    start: Mapped[str] = mapped_column(server_default="scratch")
     attempt: Mapped[int]
 
 

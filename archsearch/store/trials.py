@@ -12,7 +12,7 @@ from archsearch.store.models import Candidate
 def candidate_of(job_id: str, attempt: int, trial: Trial) -> Candidate:
     """The row a trial is kept in."""
     values = asdict(trial)
-    values |= {**values.pop("cost"), "rung": len(trial.rungs), "rungs": list(trial.rungs)}
+    values |= {**values.pop("cost"), "rung": trial.rung, "rungs": list(trial.rungs)}
     return Candidate(job_id=job_id, attempt=attempt, architecture_key=key(trial.space, trial.architecture), **values)
 
 
@@ -30,4 +30,5 @@ def trial_of(row: Candidate) -> Trial:
         reason=row.reason,
         seconds=row.seconds,
         rungs=tuple(row.rungs),
+        start=row.start,  # type: ignore[arg-type]
     )

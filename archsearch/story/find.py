@@ -39,15 +39,11 @@ def find(story: Story) -> Report:
             f"none of {len(trials)} candidates could be scored: {'; '.join(map(str, sorted(reasons, key=str)))}"
         )
     measurable = choice.wants_latency(story.request) and story.profile is None
-    # What is left of a teacher is measured, and what noise may become is guessed: until they are verified, the former
-    # comes first.
-    ranked = [(race, race.own(trials)) for race in races(story.request.search, searched)]
-    first = next(own for _, own in ranked if winner(own) is not None)
     found = usable.settle(
         story.request,
         ruler,
         searched,
-        first,
+        trials,
         measurable=measurable,
         exact=replace(ruler, limits=replace(story.exact_limits, latency_ms=ruler.limits.latency_ms)),
         report=ledger.report,
@@ -59,7 +55,7 @@ def find(story: Story) -> Report:
         # Of the winner and the front, whose costs are counted on the networks themselves.
         "infeasible_scored": len(found["budget_check"]["beyond"]),
         "spaces": [space.name for space in searched],
-        "starts": {race.start: _told(own) for race, own in ranked},
+        "starts": {race.start: _told(race.own(trials)) for race in races(story.request.search, searched)},
         "stopped": stop,
         "exhausted": stop == "exhausted",
         "workers": told,

@@ -27,7 +27,6 @@ def verify(story: Story, found: Report) -> Report:
         spaces,
         ruler,
         before,
-        ahead=[space.name for space in story.spaces if space.start != "scratch"],
         report=ledger.report,
         warn=ledger.warn,
     )
