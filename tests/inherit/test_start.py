@@ -18,21 +18,11 @@ from archsearch.inherit import Inheritance, Unsliceable, make_ready
 from archsearch.inherit.start import divergence
 from archsearch.request import Architecture, LocalTeacher
 from archsearch.teachers import Teacher, load_teacher
-from archsearch.teaching import train_teacher
 
 
 @pytest.fixture(scope="module")
 def ready(teacher: Teacher, digits: Dataset) -> Inheritance:
     return make_ready(teacher, digits)
-
-
-@pytest.fixture(scope="module")
-def deep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher with blocks to spare."""
-    folder = tmp_path_factory.mktemp("deep") / "teacher"
-    spec = {"epochs": 6, "batch_size": 64, "augment": "none"}
-    train_teacher({"kind": "digits"}, folder, model_args={"depths": [3, 3, 3], "widths": [16, 24, 32]}, spec=spec)
-    return folder
 
 
 @pytest.fixture(scope="module")
