@@ -40,6 +40,29 @@ def request(**parts: Any) -> JobRequest:
     return parse_request({"teacher": teacher, "data": data, "budget": {"params_ratio": 0.5}, **parts})
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"search": {"space": "resnet_cifar"}},
+        {
+            "kind": "distill",
+            "budget": {},
+            "student": {
+                "space": "resnet_cifar",
+                "architecture": {f"{name}{i}": 8 for name in ("depth", "width") for i in (1, 2, 3)},
+            },
+        },
+    ],
+)
+def test_students_of_a_named_family_are_cut_out_of_no_teacher(parts: dict[str, Any]) -> None:
+    checks.plan(request(**parts), KNOWN)
+    with pytest.raises(InvalidRequest, match="space resnet_cifar are cut out of no teacher: use space 'teacher'") as e:
+        checks.plan(request(**parts, distill={"init": "teacher"}), KNOWN)
+    assert e.value.field == "distill.init"
+    for space in ("auto", "teacher"):
+        checks.plan(request(search={"space": space}, distill={"init": "teacher"}), KNOWN)
+
+
 def test_a_plan_leaves_open_only_what_takes_the_teacher_and_travels_as_json() -> None:
     plan = checks.plan(request(), KNOWN)
     settled = plan.request

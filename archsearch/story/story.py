@@ -139,9 +139,10 @@ class Story:
             return None
         try:
             return make_ready(self.teacher, self.dataset)
-        except InvalidRequest:
+        except InvalidRequest as error:
             if init == "teacher":
-                raise
+                reason = error.detail.partition("; ")[0]
+                raise InvalidRequest(f"{reason}; set init to 'auto' or 'scratch'", field="distill.init") from None
             return None  # the families remain, and the teacher's own where it is one
 
     def look(self, start: Start) -> Look:
