@@ -126,6 +126,8 @@ _OPTIONS = (
                  "auto: one a GPU or a core. The result is that of one.  [default: 1]"),
     click.option("--method", help="Distillation method: `archsearch losses` lists them; auto chooses, "
                  "none is the labels alone."),
+    click.option("--init", help="What students begin with: teacher (cut out of the teacher), scratch (noise), or auto, "
+                 "which lets both compete.  [default: auto]"),
     click.option("--recipe", help="Published training whose values fields left out take: short, cifar, imagenet."),
     click.option("--epochs", type=int, help="Passes over the training split.  [default: by the number of examples]"),
     click.option("--verify", type=int, help="Distil this many of the search's best briefly, and choose among them; 0 "
@@ -146,7 +148,7 @@ _FIELDS = {
     "params": "budget.params", "params_ratio": "budget.params_ratio", "macs": "budget.macs",
     "macs_ratio": "budget.macs_ratio", "space": "search.space", "candidates": "search.candidates",
     "workers": "search.workers",
-    "method": "distill.method", "recipe": "distill.recipe", "epochs": "distill.epochs",
+    "method": "distill.method", "init": "distill.init", "recipe": "distill.recipe", "epochs": "distill.epochs",
     "verify": "verify.candidates", "name": "name",
 }  # fmt: skip
 

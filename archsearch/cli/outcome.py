@@ -110,11 +110,16 @@ def _of_student(result: Result, source: str) -> list[str]:
     lies = f"It waits on the server as {source}" if source.startswith("job_") else f"It lies in {source}"
     return [
         f"The student reaches {reached} {where}, its teacher {taught}{alone}.",
-        f"It is {network(student['space'], student['architecture'])}, with {_size(student, teacher)}.",
+        f"It is {network(student['space'], student['architecture'])}, with {_size(student, teacher)}{_begun(student)}.",
         f"It learned by {student['method']}{why}, {seeds}in {student['epochs']} epochs and "
         f"{duration(student.get('seconds', 0.0))}{_computed(student)}.",
         f"{lies}{', as ' + ', '.join(formats) if formats else ''}.",
     ]
+
+
+def _begun(student: Mapping[str, Any]) -> str:
+    """What it began with, where that is not noise."""
+    return ", and began with its teacher's weights" if student.get("start") == "teacher" else ""
 
 
 def _computed(student: Mapping[str, Any]) -> str:
