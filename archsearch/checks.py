@@ -159,8 +159,9 @@ def _check_teacher(request: JobRequest, known: Known) -> None:
         check_source(request.teacher, field="teacher")
         check_facts(request.teacher.model_dump(), known.task, request.teacher.classes, field="teacher")
     elif isinstance(request.teacher, RegisteredTeacher):
-        given, size = request.teacher.classes, request.teacher.input_size
-        facts = known.teacher if size is None else {**known.teacher, "input_size": size}
+        given = request.teacher.classes
+        said = request.teacher.model_dump(include={"input_size", "head"}, exclude_none=True)
+        facts = {**known.teacher, **said}
         check_facts(facts, known.task, known.teacher.get("classes") if given is None else given)
 
 

@@ -47,8 +47,10 @@ def examine(
     domain = _domain(asked, at) if held is None else domains.of(held.task)
     # A look at weights alone needs no GPU, which takes seconds to begin with.
     teacher: Any = domain.load_teacher(asked, at, held, device="cpu" if held is None else resolve("auto"))
-    facts = {"domain": domain.name, "num_classes": teacher.num_classes, **domain.facts(teacher)}
-    if teacher.namings:
+    facts = {"domain": domain.name, **domain.facts(teacher)}
+    if asked.head == "keep":  # else it has the classes of whatever data it is asked about
+        facts["num_classes"] = teacher.num_classes
+    if asked.head == "keep" and teacher.namings:
         facts["class_names"] = list(teacher.namings[0])
     known = {"sha256": teacher.sha256, "facts": facts}
     if held is None:

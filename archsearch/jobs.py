@@ -142,7 +142,7 @@ class Attempt:
         row = self.ledger.read(lambda session: queries.require(session, TeacherRow, spec.id, field="teacher.id"))
         source, weights = self._source_of(row)
         self._fetch(source, domain)
-        given: dict[str, Any] = {"classes": spec.classes, "input_size": spec.input_size}
+        given: dict[str, Any] = {"classes": spec.classes, "input_size": spec.input_size, "head": spec.head}
         return domain.load_teacher(source, weights, dataset, **given, device=device)
 
     def _source_of(self, row: TeacherRow) -> tuple[Any, Path | None]:

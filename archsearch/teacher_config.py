@@ -27,7 +27,7 @@ def teacher_fields(config: Any) -> dict[str, Any]:
     check_plain(config, "config")
     pretrained = _mapping(_piece(config, "pretrained_cfg", "config"), "config.pretrained_cfg")
     in_chans, height, width = _input_size(_piece(pretrained, "input_size", "config.pretrained_cfg"))
-    classes = check_count(_piece(config, "num_classes", "config"), 2, MOST_CLASSES, "config.num_classes")
+    classes = check_count(_piece(config, "num_classes", "config"), 0, MOST_CLASSES, "config.num_classes")
     if pretrained.get("num_classes", classes) != classes:
         raise ValueError(
             f"config.num_classes is {classes}, config.pretrained_cfg.num_classes {pretrained['num_classes']!r}: the "

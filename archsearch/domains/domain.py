@@ -228,6 +228,7 @@ class Teachers(Protocol):
         *,
         classes: Any = None,
         input_size: Any = None,
+        head: Any = None,
         device: str = "cpu",
     ) -> Teacher:
         """A frozen teacher, loaded strictly, its outputs in the order of the data's classes.
@@ -236,7 +237,7 @@ class Teachers(Protocol):
             source: What the request names.
             weights: The file of an uploaded teacher, or the folder that was unpacked of it.
             dataset: The data it will be asked about, as `load` gives them; None where there are none yet.
-            classes, input_size: As the request has them where the source does not say itself.
+            classes, input_size, head: As the request has them where the source does not say itself.
             device: Where it is asked, as `device.resolve` tells it.
         """
 

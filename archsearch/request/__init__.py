@@ -31,6 +31,7 @@ from archsearch.request.teachers import (
     CLASSES,
     ClassMap,
     ClassName,
+    Head,
     InputSize,
     LocalTeacher,
     OnnxTeacher,
@@ -41,6 +42,7 @@ from archsearch.request.teachers import (
     TimmTeacher,
     UploadedFolder,
     UploadedTeacher,
+    check_head,
     is_onnx,
 )
 from archsearch.request.wrong import errors_by_field, first_error
@@ -63,6 +65,7 @@ __all__ = [
     "FileData",
     "Fit",
     "Fitting",
+    "Head",
     "Id",
     "ImageFolderData",
     "ImageSize",
@@ -93,6 +96,7 @@ __all__ = [
     "UploadedTeacher",
     "Verification",
     "VerifySpec",
+    "check_head",
     "check_image_size",
     "errors_by_field",
     "first_error",

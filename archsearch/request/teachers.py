@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from archsearch.plain import Spec
 from archsearch.request.base import Id
@@ -51,6 +51,13 @@ ClassMap = Annotated[
     | Literal["natural", "sorted", "as_is"],
     BeforeValidator(_class_map),
 ]
+# What becomes of its answers.
+Head = Literal["keep", "probe"]
+HEAD = (
+    "`keep` takes its answers as they are; `probe` gives it a linear head for the data's classes instead, fitted in "
+    "closed form to what it makes of the training images (ridge, weighed by leave-one-out): a bare backbone, or a "
+    "network of other classes, becomes a teacher, and is measured like any other."
+)
 CLASSES = (
     "Which of the teacher's outputs each class of the data is, where names do not tell: a mapping from the data's "
     "class names to the teacher's names or output numbers (classes left out are found by name; the teacher may know "
@@ -94,6 +101,14 @@ Meaning = Annotated[
 _OF_ONNX = ("layout", "scale", "mean", "std", "outputs", "class_names")
 
 
+def check_head(num_classes: int, head: str) -> None:
+    """Raise ValueError for a network that tells nothing apart, and is to be asked as it is."""
+    if num_classes < 2 and head == "keep":
+        raise ValueError(
+            f"num_classes {num_classes} is a backbone without a head; it becomes a teacher with head 'probe'"
+        )
+
+
 def is_onnx(path: Path) -> bool:
     """Whether a path names an ONNX file."""
     return path.suffix.lower() == ".onnx"
@@ -118,6 +133,7 @@ class TimmTeacher(Spec):
     name: str = Field(min_length=1, max_length=200, description="timm model name with tag, or hf-hub:owner/name.")
     classes: ClassMap | None = Field(None, description=CLASSES)
     input_size: InputSize = None
+    head: Head = Field("keep", description=HEAD)
 
 
 class LocalTeacher(Spec):
@@ -128,6 +144,7 @@ class LocalTeacher(Spec):
     path: Path = Field(description="Folder with config.json and model.safetensors, as timm saves it; or an .onnx file.")
     classes: ClassMap | None = Field(None, description=CLASSES)
     input_size: InputSize = None
+    head: Head = Field("keep", description=HEAD)
     layout: Layout = None
     scale: Scale = None
     mean: Mean = None
@@ -154,7 +171,11 @@ class UploadedTeacher(Spec):
     )
     architecture: str = Field(min_length=1, max_length=200, description="timm model name, e.g. resnet18.")
     model_args: dict[str, Any] = Field({}, description="Keyword arguments for timm.create_model.")
-    num_classes: int = Field(ge=2, le=MOST_CLASSES, description="Classes the head tells apart.")
+    num_classes: int = Field(
+        ge=0,
+        le=MOST_CLASSES,
+        description="Classes the head tells apart; 0 of a backbone without one, which `head` gives.",
+    )
     in_chans: int = Field(3, ge=1, le=MOST_CHANNELS, description="Input channels.")
     mean: list[float] | None = Field(
         None, max_length=MOST_CHANNELS, description="Channel means the weights were trained with, of pixels in 0-1."
@@ -167,6 +188,7 @@ class UploadedTeacher(Spec):
     input_size: InputSize = None
     class_names: ClassNames = None
     classes: ClassMap | None = Field(None, description=CLASSES)
+    head: Head = Field("keep", description=HEAD, validate_default=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -176,6 +198,12 @@ class UploadedTeacher(Spec):
         if isinstance(value, dict) and value.get("config") is not None:
             given = {name: field for name, field in value.items() if name != "config"}
             return {**teacher_fields(value["config"]), **given}
+        return value
+
+    @field_validator("head")
+    @classmethod
+    def _check_head(cls, value: Head, info: ValidationInfo) -> Head:
+        check_head(info.data.get("num_classes", MOST_CLASSES), value)
         return value
 
     @model_validator(mode="after")
@@ -196,6 +224,7 @@ class UploadedFolder(Spec):
     upload: Id = Field(description="Completed upload holding the zip.")
     classes: ClassMap | None = Field(None, description=CLASSES)
     input_size: InputSize = None
+    head: Head = Field("keep", description=HEAD)
 
 
 class OnnxTeacher(Spec):
@@ -205,6 +234,7 @@ class OnnxTeacher(Spec):
     upload: Id = Field(description="Completed upload holding the .onnx file.")
     classes: ClassMap | None = Field(None, description=CLASSES)
     input_size: InputSize = None
+    head: Head = Field("keep", description=HEAD)
     layout: Layout = None
     scale: Scale = None
     mean: Mean = None
@@ -225,6 +255,7 @@ class RegisteredTeacher(Spec):
     id: Id = Field(description="Teacher id from POST /v1/teachers.")
     classes: ClassMap | None = Field(None, description=CLASSES)
     input_size: InputSize = None
+    head: Head | None = Field(None, description=f"{HEAD} Null is what it was registered with.")
 
 
 TeacherSource = Annotated[TimmTeacher | UploadedTeacher | UploadedFolder | OnnxTeacher, Field(discriminator="kind")]

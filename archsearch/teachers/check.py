@@ -104,8 +104,10 @@ def _mixed_up(teacher: Teacher, task: Task, better: Better | None) -> tuple[Note
 def check_head(name: str, num_classes: int, task: Task) -> None:
     """Raise TeacherError where it tells another number of classes apart than the data has."""
     if num_classes != task.classes:
+        what = "has no head" if num_classes < 2 else f"tells {num_classes} classes apart, the data has {task.classes}"
         raise TeacherError(
-            f"{name} tells {num_classes} classes apart, the data has {task.classes}; use a teacher trained on these",
+            f"{name} {what}; use a teacher trained on these, say which of its classes they are (teacher.classes), "
+            "or have a head fitted to them (teacher.head probe)",
             field="teacher",
         )
 

@@ -24,7 +24,8 @@ def check_facts(facts: Mapping[str, Any], task: Task, given: ClassMap | None, *,
     if theirs != task.domain:
         seen = domains.get(theirs).examples
         raise TeacherError(f"the teacher was trained on {seen}, the data are {domain.examples}", field=field)
-    if (num_classes := facts.get("num_classes")) is not None:  # else nobody has looked yet
+    # Else nobody has looked yet, or what it knows will be the data's.
+    if (num_classes := facts.get("num_classes")) is not None and facts.get("head", "keep") == "keep":
         check_classes(facts.get("class_names"), num_classes, task, given, field.partition(".")[0])
     domain.check_facts(facts, task, field)
 

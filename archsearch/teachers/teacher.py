@@ -31,6 +31,7 @@ class ImageTeacher:
         namings: What its outputs are called, as the weights came: a list of names for each way of naming them.
         order: Which of its outputs each of the data's classes is, where they had to be moved; the model has them moved.
         classes_given: Whether the request itself said which output is which class.
+        fitted: Of the weights of a head that was fitted to the data, a sha256; empty where the head came with it.
         size_known: The resolution was asked for, or is the one that timm's own weights were trained at.
         notes: What whoever asked for it should hear.
     """
@@ -48,6 +49,7 @@ class ImageTeacher:
     classes_given: bool = False
     notes: tuple[Note, ...] = ()
     size_known: bool = False
+    fitted: str = ""
 
     @property
     def identity(self) -> str:
@@ -56,7 +58,7 @@ class ImageTeacher:
         A transformer's heads or an activation function are arguments that change no weight's shape.
         """
         args = json.dumps(getattr(self.model, "_model_args", {}), sort_keys=True, default=str)
-        moved = "" if self.order is None else f" {self.order}"
+        moved = ("" if self.order is None else f" {self.order}") + self.fitted
         return f"{self.sha256} {self.mean} {self.std} {self.input_hw} {type(self.model).__name__} {args}{moved}"
 
     def require(self, task: ImageTask) -> None:

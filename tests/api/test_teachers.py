@@ -107,7 +107,7 @@ def test_other_names_than_the_datas_are_refused_unless_a_map_is_given(
         ({"model_args": {"widths": [1, [2, [10**9]]]}}, "source.model_args.widths", "is no size"),
         ({"architecture": "local-dir:/etc"}, "source.architecture", "local-dir:"),
         ({"architecture": "hf-hub:someone/something"}, "source.architecture", "hf-hub:"),
-        ({"num_classes": 1}, "source.num_classes", "greater than or equal to 2"),
+        ({"num_classes": 1}, "source.head", "a backbone without a head"),
         ({"mean": [0.5, 0.5]}, "source", "mean has 2 values for 1 channels"),
         ({"std": [0.0]}, "source", "std must be positive"),
         ({"input_sise": 32}, "source", "did you mean 'input_size'?"),

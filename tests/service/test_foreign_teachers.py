@@ -15,6 +15,7 @@ from archsearch.errors import ServiceError
 from archsearch.teachers import ImageTeacher, describe_folder
 from tests.service.conftest import House
 from tests.service.server import PATIENCE_S
+from tests.teachers.folders import bare_folder
 
 pytestmark = pytest.mark.slow
 
@@ -66,3 +67,16 @@ def test_an_onnx_file_teaches(house: House, teacher: ImageTeacher, tmp_path: Pat
     with pytest.raises(ServiceError) as caught:
         house.server.client.add_teacher({"kind": "onnx"}, weights=broken)
     assert (caught.value.body["code"], caught.value.body["field"]) == ("invalid_teacher", "source.upload")
+
+
+def test_a_bare_backbone_teaches_with_a_probe(house: House, teacher: ImageTeacher, tmp_path: Path) -> None:
+    folder = bare_folder(teacher, tmp_path / "backbone")
+    source = describe_folder(folder)
+    with pytest.raises(ServiceError) as caught:
+        house.server.client.add_teacher(source, weights=folder / "model.safetensors")
+    assert (caught.value.body["field"], "head 'probe'" in caught.value.body["detail"]) == ("source.head", True)
+    result = student_of(house, {**source, "head": "probe"}, folder / "model.safetensors")
+    assert result["teacher"]["test_acc"] > 80
+    assert result["facts"]["selection_acc"] > 80
+    assert "num_classes" not in result["facts"]
+    assert "teacher_probed" in [warning["code"] for warning in result["warnings"]]

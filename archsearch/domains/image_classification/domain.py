@@ -147,11 +147,12 @@ class ImageClassification:
         *,
         classes: Any = None,
         input_size: Any = None,
+        head: Any = None,
         device: str = "cpu",
     ) -> Teacher:
         from archsearch.domains.image_classification.teacher import load
 
-        return load(source, weights, dataset, classes=classes, input_size=input_size, device=device)
+        return load(source, weights, dataset, classes=classes, input_size=input_size, head=head, device=device)
 
     def at_hand(self, name: str) -> bool:
         from archsearch.teachers import at_hand

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from archsearch.device import put_on
-from archsearch.domains.images.task import ImageDataset
-from archsearch.errors import TeacherError
+from archsearch.domains.images.task import ImageDataset, ImageTask
+from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.request import (
     ClassMap,
+    Head,
     LocalTeacher,
     OnnxTeacher,
     TimmTeacher,
     UploadedFolder,
     UploadedTeacher,
+    first_error,
     is_onnx,
 )
 from archsearch.teachers import ImageTeacher, at_best_size, describe_folder, load_teacher
 from archsearch.teachers.normalisation import at_best_normalisation
 from archsearch.teachers.order import in_order_of
+from archsearch.teachers.probe import probed
 
 Source = TimmTeacher | LocalTeacher | UploadedTeacher | UploadedFolder | OnnxTeacher
 InputSize = int | Sequence[int] | None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a teacher will be asked, as far as a request says it; `fits` where a head is fitted to the data."""
+
+    dataset: ImageDataset | None
+    classes: ClassMap | None
+    input_size: InputSize
+    fits: bool
+
+    @property
+    def task(self) -> ImageTask | None:
+        return None if self.dataset is None else self.dataset.task
 
 
 def load(
@@ -32,30 +53,45 @@ def load(
     *,
     classes: ClassMap | None = None,
     input_size: InputSize = None,
+    head: Head | None = None,
     device: str = "cpu",
 ) -> ImageTeacher:
     """See `Domain.load_teacher`; where a config only says timm's default resolution, at the better one of two, and
     where nobody says how an ONNX graph is shown pixels, as it is right with."""
+    fits = (source.head if head is None else head) == "probe"
+    asked = _Asked(dataset, source.classes if classes is None else classes, input_size, fits)
+    if fits and asked.classes is not None:
+        detail = "says which of the teacher's answers the data's classes are, and a probe has these alone; leave it out"
+        raise InvalidRequest(detail, field="teacher.classes")
     if isinstance(source, OnnxTeacher) or (isinstance(source, LocalTeacher) and is_onnx(source.path)):
-        return _of_onnx(source, weights, dataset, source.classes if classes is None else classes, input_size)
+        found = _of_onnx(source, weights, asked)
+    else:
+        found = _of_timm(source, weights, asked, device)
+    return probed(found, dataset) if fits and dataset is not None else found
+
+
+def _of_timm(source: Source, weights: Path | None, asked: _Asked, device: str) -> ImageTeacher:
+    input_size = asked.input_size
     if isinstance(source, UploadedFolder) and weights is not None:
         # Nobody vouches for its config.json: what timm would read in it is described, and checked, as in a request.
         input_size = source.input_size if input_size is None else input_size
-        fields = {**describe_folder(weights), "upload": source.upload, "classes": source.classes}
-        source, weights = UploadedTeacher(**fields), weights / "model.safetensors"
-    assert not isinstance(source, UploadedFolder)  # whose folder is always at hand
-    loaded = load_teacher(source, weights, None if dataset is None else dataset.task, classes, input_size)
+        fields = {**describe_folder(weights), "upload": source.upload, "head": "probe" if asked.fits else "keep"}
+        source, weights = _described(fields), weights / "model.safetensors"
+    assert isinstance(source, TimmTeacher | LocalTeacher | UploadedTeacher)  # whose folder is always at hand
+    loaded = load_teacher(source, weights, None if asked.fits else asked.task, asked.classes, input_size)
     put_on(loaded.model, device, "teacher")
-    return loaded if dataset is None else at_best_size(loaded, dataset)
+    return loaded if asked.dataset is None or asked.fits else at_best_size(loaded, asked.dataset)
 
 
-def _of_onnx(
-    source: LocalTeacher | OnnxTeacher,
-    weights: Path | None,
-    dataset: ImageDataset | None,
-    classes: ClassMap | None,
-    input_size: InputSize,
-) -> ImageTeacher:
+def _described(fields: Mapping[str, Any]) -> UploadedTeacher:
+    try:
+        return UploadedTeacher.model_validate(fields)
+    except ValidationError as error:
+        _, detail = first_error(error)
+        raise TeacherError(f"config.json: {detail}", field="upload") from None
+
+
+def _of_onnx(source: LocalTeacher | OnnxTeacher, weights: Path | None, asked: _Asked) -> ImageTeacher:
     """A black box, on the processor whatever the device."""
     from archsearch.zoos.onnx.load import load_onnx
 
@@ -64,8 +100,8 @@ def _of_onnx(
         raise TeacherError("the uploaded ONNX file is not at hand", field=field)
     if not path.is_file():
         raise TeacherError(f"{path} is not there", field=field)
-    loaded = load_onnx(path, source, None if dataset is None else dataset.task, input_size, field=field)
-    if dataset is None:
+    loaded = load_onnx(path, source, asked.task, asked.input_size, embeds=asked.fits, field=field)
+    if asked.dataset is None or asked.fits:
         return loaded.teacher
-    teacher = in_order_of(dataset.task, loaded.teacher, classes)
-    return teacher if loaded.normalised else at_best_normalisation(teacher, dataset)
+    teacher = in_order_of(asked.dataset.task, loaded.teacher, asked.classes)
+    return teacher if loaded.normalised else at_best_normalisation(teacher, asked.dataset)

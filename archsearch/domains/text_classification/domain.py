@@ -165,8 +165,14 @@ class TextClassification:
         *,
         classes: Any = None,
         input_size: Any = None,
+        head: Any = None,
         device: str = "cpu",
     ) -> TextTeacher:
+        if (source.head if head is None else head) != "keep":
+            raise InvalidRequest(
+                "is for images; fine-tune an encoder of texts on them: archsearch train-teacher --from FOLDER",
+                field="teacher.head",
+            )
         loaded = self._load(source, weights, dataset, classes)
         put_on(loaded.model, device, "teacher")
         return loaded

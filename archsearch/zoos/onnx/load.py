@@ -16,21 +16,20 @@ import torch
 from archsearch.domains.images.task import ImageTask
 from archsearch.errors import TeacherError
 from archsearch.request import LocalTeacher, OnnxTeacher
-from archsearch.teacher_config import LARGEST_SIDE, MOST_CHANNELS, MOST_CLASSES
+from archsearch.teacher_config import LARGEST_SIDE, MOST_CHANNELS
 from archsearch.teachers.teacher import ImageTeacher
 from archsearch.zoos.onnx import costs
 from archsearch.zoos.onnx.graph import Graph, read_graph
 from archsearch.zoos.onnx.library import session_of, told
-from archsearch.zoos.onnx.network import Array, Intake, Meaning, OnnxNetwork, Stage
-from archsearch.zoos.onnx.shown import Shown, in_file, said
+from archsearch.zoos.onnx.network import Array, Intake, OnnxNetwork
+from archsearch.zoos.onnx.outputs import answers_of, embedding_of
+from archsearch.zoos.onnx.shown import Shown, in_file, in_whole_numbers, said
 
 _KINDS = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
     "tensor(uint8)": np.uint8,
 }  # fmt: skip
 _ANSWERS = frozenset(["tensor(float)", "tensor(float16)", "tensor(double)"])
-# Of several outputs that could be the answers, the first of these.
-_NAMES = ("logits", "output", "output0", "probabilities", "scores", "predictions")
 # Images a graph is tried on: as many as tell probabilities from logits.
 _TRIED = 8
 # A side that is tried where neither graph, nor request, nor data say one.
@@ -55,22 +54,13 @@ class _Taken:
     width: int | None
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Which output is what: the answers and how many, and the stages beside them."""
-
-    answer: int
-    width: int
-    meaning: Meaning
-    stages: tuple[Stage, ...]
-
-
 def load_onnx(
     path: Path,
     source: LocalTeacher | OnnxTeacher,
     task: ImageTask | None,
     input_size: int | Sequence[int] | None = None,
     *,
+    embeds: bool = False,
     field: str,
 ) -> LoadedOnnx:
     """A file as a teacher, its outputs as they come; raises TeacherError naming the field and the fix.
@@ -80,6 +70,7 @@ def load_onnx(
         source: How it is shown images, where the file does not say.
         task: What it will be asked about; None where nobody knows yet.
         input_size: Pixels it is asked at, where the request has a word of its own.
+        embeds: Whether what it makes of images is wanted, whose answers a head is put on, and not its own answers.
         field: Of the request that names the file.
     """
     graph = read_graph(path, field=field)
@@ -88,12 +79,14 @@ def load_onnx(
     taken = _taken(session.get_inputs()[0], shown, task, field)
     in_chans = taken.in_chans or (task.in_chans if task else len(shown.mean or ()) or 3)
     hw = _size(taken, shown, task, field)
-    known = shown.mean is not None or shown.std is not None or taken.intake.kind == np.uint8
-    scale = shown.scale or (255 if taken.intake.kind == np.uint8 else 1)
+    whole = taken.intake.kind == np.uint8
+    if whole and shown.scale is None:
+        shown = in_whole_numbers(shown)
     mean, std = (_channels(values, each, in_chans, name) for values, each, name in (
-        (shown.mean, 0.0, "mean"), (shown.std, 1 / scale, "std"))
+        (shown.mean, 0.0, "mean"), (shown.std, 1 / (shown.scale or 1), "std"))
     )  # fmt: skip
-    network = _network(graph, session, taken, shown, task, (in_chans, *(hw or _tried_at(task))), field)
+    sizes = (in_chans, *(hw or _tried_at(task)))
+    network = _network(graph, session, taken, shown, None if embeds else task, sizes, embeds=embeds, field=field)
     teacher = ImageTeacher(
         name=source.path.name if isinstance(source, LocalTeacher) else "the ONNX network",
         model=network.eval(),
@@ -106,7 +99,7 @@ def load_onnx(
         namings=_namings(shown, network.num_classes, bool(source.class_names)),
         size_known=True,
     )
-    return LoadedOnnx(teacher, known)
+    return LoadedOnnx(teacher, normalised=whole or shown.mean is not None or shown.std is not None)
 
 
 def _session(graph: Graph, field: str) -> Any:
@@ -203,6 +196,8 @@ def _network(
     shown: Shown,
     task: ImageTask | None,
     sizes: tuple[int, int, int],
+    *,
+    embeds: bool,
     field: str,
 ) -> OnnxNetwork:
     ports = [port for port in session.get_outputs() if port.type in _ANSWERS]
@@ -220,7 +215,10 @@ def _network(
         return found
 
     intake, outputs = _tried(run, taken.intake, shown, sizes, field)
-    found = _found(graph, names, outputs, shown, task, intake.layout, field)
+    if embeds:
+        found = embedding_of(names, outputs, intake.layout)
+    else:
+        found = answers_of(graph, names, outputs, shown, task, intake.layout, field)
     return OnnxNetwork(
         run,
         intake,
@@ -257,60 +255,6 @@ def _tried(
         "teacher.input_size or teacher.layout if they are others",
         field=field,
     )
-
-
-def _found(
-    graph: Graph,
-    names: Sequence[str],
-    outputs: Sequence[Array],
-    shown: Shown,
-    task: ImageTask | None,
-    layout: str,
-    field: str,
-) -> _Found:
-    """Which of the outputs the answers are, what they are, and which others are stages."""
-    rows = [number for number, output in enumerate(outputs) if _is_row(output)]
-    if not rows:
-        shapes = "; ".join(f"{name} {output.shape[1:]}" for name, output in zip(names, outputs, strict=True))
-        raise TeacherError(
-            f"no output of the graph is a row of answers an image ({shapes[:300]}); export it with its classifier",
-            field=field,
-        )
-    classes = None if task is None else task.classes
-    fitting = [number for number in rows if outputs[number][0].size == classes] or rows
-    answer = next((names.index(name) for name in _NAMES if name in [names[number] for number in fitting]), fitting[0])
-    width = outputs[answer][0].size
-    if not 2 <= width <= MOST_CLASSES:
-        raise TeacherError(
-            f"the graph gives {width} answers an image, and a teacher tells two classes at least", field=field
-        )
-    stages = tuple(
-        Stage(number, output.shape[1:], layout == "nhwc" and output.ndim == 4)
-        for number, output in enumerate(outputs)
-        if number != answer and output.ndim <= 4 and not (_is_row(output) and output[0].size == width)
-    )
-    sized = tuple(replace(each, sizes=_channels_first(each)) for each in stages)
-    return _Found(answer, width, _meaning(graph, names[answer], outputs[answer], shown), sized)
-
-
-def _is_row(output: Array) -> bool:
-    return output.ndim >= 2 and output.size == output.shape[0] * output.shape[1]
-
-
-def _channels_first(stage: Stage) -> tuple[int, ...]:
-    return (stage.sizes[-1], *stage.sizes[:-1]) if stage.last else stage.sizes
-
-
-def _meaning(graph: Graph, name: str, answers: Array, shown: Shown) -> Meaning:
-    """What the answers are: as said, by what they come out of, or by what they look like."""
-    if shown.outputs == "logits":
-        return "logits"
-    rows_BK = answers.reshape(len(answers), -1).astype(np.float64)
-    sum_to_one = bool((rows_BK >= 0).all() and np.allclose(rows_BK.sum(1), 1, atol=1e-2))
-    if shown.outputs == "probabilities":
-        return "softmax" if sum_to_one else "sigmoid"
-    ends: Any = graph.ends_in(name)
-    return ends or ("softmax" if sum_to_one else "logits")
 
 
 def _channels(values: tuple[float, ...] | None, usual: float, in_chans: int, name: str) -> tuple[float, ...]:

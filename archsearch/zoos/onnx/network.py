@@ -120,8 +120,12 @@ class OnnxNetwork(nn.Module):
         for module, stage in zip(self.stages, self._shown, strict=True):
             map_BX = outputs[stage.place]
             module(map_BX.movedim(-1, 1) if stage.last else map_BX)
-        logits_BK: Tensor = self.head(self._logits(outputs[self._answer].flatten(1)))
+        logits_BK: Tensor = self.head(self._logits(self._row(outputs[self._answer])))
         return logits_BK
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a new linear layer behind what the graph makes of an image."""
+        self.head, self.num_classes = nn.Linear(self.num_features, num_classes), num_classes
 
     def counted(self, shape: Shape) -> tuple[int, int]:
         """Parameters and multiply-accumulates of one example of a shape."""
@@ -139,6 +143,14 @@ class OnnxNetwork(nn.Module):
         """Its outputs to as many images as it takes at most; the first again fill up what a fixed number lacks."""
         asked = given if self._intake.batch is None else np.resize(given, (self._intake.batch, *given.shape[1:]))
         return [output[: len(given)] for output in self._run({self._intake.name: asked})]
+
+    def _row(self, output: Tensor) -> Tensor:
+        """A row of numbers an image: as it comes, or the mean over the places of a map or the tokens of a row."""
+        if output.numel() == output.shape[0] * output.shape[1]:
+            return output.flatten(1)
+        if output.ndim == 3:
+            return output.mean(1)
+        return output.mean((2, 3) if self._intake.layout == "nchw" else (1, 2))
 
     def _logits(self, answers_BK: Tensor) -> Tensor:
         if self._meaning == "softmax":

@@ -126,3 +126,8 @@ def _size(known: Mapping[str, Any]) -> tuple[int, int] | None:
             if all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in found):
                 return found[0], found[1]
     return None
+
+
+def in_whole_numbers(shown: Shown) -> Shown:
+    """What is said of a graph that takes whole numbers, which are pixels of 0-255, as is what is said of them."""
+    return replace(shown, scale=255, mean=_of_unit(shown.mean, 255), std=_of_unit(shown.std, 255))

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 
 import numpy as np
+import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
@@ -154,3 +155,26 @@ def test_its_identity_follows_from_the_file_and_how_it_is_shown_images(tmp_path:
     assert (one.sha256, one.identity) == (teacher_of(path, **STATED).sha256, teacher_of(path, **STATED).identity)
     assert one.sha256 == other.sha256
     assert one.identity != other.identity
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_a_graph_without_a_classifier_gets_a_head(layout: str, digits: Dataset, tmp_path: Path) -> None:
+    path = convolutional(tmp_path / "net.onnx", layout=layout, shown=True)
+    model = onnx.load(str(path))
+    del model.graph.output[1:]  # only the map is left, channels first
+    if layout == "nhwc":
+        model.graph.node.append(helper.make_node("Transpose", ["map"], ["turned_map"], perm=[0, 2, 3, 1]))
+        model.graph.output[0].CopyFrom(helper.make_tensor_value_info("turned_map", TensorProto.FLOAT, None))
+    onnx.save(model, str(path))
+    with pytest.raises(TeacherError, match="export it with its classifier"):
+        teacher_of(path, digits, **STATED)
+    teacher = teacher_of(path, digits, head="probe", **STATED)
+    assert (teacher.num_classes, teacher.model.num_features) == (10, FEATURES)
+    x_BCHW = digits.selection.examples(slice(0, 5))
+    watched = Watched(teacher.model, (), {"embedding", "head"})
+    outputs = watched.outputs(teacher.logits(x_BCHW))
+    torch.testing.assert_close(outputs.embedding_BD, expected(x_BCHW)[0].mean((2, 3)), rtol=1e-4, atol=1e-4)
+    assert outputs.weight_KD is not None
+    torch.testing.assert_close(
+        outputs.answers_MK, outputs.embedding_BD @ outputs.weight_KD.T + teacher.model.head.bias, rtol=1e-4, atol=1e-4
+    )
