@@ -44,6 +44,7 @@ class Services:
     engine: Engine
     feeds: Feeds
     storage: Shared[StorageAnswer] = field(default_factory=Shared)
+    counting: threading.Lock = field(default_factory=threading.Lock)
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager

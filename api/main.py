@@ -27,7 +27,19 @@ from .deps import LOCK_PATIENCE_S, Services
 from .feeds import Feeds
 from .gate import Gate
 from .room import THREADS
-from .routes import artifacts, catalogue, datasets, events, health, jobs, profiles, storage, teachers, uploads
+from .routes import (
+    artifacts,
+    catalogue,
+    datasets,
+    events,
+    health,
+    jobs,
+    pretrained,
+    profiles,
+    storage,
+    teachers,
+    uploads,
+)
 from .strict import StrictBodies
 from .turnstile import READING, Turnstile
 
@@ -69,7 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Gate, allowed_hosts=settings.allowed_hosts, methods=MethodTable(app))
     # Those asked for most come first, as routes are tried one after the other.
     app.include_router(health.router)
-    for room in (jobs, events, artifacts, teachers, datasets, profiles, catalogue, uploads, storage):
+    for room in (jobs, events, artifacts, teachers, datasets, profiles, catalogue, pretrained, uploads, storage):
         app.include_router(room.router, prefix="/v1")
     return app
 
@@ -119,5 +131,5 @@ def _is_part(scope: Scope) -> bool:
 
 
 def _is_free(scope: Scope) -> bool:
-    # The second is looked for once at a time, whoever asks, and holds nobody up (`shared.py`).
-    return str(scope["path"]) in ("/healthz", "/v1/storage")
+    # The others are looked for once at a time, whoever asks, and hold nobody up.
+    return str(scope["path"]) in ("/healthz", "/v1/storage", "/v1/pretrained")

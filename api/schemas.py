@@ -323,6 +323,23 @@ class SpaceAnswer(BaseModel):
     largest: MemberAnswer | None = None
 
 
+class PretrainedAnswer(Answer):
+    name: str = Field(description="As `search.pretrained` names it.")
+    source: Literal["hub", "folder"] = Field(
+        description="Where the weights lie: in the hub's cache on this machine, or in ARCHSEARCH_PRETRAINED_DIR."
+    )
+    weights_bytes: int = Field(description="Of the safetensors file.")
+    refuses: str | None = Field(description="Why it cannot take images of this size; then all below is empty.")
+    architecture: str | None = Field(description="timm's name for the network.")
+    stock_timm: bool | None = Field(description="Whether plain timm builds it, without this package.")
+    params: int | None = Field(description="With a head for so many classes.")
+    macs: int | None = Field(description="Multiply-accumulates for one image of this size.")
+    trained_on: list[int] | None = Field(description="Channels, height and width of the images it was trained on.")
+    mean: list[float] | None = Field(description="Of pixels in 0-1, as the weights were trained.")
+    std: list[float] | None
+    licence: str | None = Field(description="Where timm's configuration tells one.")
+
+
 class ProxyAnswer(BaseModel):
     name: str
     doc: str

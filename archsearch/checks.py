@@ -20,7 +20,7 @@ from archsearch.hardware.profile import Profile
 from archsearch.request import Architecture, Budget, JobRequest, RegisteredTeacher, TimmTeacher, parse_request
 from archsearch.search import check_search
 from archsearch.spaces import Cost, Space, check_name, choose, spaces
-from archsearch.spaces.choose import AUTO, TEACHER
+from archsearch.spaces.choose import AUTO, PRETRAINED, TEACHER
 from archsearch.teachers import check_source
 from archsearch.teachers.facts import check_facts
 
@@ -32,9 +32,10 @@ _COUNTED = 60
 # Raise it when a plan would say something else of the same request: kept ones are made anew by a worker then.
 _VERSION = 2
 
-# What takes the teacher, or the machine the work is done on: the kind of networks the teacher itself is of; whether
-# the device to be timed is here; whether the training's devices are; which families are left to be verified.
-Left = Literal["own space", "device", "training", "verify"]
+# What takes the teacher, or the machine the work is done on: the kind of networks the teacher itself is of; which
+# networks with weights are at hand; whether the device to be timed is here; whether the training's devices are; which
+# families are left to be verified.
+Left = Literal["own space", "pretrained", "device", "training", "verify"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def plan(request: JobRequest, known: Known) -> Plan:
     """
     known = replace(known, task=domains.of(known.task).read_by(known.task, known.teacher))
     check_distill(request.training, known.task if defaults.trains(request) else None)
+    _check_weights(request, known)
     named = _named(request, known)
     settled = defaults.settle(request, known.images, None, domains.of(known.task).pace)
     _check_teacher(request, known)
@@ -140,16 +142,50 @@ def possible(budget: Budget, spaces: Sequence[Space], task: Task, limits: Limits
     return able
 
 
+def takes_weights(request: JobRequest, domain: str) -> bool:
+    """Whether networks with weights may be what a request's students are."""
+    named = request.search.space if request.student is None else request.student.space
+    meant = named in (AUTO, PRETRAINED) and request.distill.init in ("auto", "pretrained")
+    return meant and domain == "image_classification"
+
+
+def _check_weights(request: JobRequest, known: Known) -> None:
+    """Raise InvalidRequest where students are to begin as networks with weights and cannot."""
+    init, space = request.distill.init, request.search.space if request.student is None else request.student.space
+    if PRETRAINED not in (init, space):
+        return
+    if known.task.domain != "image_classification":
+        raise InvalidRequest(
+            f"networks with weights are of images, and the data are {domains.of(known.task).examples}; take teacher, "
+            "scratch or auto",
+            field="distill.init" if init == PRETRAINED else "search.space",
+        )
+    if space not in (AUTO, PRETRAINED) or init not in ("auto", PRETRAINED):
+        told = f"{space} holds no networks with weights" if init == PRETRAINED else f"they do not begin as {init}"
+        raise InvalidRequest(
+            f"{told}; take space pretrained, or distill.init auto",
+            field="search.space" if init == PRETRAINED else "distill.init",
+        )
+    if request.search.pretrained == ():
+        raise InvalidRequest("names no network; name some, or leave it out for all at hand", field="search.pretrained")
+    if request.student is not None and request.search.pretrained is None:
+        raise InvalidRequest(
+            "name the networks the student's architecture counts in, as the search it is of had them",
+            field="search.pretrained",
+        )
+
+
 def _named(request: JobRequest, known: Known) -> tuple[str, ...]:
     """Names of the registered spaces a request searches; where it names its student, that is checked instead."""
     if request.student is None:
-        # What the teacher's own space holds takes the network itself to tell.
-        found = () if request.search.space == TEACHER else choose(request.search.space, known.task, None, known.images)
+        # What the teacher's own space holds takes the network itself to tell, and which weights there are, a machine.
+        means = request.search.space
+        found = () if means in (TEACHER, PRETRAINED) else choose(means, known.task, None, known.images)
         return tuple(space.name for space in found)
     space, architecture = request.student.space, request.student.architecture
     if space is not None and architecture is not None:
         check_name(space, field="student.space")
-        if space != TEACHER:
+        if space not in (TEACHER, PRETRAINED):
             spaces.get(space, field="student.space").check(architecture, known.task)
     return ()
 
@@ -218,6 +254,9 @@ def _left(request: JobRequest, known: Known) -> tuple[Left, ...]:
     # A profile never holds the teacher's own space, which is another one for every teacher.
     if means in (AUTO, TEACHER) and not (latency and known.profile is not None):
         found.append("own space")
+    # Latencies of networks that are what a machine has at hand are in no profile, either.
+    if takes_weights(request, known.task.domain) and not (latency and known.profile is not None):
+        found.append("pretrained")
     if latency and known.profile is None:
         found.append("device")
     if defaults.trains(request):

@@ -52,10 +52,14 @@ def timed_spaces(request: JobRequest, named: Sequence[str], task: Task, profile:
     device = request.budget.device
     profile.require(task, request.budget.batch)
     known = profile.by_space()
-    if request.search.space == "teacher":
+    elsewhere = {
+        "teacher": "the teacher's own space, which is another one for every teacher",
+        "pretrained": "networks with weights, of which every machine has others at hand",
+    }
+    if request.search.space in elsewhere:
         raise InvalidRequest(
-            f"{device} cannot hold the teacher's own space, which is another one for every teacher; set search.space "
-            f"to one it has: {', '.join(known)}",
+            f"{device} cannot hold {elsewhere[request.search.space]}; set search.space to one it has: "
+            f"{', '.join(known)}",
             field="budget.device",
         )
     found = tuple(name for name in named if name in known)

@@ -13,10 +13,12 @@ from archsearch.request import (
     JobRequest,
     OfJob,
     RegisteredTeacher,
+    SearchSpec,
     StudentSpec,
     TimmTeacher,
     parse_request,
 )
+from archsearch.spaces.choose import PRETRAINED
 from archsearch.store import queries
 from archsearch.store.models import DatasetRow, Job, TeacherRow
 
@@ -50,7 +52,8 @@ def resolve(session: Session, request: JobRequest) -> JobRequest:
                 field=field,
             )
     student = StudentSpec(space=row.space, architecture={name: int(v) for name, v in row.architecture.items()})
-    return request.model_copy(update={"student": student})
+    found = request.model_copy(update={"student": student})
+    return found if row.space != PRETRAINED else _with_networks(session, named, found)
 
 
 def _source(session: Session, named: StudentSpec) -> Job:
@@ -72,3 +75,14 @@ def _identity(session: Session, spec: Any) -> set[tuple[str, JsonValue]]:
     else:
         known = {"kind": spec.kind}
     return {(name, value) for name, value in known.items() if value is not None}
+
+
+def _with_networks(session: Session, named: StudentSpec, request: JobRequest) -> JobRequest:
+    """The request naming the networks with weights that a candidate's architecture counts in."""
+    told = (_source(session, named).result or {}).get("pretrained") or {}
+    if not told.get("networks"):
+        raise InvalidRequest(
+            f"which network candidate {named.candidate} is, {named.job} tells when it has ended", field="student.job"
+        )
+    search = SearchSpec.model_validate({**request.search.model_dump(mode="json"), "pretrained": told["networks"]})
+    return request.model_copy(update={"search": search})

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from archsearch import checks, choice
+from archsearch import checks, choice, domains, pretrained
 from archsearch.checks import Known, Plan
 from archsearch.data.shots import check_shots, evenly
 from archsearch.data.task import Task
 from archsearch.defaults import as_before
 from archsearch.domains.images.digits import DIGITS, DIGITS_TRAIN
 from archsearch.engine import Engine
-from archsearch.errors import ArchsearchError, Conflict, InvalidRequest, TeacherError
+from archsearch.errors import ArchsearchError, Conflict, InvalidRequest, NotReady, TeacherError
 from archsearch.followup import fill, resolve
 from archsearch.register import profile_of, ready_dataset, recheck_teacher, task_of
 from archsearch.request import (
     DatasetData,
     DigitsData,
     JobRequest,
+    PretrainedNetwork,
     RegisteredTeacher,
+    TeacherNetwork,
     TimmTeacher,
     parse_request,
 )
+from archsearch.settings import pretrained_dir
 from archsearch.store import queries, scored
 from archsearch.store.models import DatasetRow, Job, ProfileRow, TeacherRow
 from archsearch.store.trials import trial_of
@@ -165,6 +169,7 @@ def _planned(session: Session, request: JobRequest) -> Plan:
         raise InvalidRequest(
             "paths are for the library; register the teacher and use kind 'teacher'", field="teacher.kind"
         )
+    _check_networks(session, request.search.pretrained or ())
     task, images = _known_data(session, request.data)
     teacher = _known_teacher(session, request.teacher) if isinstance(request.teacher, RegisteredTeacher) else {}
     return checks.plan(request, Known(task, images, teacher, profile_of(session, request.budget)))
@@ -192,3 +197,20 @@ def _known_teacher(session: Session, spec: RegisteredTeacher) -> dict[str, Any]:
     if row.status == "refused" and not (row.error or {}).get("retryable"):
         raise TeacherError(f"{spec.id} was refused: {(row.error or {}).get('detail')}", field="teacher.id")
     return {**(row.facts or {}), **row.source}
+
+
+def _check_networks(session: Session, named: Sequence[PretrainedNetwork]) -> None:
+    """Raise for a network with weights that is not to be had: no name, no folder, no teacher that is one of images."""
+    pretrained.check_named(named, pretrained_dir())
+    for i, one in enumerate(named):
+        if not isinstance(one, TeacherNetwork):
+            continue
+        field = f"{pretrained.FIELD}.{i}"
+        row: TeacherRow = queries.require(session, TeacherRow, one.id, field=field, lock="shared")
+        if row.status == "checking":
+            raise NotReady(f"teacher {one.id} is still being checked", field=field)
+        if row.status == "refused":
+            raise TeacherError(f"{one.id} was refused: {(row.error or {}).get('detail')}", field=field)
+        domain = (row.facts or {}).get("domain", "image_classification")
+        if domain != "image_classification":
+            raise InvalidRequest(f"{one.id} is a network of {domains.get(domain).examples}", field=field)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from pydantic import TypeAdapter
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from archsearch import arrival, bounded, checks, domains, intake
+from archsearch import arrival, bounded, checks, domains, intake, pretrained
 from archsearch.data.shots import few_shots
 from archsearch.device import resolve
 from archsearch.domains.domain import Domain
 from archsearch.engine import patiently, pause
-from archsearch.errors import Cancelled, TooManyAttempts, Unavailable
+from archsearch.errors import Cancelled, InvalidRequest, TooManyAttempts, Unavailable
 from archsearch.examine import fetch, unpack
 from archsearch.ledger.rows import RowLedger
 from archsearch.register import profile_of
@@ -26,7 +27,10 @@ from archsearch.request import (
     JobRequest,
     OfJob,
     OnnxTeacher,
+    PretrainedNetwork,
     RegisteredTeacher,
+    StockNetwork,
+    TeacherNetwork,
     TeacherSource,
     TimmTeacher,
     UploadedFolder,
@@ -126,7 +130,8 @@ class Attempt:
         dataset = self._data(request.data)
         profile = self.ledger.read(lambda session: profile_of(session, request.budget))
         teacher = self._teacher(request.teacher, dataset, resolve(request.device))
-        return Opened(teacher, domains.of(dataset.task).encode(dataset, teacher, self.ledger.cache), profile)
+        dataset = domains.of(dataset.task).encode(dataset, teacher, self.ledger.cache)
+        return Opened(teacher, dataset, profile, self._networks)
 
     def _data(self, spec: Any) -> Any:
         if isinstance(spec, DatasetData):
@@ -155,6 +160,33 @@ class Attempt:
                 self._bounded(unpack, paths, "unpacking the teacher", "upload fewer or smaller files")
             return source, folder
         return source, files.upload(source.upload) if isinstance(source, UploadedTeacher | OnnxTeacher) else None
+
+    def _networks(self, named: Sequence[PretrainedNetwork] | None) -> list[pretrained.Stored]:
+        """The networks with weights a request names, or all at hand; those that have to be downloaded are, as a
+        teacher is."""
+        folder = self.place.settings.pretrained_dir
+        if named is None:
+            return pretrained.at_hand(folder)
+        for one in named:
+            if isinstance(one, StockNetwork):
+                self._fetch(TimmTeacher(name=one.name), domains.get("image_classification"))
+        return pretrained.find(named, folder, self._registered)
+
+    def _registered(self, id: str, field: str) -> pretrained.Stored:
+        """The network of a registered teacher; raises InvalidRequest where that is none of timm's."""
+        named = TeacherNetwork(id=id)
+        row = self.ledger.read(lambda session: queries.require(session, TeacherRow, id, field=field))
+        source, weights = self._source_of(row)
+        if isinstance(source, TimmTeacher):
+            self._fetch(source, domains.get("image_classification"))
+            (found,) = pretrained.find([StockNetwork(name=source.name)], None, self._registered)
+            return replace(found, named=named)
+        assert weights is not None
+        if isinstance(source, UploadedFolder):
+            return pretrained.of_folder(named, weights)
+        if isinstance(source, UploadedTeacher):
+            return pretrained.of_upload(named, source, weights)
+        raise InvalidRequest(f"{id} is no network of timm's, whose weights a student could begin with", field=field)
 
     def _fetch(self, source: object, domain: Domain) -> None:
         """Download what has to be, in a process that ends when the job is cancelled, whatever the hub does."""

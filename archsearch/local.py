@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from archsearch import data, domains, progress, story
+from archsearch import data, domains, pretrained, progress, story
 from archsearch.device import resolve
 from archsearch.errors import InvalidRequest
 from archsearch.hardware.profile import Profile, read_profile
@@ -19,11 +19,12 @@ from archsearch.request import (
     JobRequest,
     LocalTeacher,
     OfJob,
+    PretrainedNetwork,
     RegisteredTeacher,
     parse_request,
 )
 from archsearch.result import Result
-from archsearch.settings import user_cache
+from archsearch.settings import pretrained_dir, user_cache
 from archsearch.story import Opened, Story
 from archsearch.teachers import Teacher
 
@@ -83,7 +84,7 @@ def _run(request: JobRequest, out: Path, tell: Listener, made: Mapping[str, Any]
             )
         return cast(Result, {name: made[name] for name in Result.__annotations__ if name in made})
     ledger = FolderLedger(out, request, tell)
-    opened = Opened(teacher, dataset, _profile(request))
+    opened = Opened(teacher, dataset, _profile(request), _networks)
     result = story.tell(Story(request, ledger, lambda: opened), ledger.once)
     shutil.rmtree(ledger.folder, ignore_errors=True)
     return cast(Result, result)
@@ -125,3 +126,9 @@ def _teacher(request: JobRequest, dataset: data.Dataset) -> Teacher:
         raise InvalidRequest(f"{request.teacher.id} lives in a service; give a timm name or a folder", field="teacher")
     assert not isinstance(request.teacher, OfJob)
     return domains.of(dataset.task).load_teacher(request.teacher, None, dataset, device=resolve(request.device))
+
+
+def _networks(named: Sequence[PretrainedNetwork] | None) -> list[pretrained.Stored]:
+    """The networks with weights a request names, or all at hand on this machine."""
+    folder = pretrained_dir()
+    return pretrained.at_hand(folder) if named is None else pretrained.find(named, folder, pretrained.none_registered)

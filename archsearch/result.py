@@ -69,6 +69,26 @@ class FoundWinner(FoundCandidate):
     proxies: dict[str, float | None]
 
 
+class FoundNetwork(FoundCandidate):
+    """A network with weights, as it was before any training here: what its features know of the teacher's answers."""
+
+    network: str
+    licence: str | None
+    proxies: dict[str, float | None]
+
+
+class PretrainedResult(TypedDict):
+    """The network with weights somebody would take instead of a student: the best within the budget, or why none is.
+
+    `networks` are those that were at hand, as the space `pretrained` counts them; `left_out` says why others are none.
+    """
+
+    best: FoundNetwork | None
+    why: str
+    networks: list[str]
+    left_out: dict[str, str]
+
+
 class SearchResult(TypedDict):
     """What was looked at, and what came out best."""
 
@@ -100,6 +120,7 @@ class StudentResult(TypedDict):
     architecture: dict[str, int]
     params: int
     macs: int
+    begins_as: NotRequired[str | None]
     method: str
     why: str
     labels: float
@@ -143,6 +164,7 @@ class Result(TypedDict):
     teacher: FoundTeacher
     chosen: dict[str, str]
     search: NotRequired[SearchResult]
+    pretrained: NotRequired[PretrainedResult]
     verify: NotRequired[dict[str, Any]]
     student: NotRequired[StudentResult]
     judged_by: JudgedBy

@@ -54,6 +54,11 @@ class Settings(BaseSettings):
         ge=2**28,
         description="Most memory a check of a teacher, data set or profile may take; default: half of the machine's.",
     )
+    pretrained_dir: Path | None = Field(
+        None,
+        description="Folder of networks with weights that jobs may take for students, each in a folder of its own as "
+        "timm saves one (config.json, model.safetensors).",
+    )
     gpus: str | None = Field(
         None, description="GPUs that have a worker each, such as 0,1, or all; default: one worker for what there is."
     )
@@ -71,3 +76,9 @@ class Settings(BaseSettings):
 def user_cache() -> Path:
     """Where this user's runs keep what is dear to make: `$XDG_CACHE_HOME/archsearch`, or `~/.cache/archsearch`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archsearch"
+
+
+def pretrained_dir() -> Path | None:
+    """The folder of networks with weights, `ARCHSEARCH_PRETRAINED_DIR`, for server, library and shell alike."""
+    named = os.environ.get("ARCHSEARCH_PRETRAINED_DIR")
+    return Path(named) if named else None

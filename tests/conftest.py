@@ -16,6 +16,9 @@ from archsearch.domains.images.task import ImageSplit, ImageTask
 
 # Tiny nets gain nothing from threads, and on a busy machine threads wait for one another: seven times as long here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Networks with weights join searches; which of them this machine happens to have at hand is no matter of a test's.
+os.environ["HF_HUB_CACHE"] = str(Path(__file__).parent / "no-such-cache")
+os.environ.pop("ARCHSEARCH_PRETRAINED_DIR", None)
 
 pytest_plugins = ["tests.postgres_server", "tests.small_disk", "tests.data_files"]
 

@@ -78,12 +78,12 @@ def test_a_plan_leaves_open_only_what_takes_the_teacher_and_travels_as_json() ->
 @pytest.mark.parametrize(
     ("parts", "left"),
     [
-        ({}, ("own space", "training", "verify")),
-        ({"verify": None}, ("own space", "training")),
-        ({"kind": "search"}, ("own space",)),
+        ({}, ("own space", "pretrained", "training", "verify")),
+        ({"verify": None}, ("own space", "pretrained", "training")),
+        ({"kind": "search"}, ("own space", "pretrained")),
         ({"search": {"space": "resnet_cifar"}}, ("training",)),
         ({"search": {"space": "teacher"}}, ("own space", "training")),
-        ({"kind": "search", "budget": {"latency_ms": 1.0}}, ("own space", "device")),
+        ({"kind": "search", "budget": {"latency_ms": 1.0}}, ("own space", "pretrained", "device")),
         ({"kind": "search", "verify": {"candidates": 2}, "search": {"space": "resnet_cifar"}}, ("training",)),
         (OWN, ("own space", "training")),
     ],

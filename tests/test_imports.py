@@ -37,6 +37,7 @@ FLOORS: tuple[set[str], ...] = (
     {"spaces", "models", "teachers"},
     {"zoos.onnx", "zoos.timm", "zoos.transformers"},
     {"evaluate", "hardware", "inherit"},
+    {"pretrained"},
     {"client", "examine", "export", "search"},
     {"choice", "distill", "store"},
     {"domains.image_classification", "domains.text_classification"},

@@ -7,7 +7,19 @@ import sys
 import click
 
 from archsearch import __version__
-from archsearch.cli import catalogue, convert, evaluate, export, local, predict, profile, remote, service, storage
+from archsearch.cli import (
+    catalogue,
+    convert,
+    evaluate,
+    export,
+    local,
+    predict,
+    pretrained,
+    profile,
+    remote,
+    service,
+    storage,
+)
 from archsearch.errors import ArchsearchError, Cancelled, InvalidRequest, NotFound, ServiceError
 
 EPILOG = """Exit codes: 0 done, 1 the job failed, 2 the request is wrong, 3 the server does not answer,
@@ -21,7 +33,7 @@ _SECTIONS = {
     "A finished student": ("predict", "evaluate", "export"),
     "With a server": ("submit", "watch", "jobs", "show", "pareto", "download", "cancel", "retry", "delete"),
     "The server itself": ("serve", "worker", "storage", "prune"),
-    "What there is": ("spaces", "proxies", "losses", "devices", "profile"),
+    "What there is": ("spaces", "pretrained", "proxies", "losses", "devices", "profile"),
 }
 # Enough for any first sentence: it is wrapped, not cut.
 _SENTENCE = 300
@@ -52,7 +64,7 @@ def app() -> None:
 
 for command in (
     *service.commands, *remote.commands, *local.commands, *convert.commands, *export.commands, *evaluate.commands,
-    *predict.commands, *catalogue.commands, *profile.commands, *storage.commands,
+    *predict.commands, *catalogue.commands, *pretrained.commands, *profile.commands, *storage.commands,
 ):  # fmt: skip
     app.add_command(command)
 

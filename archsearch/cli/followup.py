@@ -12,6 +12,7 @@ from archsearch.cli.outcome import chosen
 from archsearch.errors import InvalidRequest, NotFound
 from archsearch.ledger.folder import CANDIDATES
 from archsearch.outfolder import MANIFEST
+from archsearch.spaces.choose import PRETRAINED
 from archsearch.whole import read_kept
 
 Body = dict[str, Any]
@@ -58,7 +59,9 @@ def _of_folder(folder: Path, number: int | None) -> Body:
         if found["number"] == number:
             student = {"space": found["space"], "architecture": found["architecture"]}
             asked = rebased(manifest.get("asked") or manifest["request"], manifest, folder)
-            return {**_again(asked), "student": student}
+            networks = (manifest.get("pretrained") or {}).get("networks") if found["space"] == PRETRAINED else None
+            search = {} if networks is None else {"search": {"pretrained": networks}}
+            return {**_again(asked), **search, "student": student}
     raise NotFound(f"the search in {folder} has no candidate {number}; see {listing}", field="--candidate")
 
 

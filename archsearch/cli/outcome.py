@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from archsearch.cli.display import show_front, show_verified
+from archsearch.cli.display import cost_text, show_front, show_verified
 from archsearch.progress import count, duration
 from archsearch.unit import written
 
@@ -36,6 +36,8 @@ def tell(result: Result, source: str) -> None:
         show_verified(result["verify"])
     for part, why in result.get("chosen", {}).items():
         click.echo(f"{_CHOSEN[part]}: {why}")
+    if already := instead(result):
+        click.echo(already)
     for sentence in sentences(result, source):
         click.echo(sentence)
     if result.get("degraded"):
@@ -46,6 +48,17 @@ def tell(result: Result, source: str) -> None:
 def sentences(result: Result, source: str) -> list[str]:
     """Four of them."""
     return _of_student(result, source) if "student" in result else _of_search(result, source)
+
+
+def instead(result: Result) -> str:
+    """The network with weights that meets the budget before any training, if one does; nothing where it is the student,
+    or no network was at hand to tell."""
+    best = (result.get("pretrained") or {}).get("best")
+    if best is None or all(best[part] == chosen(result)[part] for part in ("space", "architecture")):
+        return ""
+    latency = f", {cost_text(best, 'latency_ms')}" if best["latency_ms"] is not None or "measured" in best else ""
+    size = f"{count(best['params'])} parameters, {count(best['macs'])} MACs{latency}"
+    return f"A network with weights meets the budget already: {best['network']} ({size}), at {best['score']:.2f} nats."
 
 
 def after(result: Result, source: str) -> str:

@@ -24,6 +24,8 @@ from archsearch.whole import write_whole
 # Metrics that what they are of tells the name of.
 _UNNAMED = ("acc", "map")
 _TEMPLATE = Path(__file__).with_name("card_template.md")
+# Of the manifest, as the template has them.
+_PARTS = ("request", "data", "search", "pretrained", "versions", "machine", "seconds")
 
 
 def write_card(folder: Path, manifest: Json) -> Path:
@@ -60,7 +62,7 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
     text = ModelCard.from_template(
         metadata(facts, manifest, evaluation),
         template_path=str(_TEMPLATE),
-        **{part: manifest.get(part, {}) for part in ("request", "data", "search", "versions", "machine", "seconds")},
+        **{part: manifest.get(part, {}) for part in _PARTS},
         title=title(facts, manifest),
         data_name=data_name(manifest),
         teacher_name=teacher_name(manifest),

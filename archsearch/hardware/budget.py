@@ -78,6 +78,10 @@ def nearest(
     """
     asked = 0
     parameters = space.parameters(task)
+    if len(parameters) == 1 and not parameters[0].ordered:  # kinds, between which no step leads
+        (kinds,) = parameters
+        every = [{kinds.name: value} for value in kinds.values[:most]]
+        return min(((member, price(space, member)) for member in every), key=lambda found: excess(found[1], limits))
     best = space.smallest(task)
     best_cost = price(space, best)
     for descent in range(_DESCENTS):

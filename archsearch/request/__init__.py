@@ -26,7 +26,16 @@ from archsearch.request.data import (
 )
 from archsearch.request.distill import Augment, DistillSpec, LossTerm
 from archsearch.request.job import JobRequest, Kind, StudentSpec, parse_request, read_request
-from archsearch.request.search import Sampler, SearchSpec, Verification, VerifySpec
+from archsearch.request.search import (
+    FolderNetwork,
+    PretrainedNetwork,
+    Sampler,
+    SearchSpec,
+    StockNetwork,
+    TeacherNetwork,
+    Verification,
+    VerifySpec,
+)
 from archsearch.request.teachers import (
     CLASSES,
     ClassMap,
@@ -65,6 +74,7 @@ __all__ = [
     "FileData",
     "Fit",
     "Fitting",
+    "FolderNetwork",
     "Head",
     "Id",
     "ImageFolderData",
@@ -80,6 +90,7 @@ __all__ = [
     "OnDuplicates",
     "OnnxTeacher",
     "Pixels",
+    "PretrainedNetwork",
     "RegisteredTeacher",
     "Sampler",
     "SearchSpec",
@@ -87,7 +98,9 @@ __all__ = [
     "SizePrecision",
     "Spec",
     "Start",
+    "StockNetwork",
     "StudentSpec",
+    "TeacherNetwork",
     "TeacherSource",
     "TeacherSpec",
     "TimmTeacher",

@@ -11,8 +11,8 @@ from archsearch.plain import Spec
 
 # An architecture is plain JSON: the space's parameter names with whole numbers.
 Architecture = dict[str, int]
-# What a student begins with: noise, or weights cut out of its teacher's.
-Start = Literal["scratch", "teacher"]
+# What a student begins with: noise, weights cut out of its teacher's, or those of a network that was trained before.
+Start = Literal["scratch", "teacher", "pretrained"]
 # Where something is computed; `archsearch.device` says what it means on a machine.
 Device = Annotated[str, AfterValidator(check_name), Field(json_schema_extra={"pattern": PATTERN})]
 Id = Annotated[str, Field(pattern=r"^[a-z]{2,4}_[0-9a-z]{8,32}$", description="An id this service handed out.")]

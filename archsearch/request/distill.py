@@ -48,8 +48,9 @@ class DistillSpec(Spec):
     init: Start | Literal["auto"] = Field(
         "auto",
         description="What students begin with. `teacher` cuts them out of the teacher, whose channels and blocks that "
-        "matter most they keep: all of them are of its kind. `scratch` is noise. `auto` lets students cut out of the "
-        "teacher compete with those of other families, where one can be cut at all.",
+        "matter most they keep: all of them are of its kind. `pretrained` takes networks that come with weights (see "
+        "search.pretrained). `scratch` is noise. `auto` lets all of these compete, as far as there are any: students "
+        "cut out of the teacher where one can be cut, and networks with weights where some are at hand.",
     )
     repair: bool = Field(
         True,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from archsearch.plain import Spec
 from archsearch.precision import Precision
+from archsearch.request.base import Id
 from archsearch.request.budget import TradedCost
 
 Sampler = Literal["tpe", "nsga2", "gp", "cmaes", "random", "qmc", "evolution"]
@@ -23,15 +24,78 @@ Workers = Annotated[
 ]
 
 
+class StockNetwork(Spec):
+    """A network of timm's with its weights, by name: from the hub's cache on the machine that works, or the hub."""
+
+    kind: Literal["timm"] = "timm"
+    name: str = Field(min_length=1, max_length=200, description="timm model name with tag, or hf-hub:owner/name.")
+
+    @property
+    def label(self) -> str:
+        """As lists and results have it, and as one word in a request."""
+        return self.name
+
+
+class FolderNetwork(Spec):
+    """A network that lies in `ARCHSEARCH_PRETRAINED_DIR` on the machine that works, as timm saves one."""
+
+    kind: Literal["folder"] = "folder"
+    name: str = Field(
+        min_length=1, max_length=200, pattern=r"^[^./\\][^/\\]*$", description="Name of its own folder in there."
+    )
+
+    @property
+    def label(self) -> str:
+        """See StockNetwork."""
+        return f"folder:{self.name}"
+
+
+class TeacherNetwork(Spec):
+    """A network of timm's that was registered with this service as a teacher."""
+
+    kind: Literal["teacher"] = "teacher"
+    id: Id = Field(description="Teacher id from POST /v1/teachers.")
+
+    @property
+    def label(self) -> str:
+        """See StockNetwork."""
+        return self.id
+
+
+def _spelled_out(value: Any) -> Any:
+    """A network by one word: `resnet18.a1_in1k`, `folder:mine`, `tch_…`."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith("folder:"):
+        return {"kind": "folder", "name": value.removeprefix("folder:")}
+    if value.startswith("tch_"):
+        return {"kind": "teacher", "id": value}
+    return {"kind": "timm", "name": value}
+
+
+PretrainedNetwork = Annotated[
+    Annotated[StockNetwork | FolderNetwork | TeacherNetwork, Field(discriminator="kind")], BeforeValidator(_spelled_out)
+]
+
+
 class SearchSpec(Spec):
     """How candidates are proposed and scored. None is ever trained."""
 
     space: str = Field(
         "auto",
         description="Space of student architectures (see GET /v1/spaces); `teacher` shrinks the teacher's own network; "
-        "`auto` searches the teacher's family and every family that takes the images and fits the budget, together.",
+        "`pretrained` takes a network that comes with weights; `auto` searches the teacher's family, every family that "
+        "takes the images and fits the budget, and the networks with weights at hand, together.",
     )
     candidates: int = Field(64, ge=1, le=100_000, description="Candidates to score (count).")
+    pretrained: tuple[PretrainedNetwork, ...] | None = Field(
+        None,
+        max_length=256,
+        description="Networks with weights that are ranked, and may be the student: a name of timm's or a hub's, "
+        "`folder:NAME` for one in the folder that was set up for them, the id of a registered teacher; or the same as "
+        "objects. Null is every one at hand: those of timm's in the hub's cache, and the folder's. See GET "
+        "/v1/pretrained.",
+    )
     sampler: Sampler = Field("tpe", description="What proposes candidates; all but `evolution` are Optuna's.")
     trade: TradedCost | None = Field(
         None, description="A cost to trade the score against: the search looks for the Pareto front of both."

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from archsearch.request.base import OfJob
 from archsearch.request.data import DataSpec
+from archsearch.request.search import PretrainedNetwork
 from archsearch.request.teachers import TeacherSource, TeacherSpec
 
 
@@ -23,11 +24,17 @@ def errors_by_field(errors: Any) -> list[tuple[str, str]]:
     for item in errors:
         # Pydantic names the union's member, which is no field of the request.
         parts = [str(part) for part in item["loc"] if part not in ("function-after", "function-before")]
-        parts = [part for i, part in enumerate(parts) if not (i and part in _KINDS.get(parts[i - 1], ()))]
+        parts = [part for i, part in enumerate(parts) if part not in _KINDS.get(_list_or_field(parts[:i]), ())]
         if parts in ([], ["body"]) and item["type"].startswith("union_tag"):
             parts = [item["ctx"]["discriminator"].strip("'")]
         found.append((".".join(part for part in parts if part != "body"), item["msg"].removeprefix("Value error, ")))
     return found
+
+
+def _list_or_field(before: list[str]) -> str:
+    """The field a part of a path stands behind, or in whose list."""
+    named = [part for part in before[-2:] if not part.isdigit()]
+    return named[-1] if named else ""
 
 
 def _kinds(union: Any) -> frozenset[str]:
@@ -40,6 +47,7 @@ _KINDS = {
     "data": _SOURCES,
     "source": _SOURCES,
     "body": _kinds(DataSpec),
+    "pretrained": _kinds(PretrainedNetwork),
     "verify": frozenset({"spec", "auto"}),
     "workers": frozenset({"count", "auto"}),
 }

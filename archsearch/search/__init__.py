@@ -4,6 +4,7 @@ from archsearch.search.bench import Bench, Look, Rung, evaluate, fidelities, pre
 from archsearch.search.inherited import look_at
 from archsearch.search.loop import check_search, search
 from archsearch.search.pareto import front, knee, winner
+from archsearch.search.pretrained import look_along
 from archsearch.search.scorers import Told, crew, side_by_side
 from archsearch.search.trial import Stop, Trial, key
 
@@ -21,6 +22,7 @@ __all__ = [
     "front",
     "key",
     "knee",
+    "look_along",
     "look_at",
     "prepare",
     "require_room_for",

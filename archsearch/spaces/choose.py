@@ -11,7 +11,9 @@ from archsearch.spaces.space import Space, spaces
 if TYPE_CHECKING:
     from torch import nn
 
-AUTO, TEACHER = "auto", "teacher"
+AUTO, TEACHER, PRETRAINED = "auto", "teacher", "pretrained"
+# Names that stand for no registered space: what they mean is for whoever has teacher and weights at hand.
+MEANT = (AUTO, TEACHER, PRETRAINED)
 
 
 def choose(name: str, task: Task, teacher: nn.Module | None, images: int | None = None) -> tuple[Space, ...]:
@@ -27,6 +29,8 @@ def choose(name: str, task: Task, teacher: nn.Module | None, images: int | None 
         from archsearch.spaces.teacher import of_teacher
 
         return (of_teacher(teacher, task),)
+    if name == PRETRAINED:
+        raise InvalidRequest("networks with weights take a search that has some at hand", field="search.space")
     if name == AUTO:
         return (*own(teacher, task, images), *_learned(suited(task), images))
     check_name(name, task)
@@ -45,10 +49,10 @@ def suited(task: Task) -> tuple[Space, ...]:
 
 def check_name(name: str, task: Task | None = None, *, field: str = "search.space") -> None:
     """Raise UnknownName for what is no space, InvalidRequest for one that refuses the task; needs no torch."""
-    if name in (AUTO, TEACHER):
+    if name in MEANT:
         return
     if name not in spaces.names():
-        raise UnknownName("space", name, [AUTO, TEACHER, *spaces.names()], field=field)
+        raise UnknownName("space", name, [*MEANT, *spaces.names()], field=field)
     if task is not None:
         spaces.get(name).require(task, field=field)
 

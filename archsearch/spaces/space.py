@@ -88,6 +88,7 @@ class Space:
         weights: Gives an architecture's network, just built, its weights; None leaves it the noise it was built of.
         reads: The task as an architecture's students read it, where that is otherwise than the data says: normalised
             as the weights were trained. See `read`.
+        called: What people call an architecture, where its parameters do not say.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Space:
     start: Start = "scratch"
     weights: Callable[[nn.Module, Architecture], object] | None = None
     reads: Callable[[Architecture, Any], Any] | None = None
+    called: Callable[[Architecture], str] | None = None
 
     def stock(self, task: Task) -> bool:
         """Whether a library alone builds the family's students for a task, without this package."""

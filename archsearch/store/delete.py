@@ -62,7 +62,14 @@ def delete_teacher(session: Session, teacher_id: str) -> None:
     """Delete a teacher; its check, if it is under way, stops. Raises Conflict while a job needs it."""
     row: TeacherRow = _locked(session, TeacherRow, teacher_id)
     _refuse_if_needed(session, teacher_id, "teacher", lambda request: (request.get("teacher") or {}).get("id"))
+    _refuse_if_needed(session, teacher_id, "teacher", lambda request: _network_of(request, teacher_id))
     session.delete(row)
+
+
+def _network_of(request: dict[str, Any], teacher_id: str) -> str | None:
+    """The teacher, where its network is one of those with weights that a job may take for a student."""
+    named = (request.get("search") or {}).get("pretrained") or ()
+    return next((one["id"] for one in named if one.get("id") == teacher_id), None)
 
 
 def delete_dataset(session: Session, dataset_id: str) -> None:

@@ -84,6 +84,7 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
         "device": device_of(spec),
         "folder": place,
         "start": student.space.start,
+        "begins_as": student.called,
     }
 
 

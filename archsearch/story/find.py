@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from archsearch import choice, domains, usable
+from archsearch.data.task import Task
 from archsearch.errors import SearchError
 from archsearch.hardware import Ruler
 from archsearch.ledger.ledger import Report
 from archsearch.request import SearchSpec, Start
 from archsearch.search import Told, Trial, prepare, search, side_by_side, winner
 from archsearch.spaces import Space
+from archsearch.story.offered import offered
 from archsearch.story.story import Story
 
 
@@ -39,13 +41,14 @@ def find(story: Story) -> Report:
             f"none of {len(trials)} candidates could be scored: {'; '.join(map(str, sorted(reasons, key=str)))}"
         )
     measurable = choice.wants_latency(story.request) and story.profile is None
+    exact = replace(ruler, limits=replace(story.exact_limits, latency_ms=ruler.limits.latency_ms))
     found = usable.settle(
         story.request,
         ruler,
         searched,
         trials,
         measurable=measurable,
-        exact=replace(ruler, limits=replace(story.exact_limits, latency_ms=ruler.limits.latency_ms)),
+        exact=exact,
         report=ledger.report,
         warn=ledger.warn,
     )
@@ -55,13 +58,14 @@ def find(story: Story) -> Report:
         # Of the winner and the front, whose costs are counted on the networks themselves.
         "infeasible_scored": len(found["budget_check"]["beyond"]),
         "spaces": [space.name for space in searched],
-        "starts": {race.start: _told(race.own(trials)) for race in races(story.request.search, searched)},
+        "starts": {race.start: _told(race.own(trials)) for race in races(story.request.search, searched, task)},
         "stopped": stop,
         "exhausted": stop == "exhausted",
         "workers": told,
         "limit": dict(ruler.limits.given()),
         "costs_of": domains.of(ruler.task).told(ruler.task),
         **found,
+        "pretrained": offered(story, exact, trials),
         "device": story.device,
         "seconds": ledger.seconds("searching"),
     }
@@ -69,7 +73,8 @@ def find(story: Story) -> Report:
 
 @dataclass(frozen=True)
 class Race:
-    """Candidates whose scores are of one kind: those that begin with noise, or with their teacher's weights."""
+    """Candidates whose scores are of one kind: those that begin with noise, or with weights of their teacher's or of
+    their own."""
 
     start: Start
     spaces: tuple[Space, ...]
@@ -80,13 +85,17 @@ class Race:
         return [trial for trial in trials if trial.space in names]
 
 
-def races(spec: SearchSpec, spaces: Sequence[Space]) -> list[Race]:
-    """A search for each kind of start, those with the teacher's weights first; they share what the request allows."""
-    starts = sorted({space.start for space in spaces}, reverse=True)
+# Those whose scores are measured first.
+_ORDER: tuple[Start, ...] = ("teacher", "pretrained", "scratch")
+
+
+def races(spec: SearchSpec, spaces: Sequence[Space], task: Task) -> list[Race]:
+    """A search for each kind of start, those with weights first; they share what the request allows."""
+    starts = [start for start in _ORDER if any(space.start == start for space in spaces)]
     found = []
     for start in starts:
         own = tuple(space for space in spaces if space.start == start)
-        share: dict[str, Any] = {"candidates": max(1, spec.candidates // len(starts))}
+        share: dict[str, Any] = {"candidates": _candidates(spec, start, starts, spaces, task)}
         if spec.time_limit_s is not None:
             share["time_limit_s"] = spec.time_limit_s / len(starts)
         if start != "scratch":  # they are looked at in full, by this process
@@ -97,6 +106,15 @@ def races(spec: SearchSpec, spaces: Sequence[Space]) -> list[Race]:
     return found
 
 
+def _candidates(spec: SearchSpec, start: Start, starts: Sequence[Start], spaces: Sequence[Space], task: Task) -> int:
+    """A race's share of the candidates: an equal one, and of what networks with weights leave, which are a few."""
+    share = max(1, spec.candidates // len(starts))
+    if "pretrained" not in starts:
+        return share
+    there = min(share, sum(space.cardinality(task) for space in spaces if space.start == "pretrained"))
+    return there if start == "pretrained" else max(1, (spec.candidates - there) // (len(starts) - 1))
+
+
 def _scored(story: Story, ruler: Ruler, searched: Sequence[Space]) -> tuple[Sequence[Trial], str, dict[str, int]]:
     """The trials of earlier attempts and those that were missing, each kept as it comes; why there are no more; and who
     scored these."""
@@ -104,7 +122,7 @@ def _scored(story: Story, ruler: Ruler, searched: Sequence[Space]) -> tuple[Sequ
     bench = prepare(spec, story.teacher, story.dataset, device=story.device, cache=ledger.cache)
     trials, stop, told = list(ledger.trials()), "", Told(1)
     ledger.report(_search_report(trials, spec.candidates, None))
-    for race in races(spec, searched):
+    for race in races(spec, searched, ruler.task):
         look = story.look(race.start)
         with side_by_side(race.spec, bench, race.spaces, device=story.device) as pool:
             started, first, done = time.monotonic(), len(trials), race.own(trials)

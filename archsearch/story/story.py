@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,10 +16,12 @@ from archsearch.hardware import Limits, limits, measure_teacher, teacher_activat
 from archsearch.hardware.profile import Profile
 from archsearch.inherit import Inheritance, make_ready
 from archsearch.ledger.ledger import Ledger
-from archsearch.request import Architecture, JobRequest, Start
-from archsearch.search import Look, evaluate, look_at
+from archsearch.pretrained import Shelf, Stored
+from archsearch.pretrained import make_ready as make_shelf
+from archsearch.request import Architecture, JobRequest, PretrainedNetwork, Start
+from archsearch.search import Look, evaluate, look_along, look_at
 from archsearch.spaces import Cost, Space, choose, own, spaces
-from archsearch.spaces.choose import AUTO, TEACHER
+from archsearch.spaces.choose import AUTO, PRETRAINED, TEACHER
 from archsearch.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -32,6 +34,11 @@ class Student:
 
     space: Space
     architecture: Architecture
+
+    @property
+    def called(self) -> str | None:
+        """The network whose weights it begins with, where that is one people know."""
+        return None if self.space.called is None else self.space.called(self.architecture)
 
     def read(self, dataset: Dataset) -> Dataset:
         """The data as it reads them."""
@@ -48,11 +55,13 @@ class Opened:
 
     Attributes:
         profile: Latencies measured on another machine, where the budget names such a device.
+        networks: Finds the networks with weights a request names; of None, all that are at hand.
     """
 
     teacher: Teacher
     dataset: Dataset
     profile: Profile | None = None
+    networks: Callable[[Sequence[PretrainedNetwork] | None], Sequence[Stored]] = lambda named: ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,8 @@ class Story:
                 found = [self._cut, *(found if self.request.distill.init == "auto" else ())]
             else:
                 found[:0] = choose(TEACHER, task, model) if asked else own(model, task, self.dataset.training_examples)
+        if self.weighted is not None:
+            found = [*(() if self._takes_weights_alone else found), self.weighted.space()]
         return checks.possible(self.request.budget, found, task, self.limits)
 
     @cached_property
@@ -135,7 +146,7 @@ class Story:
         """
         request, init = self.plan.request, self.request.distill.init
         named = request.search.space if request.student is None else request.student.space
-        if init == "scratch" or "own space" not in self.plan.left or named not in (AUTO, TEACHER):
+        if init in ("scratch", "pretrained") or "own space" not in self.plan.left or named not in (AUTO, TEACHER):
             return None
         try:
             return make_ready(self.teacher, self.dataset)
@@ -145,8 +156,49 @@ class Story:
                 raise InvalidRequest(f"{reason}; set init to 'auto' or 'scratch'", field="distill.init") from None
             return None  # the families remain, and the teacher's own where it is one
 
+    @cached_property
+    def shelf(self) -> Shelf | None:
+        """The networks with weights that the request means; None where there are none, or none for such data.
+
+        Raises InvalidRequest where the request names one that is none for such data.
+        """
+        dataset, named = self.dataset, self.plan.request.search.pretrained
+        if dataset.task.domain != "image_classification":
+            return None
+        stored = self.opened.networks(self.request.search.pretrained if named is None else named)
+        shelf = make_shelf(stored, self.teacher, dataset, cache=self.ledger.cache) if stored else None
+        if shelf is not None and named is not None and shelf.left_out:
+            label, reason = next(iter(shelf.left_out.items()))
+            number = next(i for i, one in enumerate(named) if one.label == label)
+            raise InvalidRequest(f"{label}: {reason}", field=f"search.pretrained.{number}")
+        return shelf if shelf is not None and shelf.members else None
+
+    @property
+    def weighted(self) -> Shelf | None:
+        """The networks with weights that students may begin as; None where they may not, or there are none.
+
+        Raises InvalidRequest where they are to, and there are none.
+        """
+        if "pretrained" not in self.plan.left:
+            return None
+        if self.shelf is None and self._takes_weights_alone:
+            raise InvalidRequest(
+                "no network with weights is at hand here: name some of timm's that the hub has, or have a folder of "
+                "them set up as ARCHSEARCH_PRETRAINED_DIR",
+                field="search.pretrained",
+            )
+        return self.shelf
+
+    @property
+    def _takes_weights_alone(self) -> bool:
+        request = self.plan.request
+        named = request.search.space if request.student is None else request.student.space
+        return PRETRAINED in (named, request.distill.init)
+
     def look(self, start: Start) -> Look:
         """What scores candidates that begin so."""
+        if start == "pretrained" and self.shelf is not None:
+            return look_along(self.shelf)
         if start == "teacher" and self.inheritance is not None:
             return look_at(self.inheritance)
         return evaluate
@@ -158,6 +210,8 @@ class Story:
 
     def student(self, space: str, architecture: Mapping[str, int]) -> Student:
         """A student of this job by the name of its space."""
+        if space == PRETRAINED and self.weighted is not None:
+            return Student(self.weighted.space(), dict(architecture))
         if space == TEACHER and self.inheritance is not None:
             return Student(self._cut, dict(architecture))
         (found,) = choose(space, self.dataset.task, self.teacher.model)

@@ -36,7 +36,7 @@ def tell(story: Story, once: Once) -> Report:
     request, result = story.request, {"teacher": checked, "chosen": dict(story.chosen)}
     chosen: Mapping[str, Any] = request.student.model_dump() if request.student else {}
     if request.kind != "distill":
-        result["search"] = once("search", find, story)
+        result |= _told_apart(once("search", find, story))
         chosen = result["search"]["winner"]
     if request.verification is not None:
         result["verify"] = once("verify", verify, story, result["search"])
@@ -44,6 +44,13 @@ def tell(story: Story, once: Once) -> Report:
     if request.kind != "search":
         result["student"] = _train(story, chosen, once)
     return once("export", finish, story, chosen, result)
+
+
+def _told_apart(found: Report) -> Report:
+    """What a search found, and beside it the network with weights that somebody would take instead; what was kept by
+    earlier versions says nothing of that."""
+    aside = {"pretrained": found["pretrained"]} if "pretrained" in found else {}
+    return {"search": {name: value for name, value in found.items() if name != "pretrained"}, **aside}
 
 
 def _train(story: Story, chosen: Mapping[str, Any], once: Once) -> Report:

@@ -32,9 +32,11 @@ def validate(story: Story) -> Report:
         require_room_for_batch(amount(request.distill).batch_size, task)
     for note in (*story.dataset.notes, *story.teacher.notes, *checked.notes):
         story.ledger.warn(note.code, note.detail)
+    if request.search.pretrained is not None:
+        _ = story.shelf  # what it names has to be there, be it to compare with alone
     if request.kind != "distill":
         _ = story.spaces  # an impossible budget is refused here
-    elif "own space" in left:
+    elif {"own space", "pretrained"} & {*left}:
         _check_own(story)
     if "device" in left:
         choice.check_device(request.budget)
@@ -76,16 +78,28 @@ def settled(story: Story, checked: Report) -> Story:
     found = checked.pop("settled", None) or _settle(story)
     known = replace(story, request=JobRequest.model_validate(found["request"]), chosen=found["chosen"])
     # These took time to tell, and do not depend on it.
-    for name in {"opened", "plan", "teacher_cost", "exact_limits", "spaces", "inheritance"} & story.__dict__.keys():
+    told = {"opened", "plan", "teacher_cost", "exact_limits", "spaces", "inheritance", "shelf"}
+    for name in told & story.__dict__.keys():
         known.__dict__[name] = story.__dict__[name]
     return known
 
 
 def _settle(story: Story) -> Report:
     """What the plan settled, and what it could not tell before the families that are left were known."""
-    plan = story.plan
+    plan, request = story.plan, _with_networks(story)
     if "verify" not in plan.left:
-        return {"request": plan.request.model_dump(mode="json"), "chosen": dict(plan.chosen)}
+        return {"request": request.model_dump(mode="json"), "chosen": dict(plan.chosen)}
     pace = domains.of(story.dataset.task).pace
-    found = defaults.settle(plan.request, story.dataset.training_examples, [space.name for space in story.spaces], pace)
+    families = [space.name for space in story.spaces]
+    found = defaults.settle(request, story.dataset.training_examples, families, pace)
     return {"request": found.request.model_dump(mode="json"), "chosen": {**plan.chosen, **found.why}}
+
+
+def _with_networks(story: Story) -> JobRequest:
+    """The request as it was planned, naming the networks with weights there are: an architecture counts in them, and
+    others may be at hand tomorrow."""
+    request, shelf = story.plan.request, story.weighted
+    if shelf is None:
+        return request
+    named = tuple(member.stored.named for member in shelf.members)
+    return request.model_copy(update={"search": request.search.model_copy(update={"pretrained": named})})

@@ -60,22 +60,49 @@ def load_pretrained(
         TeacherError: There are no such weights, or they are not the network's.
         InvalidRequest: The name is another library's.
     """
+    source = _source(named, scratch, architecture)
+    folder = source.removeprefix("local-dir:") if source.startswith("local-dir:") else None
+    weights = None if folder is None else Path(folder) / "model.safetensors"
+    return load_stored(source, named, task, input_hw=input_hw, model_args=model_args, weights=weights)
+
+
+def load_stored(
+    source: str,
+    named: str,
+    task: ImageTask,
+    *,
+    input_hw: tuple[int, int],
+    model_args: Mapping[str, Any] | None = None,
+    weights: Path | None = None,
+    overlay: Mapping[str, Any] | None = None,
+) -> Pretrained:
+    """`load_pretrained` of weights that were checked, and fetched, before.
+
+    Args:
+        source: What timm is asked for.
+        named: What people call it.
+        weights: Their file, where its tensors are to be held against the network's: timm passes over what is missing.
+        overlay: What timm's configuration is to say otherwise.
+
+    Raises TeacherError as above.
+    """
     import timm
 
     import archsearch.models  # noqa: F401  (registers with timm)
 
-    source = _source(named, scratch, architecture)
     args = {"num_classes": task.classes, "in_chans": task.in_chans, **(model_args or {})}
-    config = _config(source)
+    config = {**configured(source).config, **(overlay or {})}
     if config.get("fixed_input_size") and "img_size" not in args:
         args["img_size"] = input_hw
     try:
-        model: Any = timm.create_model(source, pretrained=True, **args)
+        model: Any = timm.create_model(
+            source, pretrained=True, pretrained_cfg_overlay=dict(overlay) if overlay else None, **args
+        )
     except Exception as error:  # timm, the hub and safetensors each raise their own kinds
         first_line = next(iter(str(error).splitlines()), "")
         raise TeacherError(f"timm cannot load {named}: {type(error).__name__}: {first_line}", field=FIELD) from error
-    if source.startswith("local-dir:"):
-        _require_body(model, Path(source.removeprefix("local-dir:")), named)
+    if weights is not None:
+        _require_body(model, weights, named)
     # Of as many classes, but which? A head is theirs, not the data's.
     model.reset_classifier(task.classes)
     first = tuple(config.get("input_size") or (3, 224, 224))
@@ -131,22 +158,38 @@ def _source(named: str, scratch: Path, architecture: str | None) -> str:
     return named
 
 
-def _config(source: str) -> dict[str, Any]:
-    """timm's configuration of the weights."""
+@dataclass(frozen=True)
+class Configured:
+    """timm's configuration of weights: the architecture, the arguments it was built with, and the rest by name."""
+
+    architecture: str
+    args: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+
+def configured(source: str) -> Configured:
+    """What timm knows of a name of its own, `local-dir:` or `hf-hub:`; raises TeacherError where that is nothing."""
     import timm
     from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 
+    import archsearch.models  # noqa: F401  (registers with timm)
+
     prefix, colon, rest = source.partition(":")
-    if not colon:
+    try:
+        if colon:
+            read = load_model_config_from_path if prefix == "local-dir" else load_model_config_from_hf
+            config, architecture, args = read(rest)
+            return Configured(architecture, dict(args or {}), dict(config))
         stock: Any = timm.get_pretrained_cfg(source)
-        return dict(stock.to_dict())
-    if prefix == "local-dir":
-        return dict(load_model_config_from_path(rest)[0])
-    return dict(load_model_config_from_hf(rest)[0])
+    except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:  # a tag nobody published, a broken file
+        raise TeacherError(f"{source}: {next(iter(str(error).splitlines()), '')}", field=FIELD) from None
+    if stock is None:
+        raise TeacherError(f"{source}: timm has no weights of that name", field=FIELD)
+    return Configured(source.partition(".")[0], {}, stock.to_dict())
 
 
-def _require_body(model: nn.Module, folder: Path, named: str) -> None:
-    """Raise unless the folder's tensors are the network's, but for its ends: timm passes over what is missing."""
+def _require_body(model: nn.Module, weights: Path, named: str) -> None:
+    """Raise unless a file's tensors are the network's, but for its ends: timm passes over what is missing."""
     from safetensors import safe_open
 
     from archsearch.teachers import index
@@ -154,7 +197,7 @@ def _require_body(model: nn.Module, folder: Path, named: str) -> None:
 
     config: Any = model.pretrained_cfg
     free = index.Ends(index.names_of(config.get("first_conv")), index.names_of(config.get("classifier"))).free()
-    with safe_open(folder / "model.safetensors", framework="np") as file:
+    with safe_open(weights, framework="np") as file:
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found, wanted = (

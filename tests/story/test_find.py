@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 import archsearch
+from archsearch.domains.images.digits import DIGITS
 from archsearch.request import SearchSpec
 from archsearch.search import Trial, front, winner
-from archsearch.spaces import Cost, spaces
+from archsearch.spaces import Cost, Parameter, spaces
 from archsearch.story.find import races
 from archsearch.verify import contenders
 
@@ -26,18 +27,29 @@ def trial(number: int, score: float, start: Any = "scratch", space: str = "resne
 
 def test_families_that_begin_with_noise_are_one_race_as_it_was_asked_for() -> None:
     spec = SearchSpec(candidates=7, time_limit_s=9.0, halving=2, workers=2)
-    (race,) = races(spec, [NOISE, OTHER])
+    (race,) = races(spec, [NOISE, OTHER], DIGITS)
     assert (race.start, race.spaces, race.spec) == ("scratch", (NOISE, OTHER), spec)
 
 
 def test_two_starts_are_two_races_that_share_candidates_and_time() -> None:
     spec = SearchSpec(candidates=9, time_limit_s=10.0, halving=2, workers=2)
-    cut, noise = races(spec, [NOISE, CUT, OTHER])
+    cut, noise = races(spec, [NOISE, CUT, OTHER], DIGITS)
     assert (cut.start, cut.spaces, noise.spaces) == ("teacher", (CUT,), (NOISE, OTHER))
     assert cut.spec == spec.model_copy(update={"candidates": 4, "time_limit_s": 5.0, "halving": None, "workers": 1})
     assert noise.spec == spec.model_copy(update={"candidates": 4, "time_limit_s": 5.0})
     trials = [trial(0, -1.0, "teacher", "teacher"), trial(1, 9.0)]
     assert (cut.own(trials), noise.own(trials)) == (trials[:1], trials[1:])
+
+
+def test_of_a_few_networks_with_weights_the_others_share_what_is_left() -> None:
+    few = replace(NOISE, name="pretrained", start="pretrained", parameters=lambda _: (Parameter("network", 0, 2),))
+    spec = SearchSpec(candidates=21)
+    found = {race.start: race.spec.candidates for race in races(spec, [NOISE, few, CUT], DIGITS)}
+    assert found == {"teacher": 9, "pretrained": 3, "scratch": 9}
+    (alone,) = races(spec, [few], DIGITS)
+    assert (alone.start, alone.spec.candidates) == ("pretrained", 3)
+    short = {race.start: race.spec.candidates for race in races(SearchSpec(candidates=2), [NOISE, few, CUT], DIGITS)}
+    assert short == {"teacher": 1, "pretrained": 1, "scratch": 1}
 
 
 def test_what_is_measured_stands_above_what_is_guessed() -> None:
