@@ -19,6 +19,7 @@ from archsearch.data.limits import Limits
 from archsearch.errors import DataError, Gone, TeacherError, TooLarge
 from archsearch.teachers.foreign import kind_of
 from archsearch.teachers.source import check_onnx_file, describe_folder
+from archsearch.zoos.image_networks import is_image_network
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FIX = "zip the folder the network's own library saved, with its config.json and model.safetensors"
@@ -53,6 +54,9 @@ def to_send(folder: Path) -> tuple[dict[str, Any], Path]:
         check_onnx_file(folder, field="teacher.path")
         return {"kind": "onnx"}, folder
     domain = domains.of_config(_local_config(folder))
+    if is_image_network(_local_config(folder)):
+        domain.describe(_local_config(folder), {path.name for path in folder.iterdir()}, "teacher.path")
+        return {}, folder
     if domain.name == "image_classification":  # or no folder of anybody's, which timm's says best
         return describe_folder(folder), folder / WEIGHTS
     domain.describe(_local_config(folder), {path.name for path in folder.iterdir()}, "teacher.path")

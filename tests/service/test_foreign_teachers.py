@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from archsearch.cli import app
+from archsearch.data import Dataset
 from archsearch.errors import ServiceError
 from archsearch.teachers import ImageTeacher, describe_folder
 from tests.service.conftest import House
@@ -80,3 +81,30 @@ def test_a_bare_backbone_teaches_with_a_probe(house: House, teacher: ImageTeache
     assert result["facts"]["selection_acc"] > 80
     assert "num_classes" not in result["facts"]
     assert "teacher_probed" in [warning["code"] for warning in result["warnings"]]
+
+
+def test_an_image_classifier_of_transformers_teaches(house: House, digits: Dataset, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the extra `text` is not installed")
+    from tests.zoos.transformers.images import stock, write_images_folder
+
+    network = stock("vit", hidden_size=32, id2label={k: str(k) for k in range(10)})
+    taught(network, digits)
+    folder = write_images_folder(tmp_path / "vit", network)
+    result = student_of(house, {}, folder)
+    assert (result["facts"]["class_names"], result["facts"]["num_classes"]) == ([str(k) for k in range(10)], 10)
+    assert result["teacher"]["test_acc"] > 60
+    assert result["student"]["params"] <= result["facts"]["params"] / 2
+
+
+def taught(network: Any, digits: Dataset) -> None:
+    """Train a network of transformers' a little, as its folder says it is shown pixels."""
+    x_NCHW, y_N = (digits.train.images().float() / 255 - 0.25) / 0.5, digits.train.labels()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    torch.manual_seed(0)
+    for _ in range(6):
+        for rows in torch.randperm(len(y_N)).split(64):
+            loss = torch.nn.functional.cross_entropy(network.train()(pixel_values=x_NCHW[rows]).logits, y_N[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    network.eval()

@@ -26,10 +26,11 @@ from archsearch.domains.images.sizes import ImageShape, ImageSizes, sized
 from archsearch.domains.images.task import ImageDataset, Images, ImageTask
 from archsearch.domains.images.views import Views, views
 from archsearch.errors import InvalidRequest, TeacherError
-from archsearch.evidence.layers import differentiable
 from archsearch.request import DigitsData, DistillSpec, Few, ImageFolderData, NpzData
 from archsearch.settings import user_cache
 from archsearch.teacher_config import teacher_fields
+from archsearch.zoos.image_networks import is_image_network
+from archsearch.zoos.transformers.image_folder import describe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,7 +55,7 @@ class ImageClassification:
     grid = True
     attention = False  # timm keeps the three projections in one
     pace = Pace()
-    teacher_files: tuple[str, ...] = ("config.json", "model.safetensors")
+    teacher_files: tuple[str, ...] = ("config.json", "model.safetensors", "preprocessor_config.json")
 
     def load(
         self,
@@ -160,15 +161,18 @@ class ImageClassification:
         return at_hand(name)
 
     def fetch(self, name: str) -> None:
-        from archsearch.teachers.hub import check_stock, require_repository
+        from archsearch.teachers.hub import check_stock, require_plain_config, require_repository
+        from archsearch.zoos.transformers.image_load import fetch_image_network
 
-        if ":" in name:
+        if ":" in name and is_image_network(require_plain_config(name)[1]):
+            fetch_image_network(name)
+        elif ":" in name:
             require_repository(name)
         else:
             check_stock(name, None)
 
     def save_teacher(self, teacher: ImageTeacher, task: ImageTask, folder: Path) -> None:
-        if not differentiable(teacher.model):
+        if getattr(teacher.model, "pretrained_cfg", None) is None:  # no network of timm's
             raise InvalidRequest(
                 f"{teacher.name} is asked by one process, and several cannot share it; leave devices out",
                 field="distill.devices",
@@ -185,6 +189,8 @@ class ImageClassification:
         return {"in_chans": teacher.in_chans}
 
     def describe(self, config: Mapping[str, Any], names: Collection[str], field: str) -> dict[str, Any]:
+        if is_image_network(config):
+            return describe(config, names, field=field)
         try:
             found = teacher_fields(config)
         except ValueError as error:
@@ -241,7 +247,7 @@ class ImageClassification:
         self.open(folder)
 
     def knows(self, config: Mapping[str, Any]) -> bool:
-        return "pretrained_cfg" in config or "architecture" in config
+        return "pretrained_cfg" in config or "architecture" in config or is_image_network(config)
 
     def stock(self, config: Mapping[str, Any]) -> bool:
         import timm

@@ -23,10 +23,15 @@ from archsearch.request import (
     first_error,
     is_onnx,
 )
-from archsearch.teachers import ImageTeacher, at_best_size, describe_folder, load_teacher
+from archsearch.teachers import ImageTeacher, at_best_size, check_source, describe_folder, load_teacher
+from archsearch.teachers.hub import require_plain_config
 from archsearch.teachers.normalisation import at_best_normalisation
 from archsearch.teachers.order import in_order_of
 from archsearch.teachers.probe import probed
+from archsearch.zoos.image_networks import is_image_network
+from archsearch.zoos.onnx.load import load_onnx
+from archsearch.zoos.transformers.image_folder import is_image_folder
+from archsearch.zoos.transformers.image_load import fetch_image_network, load_image_network
 
 Source = TimmTeacher | LocalTeacher | UploadedTeacher | UploadedFolder | OnnxTeacher
 InputSize = int | Sequence[int] | None
@@ -65,9 +70,37 @@ def load(
         raise InvalidRequest(detail, field="teacher.classes")
     if isinstance(source, OnnxTeacher) or (isinstance(source, LocalTeacher) and is_onnx(source.path)):
         found = _of_onnx(source, weights, asked)
+    elif (folder := _of_transformers(source, weights)) is not None:
+        found = _of_images(folder, source, asked, device)
     else:
         found = _of_timm(source, weights, asked, device)
     return probed(found, dataset) if fits and dataset is not None else found
+
+
+def _of_transformers(source: Source, weights: Path | None) -> Path | None:
+    """The folder of the transformers library that a request names, fetched if it is a hub's; None of any other's."""
+    if isinstance(source, TimmTeacher):
+        check_source(source, field="teacher")
+        if ":" not in source.name or not is_image_network(require_plain_config(source.name)[1]):
+            return None
+        return fetch_image_network(source.name)
+    place = source.path if isinstance(source, LocalTeacher) else weights if isinstance(source, UploadedFolder) else None
+    return place if place is not None and is_image_folder(place) else None
+
+
+def _of_images(folder: Path, source: Source, asked: _Asked, device: str) -> ImageTeacher:
+    """A network of the transformers library."""
+    fields = {"timm": "teacher.name", "local": "teacher.path"}
+    named = (
+        source.name if isinstance(source, TimmTeacher) else folder.name if isinstance(source, LocalTeacher) else None
+    )
+    size = source.input_size if asked.input_size is None else asked.input_size
+    field = fields.get(source.kind, "upload")
+    found = load_image_network(folder, asked.task, size, name=named, embeds=asked.fits, field=field)
+    if asked.dataset is not None and not asked.fits:
+        found = in_order_of(asked.dataset.task, found, asked.classes)
+    put_on(found.model, device, "teacher")
+    return found
 
 
 def _of_timm(source: Source, weights: Path | None, asked: _Asked, device: str) -> ImageTeacher:
@@ -93,8 +126,6 @@ def _described(fields: Mapping[str, Any]) -> UploadedTeacher:
 
 def _of_onnx(source: LocalTeacher | OnnxTeacher, weights: Path | None, asked: _Asked) -> ImageTeacher:
     """A black box, on the processor whatever the device."""
-    from archsearch.zoos.onnx.load import load_onnx
-
     path, field = (source.path, "teacher.path") if isinstance(source, LocalTeacher) else (weights, "upload")
     if path is None:
         raise TeacherError("the uploaded ONNX file is not at hand", field=field)

@@ -29,6 +29,7 @@ from archsearch.domains.text.table import TextTable
 from archsearch.domains.text.task import TextDataset, TextSplit, TextTask
 from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.request import DistillSpec, LocalTeacher, TimmTeacher, UploadedFolder
+from archsearch.zoos.image_networks import is_image_network
 from archsearch.zoos.transformers.folder import TEACHER_FILES, describe
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ class TextClassification:
             transformers.AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
 
     def knows(self, config: Mapping[str, Any]) -> bool:
-        return "model_type" in config
+        return "model_type" in config and not is_image_network(config)
 
     def stock(self, config: Mapping[str, Any]) -> bool:
         return True

@@ -23,10 +23,13 @@ TOKENIZER_FILES = (
 # All that is ever read of a folder, and what its students take along.
 TEACHER_FILES = (CONFIG, WEIGHTS, *TOKENIZER_FILES)
 # Fields that name code, or that would have the library make another network than the one described.
-_REFUSED = {
+NO_CODE = {
     "auto_map": "it names code of its own (auto_map), which is never run",
     "custom_pipelines": "it names code of its own (custom_pipelines), which is never run",
     "quantization_config": "its weights are quantised; save the network in fp32",
+}
+_REFUSED = {
+    **NO_CODE,
     "is_decoder": "it is a decoder",
     "add_cross_attention": "it attends to another network",
     "sinusoidal_pos_embds": "its positions are not learned (sinusoidal_pos_embds)",
@@ -88,7 +91,7 @@ def read_folder(folder: Path, *, field: str = "teacher.path") -> EncoderFolder:
 
 def require_encoder(folder: Path, *, field: str) -> tuple[dict[str, Any], Family]:
     """A folder's config.json and the family it is of; raises TeacherError where it is no encoder known here."""
-    config = _read_config(folder, field)
+    config = read_config(folder, field)
     try:
         return config, check_config(config)
     except ValueError as error:
@@ -173,7 +176,7 @@ def class_names(config: Mapping[str, Any], classes: int) -> tuple[str, ...]:
     return found if len(set(found)) == classes and all(found) and found != own else ()
 
 
-def _read_config(folder: Path, field: str) -> dict[str, Any]:
+def read_config(folder: Path, field: str) -> dict[str, Any]:
     path = folder / CONFIG
     if not folder.is_dir():
         raise TeacherError(f"{folder} is no folder; give one with {CONFIG}, {WEIGHTS} and {TOKENIZER}", field=field)
@@ -196,14 +199,14 @@ def _require_files(names: Collection[str], folder: str, field: str) -> None:
             f"{folder} is an adapter (PEFT); merge it (merge_and_unload) and save the whole network", field=field
         )
     if WEIGHTS not in names:
-        raise TeacherError(_without_weights(names, folder), field=field)
+        raise TeacherError(without_weights(names, folder), field=field)
     if TOKENIZER not in names:
         raise TeacherError(
             f"{folder} has no {TOKENIZER}; AutoTokenizer.from_pretrained(…).save_pretrained(…) writes one", field=field
         )
 
 
-def _without_weights(names: Collection[str], folder: str) -> str:
+def without_weights(names: Collection[str], folder: str) -> str:
     if f"{WEIGHTS}.index.json" in names:
         return f"{folder} has its weights in parts; save them in one: save_pretrained(…, max_shard_size='100GB')"
     for name in _PICKLES:
