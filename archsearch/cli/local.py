@@ -66,7 +66,7 @@ def distill(out: Path, overwrite: bool, as_json: bool, **flags: Any) -> None:
 @click.option("--epochs", type=int, help="Passes over the training split.  [default: by the number of examples]")
 @click.option("--batch-size", type=int, help="Examples in a step.")
 @click.option("--lr", type=float, help="Peak learning rate.")
-@click.option("--augment", help="none, crop, crop_flip, resized_crop.")
+@click.option("--augment", help="none, crop, crop_flip, resized_crop, strong.")
 @click.option("--seed", type=int, help="Seed of initial weights, order and augmentation.")
 @device_option
 @click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE",

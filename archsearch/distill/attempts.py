@@ -46,7 +46,9 @@ def identity_of(
     # What leaves the numbers alone is left out, so that a checkpoint outlives it; class weights, where none apply.
     # How the weights came about that it begins with, the weights themselves tell.
     without = {"seeds", "baseline", "view_cache", "init", "repair"}
-    without |= {name for name in ("labelled_share",) if getattr(spec, name) is None}  # newer than what is kept
+    without |= {
+        name for name in ("labelled_share", "views", "mixup", "cutmix") if getattr(spec, name) is None
+    }  # newer than what is kept
     if class_weights(spec, dataset.task) is None:
         without.add("class_weights")
     # A device that is left open was called so before a request could say where it is computed.

@@ -19,6 +19,7 @@ from archsearch.data.decisions import decisions
 from archsearch.data.task import Dataset, Task
 from archsearch.device import kind, where
 from archsearch.distill.ahead import where_idle
+from archsearch.distill.kept import filled
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import LossInputs, Outputs, Read, Sizes
 from archsearch.distill.objective import Objective, Value, objective
@@ -60,6 +61,7 @@ class Learner(nn.Module):
         go_on = tail(self.online, batch) if self.online is not None and "tail" in self.objective.reads else None
         row_B = torch.from_numpy(batch.row_B).to(batch.x.device)
         student = self.watched.outputs(decided.rows(answers))
+        teacher = None if teacher is None else filled(teacher, student.answers_MK)
         inputs = LossInputs(
             student,
             teacher,
@@ -69,6 +71,8 @@ class Learner(nn.Module):
             tail=go_on,
             example_M=decided.example_M,
             known_M=self._known(decided.targets_M),
+            other_M=None if batch.mixed is None else batch.mixed.y,
+            share_M=None if batch.mixed is None else batch.mixed.share_B,
         )
         with exact(batch.x.device):  # norms, Gram matrices and logarithms do not survive half precision
             return self.objective.value(inputs, dict(self.adapters.items()))

@@ -26,6 +26,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """What the views of a batch are mixed with.
+
+    Attributes:
+        y: Its targets, as those of the batch.
+        share_B: How much of each view is its own example's, 0 to 1.
+    """
+
+    y: Tensor
+    share_B: Tensor
+
+    def part(self, start: int, end: int) -> Mixed:
+        """Of examples number `start` to `end`."""
+        return Mixed(self.y[start:end], self.share_B[start:end])
+
+
+@dataclass(frozen=True)
 class Batch:
     """One process's share of a batch.
 
@@ -34,12 +51,14 @@ class Batch:
         y: Targets, on the device; see `archsearch.data.decisions`. `UNKNOWN` where an example has no label.
         row_B: Numbers of the examples in the training split, and behind it of those without labels (CPU).
         view_B: The view each is shown in; None where views have no numbers.
+        mixed: What else they show; None where each shows one example.
     """
 
     x: Tensor
     y: Tensor
     row_B: npt.NDArray[np.int64]
     view_B: npt.NDArray[np.int64] | None
+    mixed: Mixed | None = None
 
     @property
     def decisions(self) -> int:
@@ -49,7 +68,8 @@ class Batch:
     def part(self, start: int, end: int) -> Batch:
         """Examples number `start` to `end` of these."""
         view_B = None if self.view_B is None else self.view_B[start:end]
-        return Batch(self.x[start:end], self.y[start:end], self.row_B[start:end], view_B)
+        mixed = None if self.mixed is None else self.mixed.part(start, end)
+        return Batch(self.x[start:end], self.y[start:end], self.row_B[start:end], view_B, mixed)
 
 
 class Loader(Protocol):

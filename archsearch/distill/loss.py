@@ -102,6 +102,8 @@ class Outputs:
         embedding_BD: What enters the classifier.
         weight_KD: The classifier's weights.
         attention: One a layer, first to last; None of a layer that no loss looks at.
+        rest_M: Of a teacher whose likeliest answers alone were kept, as logarithms of probabilities: that of all other
+            classes together, whose own answers are -inf. None where all are there, as losses get them.
     """
 
     answers_MK: Tensor
@@ -109,6 +111,7 @@ class Outputs:
     embedding_BD: Tensor | None = None
     weight_KD: Tensor | None = None
     attention: tuple[Attention | None, ...] = ()
+    rest_M: Tensor | None = None
 
     @property
     def maps(self) -> tuple[Tensor, ...]:
@@ -132,6 +135,8 @@ class LossInputs:
         example_M: Which example of the batch a decision belongs to; None where every example is one decision.
         known_M: Which decisions have a label of their own; None where all have. In the place of the others losses get
             what the teacher answers.
+        other_M, share_M: Labels of what is mixed into each view, and the share that is of its own; None where views
+            show one example. Losses that read the teacher get the label of the larger share.
     """
 
     student: Outputs
@@ -144,6 +149,8 @@ class LossInputs:
     weight_M: Tensor | None = None
     example_M: Tensor | None = None
     known_M: Tensor | None = None
+    other_M: Tensor | None = None
+    share_M: Tensor | None = None
 
     @property
     def targets_B(self) -> Tensor:

@@ -98,23 +98,31 @@ class Objective:
         """The loss of a batch with its terms.
 
         Where decisions have no label, the labels' part is of those that have one, over the number of all; so is that of
-        losses that ask no teacher. The others take what the teacher answers for the label.
+        losses that ask no teacher. The others take what the teacher answers for the label. Of views of two examples it
+        is a mean over both labels, by their shares.
         """
         if inputs.known_M is not None:
             inputs = _answered(inputs)
-        if self.weight_K is not None:
-            inputs = replace(inputs, weight_M=_weights(self.weight_K, inputs.targets_M.device)[inputs.targets_M])
+        by_label = [self._weighed(one) for one in _by_label(inputs)]
+        inputs = self._weighed(_leading(inputs))
         answers_MK = inputs.student.answers_MK
         if not len(answers_MK):  # nothing of these examples counts, and a mean over nothing is no number
             return Value(answers_MK.sum(), dict.fromkeys(self.names, answers_MK.detach().sum()))
-        values = [self.labels * label_loss(answers_MK, inputs.targets_M, _counted(inputs))] if self.labels else []
+        values = [self.labels * _sum([_of_labels(one) for one in by_label])] if self.labels else []
         for term in self.terms:
-            own = replace(inputs, adapter=adapters.get(term.loss.name))
-            values.append(term.weight * term.value(own))
-        total = values[0]
-        for value in values[1:]:
-            total = total + value
-        return Value(total, dict(zip(self.names, values, strict=True)))
+            if term.loss.needs_teacher:
+                found = term.value(replace(inputs, adapter=adapters.get(term.loss.name)))
+            else:
+                found = _sum([term.value(one) for one in by_label])
+            values.append(term.weight * found)
+        return Value(_sum(values), dict(zip(self.names, values, strict=True)))
+
+    def _weighed(self, inputs: LossInputs) -> LossInputs:
+        """With what each decision counts for because of its class, beside what it counts for already."""
+        if self.weight_K is None:
+            return inputs
+        weight_M = _weights(self.weight_K, inputs.targets_M.device)[inputs.targets_M]
+        return replace(inputs, weight_M=weight_M if inputs.weight_M is None else weight_M * inputs.weight_M)
 
     def adapters(self, sizes: Sizes) -> dict[str, nn.Module]:
         """The losses' own trained modules, by loss."""
@@ -175,6 +183,40 @@ def _answered(inputs: LossInputs) -> LossInputs:
     assert known_M is not None
     rows = known_M if y.ndim == 1 else known_M[:, None]
     return replace(inputs, targets_M=torch.where(rows, y, answered(answers_MK, y)))
+
+
+def _by_label(inputs: LossInputs) -> tuple[LossInputs, ...]:
+    """The batch with its own labels and, of views of two examples, with the others', each counting by its share."""
+    if inputs.other_M is None or inputs.share_M is None:
+        return (inputs,)
+    alone = replace(inputs, other_M=None, share_M=None)
+    others_M = inputs.other_M.clamp(min=0)  # of examples without labels neither counts
+    return replace(alone, weight_M=inputs.share_M), replace(alone, targets_M=others_M, weight_M=1 - inputs.share_M)
+
+
+def _leading(inputs: LossInputs) -> LossInputs:
+    """With the label of which most is seen."""
+    import torch
+
+    if inputs.other_M is None or inputs.share_M is None:
+        return inputs
+    own_M, y = inputs.share_M >= 0.5, inputs.targets_M
+    if inputs.known_M is not None:
+        own_M = own_M | ~inputs.known_M
+    targets_M = torch.where(own_M if y.ndim == 1 else own_M[:, None], y, inputs.other_M)
+    return replace(inputs, targets_M=targets_M, other_M=None, share_M=None)
+
+
+def _of_labels(inputs: LossInputs) -> Tensor:
+    """The labels' part."""
+    return label_loss(inputs.student.answers_MK, inputs.targets_M, _counted(inputs))
+
+
+def _sum(values: Sequence[Tensor]) -> Tensor:
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
 
 
 def _counted(inputs: LossInputs) -> Tensor | None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,10 +16,11 @@ from archsearch.data.decisions import decided_once, decisions
 from archsearch.data.shape import laid_out
 from archsearch.data.task import Dataset, Task
 from archsearch.device import alike
+from archsearch.distill.kept import Form, Whole, form_of
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import Outputs
 from archsearch.distill.remembered import remembered
-from archsearch.distill.view_cache import ViewCache, half, in_range, open_cache
+from archsearch.distill.view_cache import ViewCache, open_cache
 from archsearch.distill.watched import Watched
 from archsearch.precision import autocast, resolve
 from archsearch.request import DistillSpec
@@ -59,15 +61,18 @@ class Online:
         self.device, self.alive = device, alive
         self._at_once: int | None = None
         self.run = watched.model if run is None else run  # a compiled module has no truth value
-        # Where answers could be kept they are rounded as if they were, so that a cache saves time and changes nothing.
-        self.rounded = False
+        # Where answers could be kept they are in that form anyway, so that a cache saves time and changes nothing.
+        self.form: Form | None = None
 
     def outputs(self, batch: Batch) -> Outputs:
         import torch
 
         with torch.no_grad(), autocast(self.spec.precision, self.device):
             answers_MK = decisions(batch.y).rows(self._answers(batch.x))
-            return self.watched.outputs(in_range(answers_MK).half().float() if self.rounded else answers_MK)
+            if self.form is None:
+                return self.watched.outputs(answers_MK)
+            shown = self.form.shown(answers_MK)
+            return replace(self.watched.outputs(shown.answers_MK), rest_M=shown.rest_M)
 
     def flush(self) -> None:
         """Nothing is kept."""
@@ -93,18 +98,15 @@ class Online:
 class Cached:
     """A teacher whose logits are kept, so that it looks at a view once only."""
 
-    def __init__(self, online: Online, cache: ViewCache) -> None:
-        self.online, self.cache = online, cache
+    def __init__(self, online: Online, cache: ViewCache, form: Form) -> None:
+        self.online, self.cache, self.form = online, cache, form
 
     def outputs(self, batch: Batch) -> Outputs:
-        import torch
-
         assert batch.view_B is not None
         known_B = self.cache.look(batch.row_B, batch.view_B)
         if not known_B.all():
             self._ask(batch, np.flatnonzero(~known_B))
-        answers_BK = torch.from_numpy(self.cache.get(batch.row_B, batch.view_B))
-        return Outputs(answers_BK.to(batch.x.device, non_blocking=True).float())
+        return self.form.read(self.cache.get(batch.row_B, batch.view_B), batch.x.device)
 
     def flush(self) -> None:
         self.cache.flush()
@@ -119,7 +121,7 @@ class Cached:
         asked_P = torch.from_numpy(np.resize(missing_M, padded)).to(batch.x.device)
         x_P = laid_out(batch.x[asked_P])
         outputs = self.online.outputs(Batch(x_P, batch.y, batch.row_B, None))
-        self.cache.put(batch.row_B[missing_M], batch.view_B[missing_M], half(outputs.answers_MK[: len(missing_M)]))
+        self.cache.put(batch.row_B[missing_M], batch.view_B[missing_M], self.form.written(outputs)[: len(missing_M)])
 
 
 def asked_once(online: Online, dataset: Dataset, spec: DistillSpec, home: Path | None) -> bool:
@@ -143,8 +145,12 @@ def cached(
         found = remembered(online, dataset.train)
         if found is not None:
             return found
-    online.rounded = possible is not None and not online.watched.reads - {"logits"}
-    if possible is None or not online.rounded or home is None or spec.view_cache == "off":
+    if possible is None or online.watched.reads - {"logits"}:
+        return online
+    rows, task = dataset.training_examples, dataset.task
+    many, sampled = task.kind == "multilabel", not possible.every
+    online.form = form = form_of(rows, possible.count, task.classes, sampled=sampled, many=many)
+    if home is None or spec.view_cache == "off":
         return online
     identity = {
         "teacher": teacher.identity,
@@ -153,8 +159,10 @@ def cached(
         # Half precision answers a little differently, and so does another device.
         "computed": f"{resolve(spec.precision, device)} {alike(device)}",
     }
-    cache = open_cache(home / "views", identity, dataset.training_examples, possible.count, dataset.task.classes)
-    return online if cache is None else Cached(online, cache)
+    if not isinstance(form, Whole):
+        identity["form"] = repr(form)
+    cache = open_cache(home / "views", identity, rows, possible.count, form.width)
+    return online if cache is None else Cached(online, cache, form)
 
 
 def tail(online: Online, batch: Batch) -> Any:

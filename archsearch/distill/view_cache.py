@@ -3,10 +3,10 @@
 A frozen teacher in eval mode answers the same to the same view, and crop and flip have few of them (162 an image at
 32×32), so its answers can be kept: fp16, B×K, in one file a teacher, data set and augmentation, mapped into memory and
 filled as views come up (the idea of Shen and Xing 2022, "FKD", without their loss: there are no stored random crops,
-every view has its own place).
+every view has its own place, one that was drawn, too).
 """
 
-# B batch, C channels, H W space, K classes, N images, V views
+# B batch, K numbers an answer takes (its classes, or fewer: kept.py), N images, V views
 
 from __future__ import annotations
 
@@ -18,13 +18,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # Of the disk's free space, what one teacher's answers may take, and how much all of them may.
 _DISK_SHARE = 0.5
@@ -159,14 +155,3 @@ def _locked(home: Path) -> Iterator[None]:
     with (home / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def in_range(logits_BK: Tensor) -> Tensor:
-    """Logits in fp32, far ones brought to the range of fp16."""
-    return logits_BK.detach().float().clamp(-65504, 65504)
-
-
-def half(logits_BK: Tensor) -> npt.NDArray[np.float16]:
-    """Logits as they are kept."""
-    found: npt.NDArray[np.float16] = in_range(logits_BK).half().cpu().numpy()
-    return found

@@ -29,10 +29,16 @@ Floats = npt.NDArray[np.float64]
 
 
 class Views(Protocol):
-    """The finitely many ways an example is shown in training; `repr` tells them from others."""
+    """The finitely many ways an example is shown in training; `repr` tells them from others.
+
+    Attributes:
+        every: Whether they are all there are, and not some that were drawn.
+    """
 
     @property
     def count(self) -> int: ...
+    @property
+    def every(self) -> bool: ...
 
 
 class Teacher(Protocol):

@@ -12,7 +12,7 @@ from archsearch.precision import Precision
 from archsearch.recipes import RECIPES, RecipeName
 from archsearch.request.base import Device, Start
 
-Augment = Literal["none", "crop", "crop_flip", "resized_crop"]
+Augment = Literal["none", "crop", "crop_flip", "resized_crop", "strong"]
 
 
 class LossTerm(StrictNumbers):
@@ -120,7 +120,21 @@ class DistillSpec(Spec):
     augment: Augment = Field(
         "crop",
         description="Random crop after padding an eighth; crop_flip also mirrors, wrong for digits and text; "
-        "resized_crop is ImageNet's: a random part at a random scale, mirrored.",
+        "resized_crop is ImageNet's: a random part at a random scale, mirrored; strong adds RandAugment, random "
+        "erasing, and mixup or CutMix in half of the views.",
+    )
+    views: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Views of an image that resized_crop or strong draws once, whatever the seed, so that the "
+        "teacher's answers to them are kept; null is 50 of strong, and of resized_crop another in every epoch.",
+    )
+    mixup: float | None = Field(
+        None, ge=0, le=100, description="α of mixup in sampled views, 0 for none; null is 0.1 of strong, else 0."
+    )
+    cutmix: float | None = Field(
+        None, ge=0, le=100, description="α of CutMix in sampled views, 0 for none; null is 1 of strong, else 0."
     )
     precision: Precision = Field(
         "auto",
@@ -171,6 +185,12 @@ class DistillSpec(Spec):
                 raise ValueError("losses: name at least one, or leave it out")
             if self.method != "auto":
                 raise ValueError(f"method: {self.method} or a sum of losses, not both; put it among the losses")
+        sampled = self.augment == "strong" or (self.augment == "resized_crop" and self.views is not None)
+        if self.views is not None and not sampled:
+            raise ValueError(f"views: those of {self.augment} are few, and all numbered; take resized_crop or strong")
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name) is not None and not sampled:
+                raise ValueError(f"{name}: is of sampled views; take strong, or resized_crop with views")
         if self.schedule == "steps" and (
             not self.milestones or list(self.milestones) != sorted(set(self.milestones)) or self.milestones[-1] >= 1
         ):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from archsearch.distill import view_cache
-from archsearch.distill.view_cache import ViewCache, half, open_cache
+from archsearch.distill.kept import half
+from archsearch.distill.view_cache import ViewCache, open_cache
 
 IDENTITY = {"teacher": "t", "data": "d"}
 ROWS, VIEWS = np.array([0, 2, 4]), np.array([1, 0, 8])

@@ -24,7 +24,7 @@ from archsearch.domains.images import load_digits, load_image_folder, load_npz, 
 from archsearch.domains.images.measured import load_measured
 from archsearch.domains.images.sizes import ImageShape, ImageSizes, sized
 from archsearch.domains.images.task import ImageDataset, Images, ImageTask
-from archsearch.domains.images.views import Views, views
+from archsearch.domains.images.views import SampledViews, Views, views_of
 from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.request import DigitsData, DistillSpec, Few, ImageFolderData, NpzData
 from archsearch.settings import user_cache
@@ -101,9 +101,16 @@ class ImageClassification:
         return TypeAdapter(ImageTask).validate_python(body)
 
     def check(self, spec: DistillSpec, task: ImageTask) -> None:
-        if spec.augment == "resized_crop" and task.in_chans not in (1, 3):
+        if spec.augment in ("resized_crop", "strong") and task.in_chans not in (1, 3):
             raise InvalidRequest(
-                f"resized_crop takes images of 1 or 3 channels, these have {task.in_chans}; take crop or none",
+                f"{spec.augment} takes images of 1 or 3 channels, these have {task.in_chans}; take crop or none",
+                field="distill.augment",
+            )
+        found = self.views(task, spec)
+        if isinstance(found, SampledViews) and found.mixes and "tf_kd" in (spec.method, *(spec.losses or ())):
+            raise InvalidRequest(
+                "tf_kd knows one label an image, and views of two have both; set mixup and cutmix to 0, or take "
+                "label_smoothing",
                 field="distill.augment",
             )
 
@@ -220,17 +227,17 @@ class ImageClassification:
         other = sized(task.classes, in_chans, task.height, task.width)
         return replace(task, in_chans=in_chans, mean=other.mean, std=other.std)
 
-    def views(self, task: ImageTask, spec: DistillSpec) -> Views | None:
-        return views(spec.augment, task)
+    def views(self, task: ImageTask, spec: DistillSpec) -> Views | SampledViews | None:
+        return views_of(spec, task)
 
     def loader(self, dataset: ImageDataset, spec: DistillSpec, device: str, group: Group) -> Loader:
         """The source of batches for an augmentation and a device."""
         from archsearch.domains.image_classification.loaders import Resident, Streamed
 
-        enumerable = self.views(dataset.task, spec)
-        if enumerable is None:
-            return Streamed(dataset, spec, device, group)
-        return Resident(dataset, spec, device, group, enumerable)
+        found = self.views(dataset.task, spec)
+        if isinstance(found, Views):
+            return Resident(dataset, spec, device, group, found)
+        return Streamed(dataset, spec, device, group, found)
 
     def save(self, student: nn.Module, task: ImageTask, folder: Path, teacher: Any = None) -> None:
         from archsearch.export.folder import save_student

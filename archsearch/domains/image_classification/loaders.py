@@ -18,18 +18,23 @@ from archsearch.data.batches import free_bytes
 from archsearch.device import kind
 from archsearch.distill.amount import amount
 from archsearch.distill.group import Group
-from archsearch.distill.loader import Batch, plan, shares
+from archsearch.distill.loader import Batch, Mixed, plan, shares
 from archsearch.distill.pool import Pool, pool, targets
 from archsearch.domains.image_classification.ahead import Decoded, ahead, workers_for
 from archsearch.domains.images.file_split import FileSplit
+from archsearch.domains.images.sampled import Shown
 from archsearch.domains.images.task import ImageDataset, Images, ImageSplit, ImageTask
-from archsearch.domains.images.views import Views
+from archsearch.domains.images.views import SampledViews, Views
 from archsearch.request import DistillSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+Ints = npt.NDArray[np.int64]
+# Images as torch's loader asks for them, by which numbers it does in every step, and in which views these are shown.
+Asked = tuple[Any, Sequence[Ints], Sequence[Ints | None]]
 
 # Of a GPU's free memory, what the training images may take.
 _RESIDENT_SHARE = 0.25
@@ -90,25 +95,52 @@ class Resident:
 
 
 class Streamed:
-    """Images through timm's training transforms in worker processes: random part, random scale, mirrored."""
+    """Images through timm's training transforms in worker processes: random part, random scale, mirrored, and more.
 
-    def __init__(self, dataset: ImageDataset, spec: DistillSpec, device: str, group: Group) -> None:
-        self.task, self.spec, self.device, self.group = dataset.task, spec, device, group
+    Without views every epoch shows others.
+    """
+
+    def __init__(
+        self, dataset: ImageDataset, spec: DistillSpec, device: str, group: Group, views: SampledViews | None
+    ) -> None:
+        self.task, self.spec, self.device, self.group, self.views = dataset.task, spec, device, group, views
         self.rows = pool(dataset, spec)
         self.split, self.y = _learned(dataset, self.rows), targets(dataset, self.rows)
 
     def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
         import torch
 
-        order_N, _ = plan(self.rows, self.spec, epoch)
-        rows = [order_N[own].numpy() for own in shares(self.rows, self.group, first)]
-        images = _Transformed(self.split, self.task, self.spec.seed, epoch)
+        order_N, generator = plan(self.rows, self.spec, epoch)
+        mine = shares(self.rows, self.group, first)
+        rows = [order_N[own].numpy() for own in mine]
+        images, asked, seen = self._images(epoch, order_N, mine, generator)
         batch_bytes = amount(self.spec).batch_size * math.prod(self.split.sizes)
-        shown = ahead(images, rows, self.device, workers_for(self.split, self.device), batch_bytes)
-        for row_B, x_BCHW in zip(rows, shown, strict=True):
+        shown = ahead(images, asked, self.device, workers_for(self.split, self.device), batch_bytes)
+        for row_B, view_B, x_BCHW in zip(rows, seen, shown, strict=True):
             x_BCHW = x_BCHW.to(self.device, non_blocking=True, memory_format=torch.channels_last)
             y = self.y[row_B].to(self.device, non_blocking=True)
-            yield Batch(x_BCHW.float().div_(255), y, row_B, None)
+            yield Batch(x_BCHW.float().div_(255), y, row_B, view_B, self._mixed(images, row_B, view_B))
+
+    def _images(self, epoch: int, order_N: Tensor, mine: Sequence[slice], generator: Any) -> Asked:
+        """What is asked for images, by which numbers in every step, and in which views."""
+        rows = [order_N[own].numpy() for own in mine]
+        if self.views is None:
+            return _Transformed(self.split, self.task, self.spec.seed, epoch), rows, [None] * len(rows)
+        view_N = self.views.draw(len(order_N), generator).numpy()
+        seen = [view_N[own] for own in mine]
+        asked = [row_B * self.views.count + view_B for row_B, view_B in zip(rows, seen, strict=True)]
+        return Shown(self.split, self.task, self.views, self.rows.labelled), asked, seen
+
+    def _mixed(self, images: Any, row_B: Ints, view_B: Ints | None) -> Mixed | None:
+        """What the batch's views are mixed with."""
+        import torch
+
+        if view_B is None or self.views is None or not self.views.mixes:
+            return None
+        partners = [images.partner(row, view) for row, view in zip(row_B.tolist(), view_B.tolist(), strict=True)]
+        others = torch.tensor([partner.row for partner in partners])
+        y, share_B = self.y[others], torch.tensor([partner.share for partner in partners])
+        return Mixed(y.to(self.device, non_blocking=True), share_B.to(self.device, non_blocking=True))
 
 
 def _learned(dataset: ImageDataset, rows: Pool) -> Images:

@@ -5,13 +5,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from archsearch.domains.images.task import ImageTask
-from archsearch.request import Augment
+from archsearch.request import Augment, DistillSpec
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+
+# Sampled views of an image where nobody says how many: as good as eight times as many (Faghri et al. 2023, table 4).
+COUNT = 50
+# α of mixup and CutMix of strong views (Wightman et al. 2021, A2).
+STRONG = (0.1, 1.0)
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,11 @@ class Views:
     pad_h: int
     pad_w: int
     mirrored: bool
+
+    @property
+    def every(self) -> bool:
+        """See `domain.Views`."""
+        return True
 
     @property
     def shifts(self) -> int:
@@ -62,10 +74,62 @@ class Views:
         return shown_BHWC.permute(0, 3, 1, 2)
 
 
+@dataclass(frozen=True)
+class SampledViews:
+    """Some of the views of an augmentation that has no end of them; `images/sampled.py` shows them.
+
+    Attributes:
+        count: How many an image has.
+        mixup, cutmix: α of the Beta distribution that shares are drawn from (Zhang et al. 2018, Yun et al. 2019); 0 is
+            none.
+        made_by: Versions of the libraries that change the pixels.
+    """
+
+    how: Augment
+    count: int
+    mixup: float
+    cutmix: float
+    made_by: str
+
+    @property
+    def every(self) -> bool:
+        """See `domain.Views`."""
+        return False
+
+    @property
+    def strong(self) -> bool:
+        """Whether RandAugment and random erasing change them."""
+        return self.how == "strong"
+
+    @property
+    def mixes(self) -> bool:
+        """Whether some are of two images."""
+        return max(self.mixup, self.cutmix) > 0
+
+    def draw(self, images: int, generator: Generator) -> Tensor:
+        """A view for each image, int64 in [0, count), all equally likely."""
+        import torch
+
+        return torch.randint(self.count, (images,), generator=generator)
+
+
+def views_of(spec: DistillSpec, task: ImageTask) -> Views | SampledViews | None:
+    """The views of a training; None where each is another."""
+    if spec.augment == "strong" or (spec.augment == "resized_crop" and spec.views is not None):
+        mixup, cutmix = STRONG if spec.augment == "strong" else (0.0, 0.0)
+        mixup, cutmix = mixup if spec.mixup is None else spec.mixup, cutmix if spec.cutmix is None else spec.cutmix
+        return SampledViews(spec.augment, spec.views or COUNT, mixup, cutmix, _versions())
+    return views(spec.augment, task)
+
+
 def views(how: Augment, task: ImageTask) -> Views | None:
     """The views of an augmentation at the task's size; None where they are not enumerable."""
     if how == "none":
         return Views(0, 0, mirrored=False)
-    if how == "resized_crop":
+    if how in ("resized_crop", "strong"):
         return None
     return Views(max(1, task.height // 8), max(1, task.width // 8), mirrored=how == "crop_flip")
+
+
+def _versions() -> str:
+    return " ".join(f"{name} {version(name)}" for name in ("timm", "pillow"))

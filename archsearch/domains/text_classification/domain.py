@@ -59,6 +59,11 @@ class OneView:
 
     count: int = 1
 
+    @property
+    def every(self) -> bool:
+        """See `domain.Views`."""
+        return True
+
 
 class TextClassification:
     """See `Domain`."""
