@@ -11,9 +11,11 @@ has moved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from archsearch.inherit.layout import Layout
@@ -28,7 +30,7 @@ _MOST, _LEAST, _ROOM_BYTES = 4096, 512, 2**29
 # Parts of the samples, one of which tells how strongly the others are to be fitted, or each in turn where they are few.
 _FOLDS, _FEW = 5, 1024
 # Ridges to choose from, in units of the mean square of an input; the last is no guess but of the mean.
-_RIDGES = (1e-8, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, float("inf"))
+_RIDGES = (1e-8, 1e-3, 1e-2, 1e-1, 1.0, float("inf"))
 # Of what a layer makes, the share of squares that only rounding is off.
 _ROUNDING = 1e-10
 # The least share of squares to gain.
@@ -212,50 +214,89 @@ def fit(x_MI: Tensor, off_MN: Tensor, weight_RN: Tensor, *, bias: bool) -> tuple
         left = left_MS if bias else left_MS - left_MS.mean(dim=0)
         return float((left if outputs else left @ weight.T).square().sum())
 
+    parts = [_Ridge(x[rows], off_MS[rows]) for rows in _parts(len(x))]
     before, after = 0.0, dict.fromkeys(_RIDGES, 0.0)
-    for told, held in _folds(len(x)):
-        first = _Ridge(x[told], off_MS[told])
-        before += (1 - _GAIN) * error(off_MS[held])
+    for held in parts if len(x) <= _FEW else parts[-1:]:
+        others = _joined([part for part in parts if part is not held])
+        before += (1 - _GAIN) * error(held.y_MS)
         for ridge in _RIDGES:
-            map_IS, shift_S = first.solve(ridge)
-            after[ridge] += error(off_MS[held] - x[held] @ map_IS - shift_S)
+            map_IS, shift_S = others.solve(ridge)
+            after[ridge] += error(held.y_MS - held.x_MI @ map_IS - shift_S)
     strength = min(_RIDGES, key=after.__getitem__)
     if after[strength] >= before:
         return None
-    map_IS, shift_S = _Ridge(x, off_MS).solve(strength)
+    map_IS, shift_S = _joined(parts).solve(strength)
     if not outputs:
         map_IS, shift_S = map_IS @ weight.T, weight @ shift_S
     return map_IS.T.to(x_MI), shift_S.to(x_MI)
 
 
-def _folds(samples: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Which samples are fitted and which held out: the last of many, of few each part of them in turn."""
-    import torch
-
-    number_M = torch.arange(samples)
-    part_M = number_M * _FOLDS // samples
-    for part in range(_FOLDS) if samples <= _FEW else (_FOLDS - 1,):
-        yield number_M[part_M != part], number_M[part_M == part]
+def _parts(samples: int) -> list[slice]:
+    """All samples in a few parts: an example's are in one, or in two that follow one another."""
+    ends = [samples * part // _FOLDS for part in range(_FOLDS + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends) if end > start]
 
 
 class _Ridge:
     """Ridge regressions of the same y on the same x, of several strengths."""
 
-    def __init__(self, x_MI: Tensor, y_MS: Tensor) -> None:
-        self.x_I, self.y_S = x_MI.mean(dim=0), y_MS.mean(dim=0)
-        x_MI = x_MI - self.x_I
-        self.gram_II, self.cross_IS = x_MI.T @ x_MI, x_MI.T @ (y_MS - self.y_S)
+    def __init__(self, x_MI: Tensor, y_MS: Tensor, products: tuple[Tensor, Tensor] | None = None) -> None:
+        self.x_MI, self.y_MS = x_MI, y_MS
+        self._products = products
+
+    @property
+    def products(self) -> tuple[Tensor, Tensor]:
+        """I×I and I×S, of x with itself and with y, their means included."""
+        if self._products is None:
+            self._products = self.x_MI.T @ self.x_MI, self.x_MI.T @ self.y_MS
+        return self._products
+
+    @cached_property
+    def means(self) -> tuple[Tensor, Tensor]:
+        return self.x_MI.mean(dim=0), self.y_MS.mean(dim=0)
 
     def solve(self, ridge: float) -> tuple[Tensor, Tensor]:
         """I×S, and the intercept."""
         import torch
 
+        x_I, y_S = self.means
         if ridge == float("inf"):
-            return torch.zeros_like(self.cross_IS), self.y_S
-        size = self.gram_II.diagonal().mean().clamp_min(1e-30)
-        damped = self.gram_II + ridge * size * torch.eye(len(self.gram_II)).to(self.gram_II)
-        map_IS = torch.cholesky_solve(self.cross_IS, torch.linalg.cholesky(damped))
-        return map_IS, self.y_S - self.x_I @ map_IS
+            return torch.zeros(len(x_I), len(y_S)).to(x_I), y_S
+        map_IS = self._of_few(ridge) if len(self.x_MI) < len(x_I) else self._of_many(ridge)
+        return map_IS, y_S - x_I @ map_IS
+
+    def _of_many(self, ridge: float) -> Tensor:
+        (gram_II, cross_IS), (x_I, y_S), samples = self.products, self.means, len(self.x_MI)
+        cross_IS = cross_IS - samples * x_I[:, None] * y_S
+        return _solve(gram_II - samples * x_I[:, None] * x_I, cross_IS, ridge)
+
+    def _of_few(self, ridge: float) -> Tensor:
+        """The same by the samples' products, which are fewer."""
+        x_I, y_S = self.means
+        x_MI = self.x_MI - x_I
+        share = len(self.x_MI) / len(x_I)  # of the mean square of a sample, that of an input
+        return x_MI.T @ _solve(x_MI @ x_MI.T, self.y_MS - y_S, ridge * share)
+
+
+def _joined(parts: Sequence[_Ridge]) -> _Ridge:
+    """Of the samples of all of them."""
+    import torch
+
+    x_MI, y_MS = torch.cat([part.x_MI for part in parts]), torch.cat([part.y_MS for part in parts])
+    if len(x_MI) < x_MI.shape[1]:
+        return _Ridge(x_MI, y_MS)
+    grams, crosses = zip(*(part.products for part in parts), strict=True)
+    return _Ridge(x_MI, y_MS, (sum(grams[1:], grams[0]), sum(crosses[1:], crosses[0])))
+
+
+def _solve(gram: Tensor, right: Tensor, ridge: float) -> Tensor:
+    """With so much added to the diagonal, in units of its mean."""
+    import torch
+
+    size = gram.diagonal().mean().clamp_min(1e-30)
+    damped = gram + ridge * size * torch.eye(len(gram)).to(gram)
+    found: Tensor = torch.cholesky_solve(right, torch.linalg.cholesky(damped))
+    return found
 
 
 def _settle(norm: Any, name: str, x: Tensor, scissors: Scissors, kept: Record, *, mended: bool) -> None:
