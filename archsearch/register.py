@@ -9,6 +9,7 @@ import hashlib
 import json
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -23,6 +24,7 @@ from archsearch.request import (
     DatasetData,
     DigitsData,
     OnnxTeacher,
+    TeacherSource,
     TimmTeacher,
     UploadedFolder,
     UploadedTeacher,
@@ -36,6 +38,7 @@ from archsearch.teachers.facts import check_facts
 
 Source = TimmTeacher | UploadedTeacher | UploadedFolder | OnnxTeacher
 R = TypeVar("R", TeacherRow, DatasetRow, ProfileRow)
+_SOURCES: TypeAdapter[Any] = TypeAdapter(TeacherSource)
 
 
 def check_teacher(
@@ -240,9 +243,16 @@ def _read_again(session: Session, engine: Engine, row: DatasetRow, upload_id: st
 def _earlier(session: Session, row: R, *asked: str) -> R | None:
     """The row an earlier request with the same key made; raises InvalidRequest if that asked for something else."""
     found: R | None = queries.by_key(session, type(row), row.idempotency_key)
-    if found is not None and any(getattr(found, name) != getattr(row, name) for name in asked):
+    if found is not None and any(_said(found, name) != _said(row, name) for name in asked):
         raise InvalidRequest("was used for another request; choose a new one", field="Idempotency-Key")
     return found
+
+
+def _said(row: R, name: str) -> Any:
+    """What a row was asked to be; one that was kept before a field existed says its default of it."""
+    value = getattr(row, name)
+    of_teacher = isinstance(row, TeacherRow) and name == "source"
+    return _SOURCES.validate_python(value).model_dump(mode="json") if of_teacher else value
 
 
 def _keep(session: Session, engine: Engine, workflow: str, row: R, *asked: str, other: Any = None) -> R:

@@ -28,6 +28,7 @@ from archsearch.request import (
     LocalTeacher,
     OnBroken,
     OnDuplicates,
+    RegisteredTeacher,
     parse_request,
 )
 from archsearch.unit import unit_of, written
@@ -102,8 +103,10 @@ def _count(_context: click.Context, _parameter: click.Parameter, value: str | No
 _OPTIONS = (
     click.option("--request", "-f", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
                  help="YAML or JSON file with a whole request; flags override it."),
-    click.option("--teacher", "-t", help="timm model name, hf-hub:owner/name, a folder of timm or transformers, or "
-                 "a teacher id (tch_…)."),
+    click.option("--teacher", "-t", help="timm model name, hf-hub:owner/name, a folder of timm or transformers, an "
+                 ".onnx file, or a teacher id (tch_…)."),
+    click.option("--head", help="What becomes of the teacher's answers: keep, or probe, which fits it a head for the "
+                 "data's classes.  [default: keep]"),
     click.option("--data", "-d", help="digits, an .npz file, a folder or .zip of class folders or of images "
                  "with a labels.csv, texts (.csv, .tsv, .jsonl), or an id (ds_…)."),
     click.option("--params", type=int, help="Most parameters the student may have."),
@@ -148,14 +151,15 @@ _FIELDS = {
     "params": "budget.params", "params_ratio": "budget.params_ratio", "macs": "budget.macs",
     "macs_ratio": "budget.macs_ratio", "space": "search.space", "candidates": "search.candidates",
     "workers": "search.workers",
-    "method": "distill.method", "init": "distill.init", "recipe": "distill.recipe", "epochs": "distill.epochs",
+    "head": "teacher.head", "method": "distill.method", "init": "distill.init",
+    "recipe": "distill.recipe", "epochs": "distill.epochs",
     "verify": "verify.candidates", "name": "name",
 }  # fmt: skip
 
 
 def request_options(command: F) -> F:
     """The flags every command that takes a request has."""
-    for option in reversed((*_OPTIONS[:3], *_IMAGES, *_OPTIONS[3:])):
+    for option in reversed((*_OPTIONS[:4], *_IMAGES, *_OPTIONS[4:])):
         command = option(command)
     return command
 
@@ -352,7 +356,8 @@ def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], N
         )
         facts = teacher["facts"]
         say(f"teacher {teacher['id']}: {written(facts['selection_acc'], unit_of(facts))} on the selection split")
-        body["teacher"] = {"kind": "teacher", "id": teacher["id"], **said}
+        kept = {name: value for name, value in said.items() if name in RegisteredTeacher.model_fields}
+        body["teacher"] = {"kind": "teacher", "id": teacher["id"], **kept}
     return parse_request(body)
 
 

@@ -45,6 +45,11 @@ def probed(teacher: ImageTeacher, dataset: ImageDataset) -> ImageTeacher:
     import torch
 
     task = dataset.task
+    if len(dataset.train) < 2:
+        detail = (
+            f"a head is fitted to labelled training images, and there are {len(dataset.train)}; take a teacher with one"
+        )
+        raise TeacherError(detail, field="teacher.head")
     teacher.require(task)
     head = _new_head(teacher, task.classes)
     most = max(_FEWEST_IMAGES, min(_MOST_IMAGES, _MOST_BYTES // (8 * head.weight.shape[1])))

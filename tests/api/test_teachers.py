@@ -226,3 +226,24 @@ def test_a_teacher_whose_data_was_deleted_is_not_measured_on_them_again(
     # A job has data of its own.
     assert client.post("/v1/jobs", json=request(teacher={"kind": "teacher", "id": id})).status_code == 202
     assert client.get(f"/v1/teachers/{id}").json()["status"] == "refused"
+
+
+def test_a_key_stands_for_a_teacher_that_was_kept_before_a_field_existed(client: TestClient) -> None:
+    body, headers = {"source": {"kind": "timm", "name": "resnet18"}}, {"Idempotency-Key": "once"}
+    row = client.post("/v1/teachers", json=body, headers=headers).json()
+    assert row["source"]["head"] == "keep"
+    with client.app.state.services.transaction() as session:  # type: ignore[attr-defined]
+        kept = session.get_one(TeacherRow, row["id"])
+        kept.source = {name: value for name, value in kept.source.items() if name != "head"}
+    assert client.post("/v1/teachers", json=body, headers=headers).json()["id"] == row["id"]
+
+
+def test_what_is_no_onnx_file_is_refused_before_a_worker_sees_it(send: Send, refused: Refused) -> None:
+    for content, said in ((b"\x80\x04K\x01.", "no ONNX file but"), (b"\x08\x09\x12\xff" * 9, "not a whole ONNX file")):
+        source = {"kind": "onnx", "upload": send(content)}
+        request = {"json": {"source": source}, "status": 422, "code": "invalid_teacher"}
+        refused("POST", "/v1/teachers", field="source.upload", part=said, **request)
+    wrong = {"kind": "onnx", "upload": source["upload"], "std": [0.0]}
+    refused(
+        "POST", "/v1/teachers", json={"source": wrong}, status=422, code="invalid_request", field="source", part="std"
+    )

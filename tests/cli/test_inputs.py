@@ -193,6 +193,12 @@ def test_data_are_digits_files_or_an_id(tmp_path: Path) -> None:
         data_of("digitz")
 
 
+def test_a_head_is_fitted_where_the_flag_says_so() -> None:
+    assert request_of(*BASE).teacher.head == "keep"
+    assert request_of(*BASE, "--head", "probe").teacher.head == "probe"
+    assert refused(*BASE, "--head", "shrink").field == "teacher.head"
+
+
 def test_flags_say_what_becomes_of_image_files(tmp_path: Path) -> None:
     base = ["--teacher", "resnet18", "--data", str(tmp_path), "--params-ratio", "0.1"]
     flags = ["--image-size", "224x160", "--fit", "pad", "--on-broken", "skip"]

@@ -11,22 +11,24 @@ import torch
 from click.testing import CliRunner
 
 from archsearch.cli import app
+from archsearch.cli.inputs import send_local_parts
 from archsearch.data import Dataset
 from archsearch.errors import ServiceError
+from archsearch.request import parse_request
 from archsearch.teachers import ImageTeacher, describe_folder
 from tests.service.conftest import House
 from tests.service.server import PATIENCE_S
 from tests.teachers.folders import bare_folder
 
 pytestmark = pytest.mark.slow
+SEARCH = {"space": "resnet_cifar", "candidates": 4, "batch_size": 32}
 
 
 def student_of(house: House, source: dict[str, Any], weights: Path, **changes: Any) -> dict[str, Any]:
     """Register a teacher, distil a small student from it, and give back the job's result."""
     row = house.server.client.add_teacher(source, weights=weights, data=house.named["data"], wait_s=PATIENCE_S)
     assert row["status"] == "ready", row
-    search = {"space": "resnet_cifar", "candidates": 4, "batch_size": 32}
-    asked = {"teacher": {"kind": "teacher", "id": row["id"]}, "search": search, **changes}
+    asked = {"teacher": {"kind": "teacher", "id": row["id"]}, "search": SEARCH, **changes}
     job_id = house.server.submit(house.request(**asked))
     job = house.server.wait_for(job_id, "succeeded")
     result: dict[str, Any] = {**job["result"], "facts": row["facts"]}
@@ -59,10 +61,20 @@ def test_an_onnx_file_teaches(house: House, teacher: ImageTeacher, tmp_path: Pat
 
     path = exported(teacher.model, tmp_path / "network.onnx")
     shown = {"mean": list(map(float, teacher.mean)), "std": list(map(float, teacher.std))}
-    result = student_of(house, {"kind": "onnx", **shown}, path)
+    # As the shell sends it.
+    local = parse_request(house.request(teacher={"kind": "local", "path": str(path), **shown}, search=SEARCH))
+    sent = send_local_parts(house.server.client, local, lambda _: None)
+    row = house.server.http.get(f"/v1/teachers/{sent.teacher.id}").json()
+    assert (row["source"]["kind"], row["source"]["mean"], row["facts"]["selection_acc"] > 80) == (
+        "onnx",
+        shown["mean"],
+        True,
+    )
+    result = house.server.wait_for(house.server.submit(sent.model_dump(mode="json")), "succeeded")["result"]
     assert result["teacher"]["test_acc"] > 80
-    assert result["teacher"]["macs"] == result["facts"]["macs"] > 0
-    assert result["student"]["params"] <= result["facts"]["params"] / 2
+    assert result["student"]["test_acc"] > 30
+    assert result["teacher"]["macs"] == row["facts"]["macs"] > 0
+    assert result["student"]["params"] <= row["facts"]["params"] / 2
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(np.random.RandomState(0).bytes(100))
     with pytest.raises(ServiceError) as caught:
