@@ -97,6 +97,8 @@ class Shelf:
             NoHead: It has no linear head to be given.
             TeacherError: The weights are not the network's.
         """
+        from safetensors.torch import load_file
+
         own = self.member(architecture)
         task, stored = self.reads(architecture, self.task), own.stored
         local = stored.source.startswith("local-dir:")
@@ -107,7 +109,8 @@ class Shelf:
             input_hw=(task.height, task.width),
             model_args=own.facts.args,
             weights=stored.weights if local or stored.config else None,
-            overlay=None if local else {**stored.config, "file": str(stored.weights)},
+            # Read here: timm tells safetensors by the end of a file's name, and uploads have none.
+            overlay=None if local else {**stored.config, "state_dict": load_file(stored.weights)},
         )
         model.load_state_dict(loaded.model.state_dict())
         x = domains.of(task).prepare(self.x, task)

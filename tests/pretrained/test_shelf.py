@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from safetensors.torch import load_file
 
 from archsearch import domains
 from archsearch.data import Dataset
+from archsearch.data.metrics import accuracy
 from archsearch.data.shape import Shape
+from archsearch.distill.schedule import gentle
+from archsearch.distill.train import logits, train
 from archsearch.domains.images.task import ImageTask
 from archsearch.hardware import Limits, Ruler, measure_exactly
 from archsearch.hardware.ruler import size_bytes
@@ -22,7 +26,7 @@ from archsearch.pretrained.count import counted
 from archsearch.pretrained.facts import facts
 from archsearch.pretrained.head import answer_by, answering, features
 from archsearch.pretrained.stored import in_folder
-from archsearch.request import SearchSpec
+from archsearch.request import DistillSpec, SearchSpec
 from archsearch.ridge import leave_one_out
 from archsearch.search import Bench, look_along, search
 from archsearch.spaces.count import KINDS
@@ -181,3 +185,22 @@ def test_features_are_what_the_head_reads(name: str) -> None:
         torch.testing.assert_close(
             model(x).double(), found_BD.double() @ head.coefficients_DK + head.intercept_K, rtol=1e-4, atol=1e-4
         )
+
+
+@pytest.mark.slow
+def test_what_knows_something_ends_above_noise_after_as_many_epochs(
+    shelf: Shelf, teacher: Teacher, few_digits: Dataset, tmp_path: Path
+) -> None:
+    """The rank of the score is the rank of what distillation makes of them."""
+    space, reached = shelf.space(), {}
+    scratch = replace(space, start="scratch", weights=None)
+    for name, one, architecture in (("knows", space, KNOWS), ("noise", space, NOISE), ("scratch", scratch, KNOWS)):
+        torch.manual_seed(0)
+        model, read = one.begin(architecture, few_digits.task), one.read(architecture, few_digits)
+        spec = gentle(DistillSpec(epochs=3, batch_size=32, augment="none"), one.start, "adamw")
+        path = tmp_path / f"{name}.safetensors"
+        for _ in train(model, read, spec, teacher=teacher, optimizer="adamw", checkpoint_path=path):
+            pass
+        reached[name] = accuracy(partial(logits, model, read.task), read.test)
+    assert reached["knows"] > reached["noise"] + 5
+    assert reached["knows"] > reached["scratch"] + 5
