@@ -1,6 +1,7 @@
 """What a few labels a class make, alone, with a teacher, and with what has no labels beside them.
 
-    python -m benchmarks.few_labels [--data ../shared/data] [--shots 1 5 10 50] [--draws 3] [--steps 720] [--json FILE]
+    python -m benchmarks.few_labels [--data ../shared/data] [--only digits] [--shots 1 5 10 50] [--draws 3]
+        [--steps 720] [--json FILE]
 
 The teacher has learned from all labels. The students are one network, from the same noise, with as many steps of as
 many images: on the labels alone, with the teacher on the labelled images alone, and with the teacher on all images, a
@@ -84,9 +85,9 @@ def halved_cifar(folder: Path, path: Path) -> Path:
     return path
 
 
-def taught(source: dict[str, Any], folder: Path, augment: str) -> Teacher:
+def taught(source: dict[str, Any], folder: Path, augment: str, epochs: int = 30) -> Teacher:
     """A teacher of all labels, larger than its students."""
-    spec = {"epochs": 30, "batch_size": BATCH, "augment": augment}
+    spec = {"epochs": epochs, "batch_size": BATCH, "augment": augment}
     args = {"depths": [2, 2, 2], "widths": [32, 48, 64]}
     archsearch.train_teacher(source, folder, model_args=args, spec=spec)
     return load_teacher(LocalTeacher(path=folder))
@@ -116,11 +117,15 @@ def learn(
     return Run(name, shots, arm, draw, labelled, images, last.steps, acc, seconds)
 
 
-def run_all(folder: Path | None, shots: Sequence[int], draws: int, steps: int) -> tuple[list[Run], dict[str, float]]:
+def run_all(
+    folder: Path | None, only: str | None, shots: Sequence[int], draws: int, steps: int
+) -> tuple[list[Run], dict[str, float]]:
     """Every arm of every number of labels, and what the teachers reach."""
     runs, teachers = list[Run](), dict[str, float]()
     with tempfile.TemporaryDirectory() as scratch:
         for name, source, whole, augment in datasets(folder, Path(scratch)):
+            if only is not None and not name.startswith(only):
+                continue
             teacher = taught(source, Path(scratch) / name, augment)
             teachers[name] = accuracy(teacher.logits, whole.test)
             for count in (*shots, None):
@@ -182,12 +187,13 @@ def show(found: Sequence[dict[str, Any]], teachers: dict[str, float]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of the evaluation data, for CIFAR-10 beside the digits")
+    parser.add_argument("--only", help="data whose name begins so")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5, 10, 50], help="labels a class")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--steps", type=int, default=720, help="of every training")
     parser.add_argument("--json", type=Path, help="where the numbers go as JSON")
     arguments = parser.parse_args()
-    runs, teachers = run_all(arguments.data, arguments.shots, arguments.draws, arguments.steps)
+    runs, teachers = run_all(arguments.data, arguments.only, arguments.shots, arguments.draws, arguments.steps)
     found = rows(runs)
     show(found, teachers)
     if arguments.json:

@@ -76,15 +76,19 @@ class Decoded:
         return self.split.decoded(np.asarray(rows, np.int64))
 
 
-def workers_for(split: Images, device: str | torch.device) -> int:
-    """Processes that prepare images: beside a CPU that trains on all its cores only those that have files to decode."""
+def workers_for(split: Images, device: str | torch.device, changed: bool = False) -> int:
+    """Processes that prepare images: beside a CPU that trains on all its cores only those that have files to decode.
+
+    Args:
+        changed: Whether images are changed so much that cores which training leaves are worth a process each.
+    """
     import torch
 
     there = cores()
     if torch.device(device).type != "cpu":
         return min(_MOST_WORKERS, there)
     if not isinstance(split, FileSplit):
-        return 0
+        return min(_MOST_WORKERS, max(0, there - torch.get_num_threads())) if changed else 0
     return min(_MOST_WORKERS, max(1, there - torch.get_num_threads(), there // _CORES_EACH))
 
 

@@ -115,7 +115,8 @@ class Streamed:
         rows = [order_N[own].numpy() for own in mine]
         images, asked, seen = self._images(epoch, order_N, mine, generator)
         batch_bytes = amount(self.spec).batch_size * math.prod(self.split.sizes)
-        shown = ahead(images, asked, self.device, workers_for(self.split, self.device), batch_bytes)
+        workers = workers_for(self.split, self.device, self.views is not None)
+        shown = ahead(images, asked, self.device, workers, batch_bytes)
         for row_B, view_B, x_BCHW in zip(rows, seen, shown, strict=True):
             x_BCHW = x_BCHW.to(self.device, non_blocking=True, memory_format=torch.channels_last)
             y = self.y[row_B].to(self.device, non_blocking=True)

@@ -60,7 +60,7 @@ class Shown:
         own_CHW = self._alone(row, view)
         if not self.views.mixes or self.partner(row, view).share == 1:
             return own_CHW
-        with _drawn_from(f"mix/{row}/{view}"):
+        with _numpy_from(f"mix/{row}/{view}"):
             other, other_view = self._drawn_partner(row)
             pair_2CHW = torch.from_numpy(np.stack([own_CHW, self._alone(other, other_view)])).float()
             mixed_CHW, _ = self._mixed(pair_2CHW)
@@ -71,7 +71,7 @@ class Shown:
         """What that view is mixed with; itself where it is of one image."""
         import torch
 
-        with _drawn_from(f"mix/{row}/{view}"):
+        with _numpy_from(f"mix/{row}/{view}"):
             other, other_view = self._drawn_partner(row)
             _, share = self._mixed(torch.zeros(2, 1, self.task.height, self.task.width))
         return Partner(other, other_view, share)
@@ -138,14 +138,22 @@ def _drawn_from(what: str) -> Iterator[None]:
     """Python's, NumPy's and torch's numbers, all of which timm draws, begin where `what` says, and are put back."""
     import torch
 
-    seed = zlib.crc32(what.encode())
-    before = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    seed, before = zlib.crc32(what.encode()), random.getstate()
+    with _numpy_from(what), torch.random.fork_rng(devices=[]):
         random.seed(seed)
-        np.random.seed(seed)
         torch.manual_seed(seed)
         try:
             yield
         finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
+            random.setstate(before)
+
+
+@contextmanager
+def _numpy_from(what: str) -> Iterator[None]:
+    """The same of NumPy's alone, which is all that mixtures are drawn from."""
+    before = np.random.get_state()
+    np.random.seed(zlib.crc32(what.encode()))
+    try:
+        yield
+    finally:
+        np.random.set_state(before)

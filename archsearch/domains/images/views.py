@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
-# Sampled views of an image where nobody says how many: as good as eight times as many (Faghri et al. 2023, table 4).
+# Sampled views of an image where nobody says how many: as good as eight times as many (Faghri et al. 2023).
 COUNT = 50
 # α of mixup and CutMix of strong views (Wightman et al. 2021, A2).
 STRONG = (0.1, 1.0)
