@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from archsearch.request import Architecture, SearchSpec
 from archsearch.search.guided import Guided
+from archsearch.search.outlines import outlines
 from archsearch.search.repair import Members
 from archsearch.search.samplers import Conditional, Evolution, Sampler, Separate, seeded
 from archsearch.search.trial import Trial, key
@@ -27,6 +28,14 @@ def make_sampler(spec: SearchSpec, spaces: Mapping[str, Members]) -> Sampler:
             return Separate(spec, spaces)
 
 
+def _plain(spec: SearchSpec, spaces: Mapping[str, Members]) -> list[tuple[str, Architecture]]:
+    """What is proposed before a sampler is asked: of students cut out of their teacher, those that keep most of it
+    whole, half of all candidates at most."""
+    cut = {name: members for name, members in spaces.items() if members.space.start == "teacher"}
+    found = [(name, architecture) for name, members in cut.items() for architecture in outlines(members)]
+    return found[: spec.candidates // 2]
+
+
 class Proposals:
     """Candidates within the budget, each only once, as they follow from a spec and the trials so far."""
 
@@ -36,6 +45,7 @@ class Proposals:
         self._trials: dict[str, Trial] = {}
         # Trials all of whose neighbours are known or beyond the budget.
         self._closed: set[str] = set()
+        self._first = _plain(spec, spaces)
         self._asked: str | None = None
 
     def copy(self) -> Proposals:
@@ -49,6 +59,8 @@ class Proposals:
         """A new candidate, or None when everything that can be reached within the budget was scored."""
         self._asked = None
         told = len(self._trials)
+        if told < len(self._first):
+            return self._first[told]
         for attempt in range(_ATTEMPTS):
             name, raw = self._sampler.ask(attempt)
             mended = self._spaces[name].mend(raw, seeded(self._spec, told, attempt))

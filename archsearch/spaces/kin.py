@@ -24,6 +24,7 @@ class Kin:
         name: What people call the kind; timm's networks say it themselves.
         cut: The family as it is cut out of the teacher, where that takes more to say than sizes: of each stage, the
             teacher's blocks in the order in which they are kept. Without it, any blocks of a stage are alike.
+        canonical: See `Space`.
     """
 
     parameters: Callable[[Any], tuple[Parameter, ...]]
@@ -34,6 +35,7 @@ class Kin:
     name: str = ""
     domain: str = "image_classification"
     cut: Callable[[Order], Kin] | None = None
+    canonical: Callable[[Architecture], Architecture] | None = None
 
 
 def share(name: str, whole: int, unit: int, doc: str) -> Parameter:

@@ -84,6 +84,7 @@ class Space:
             out.
         benchmark: Whether it is there to compare with published tables rather than to deploy.
         domain: Whose tasks it has networks for; it takes no other.
+        canonical: The one architecture that stands for all of the same network; None where every one is another.
         start: What its students begin with: noise, or weights that `weights` gives them.
         weights: Gives an architecture's network, just built, its weights; None leaves it the noise it was built of.
         reads: The task as an architecture's students read it, where that is otherwise than the data says: normalised
@@ -101,6 +102,7 @@ class Space:
     learns_from: int = 0
     benchmark: bool = False
     domain: str = "image_classification"
+    canonical: Callable[[Architecture], Architecture] | None = None
     start: Start = "scratch"
     weights: Callable[[nn.Module, Architecture], object] | None = None
     reads: Callable[[Architecture, Any], Any] | None = None

@@ -59,6 +59,7 @@ def of_teacher(model: nn.Module, task: Any, order: Order | None = None) -> Space
         optimizer=kin.optimizer,
         learns_from=kin.learns_from,
         domain=kin.domain,
+        canonical=kin.canonical,
     )
     _require_same(model, space, task)
     return space
