@@ -32,7 +32,7 @@ def outlines(members: Members) -> list[Architecture]:
     best = [levels for levels in fitting if not any(larger in fitting for larger in _larger(levels))]
     found: dict[tuple[int, ...], Architecture] = {}
     for levels in sorted(best, key=lambda levels: (len(levels) - sum(levels), levels)):
-        architecture = _at(members.parameters, groups, levels)
+        architecture = members.canonical(_at(members.parameters, groups, levels))
         found.setdefault(tuple(architecture.values()), architecture)
     return [architecture for architecture in found.values() if members.within(architecture)]
 

@@ -66,6 +66,7 @@ class Proposals:
             mended = self._spaces[name].mend(raw, seeded(self._spec, told, attempt))
             if mended is None:
                 continue
+            mended = self._spaces[name].canonical(mended)
             known = self._trials.get(key(name, mended))
             if known is None:
                 self._asked = key(name, mended)
@@ -97,7 +98,8 @@ class Proposals:
             members = self._spaces[name]
             listed = members.listed(rng)
             if listed is not None:
-                found = next((a for a in listed if key(name, a) not in self._trials), None)
+                known = (members.canonical(a) for a in listed)
+                found = next((a for a in known if key(name, a) not in self._trials), None)
             else:
                 found = self._walk(name, members)
             if found is not None:
@@ -113,7 +115,8 @@ class Proposals:
             # What comes out of a closed one is nothing, so that skipping it changes nothing but time.
             if key(name, start) in self._closed:
                 continue
-            for there in members.around(start, seeded(self._spec, len(self._trials), -3)):
+            for other in members.around(start, seeded(self._spec, len(self._trials), -3)):
+                there = members.canonical(other)
                 if key(name, there) not in self._trials and members.within(there):
                     return there
             self._closed.add(key(name, start))

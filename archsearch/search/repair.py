@@ -98,6 +98,10 @@ class Members:
             peak = max(1.05 * peak, (exact or 1) / (guess or 1))
         return dict(anchor)
 
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """The one that stands for all of the same network."""
+        return architecture if self.space.canonical is None else self.space.canonical(architecture)
+
     def around(self, architecture: Architecture, rng: random.Random) -> Iterator[Architecture]:
         """All that differ from it in one parameter, in random order."""
         steps = [(p.name, value) for p in self.parameters for value in p.values if value != architecture[p.name]]

@@ -238,13 +238,19 @@ def _kin(whole: Net, skips: tuple[tuple[bool, ...], ...], order: Order | None = 
             before = width
         return replace(whole, stages=tuple(kept), head=eighths(whole.head, architecture["head"], UNIT))
 
+    def canonical(architecture: Architecture) -> Architecture:
+        """Sizes of stages that are missing are the whole's."""
+        missing = range(architecture.get("stages", count) + 1, count + 1)
+        sizes = {f"depth{i}": len(whole.stages[i - 1]) for i in missing} | {f"width{i}": EIGHTHS for i in missing}
+        return {**architecture, **{name: size for name, size in sizes.items() if name in architecture}}
+
     def made(architecture: Architecture, task: ImageTask) -> Recipe:
         return model_of(part(architecture))
 
     def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture), task)
 
-    return Kin(searched, made, counted, "sgd", cut=lambda order: _kin(whole, skips, order))
+    return Kin(searched, made, counted, "sgd", cut=lambda order: _kin(whole, skips, order), canonical=canonical)
 
 
 def _seen(block: Any, efficientnet: bool) -> Block | None:
