@@ -123,8 +123,15 @@ FAMILIES: dict[str, Family] = {
     "distilbert": Family("distilbert", {**_ALL, **_DISTIL}, 0, normed=True),
 }
 # One of each way of hanging together; the others are slow.
-_SHORT = {"cifar_resnet", "resnext", "mobilenet_blocks", "convnext", "vit", "electra"}
-NAMES = [name if name in _SHORT else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+_SHORT = {"cifar_resnet", "convnext", "vit"}
+
+
+def some(name: str, *others: Any) -> Any:
+    """A case of a test, slow unless its family is one of few."""
+    return pytest.param(name, *others, marks=() if name in _SHORT else pytest.mark.slow)
+
+
+NAMES = [some(name) for name in FAMILIES]
 
 
 def shake(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -190,8 +197,8 @@ def members(name: str, count: int, seed: int = 0, **fixed: int) -> list[tuple[Ar
         return [({}, lambda: noise(family.build(**family.smaller)))]
     space, rng = space_of(name), random.Random(seed)
     for _ in range(count):
-        some = {p.name: fixed.get(p.name, rng.choice(p.values)) for p in space.parameters(family.task)}
-        found.append((some, lambda some=some: noise(space.build(some, family.task))))
+        sizes = {p.name: fixed.get(p.name, rng.choice(p.values)) for p in space.parameters(family.task)}
+        found.append((sizes, lambda sizes=sizes: noise(space.build(sizes, family.task))))
     return found
 
 

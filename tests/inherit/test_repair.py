@@ -24,6 +24,7 @@ from tests.inherit.networks import (
     members,
     noise,
     shown,
+    some,
     space_of,
     teacher_of,
     whole_of,
@@ -40,10 +41,10 @@ def mended(whole: Whole, model: nn.Module, student: nn.Module, x: Tensor, *, lay
 # A layer that writes channels, its norm, and the layer that reads them; the last channel is to be twice the first.
 _LAYER = "network.electra.encoder.layer.1"
 TWICE = [
-    ("cifar_resnet", "layer2.0.conv1", "layer2.0.bn1", "layer2.0.conv2"),
-    ("convnext", "stages.1.blocks.0.mlp.fc1", None, "stages.1.blocks.0.mlp.fc2"),
-    ("vit", "blocks.1.mlp.fc1", None, "blocks.1.mlp.fc2"),
-    ("electra", f"{_LAYER}.intermediate.dense", None, f"{_LAYER}.output.dense"),
+    some("cifar_resnet", "layer2.0.conv1", "layer2.0.bn1", "layer2.0.conv2"),
+    some("convnext", "stages.1.blocks.0.mlp.fc1", None, "stages.1.blocks.0.mlp.fc2"),
+    some("vit", "blocks.1.mlp.fc1", None, "blocks.1.mlp.fc2"),
+    some("electra", f"{_LAYER}.intermediate.dense", None, f"{_LAYER}.output.dense"),
 ]  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def one_fewer(model: nn.Module, stream: str) -> nn.Module:
     return noise(made)
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet", "mobilenet_blocks", "vit"])
+@pytest.mark.parametrize("name", [some("cifar_resnet"), some("mobilenet_blocks"), some("vit")])
 def test_where_nothing_was_cut_nothing_is_changed_to_the_bit(name: str) -> None:
     """What is narrower or shallower comes last: all before it reads and writes what the teacher's do."""
     family, model, whole = FAMILIES[name], teacher_of(name), whole_of(name)
@@ -134,6 +135,7 @@ def test_running_statistics_move_as_far_as_what_the_norm_is_given() -> None:
     assert all(value == 0 for key, value in student.state_dict().items() if key.endswith("tracked"))
 
 
+@pytest.mark.slow
 def test_a_shortcut_that_passes_on_does_so_in_training_too() -> None:
     family, model, whole = FAMILIES["resnet18"], teacher_of("resnet18"), whole_of("resnet18")
     space = space_of("resnet18")
@@ -152,7 +154,7 @@ def test_a_shortcut_that_passes_on_does_so_in_training_too() -> None:
             assert torch.allclose(shortcut(stem), stem[:, kept], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_blocks", "efficientnet_blocks"])
+@pytest.mark.parametrize("name", [some("mobilenet_blocks"), some("efficientnet_blocks")])
 def test_a_head_that_reads_an_earlier_stage_learns_to(name: str) -> None:
     """It was noise: it reads what the teacher's does not, on larger maps too."""
     family, model, whole = FAMILIES[name], teacher_of(name), whole_of(name)
@@ -168,6 +170,7 @@ def test_a_head_that_reads_an_earlier_stage_learns_to(name: str) -> None:
     assert after < 0.5 * before
 
 
+@pytest.mark.slow
 def test_padding_does_not_count() -> None:
     family, model = FAMILIES["electra"], teacher_of("electra")
     x = examples(family, 64)
@@ -185,6 +188,7 @@ def test_padding_does_not_count() -> None:
     assert torch.allclose(*students, atol=1e-2 * float(students[0].abs().max()))
 
 
+@pytest.mark.slow
 def test_it_is_the_same_each_time() -> None:
     family, model, whole = FAMILIES["cifar_resnet"], teacher_of("cifar_resnet"), whole_of("cifar_resnet")
     (_, build), *_ = members("cifar_resnet", 1, seed=3)

@@ -86,6 +86,7 @@ def test_weights_that_are_begun_with_are_the_same_each_time(ready: Inheritance) 
     assert all(weight.requires_grad for weight in later.parameters())
 
 
+@pytest.mark.slow
 def test_the_teacher_stays_as_it_was(teacher: Teacher, digits: Dataset) -> None:
     before = {key: value.clone() for key, value in teacher.model.state_dict().items()}
     ready = make_ready(teacher, digits)
@@ -127,6 +128,7 @@ class TestDeeperTeachers:
             assert found[0] < found[1], sizes
 
 
+@pytest.mark.slow
 def test_many_labels(pairs: Dataset) -> None:
     task: Any = pairs.task
     from archsearch.models import cifar_resnet
