@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from archsearch import choice, defaults, domains
 from archsearch.data.task import Dataset, Task
+from archsearch.distill.method import features_alone
 from archsearch.distill.train import check_distill
 from archsearch.errors import InvalidRequest
 from archsearch.hardware import Limits, Ruler, excess, limits, nearest, require_possible
@@ -97,6 +98,7 @@ def plan(request: JobRequest, known: Known) -> Plan:
     Args:
         request: With a student in its own words, where it names one of another job's.
     """
+    request, why = _without_answers(request, known)
     known = replace(known, task=domains.of(known.task).read_by(known.task, known.teacher))
     check_distill(request.training, known.task if defaults.trains(request) else None)
     _check_weights(request, known)
@@ -112,7 +114,7 @@ def plan(request: JobRequest, known: Known) -> Plan:
         if choice.wants_latency(request) and known.profile is not None:
             named = choice.timed_spaces(request, named, known.task, known.profile)
         _check_possible(request.budget, [spaces.get(name) for name in named], known.task, most)
-    return Plan(settled.request, settled.why, named, most, left)
+    return Plan(settled.request, {**settled.why, **why}, named, most, left)
 
 
 def check_names(request: JobRequest) -> None:
@@ -173,6 +175,16 @@ def _check_weights(request: JobRequest, known: Known) -> None:
             "name the networks the student's architecture counts in, as the search it is of had them",
             field="search.pretrained",
         )
+
+
+def _without_answers(request: JobRequest, known: Known) -> tuple[JobRequest, Mapping[str, str]]:
+    """The request with its losses chosen, where the teacher's answers are not learned from; and why they are these."""
+    head = getattr(request.teacher, "head", None) or known.teacher.get("head", "keep")
+    if head != "none" or not defaults.trains(request):
+        return request, {}
+    distill = features_alone(request.distill)
+    why = "teacher.head is none: students learn from what its last layer reads (cosine), beside the labels"
+    return request.model_copy(update={"distill": distill}), {} if distill == request.distill else {"method": why}
 
 
 def _named(request: JobRequest, known: Known) -> tuple[str, ...]:

@@ -105,8 +105,8 @@ _OPTIONS = (
                  help="YAML or JSON file with a whole request; flags override it."),
     click.option("--teacher", "-t", help="timm model name, hf-hub:owner/name, a folder of timm or transformers, an "
                  ".onnx file, or a teacher id (tch_…)."),
-    click.option("--head", help="What becomes of the teacher's answers: keep, or probe, which fits it a head for the "
-                 "data's classes.  [default: keep]"),
+    click.option("--head", help="What becomes of the teacher's answers: keep; probe, which fits it a head for the "
+                 "data's classes; or none, whose features alone teach.  [default: keep]"),
     click.option("--data", "-d", help="digits, an .npz file, a folder or .zip of class folders or of images "
                  "with a labels.csv, texts (.csv, .tsv, .jsonl), or an id (ds_…)."),
     click.option("--params", type=int, help="Most parameters the student may have."),

@@ -239,6 +239,7 @@ FILES = (
     "blockwise",
     "catkd",
     "clkd",
+    "cosine",
     "crd",
     "dist",
     "dkd",

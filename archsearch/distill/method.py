@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from archsearch.data.task import Task
 from archsearch.distill.loss import losses
 from archsearch.distill.objective import objective
+from archsearch.errors import InvalidRequest
 from archsearch.request import DistillSpec, LossTerm
 
 AUTO = "auto"
 RELATIONS = "minilm"
+FEATURES = "cosine"
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,21 @@ def _choose(spec: DistillSpec, task: Task) -> tuple[str, str]:
         f"{task.classes} classes, and of the methods that read logits alone, which suit any two families and are kept, "
         "it taught most in our comparison"
     )
+
+
+def features_alone(spec: DistillSpec) -> DistillSpec:
+    """The spec for a teacher whose answers are not learned from: `auto` means what its last layer reads.
+
+    Raises InvalidRequest naming a loss that reads the answers, or what makes them.
+    """
+    if spec.losses is None and spec.method == AUTO:
+        return spec.model_copy(update={"method": FEATURES})
+    named = (spec.method,) if spec.losses is None else tuple(spec.losses)
+    for name in named:
+        if losses.get(name, field="distill.method").reads - {"stages", "embedding"}:
+            raise InvalidRequest(
+                f"{name} reads the teacher's answers, which are none where teacher.head is none; take {FEATURES}, rkd, "
+                "sp or one that compares stages, or teacher.head probe",
+                field="distill.method" if spec.losses is None else f"distill.losses.{name}",
+            )
+    return spec

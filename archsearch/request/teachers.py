@@ -52,11 +52,13 @@ ClassMap = Annotated[
     BeforeValidator(_class_map),
 ]
 # What becomes of its answers.
-Head = Literal["keep", "probe"]
+Head = Literal["keep", "probe", "none"]
 HEAD = (
     "`keep` takes its answers as they are; `probe` gives it a linear head for the data's classes instead, fitted in "
     "closed form to what it makes of the training images (ridge, weighed by leave-one-out): a bare backbone, or a "
-    "network of other classes, becomes a teacher, and is measured like any other."
+    "network of other classes, becomes a teacher, and is measured like any other; `none` learns from its features "
+    "alone (distill.method auto is then cosine, beside the labels), and the fitted head only measures it and scores "
+    "students."
 )
 CLASSES = (
     "Which of the teacher's outputs each class of the data is, where names do not tell: a mapping from the data's "

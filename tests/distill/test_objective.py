@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from archsearch.distill.loss import LossInputs, Outputs, losses
-from archsearch.distill.method import check_method, settle
+from archsearch.distill.method import check_method, features_alone, settle
 from archsearch.distill.objective import objective
 from archsearch.domains.images.task import ImageTask
 from archsearch.domains.text.task import TextTask
@@ -176,3 +176,14 @@ def test_classes_are_weighed_where_it_is_asked_for_or_they_are_uneven() -> None:
 
     assert [weighed(choice, even) for choice in ("auto", "none", "balanced")] == [False, False, True]
     assert [weighed(choice, uneven) for choice in ("auto", "none", "balanced")] == [True, False, True]
+
+
+def test_a_teacher_whose_answers_are_not_learned_from_is_learned_from_by_its_features() -> None:
+    assert features_alone(DistillSpec()).method == "cosine"
+    for method in ("fitnet", "rkd", "none"):
+        assert features_alone(DistillSpec(method=method)).method == method
+    sums = DistillSpec.model_validate({"losses": {"cosine": {}, "kd": {}}})
+    for spec, field in ((DistillSpec(method="dkd"), "distill.method"), (sums, "distill.losses.kd")):
+        with pytest.raises(InvalidRequest, match=r"or teacher\.head probe") as caught:
+            features_alone(spec)
+        assert caught.value.field == field

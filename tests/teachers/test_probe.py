@@ -15,6 +15,7 @@ import torch
 from sklearn.linear_model import Ridge
 from torch.nn.functional import cross_entropy
 
+import archsearch
 from archsearch.data import Dataset
 from archsearch.domains.image_classification.teacher import load
 from archsearch.errors import ArchsearchError, TeacherError
@@ -130,3 +131,21 @@ def test_a_request_says_so_in_any_of_its_teachers() -> None:
     with pytest.raises(ArchsearchError) as caught:
         parse_request({**body, "teacher": {"kind": "timm", "name": "resnet18", "head": "shrink"}})
     assert caught.value.field == "teacher.head"
+
+
+@pytest.mark.slow
+def test_students_learn_from_features_alone_where_the_request_says_so(bare: Path, tmp_path: Path) -> None:
+    request = {
+        "teacher": {"kind": "local", "path": str(bare), "head": "none"},
+        "data": {"kind": "digits"},
+        "budget": {"params_ratio": 0.5},
+        "search": {"space": "resnet_cifar", "candidates": 3, "batch_size": 32},
+        "distill": {"epochs": 3, "batch_size": 64},
+    }
+    result: Any = archsearch.run(request, tmp_path / "student")
+    assert "teacher.head is none" in result["chosen"]["method"]
+    assert result["student"]["method"] == "cosine"
+    assert result["student"]["test_acc"] > 50
+    with pytest.raises(ArchsearchError, match="kd reads the teacher's answers") as caught:
+        archsearch.run({**request, "distill": {"method": "kd", "epochs": 1}}, tmp_path / "other")
+    assert caught.value.field == "distill.method"

@@ -63,7 +63,7 @@ def load(
 ) -> ImageTeacher:
     """See `Domain.load_teacher`; where a config only says timm's default resolution, at the better one of two, and
     where nobody says how an ONNX graph is shown pixels, as it is right with."""
-    fits = (source.head if head is None else head) == "probe"
+    fits = (source.head if head is None else head) != "keep"
     asked = _Asked(dataset, source.classes if classes is None else classes, input_size, fits)
     if fits and asked.classes is not None:
         detail = "says which of the teacher's answers the data's classes are, and a probe has these alone; leave it out"
