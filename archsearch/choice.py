@@ -16,7 +16,7 @@ from archsearch.failures import reason_of
 from archsearch.hardware import Limits, Ruler, excess, fits, nearest
 from archsearch.hardware.devices import devices
 from archsearch.hardware.latency import Latency, measure_latency
-from archsearch.hardware.predict import Calibration, Predictor, calibrate
+from archsearch.hardware.predict import Calibration, Predictor, Table, calibrate, read_predictor, time_all
 from archsearch.hardware.profile import Profile
 from archsearch.request import Architecture, Budget, JobRequest
 from archsearch.search import Trial, front, winner
@@ -29,6 +29,8 @@ Report = Callable[[dict[str, Any]], None]
 
 # Members measured on the device before latencies of the others are predicted.
 _CALIBRATED_ON = 20
+# Networks with weights of which each is timed, where there are no more.
+_TIMED_ALL = 64
 # Candidates measured beyond the front, when nothing on it holds the limit after all.
 _MORE_MEASURED = 10
 
@@ -105,16 +107,16 @@ def measured_by(
     ruler = Ruler(task, limits, budget.size_precision, budget.batch, trade=request.search.trade)
     if wants_latency(request):
 
-        def fitted() -> dict[str, Predictor]:
+        def fitted() -> dict[str, Predictor | Table]:
             if profile is not None:
-                return profile.predictors(task, budget.batch)
+                return dict(profile.predictors(task, budget.batch))
             return _calibrated(request, spaces, ruler, cache, report)
 
         ruler = replace(ruler, predictors=_fitted_once(folder / "predictors.json", fitted))
     return ruler, require_fast_enough(ruler, spaces, budget)
 
 
-def _fitted_once(kept: Path, fitted: Callable[[], dict[str, Predictor]]) -> dict[str, Predictor]:
+def _fitted_once(kept: Path, fitted: Callable[[], dict[str, Predictor | Table]]) -> dict[str, Predictor | Table]:
     """A predictor for each space, kept in the job's folder.
 
     Whoever goes on with the job, on another machine or without the cache, measures by the same ones, and proposes what
@@ -130,9 +132,9 @@ def _fitted_once(kept: Path, fitted: Callable[[], dict[str, Predictor]]) -> dict
 
 def _calibrated(
     request: JobRequest, spaces: Sequence[Space], ruler: Ruler, cache: Path | None, report: Report
-) -> dict[str, Predictor]:
+) -> dict[str, Predictor | Table]:
     """A predictor for each space from members that are timed here."""
-    predictors: dict[str, Predictor] = {}
+    predictors: dict[str, Predictor | Table] = {}
     for done, space in enumerate(spaces):
 
         def seen(timed: int, total: int, done: int = done, space: Space = space) -> None:
@@ -140,7 +142,9 @@ def _calibrated(
             report({"phase": "validating", "progress": share, "timing": space.name, "device": request.budget.device})
 
         try:
-            predictors[space.name] = _calibrate(request, space, ruler, cache, seen).predictor
+            predictors[space.name] = _table(request, space, ruler, cache, seen) or (
+                _calibrate(request, space, ruler, cache, seen).predictor
+            )
         except (InvalidRequest, ImpossibleBudget):
             # With several spaces, one that is too small within the budget to be learned from is left out.
             if done == len(spaces) - 1 and not predictors:
@@ -148,13 +152,29 @@ def _calibrated(
     return predictors
 
 
-def _kept_predictors(path: Path) -> dict[str, Predictor]:
+def _kept_predictors(path: Path) -> dict[str, Predictor | Table]:
     """Those of an earlier attempt; none where the file is damaged, so that they are made again."""
     try:
-        return {name: Predictor.from_json(text) for name, text in (read_kept(path) or {}).items()}
+        return {name: read_predictor(text) for name, text in (read_kept(path) or {}).items()}
     except (AttributeError, InvalidRequest) as error:
         log.warning("%s holds something else and is made again: %s", path, error)
         return {}
+
+
+def _table(
+    request: JobRequest, space: Space, ruler: Ruler, cache: Path | None, seen: Callable[[int, int], None]
+) -> Table | None:
+    """Latencies of networks with weights, each of them timed: they are few, and alike in nothing. None where these are
+    many, or the space is another."""
+    budget, task = request.budget, ruler.task
+    if space.start != "pretrained":
+        return None
+    countable = replace(ruler, limits=replace(ruler.limits, latency_ms=None), trade=None)
+    every = [{parameter.name: value} for parameter in space.parameters(task) for value in parameter.values]
+    members = [one for one in every if fits(countable.estimate(space, one), countable.limits)]
+    if not 0 < len(members) <= _TIMED_ALL:
+        return None
+    return time_all(space, task, members, budget.device, budget.batch, cache=cache, report=seen)
 
 
 def _calibrate(

@@ -11,7 +11,7 @@ import pytest
 from archsearch.cli.followup import follow_up
 from archsearch.cli.outcome import instead
 from archsearch.data import Dataset
-from archsearch.errors import ArchsearchError, InvalidRequest, UnknownName
+from archsearch.errors import ArchsearchError, ImpossibleBudget, InvalidRequest, UnknownName
 from archsearch.ledger.folder import FolderLedger
 from archsearch.local import run
 from archsearch.pretrained.stored import at_hand
@@ -116,6 +116,21 @@ def test_its_latency_is_timed_where_the_budget_has_one(
     best = found(body, teacher, few_digits, networks, tmp_path / "out")["pretrained"]["best"]
     assert best["network"] == "folder:knows"
     assert 0 < best["measured"]["low_ms"] <= best["measured"]["latency_ms"] < 1000
+
+
+@pytest.mark.slow
+def test_a_few_networks_are_all_timed_where_latency_is_limited(
+    body: Json, networks: Path, teacher: Teacher, few_digits: Dataset, tmp_path: Path
+) -> None:
+    body["budget"] |= {"latency_ms": 1000}
+    result = found(body, teacher, few_digits, networks, tmp_path / "out")
+    assert (result["spaces"], result["candidates_scored"]) == (["pretrained"], 2)
+    assert 0 < result["winner"]["latency_ms"] < 1000
+    assert result["pretrained"]["best"]["network"] == "folder:knows"
+    body["budget"] |= {"latency_ms": 1e-4}
+    with pytest.raises(ImpossibleBudget, match="is predicted to take") as caught:
+        found(body, teacher, few_digits, networks, tmp_path / "none")
+    assert caught.value.field == "budget.latency_ms"
 
 
 @pytest.mark.parametrize(

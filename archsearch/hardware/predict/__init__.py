@@ -7,10 +7,13 @@ not tell all prices apart, so a ridge holds each near an equal share of the whol
 prices the one is taken that best predicts the members it has not seen.
 """
 
-from archsearch.hardware.predict.calibration import Calibration, calibrate
+from archsearch.hardware.predict.calibration import Calibration, calibrate, time_all
 from archsearch.hardware.predict.design import pick_members
 from archsearch.hardware.predict.features import Floats
 from archsearch.hardware.predict.fitting import fit
 from archsearch.hardware.predict.predictor import Predictor
+from archsearch.hardware.predict.table import Table, read_predictor
 
-__all__ = ["Calibration", "Floats", "Predictor", "calibrate", "fit", "pick_members"]
+__all__ = [
+    "Calibration", "Floats", "Predictor", "Table", "calibrate", "fit", "pick_members", "read_predictor", "time_all",
+]  # fmt: skip

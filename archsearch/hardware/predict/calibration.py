@@ -16,6 +16,7 @@ from archsearch.hardware.latency import Latency, describe_machine, measure_laten
 from archsearch.hardware.predict.design import pick_members
 from archsearch.hardware.predict.fitting import FEWEST, fit
 from archsearch.hardware.predict.predictor import VERSION, Predictor
+from archsearch.hardware.predict.table import Table, key
 from archsearch.request import Architecture
 from archsearch.spaces import Space
 from archsearch.whole import write_whole
@@ -69,6 +70,39 @@ def calibrate(
             "budget or name another space",
             field="search.space",
         )
+    latencies = _timed(space, task, members, device, batch, threads, cache, report)
+    predictor = fit(counts, [latency.median_ms for latency in latencies])
+    return Calibration(space.name, device, batch, threads, tuple(members), tuple(latencies), predictor)
+
+
+def time_all(
+    space: Space,
+    task: Task,
+    members: Sequence[Architecture],
+    device: str,
+    batch: int,
+    *,
+    threads: int = 1,
+    cache: Path | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> Table:
+    """Time every one of some members on a device, or find that done before; arguments are those of `calibrate`."""
+    require_device(device)
+    latencies = _timed(space, task, members, device, batch, threads, cache, report)
+    counts = [key(space.count(member, task)) for member in members]
+    return Table({count: latency.median_ms for count, latency in zip(counts, latencies, strict=True)})
+
+
+def _timed(
+    space: Space,
+    task: Task,
+    members: Sequence[Architecture],
+    device: str,
+    batch: int,
+    threads: int,
+    cache: Path | None,
+    report: Callable[[int, int], None] | None,
+) -> list[Latency]:
     path = None if cache is None else cache / f"latency-{_identity(space, task, device, batch, threads, members)}.json"
     latencies = _kept(path, len(members))
     if latencies is None:
@@ -78,8 +112,7 @@ def calibrate(
             if report is not None:
                 report(len(latencies), len(members))
         _keep(path, latencies)
-    predictor = fit(counts, [latency.median_ms for latency in latencies])
-    return Calibration(space.name, device, batch, threads, tuple(members), tuple(latencies), predictor)
+    return latencies
 
 
 def _time(space: Space, task: Task, member: Architecture, device: str, batch: int, threads: int) -> Latency:
