@@ -37,6 +37,7 @@ from archsearch.hardware import Limits, Ruler, measure_teacher
 from archsearch.inherit import Inheritance, make_ready
 from archsearch.request import DistillSpec, LocalTeacher, SearchSpec
 from archsearch.search import Look, evaluate, look_at, prepare, search, winner
+from archsearch.search.repair import Members
 from archsearch.settings import user_cache
 from archsearch.spaces import Parameter, Space, suited
 from archsearch.teachers import Teacher, load_teacher
@@ -44,6 +45,8 @@ from archsearch.teaching import train_teacher
 from benchmarks.cifar import FILES, decode, load_cifar, load_teacher_for
 
 BUDGETS = (0.5, 0.25, 0.1)
+# Of `--ranks`: slices of one teacher that are drawn, the share of its parameters that all are near, and their epochs.
+SLICES, RANKED_AT, BRIEFLY = 24, 0.25, 3
 # Ways to begin. The last of the scratch ones trains longer; `repaired` is `both` with its layers fitted.
 SCRATCH, LONG = "scratch", "scratch_long"
 CUTS = ("width", "depth", "both", "repaired")
@@ -249,6 +252,70 @@ def summary(runs: Sequence[Run]) -> dict[str, float]:
     return {"epochs_ratio": statistics.fmean(ratios), "gain_at_equal_epochs": statistics.fmean(gains)} if gains else {}
 
 
+@dataclass(frozen=True)
+class Slice:
+    """A slice of a teacher drawn at random: what it scores just after the cut, and what a brief distillation makes of
+    it (percent of the test split)."""
+
+    architecture: str
+    params: int
+    macs: int
+    score: float
+    test_acc: float
+
+
+def slices(home: Home, seed: int = 0) -> list[Slice]:
+    """Slices near one size: whether what is left of the teacher in them ranks what becomes of them."""
+    import random
+
+    import torch
+
+    space, task = home.inheritance.space_of(), home.dataset.task
+    whole = measure_teacher(home.teacher, task)
+    members = Members(space, Ruler(task, Limits(params=int(RANKED_AT * whole.params), macs=whole.macs)))
+    rng, found = random.Random(seed), dict[str, Slice]()
+    identity = json.dumps([home.name, home.teacher.sha256, SLICES, RANKED_AT, BRIEFLY, seed])
+    kept = user_cache() / f"slices-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.jsonl"
+    lines = kept.read_text().splitlines() if kept.is_file() else []
+    done = {one.architecture: one for one in (Slice(**json.loads(line)) for line in lines)}
+    while len(found) < SLICES:
+        mended = members.mend(members.draw(rng), rng)
+        assert mended is not None
+        architecture = members.canonical(mended)
+        named = json.dumps(architecture)
+        if named in found:
+            continue
+        if named not in done:
+            dataset = space.read(architecture, home.dataset)
+            spec = DistillSpec(epochs=BRIEFLY, batch_size=64, augment="crop_flip", seed=seed)
+            spec = gentle(spec, space.start, space.optimizer)
+            torch.manual_seed(seed)
+            student = space.begin(architecture, dataset.task)
+            score, cost = -home.inheritance.nats(student), space.cost(architecture, task)
+            for _ in train(
+                student, dataset, spec, teacher=home.teacher, optimizer=space.optimizer, cache=user_cache() / "inherit"
+            ):
+                pass
+            reached = accuracy(partial(logits, student, dataset.task), dataset.test)
+            done[named] = Slice(named, cost.params, cost.macs, score, reached)
+            with kept.open("a") as file:
+                file.write(json.dumps(asdict(done[named])) + "\n")
+            print(f"slice {len(found)}: {score:.2f} nats, {reached:.1f} %", file=sys.stderr)
+        found[named] = done[named]
+    return list(found.values())
+
+
+def rank(found: Sequence[Slice]) -> dict[str, float]:
+    """Kendall's τ with what brief distillation made of the slices."""
+    from scipy.stats import kendalltau
+
+    reached = [one.test_acc for one in found]
+    return {
+        name: float(kendalltau([getattr(one, name) for one in found], reached).statistic)
+        for name in ("score", "params", "macs")
+    }
+
+
 def show(runs: Sequence[Run], title: str) -> None:
     table = Table(title=title)
     for name in ("budget", "start", "test %", "sd", "params", "macs", "nats", "s"):
@@ -278,6 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--long", type=int, default=50, help="Epochs of scratch_long.")
+    parser.add_argument("--ranks", action="store_true", help="Whether the score of slices ranks them, and no more.")
     parser.add_argument("--json", type=Path, help="Write the figures there too.")
     given = parser.parse_args(arguments)
     if not (given.data / FILES[10]).is_file():
@@ -287,6 +355,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told: dict[str, Any] = {"summary": {}, "runs": []}
     for name in given.teachers.split(","):
         home = Home(name, given.data)
+        if given.ranks:
+            told["summary"][name] = rank(slices(home))
+            told["runs"] += [asdict(one) for one in slices(home)]
+            continue
         runs = run_all(home, given.starts.split(","), given.seeds, given.epochs, given.long)
         reached = accuracy(home.teacher.logits, home.dataset.test)
         show(runs, f"{name} ({reached:.1f} %), {len(home.dataset.train):,} images, {given.seeds} seeds")
