@@ -318,3 +318,15 @@ def test_what_its_maker_was_warned_of_stands_before_the_figures() -> None:
     assert "> **Warning**\n>\n> - close to guessing\n> - the data are odd\n" in text
     assert text.index("**Warning**") < text.index("## Evaluation")
     assert "Warning" not in written()
+
+
+def test_a_network_with_weights_is_told_where_it_meets_the_budget_or_is_what_the_student_began_as() -> None:
+    best = {"network": "mobilenetv3_small_050.lamb_in1k", "params": 580_000, "macs": 12_300_000, "score": -0.525}
+    told = " ".join(written(manifest={**MANIFEST, "pretrained": {"best": best}}).split())
+    assert "already, before any training here: `mobilenetv3_small_050.lamb_in1k`, of 580,000 parameters" in told
+    assert "and 12,300,000 MACs (-0.53 nats)." in told
+    began = {**MANIFEST["student"], "begins_as": best["network"]}
+    told = written(manifest={**MANIFEST, "student": began, "pretrained": {"best": best}})
+    assert "It began with the weights of `mobilenetv3_small_050.lamb_in1k`." in told
+    assert "before any training here" not in told
+    assert "with weights" not in written(manifest={**MANIFEST, "pretrained": {"best": None, "why": "none"}})

@@ -62,6 +62,23 @@ def pieces(x: Tensor) -> tuple[Tensor, ...]:
     return x.chunk(max(1, -(-len(x) // _AT_ONCE)))
 
 
+def settle_norms(model: nn.Module, x: Tensor) -> None:
+    """Take the running statistics of batch norms anew from examples, as training will see them."""
+    from torch import nn
+
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    with unlearned(model):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean of all it is shown
+            norm.train()
+        for part in pieces(x) if norms else ():
+            model(part.to(where(model)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
 def answer_by(model: nn.Module, head: Ridge) -> None:
     """Put a map from features to logits into the layer that answers."""
     import torch

@@ -16,7 +16,7 @@ from archsearch.device import where
 from archsearch.domains.images.task import ImageTask
 from archsearch.inherit.start import EXAMPLES
 from archsearch.pretrained.facts import Facts, facts
-from archsearch.pretrained.head import NoHead, answer_by, features
+from archsearch.pretrained.head import NoHead, answer_by, features, settle_norms
 from archsearch.pretrained.score import Known, known
 from archsearch.pretrained.stored import Stored
 from archsearch.request import Architecture
@@ -90,13 +90,34 @@ class Shelf:
         mean, std = (_channels(values, task.in_chans) for values in (own.mean, own.std))
         return replace(task, mean=mean, std=std)
 
-    def begin(self, model: nn.Module, architecture: Architecture) -> Known:
+    def begin(self, model: nn.Module, architecture: Architecture) -> None:
         """Give a network, fresh from noise, its weights, and the closed-form head of the teacher's answers.
+
+        Training shows a batch norm the batch's own statistics, which on small images may be far from those the weights
+        were trained with: they are taken anew, and the head is fitted to what comes of them.
 
         Raises:
             NoHead: It has no linear head to be given.
             TeacherError: The weights are not the network's.
         """
+        x = self._loaded(model, architecture)
+        settle_norms(model, x)
+        answer_by(model, self._known(model, x).head)
+
+    def look(self, architecture: Architecture) -> Known:
+        """What a network knows of the teacher, by its weights as they were trained; raises as `begin`."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # for what is drawn before the weights take its place
+            model = self.space().build(architecture, self.task)
+            return self._known(model, self._loaded(model, architecture))
+
+    def _known(self, model: nn.Module, x: Tensor) -> Known:
+        return known(features(model, x), self.logits_BK, self.task.kind, self.theirs_BD)
+
+    def _loaded(self, model: nn.Module, architecture: Architecture) -> Tensor:
+        """Load a network's weights into it; returns the examples as it reads them."""
         from safetensors.torch import load_file
 
         own = self.member(architecture)
@@ -113,18 +134,7 @@ class Shelf:
             overlay=None if local else {**stored.config, "state_dict": load_file(stored.weights)},
         )
         model.load_state_dict(loaded.model.state_dict())
-        x = domains.of(task).prepare(self.x, task)
-        found = known(features(model, x), self.logits_BK, task.kind, self.theirs_BD)
-        answer_by(model, found.head)
-        return found
-
-    def look(self, architecture: Architecture) -> Known:
-        """What a network knows of the teacher; raises as `begin`."""
-        import torch
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # for what is drawn before the weights take its place
-            return self.begin(self.space().build(architecture, self.task), architecture)
+        return domains.of(task).prepare(self.x, task)
 
     def _told(self) -> str:
         names = ", ".join(f"{i} {member.stored.label}" for i, member in enumerate(self.members))

@@ -96,7 +96,9 @@ def test_a_student_begins_with_all_but_the_head(
         else {"fc.weight", "fc.bias"}
     )
     same = {name for name, value in model.state_dict().items() if name in kept and torch.equal(value, kept[name])}
-    assert set(kept) - ends <= same
+    anew = {name for name in kept if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    assert anew.isdisjoint(same), "norms see what training will show them"
+    assert set(kept) - ends - anew <= same
     assert answering(model).weight.shape[0] == 10
 
 
@@ -110,6 +112,18 @@ def test_the_head_is_the_closed_form_of_the_teachers_answers(shelf: Shelf, teach
     fresh = divergence(theirs, said, "classification")
     assert fresh < 1.5 * shelf.look(KNOWS).nats, "what was left out tells what is new"
     assert fresh < 0.5 * divergence(theirs, torch.zeros_like(theirs), "classification")
+
+
+def test_norms_and_head_are_of_what_training_shows(shelf: Shelf, digits: Dataset) -> None:
+    space = shelf.space()
+    model, task = space.begin(KNOWS, digits.task), space.read(KNOWS, digits).task
+    x = domains.of(task).prepare(shelf.x, task)
+    with torch.no_grad():
+        training = model.train()(x)
+        later = model.eval()(x)
+    as_trained, as_asked = (divergence(shelf.logits_BK, said, "classification") for said in (training, later))
+    assert as_trained == pytest.approx(as_asked, abs=0.05)
+    assert as_trained < 0.3
 
 
 def test_students_read_as_the_weights_were_trained(shelf: Shelf, gray_task: ImageTask) -> None:
