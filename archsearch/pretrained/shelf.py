@@ -25,6 +25,7 @@ from archsearch.spaces.choose import PRETRAINED
 from archsearch.teachers.pretrained import load_stored
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from archsearch.teachers import Teacher
@@ -51,6 +52,7 @@ class Shelf:
         x: Examples of the training split, as a split gives them.
         logits_BK: What the teacher answers to them.
         theirs_BD: The teacher's own features of them; None where it shows none.
+        device: Where networks are asked: the teacher's.
     """
 
     members: tuple[Member, ...]
@@ -59,6 +61,7 @@ class Shelf:
     x: Tensor
     logits_BK: Tensor
     theirs_BD: Tensor | None
+    device: torch.device
 
     def space(self) -> Space:
         """The space of these networks: one parameter, which of them."""
@@ -100,9 +103,11 @@ class Shelf:
             NoHead: It has no linear head to be given.
             TeacherError: The weights are not the network's.
         """
-        x = self._loaded(model, architecture)
+        x, before = self._loaded(model, architecture), where(model)
+        model.to(self.device)
         settle_norms(model, x)
         answer_by(model, self._known(model, x).head)
+        model.to(before)
 
     def look(self, architecture: Architecture) -> Known:
         """What a network knows of the teacher, by its weights as they were trained; raises as `begin`."""
@@ -111,7 +116,8 @@ class Shelf:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # for what is drawn before the weights take its place
             model = self.space().build(architecture, self.task)
-            return self._known(model, self._loaded(model, architecture))
+            x = self._loaded(model, architecture)
+            return self._known(model.to(self.device), x)
 
     def _known(self, model: nn.Module, x: Tensor) -> Known:
         return known(features(model, x), self.logits_BK, self.task.kind, self.theirs_BD)
@@ -169,9 +175,10 @@ def make_ready(
     x = dataset.train.examples(rows)
     if dataset.unlabelled is not None and len(others):  # nothing here asks for labels
         x = torch.cat((x, dataset.unlabelled.examples(others)))
+    device = where(teacher.model)
     with torch.no_grad():
-        logits_BK = teacher.logits(x.to(where(teacher.model))).float().cpu()
-    return Shelf(tuple(members), left_out, task, x, logits_BK, _shown(teacher, x))
+        logits_BK = teacher.logits(x.to(device)).float().cpu()
+    return Shelf(tuple(members), left_out, task, x, logits_BK, _shown(teacher, x), device)
 
 
 def _shown(teacher: Teacher, x: Tensor) -> Tensor | None:

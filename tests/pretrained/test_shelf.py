@@ -149,6 +149,24 @@ def test_a_search_looks_at_every_network_within_the_budget(shelf: Shelf, gray_ta
     assert set(best.proxies) == {"teacher_kl", "loo_r2", "logme", "cka"}
 
 
+def test_a_teacher_that_shows_nothing_but_answers_is_enough(
+    networks: Path, shelf: Shelf, teacher: Teacher, digits: Dataset
+) -> None:
+    class Closed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = teacher.model
+
+        def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+            said_BK: torch.Tensor = self.inner(x_BCHW)
+            return said_BK
+
+    closed = replace(teacher, model=Closed().eval())  # type: ignore[type-var]
+    found, open_ = make_ready(in_folder(networks), closed, digits).look(KNOWS), shelf.look(KNOWS)
+    assert (found.nats, found.r2, found.logme) == (open_.nats, open_.r2, open_.logme)
+    assert (found.cka, open_.cka is None) == (None, False)
+
+
 def test_what_cannot_be_built_for_the_images_is_left_out_and_says_so(
     networks: Path, teacher: Teacher, digits: Dataset, tmp_path: Path
 ) -> None:
