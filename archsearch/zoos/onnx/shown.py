@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -90,9 +91,16 @@ def _plain(text: str) -> Any:
     """JSON, or what Python writes of lists and mappings; the text itself where it is neither."""
     with suppress(ValueError, RecursionError):
         return json.loads(text)
-    with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-        return ast.literal_eval(text)
+    if _is_flat(text):
+        with suppress(ValueError, SyntaxError):
+            return ast.literal_eval(text)
     return text
+
+
+def _is_flat(text: str) -> bool:
+    """Whether it is a list or a mapping of texts and numbers, and no expression that Python would have to work at."""
+    plain = re.sub(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", "0", text)
+    return re.fullmatch(r"\s*(?:\{[\s\d:,.]*\}|\[[\s\d,.]*\]|\([\s\d,.]*\))\s*", plain) is not None
 
 
 def _values(value: Any, name: str, scale: int, field: str) -> tuple[float, ...] | None:

@@ -133,15 +133,31 @@ def _shown(
         mean = [0.0] * in_chans if plain else shown.get("image_mean", mean)
         std = [1.0] * in_chans if plain else shown.get("image_std", std)
         # Pixels of 0-255 times this, a 255th mostly, are what mean and deviation are of.
-        factor = 255 * shown.get("rescale_factor", 1 / 255) if shown.get("do_rescale", True) else 255.0
+        factor = 255 * _number(shown, "rescale_factor", 1 / 255) if shown.get("do_rescale", True) else 255.0
         if shown.get("rescale_offset"):
             raise ValueError("rescale_offset: pixels moved before they are normalised are not known here")
-        mean, std = ([value / factor for value in each] for each in (mean, std))
+        mean, std = (
+            [each / factor for each in _numbers(values, name)]
+            for values, name in ((mean, "image_mean"), (std, "image_std"))
+        )
         cropped = shown.get("crop_size") if shown.get("do_center_crop") else None
         size = _sides(cropped or shown.get("size"), "size") or size
     for name, values in (("image_mean", mean), ("image_std", std)):
         check_normalisation(name.removeprefix("image_"), values, in_chans, name)
     return tuple(mean), tuple(std), size
+
+
+def _number(shown: Mapping[str, Any], name: str, usual: float) -> float:
+    value = shown.get(name, usual)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ValueError(f"{name}: a number above 0, not {value!r:.60}")
+    return float(value)
+
+
+def _numbers(values: Any, name: str) -> list[float]:
+    if not isinstance(values, list) or not all(type(each) in (int, float) for each in values):
+        raise ValueError(f"{name}: a list of numbers, not {values!r:.60}")
+    return values
 
 
 def _sides(value: Any, name: str) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from archsearch.data.notes import Note
 from archsearch.domains.images.task import ImageTask
-from archsearch.errors import TeacherError, Unavailable
+from archsearch.errors import ArchsearchError, TeacherError, Unavailable
 from archsearch.teacher_config import sides
 from archsearch.teachers.hub import fetch_file, require_plain_config
 from archsearch.teachers.size import require_weights_fit
@@ -118,7 +118,9 @@ def _read(found: ImageFolder, embeds: bool, field: str) -> nn.Module:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-        except (ValueError, RuntimeError, TypeError, KeyError, OSError, AttributeError) as error:
+        except ArchsearchError:
+            raise
+        except Exception as error:  # the library raises kinds of its own and of safetensors'
             reason = " ".join(str(error).replace(str(found.path), "the folder").split())[:300]
             detail = f"the weights do not fit {CONFIG} ({type(error).__name__}: {reason})"
             raise TeacherError(detail, field=field) from None

@@ -121,6 +121,11 @@ def _config(folder: Path, **fields: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
+def _shown(folder: Path, **fields: Any) -> None:
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
 def _without(folder: Path, part: str) -> None:
     path = folder / "model.safetensors"
     save_file({name: value for name, value in load_file(path).items() if part not in name}, path)
@@ -138,6 +143,10 @@ def _without(folder: Path, part: str) -> None:
             "preprocessor_config.json cannot be read",
         ),
         (lambda folder: _without(folder, "layer.1."), "is missing"),
+        (lambda folder: _shown(folder, rescale_factor="1/255"), "rescale_factor: a number above 0"),
+        (lambda folder: _shown(folder, image_mean="0.5"), "image_mean: a list of numbers"),
+        (lambda folder: _shown(folder, size={"height": 0, "width": 8}), "size: a whole number"),
+        (lambda folder: _config(folder, num_hidden_layers="two"), "the weights do not fit config.json"),
     ],
 )
 def test_what_is_no_such_network_is_refused(break_it: Any, says: str, tmp_path: Path) -> None:
