@@ -129,8 +129,10 @@ _OPTIONS = (
                  "auto: one a GPU or a core. The result is that of one.  [default: 1]"),
     click.option("--method", help="Distillation method: `archsearch losses` lists them; auto chooses, "
                  "none is the labels alone."),
-    click.option("--init", help="What students begin with: teacher (cut out of the teacher), scratch (noise), or auto, "
-                 "which lets both compete.  [default: auto]"),
+    click.option("--init", help="What students begin with: teacher (cut out of the teacher), pretrained (with its "
+                 "own weights), scratch (noise), or auto, which lets all compete.  [default: auto]"),
+    click.option("--network", "networks", multiple=True, metavar="NAME", help="A network with weights that may be "
+                 "the student: `archsearch pretrained` lists them; give it again for more.  [default: all at hand]"),
     click.option("--recipe", help="Published training whose values fields left out take: short, cifar, imagenet."),
     click.option("--epochs", type=int, help="Passes over the training split.  [default: by the number of examples]"),
     click.option("--verify", type=int, help="Distil this many of the search's best briefly, and choose among them; 0 "
@@ -209,6 +211,8 @@ def build_request(kind: str | None, flags: dict[str, Any], ask: Ask | None = Non
     for flag, field in _FIELDS.items():
         if flags[flag] is not None:
             _put(body, field, flags[flag])
+    if flags["networks"]:
+        _put(body, "search.pretrained", list(flags["networks"]))
     if flags["verify"] == 0:
         body["verify"] = None
     for field, value in settings_of(flags["settings"]):

@@ -56,6 +56,12 @@ def test_each_flag_sets_its_field() -> None:
     )
 
 
+def test_networks_with_weights_are_named_one_by_one() -> None:
+    asked = request_of(*BASE, "--space", "pretrained", "--network", "resnet18.a1_in1k", "--network", "folder:mine")
+    assert [one.label for one in asked.search.pretrained or ()] == ["resnet18.a1_in1k", "folder:mine"]
+    assert request_of(*BASE).search.pretrained is None
+
+
 def test_workers_are_a_number_or_left_to_the_machine() -> None:
     assert request_of(*BASE).search.workers == 1
     assert request_of(*BASE, "--workers", "3").search.workers == 3
