@@ -24,7 +24,7 @@ SMALL = {"depths": [1, 1, 1], "widths": [8, 12, 16]}
 def networks(gray_task: ImageTask, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `ARCHSEARCH_PRETRAINED_DIR` may be: folders `knows`, `noise`, `stock` and `vit`, and what is no network."""
     folder = tmp_path_factory.mktemp("networks")
-    spec = {"epochs": 4, "batch_size": 64, "augment": "none"}
+    spec = {"epochs": 3, "batch_size": 64, "augment": "none"}
     train_teacher({"kind": "digits"}, folder / "knows", model_args=SMALL, spec=spec)
     torch.manual_seed(1)
     args = {"num_classes": 10, "in_chans": 1}

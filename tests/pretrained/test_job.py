@@ -73,6 +73,7 @@ def found(story_body: Json, teacher: Teacher, dataset: Dataset, networks: Path |
     return find(Story(request, FolderLedger(out, request, quiet), lambda: opened))
 
 
+@pytest.mark.slow
 def test_auto_lets_networks_with_weights_compete_where_some_are_at_hand(
     body: Json, networks: Path, teacher: Teacher, few_digits: Dataset, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def test_costs_are_what_torch_counts(shelf: Shelf, architecture: dict[str, int],
     assert asdict(ruler.measure(space, architecture)) == asdict(measure_exactly(space, architecture, ruler))
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit", "test_convnext", "test_maxvit"])
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit", "test_convnext"])
 def test_any_network_is_counted_exactly(name: str) -> None:
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=10)
