@@ -22,6 +22,7 @@ from archsearch.inherit.shown import Shown
 from archsearch.inherit.slices import Cut, Scissors, Whole, cut
 from archsearch.request import Architecture
 from archsearch.spaces import Space, of_teacher
+from archsearch.teachers import input_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 # left, and how many that are at least, where that is no more than half.
 EXAMPLES = 256
 _JUDGED, _LEAST_JUDGED = 0.25, 64
+# All are looked at together, in so much memory (bytes); of large ones there are fewer, down to so many.
+_ROOM, _FEWEST = 2**31, 96
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ def make_ready(teacher: Teacher, dataset: Dataset, *, examples: int = EXAMPLES) 
         x = domain.prepare(examples, task).to(device)
         return Shown(x, None if drawn.tokens is None else drawn.tokens(x))
 
-    fitted, judged = _examples(dataset, examples)
+    one = input_bytes(model, domain.shape(task))
+    fitted, judged = _examples(dataset, min(examples, max(_FEWEST, _ROOM // (one or 1))))
     with torch.no_grad():
         logits_BK = teacher.logits(judged).float().cpu()
     shown = show(fitted)

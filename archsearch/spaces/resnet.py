@@ -210,7 +210,20 @@ def kin(teacher: nn.Module) -> Kin | None:
     def counted(architecture: Architecture, task: ImageTask) -> Count:
         return count_net(part(architecture), task)
 
-    return Kin(searched, made, counted, "sgd")
+    def projected(task: ImageTask) -> tuple[Parameter, ...]:
+        """A first stage as wide as the stem is added to it, and what was projected between them in the teacher is lost;
+        so it is wider."""
+        stem_chs, expansion = whole.stem[-1][0], 4 if bottleneck else 1
+
+        def wider(p: Parameter) -> Parameter:
+            return replace(p, low=next(v for v in p.values if expansion * eighths(widths[0], v, unit) > stem_chs))
+
+        return tuple(wider(p) if p.name == "width1" else p for p in searched(task))
+
+    whole_kin = Kin(searched, made, counted, "sgd")
+    if (4 if bottleneck else 1) * widths[0] <= whole.stem[-1][0]:
+        return whole_kin
+    return replace(whole_kin, cut=lambda _: Kin(projected, made, counted, "sgd"))
 
 
 spaces.add(

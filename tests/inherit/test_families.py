@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from archsearch.inherit.families import layout
 from archsearch.inherit.layout import Groups, Unsliceable
 from archsearch.inherit.slices import Cut, Scissors, cut
+from archsearch.spaces import of_teacher
 from archsearch.zoos.timm import take_over
 from tests.inherit import surgery
 from tests.inherit.networks import (
@@ -187,8 +188,6 @@ def test_a_block_that_passes_on_what_it_is_given_is_the_first_to_go_and_leaves_n
     whole = look(model, x)
     stage = next(i for i, names in enumerate(whole.layout.stages) if block in names)
     assert whole.layout.stages[stage][whole.order[stage][-1]] == block
-    from archsearch.spaces import of_teacher
-
     space = of_teacher(model, family.task, whole.order)
     depth = next(p for p in space.parameters(family.task) if p.name in (f"depth{stage + 1}", "depth"))
     student = noise(space.build({**space.largest(family.task), depth.name: depth.high - 1}, family.task))
@@ -232,6 +231,20 @@ def test_what_is_no_part_of_the_teacher_says_why(name: str, changes: dict[str, A
     with pytest.raises(Unsliceable, match=why) as caught:
         cut(whole_of(name), student, layout(student))
     assert caught.value.field == "distill.init"
+
+
+@pytest.mark.slow
+def test_no_member_has_a_first_stage_that_is_made_one_with_its_stem() -> None:
+    family = FAMILIES["resnet50"]
+    model = shake(family.build(channels=[32, 16, 16, 24]))
+    whole, open_ = look(model, examples(family)), of_teacher(model, family.task)
+    space = of_teacher(model, family.task, whole.order)
+    (own,) = (p for p in space.parameters(family.task) if p.name == "width1")
+    (before,) = (p for p in open_.parameters(family.task) if p.name == "width1")
+    assert (list(before.values), list(own.values)) == ([2, 4, 6, 8], [6, 8])
+    for width in own.values:
+        student = noise(space.build({**space.largest(family.task), "width1": width}, family.task))
+        assert not cut(whole, student, layout(student)).strangers
 
 
 @pytest.mark.slow
