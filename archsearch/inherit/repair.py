@@ -30,7 +30,7 @@ _MOST, _LEAST, _ROOM_BYTES = 4096, 512, 2**29
 # Parts of the samples, one of which tells how strongly the others are to be fitted, or each in turn where they are few.
 _FOLDS, _FEW = 5, 1024
 # Ridges to choose from, in units of the mean square of an input; the last is no guess but of the mean.
-_RIDGES = (1e-8, 1e-3, 1e-2, 1e-1, 1.0, float("inf"))
+_RIDGES = (1e-8, 1e-2, 1e-1, 1.0, 10.0, 100.0, float("inf"))
 # Of what a layer makes, the share of squares that only rounding is off.
 _ROUNDING = 1e-10
 # The least share of squares to gain.
@@ -126,7 +126,7 @@ def mend(model: nn.Module, done: Cut, scissors: Scissors, kept: Record, shown: S
             if name in done.passing:
                 _pass_on(norm, inputs[0])
             else:
-                _settle(norm, name, inputs[0], scissors, kept, mended=layers)
+                _settle(norm, name, inputs[0], scissors, kept)
 
         return hook
 
@@ -168,20 +168,20 @@ def _mend(module: Any, part: Part, x: Tensor, kept: Record, shown: Shown) -> boo
 
     read = kept.reads[part.whole]
     x_MI = shown.samples(in_rows(module, _sized(module, x, read.size)), kept.most)
-    off_MN = read.x_MN.to(x_MI).clone()
+    whole, x_MN = part.weight_ON.to(x_MI), read.x_MN.to(x_MI)
+    flat_RN, kernel = whole.movedim(1, -1).flatten(0, -2), whole.shape[2:]
+    weight, off_MN, scaled_MN = torch.zeros_like(flat_RN[:, : x_MI.shape[1]]), x_MN, x_MN
     if part.columns_I is not None:
         columns_I = part.columns_I.to(x_MI.device)
-        off_MN.index_add_(1, columns_I, x_MI, alpha=-1.0)
-    whole = part.weight_ON.to(x_MI)
-    flat_RN = whole.movedim(1, -1).flatten(0, -2)
-    if part.columns_I is not None and _share(off_MN, read.x_MN.to(x_MI), flat_RN) < _ROUNDING:
-        return False
-    found = fit(x_MI, off_MN, flat_RN, bias=module.bias is not None)
+        off_MN = x_MN.index_add(1, columns_I, x_MI, alpha=-1.0)
+        if _share(off_MN, x_MN, flat_RN) < _ROUNDING:
+            return False
+        scale_I = _slopes(x_MI, x_MN[:, columns_I])
+        weight, scaled_MN = flat_RN[:, columns_I] * scale_I, x_MN.index_add(1, columns_I, x_MI * scale_I, alpha=-1.0)
+    found = fit(x_MI, scaled_MN, flat_RN, bias=module.bias is not None, before_MN=off_MN)
     if found is None:
         return False
     change_RI, shift_R = found
-    weight = torch.zeros_like(flat_RN[:, : x_MI.shape[1]]) if part.columns_I is None else flat_RN[:, columns_I]
-    kernel = whole.shape[2:]
     mended = (weight + change_RI).reshape(len(whole), *kernel, -1).movedim(-1, 1)
     module.weight.copy_(mended)
     if module.bias is not None and part.bias_O is not None:
@@ -195,7 +195,18 @@ def _share(off_MN: Tensor, x_MN: Tensor, weight_RN: Tensor) -> float:
     return float((off_MN * size_N).square().sum() / (x_MN * size_N).square().sum().clamp_min(1e-30))
 
 
-def fit(x_MI: Tensor, off_MN: Tensor, weight_RN: Tensor, *, bias: bool) -> tuple[Tensor, Tensor] | None:
+def _slopes(x_MI: Tensor, y_MI: Tensor) -> Tensor:
+    """How much of each input is to be believed: the slope of the whole's on it, 1 where it does not vary."""
+    import torch
+
+    x, y = x_MI.double() - x_MI.mean(dim=0), y_MI.double() - y_MI.mean(dim=0)
+    var_I, cov_I = x.square().mean(dim=0), (x * y).mean(dim=0)
+    return torch.where(var_I > 1e-12, cov_I / var_I.clamp_min(1e-12), 1.0).to(x_MI)
+
+
+def fit(
+    x_MI: Tensor, off_MN: Tensor, weight_RN: Tensor, *, bias: bool, before_MN: Tensor | None = None
+) -> tuple[Tensor, Tensor] | None:
     """What is to be added to a layer's weights, R×I, and to its outputs at each place of its kernel, R.
 
     Ridge regression of what the layer misses on what it reads, both without their means; how strong is chosen by
@@ -203,22 +214,26 @@ def fit(x_MI: Tensor, off_MN: Tensor, weight_RN: Tensor, *, bias: bool) -> tuple
 
     Args:
         bias: Whether the layer has one; a norm behind it takes means away otherwise.
+        before_MN: What it misses as it is, where that is other than what is to be fitted.
     """
-
     # What it misses is fitted as its outputs or as its inputs, whichever are fewer; the solution is the same.
     outputs = len(weight_RN) < weight_RN.shape[1]
     x, weight = x_MI.double(), weight_RN.double()
-    off_MS = off_MN.double() @ weight.T if outputs else off_MN.double()
+    off_MS, before_MS = (
+        each.double() @ weight.T if outputs else each.double()
+        for each in (off_MN, off_MN if before_MN is None else before_MN)
+    )
 
     def error(left_MS: Tensor) -> float:
         left = left_MS if bias else left_MS - left_MS.mean(dim=0)
         return float((left if outputs else left @ weight.T).square().sum())
 
-    parts = [_Ridge(x[rows], off_MS[rows]) for rows in _parts(len(x))]
+    rows = _parts(len(x))
+    parts = [_Ridge(x[some], off_MS[some]) for some in rows]
     before, after = 0.0, dict.fromkeys(_RIDGES, 0.0)
-    for held in parts if len(x) <= _FEW else parts[-1:]:
-        others = _joined([part for part in parts if part is not held])
-        before += (1 - _GAIN) * error(held.y_MS)
+    for number in range(len(parts)) if len(x) <= _FEW else (len(parts) - 1,):
+        held, others = parts[number], _joined([*parts[:number], *parts[number + 1 :]])
+        before += (1 - _GAIN) * error(before_MS[rows[number]])
         for ridge in _RIDGES:
             map_IS, shift_S = others.solve(ridge)
             after[ridge] += error(held.y_MS - held.x_MI @ map_IS - shift_S)
@@ -299,12 +314,10 @@ def _solve(gram: Tensor, right: Tensor, ridge: float) -> Tensor:
     return found
 
 
-def _settle(norm: Any, name: str, x: Tensor, scissors: Scissors, kept: Record, *, mended: bool) -> None:
+def _settle(norm: Any, name: str, x: Tensor, scissors: Scissors, kept: Record) -> None:
     """Move a norm's running statistics as far as what it is given differs from what the whole's is.
 
-    The whole's were taken over its training, and these examples are few: what is off about them is so for both. A guess
-    varies less than what it guesses, and being the best of guesses is not to be blown up: behind layers that are mended
-    the norm's own scale takes back what its statistics do.
+    The whole's were taken over its training, and these examples are few: what is off about them is so for both.
     """
     source = scissors.renamed(name)
     mean, var = _moments(x)
@@ -317,8 +330,6 @@ def _settle(norm: Any, name: str, x: Tensor, scissors: Scissors, kept: Record, *
     whole = {key: scissors.outputs(f"{name}.{key}", len(mean)).to(mean) for key in ("running_mean", "running_var")}
     norm.running_mean.copy_(whole["running_mean"] + mean - their_mean)
     norm.running_var.copy_(whole["running_var"] * ratio)
-    if mended:
-        norm.weight.copy_(scissors.outputs(f"{name}.weight", len(mean)).to(mean) * ratio.sqrt())
 
 
 def _pass_on(norm: Any, x: Tensor) -> None:
