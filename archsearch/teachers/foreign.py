@@ -12,6 +12,7 @@ from archsearch.data.archive import check_directory
 from archsearch.data.limits import Limits
 from archsearch.errors import InvalidRequest, TeacherError, TooLarge
 from archsearch.zoos.encoders import FAMILIES
+from archsearch.zoos.image_networks import is_image_network
 
 # Names that weights go by, so that one given for a timm model is known for what it is.
 SUFFIXES = frozenset(
@@ -146,6 +147,12 @@ def describe_transformers(name: str, config: dict[str, Any]) -> str:
         return (
             f"{name} is an encoder of texts ({kind}), and no network of images: it is a teacher of texts as it is, or "
             f"once it is fine-tuned on them: archsearch train-teacher --from {name} --data texts.csv --out teacher"
+        )
+    if is_image_network(config):
+        return (
+            f"{name} is a network of the transformers library ({kind}), which is a teacher as it is, or with "
+            "teacher.head probe where it knows other classes; fine-tuned is what timm has: for that take the same "
+            "architecture from timm: archsearch train-teacher --pretrained NAME --data DATA --out teacher"
         )
     return (
         f"{name} is a network of the transformers library ({kind}), whose layers timm does not have; take the same "

@@ -129,7 +129,7 @@ def _of_onnx(source: LocalTeacher | OnnxTeacher, weights: Path | None, asked: _A
     path, field = (source.path, "teacher.path") if isinstance(source, LocalTeacher) else (weights, "upload")
     if path is None:
         raise TeacherError("the uploaded ONNX file is not at hand", field=field)
-    if not path.is_file():
+    if isinstance(source, LocalTeacher) and not path.is_file():
         raise TeacherError(f"{path} is not there", field=field)
     loaded = load_onnx(path, source, asked.task, asked.input_size, embeds=asked.fits, field=field)
     if asked.dataset is None or asked.fits:

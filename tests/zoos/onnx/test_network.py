@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from archsearch.data import Dataset
 from archsearch.distill.learner import prepare
+from archsearch.distill.train import train
 from archsearch.distill.watched import Watched, comparable
 from archsearch.domains.image_classification.teacher import load
 from archsearch.errors import InvalidRequest, TeacherError
@@ -178,3 +179,13 @@ def test_a_graph_without_a_classifier_gets_a_head(layout: str, digits: Dataset, 
     torch.testing.assert_close(
         outputs.answers_MK, outputs.embedding_BD @ outputs.weight_KD.T + teacher.model.head.bias, rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("method", ["fitnet", "at", "sp"])
+def test_its_stages_teach(method: str, few_digits: Dataset, tmp_path: Path) -> None:
+    teacher = teacher_of(convolutional(tmp_path / "net.onnx", shown=True), **STATED)
+    student = build("cifar_resnet", {"num_classes": 10, "in_chans": 1, "depths": [1, 1, 1], "widths": [8, 8, 8]})
+    spec = DistillSpec(method=method, epochs=1, batch_size=64, augment="none")
+    *_, last = train(student, few_digits, spec, teacher=teacher, optimizer="sgd")
+    assert last.loss is not None
+    assert np.isfinite(last.loss)
