@@ -13,6 +13,7 @@ from archsearch.errors import InvalidRequest, public, public_data, public_proble
 from archsearch.request import (
     DatasetData,
     DigitsData,
+    Few,
     FileData,
     Id,
     Spec,
@@ -221,7 +222,9 @@ class _DatasetBody(Spec):
 
 
 def _options(kind: type[BaseModel]) -> dict[str, FieldInfo]:
-    return {name: field for name, field in kind.model_fields.items() if name not in ("kind", "path")}
+    # How many labels are used is a job's: its data are the same for all.
+    others = {"kind", "path", *Few.model_fields}
+    return {name: field for name, field in kind.model_fields.items() if name not in others}
 
 
 def _body(kind: type[BaseModel]) -> type[_DatasetBody]:

@@ -54,6 +54,9 @@ FIX = (
 )
 
 
+# Why images without labels are not enough.
+NONE_LABELLED = "a student is selected and measured by labels"
+
 Parts = tuple[str, ...]
 
 
@@ -175,6 +178,9 @@ def _set_apart(folders: set[Parts], images: Mapping[str, Parts]) -> tuple[set[Pa
     for name in apart:
         check_image_name(name)
     left = {name: parts for name, parts in images.items() if parts[0] != called[0]}
+    if not left:
+        detail = f"holds every image there is, and {NONE_LABELLED}: put some of every class into a folder of its class"
+        raise DataError(detail, field=f"{called[0]}/")
     return *_inside({parts for parts in folders if parts[0] != called[0]}, left), apart
 
 

@@ -25,7 +25,7 @@ from archsearch.data.npy import Header, read_array, read_header
 from archsearch.data.task import unknown
 from archsearch.domains.images.assemble import settle
 from archsearch.domains.images.duplicates import look
-from archsearch.domains.images.layout import UNLABELLED
+from archsearch.domains.images.layout import NONE_LABELLED, UNLABELLED
 from archsearch.domains.images.pixels import check_layout, to_pixels
 from archsearch.domains.images.task import ImageDataset, ImageSplit
 from archsearch.errors import DataError, TooLarge
@@ -100,6 +100,9 @@ def _read_headers(archive: zipfile.ZipFile, file: str, limits: Limits) -> dict[s
             # Silently leaving out somebody's validation images would be worse than asking.
             near = difflib.get_close_matches(key.replace("val", "selection"), KEYS, n=1, cutoff=0.5)
             raise DataError(f"would not be read; rename it {near[0] if near else KEYS[2]} or remove it", field=key)
+    if X_UNLABELLED in members and not any(f"x_{name}" in members for name in SPLITS):
+        detail = f"holds every image there is, and {NONE_LABELLED}: add x_train and y_train with some of every class"
+        raise DataError(detail, field=X_UNLABELLED)
     needed = () if not limits.to_learn_from and _held_out_alone(members) else ("train",)
     for name in SPLITS:
         for key, other in ((f"x_{name}", f"y_{name}"), (f"y_{name}", f"x_{name}")):
