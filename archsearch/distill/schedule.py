@@ -18,8 +18,8 @@ OptimizerName = Literal["sgd", "adamw"]
 # Peak learning rates of one cycle at batch 128; they follow the batch (linearly for SGD, by its root for AdamW).
 _PEAK_LR = {"sgd": 0.1, "adamw": 1e-3}
 _ONE_CYCLE_WARMUP = 0.15
-# Of the peak that noise takes, what inherited weights are trained with (Muralidharan et al. 2024, Minitron, table 4).
-_GENTLE = 0.2
+# Of the peak that noise takes, what weights that know something already are trained with: docs/decisions/0037.
+_GENTLE = {"sgd": 0.06, "adamw": 0.2}
 
 
 def share(spec: DistillSpec, done: float) -> float:
@@ -60,7 +60,8 @@ def gentle(spec: DistillSpec, start: Start, family: OptimizerName) -> DistillSpe
     """The spec with a lower peak rate, where none is given, for a student that begins with more than noise."""
     if start == "scratch" or spec.lr is not None:
         return spec
-    return spec.model_copy(update={"lr": _GENTLE * usual_lr(spec, family)})
+    name: OptimizerName = family if spec.optimizer == "auto" else spec.optimizer
+    return spec.model_copy(update={"lr": _GENTLE[name] * usual_lr(spec, family)})
 
 
 def make_optimizer(parameters: Iterable[Parameter], spec: DistillSpec, name: OptimizerName) -> Optimizer:
