@@ -79,6 +79,8 @@ def settled(story: Story, checked: Report) -> Story:
     known = replace(story, request=JobRequest.model_validate(found["request"]), chosen=found["chosen"])
     # These took time to tell, and do not depend on it.
     told = {"opened", "plan", "teacher_cost", "exact_limits", "spaces", "inheritance", "shelf"}
+    if "shelf" in story.__dict__ and known.request.search.pretrained != _with_networks(story).search.pretrained:
+        told -= {"spaces", "shelf"}  # others are at hand than were when it was settled
     for name in told & story.__dict__.keys():
         known.__dict__[name] = story.__dict__[name]
     return known
@@ -98,8 +100,8 @@ def _settle(story: Story) -> Report:
 def _with_networks(story: Story) -> JobRequest:
     """The request as it was planned, naming the networks with weights there are: an architecture counts in them, and
     others may be at hand tomorrow."""
-    request, shelf = story.plan.request, story.weighted
-    if shelf is None:
+    request = story.plan.request
+    if "pretrained" not in story.plan.left:
         return request
-    named = tuple(member.stored.named for member in shelf.members)
+    named = tuple(member.stored.named for member in story.weighted.members) if story.weighted is not None else ()
     return request.model_copy(update={"search": request.search.model_copy(update={"pretrained": named})})

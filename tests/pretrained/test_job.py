@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from archsearch.ledger.folder import FolderLedger
 from archsearch.local import run
 from archsearch.pretrained.stored import at_hand
 from archsearch.request import parse_request
-from archsearch.story import Opened, Story, find
+from archsearch.story import Opened, Story, find, validate
+from archsearch.story.validate import settled
 from archsearch.teachers import Teacher
 
 Json = dict[str, Any]
@@ -64,6 +66,43 @@ def test_a_student_is_a_network_with_weights_from_request_to_card(body: Json, tm
     other = run({**again, "kind": "distill", "verify": None}, tmp_path / "again", listener=quiet)
     assert other["student"]["begins_as"] == "folder:knows"
     assert other["student"]["test_acc"] == result["student"]["test_acc"]
+
+
+class Interrupt(Exception):
+    """What a listener raises to stand for a crash."""
+
+
+@pytest.mark.slow
+def test_a_job_that_goes_on_counts_in_the_networks_it_began_with(
+    body: Json, networks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "networks"
+    shutil.copytree(networks, folder)
+    monkeypatch.setenv("ARCHSEARCH_PRETRAINED_DIR", str(folder))
+
+    def interrupt(report: Json) -> None:
+        if report["phase"] == "distilling":
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        run(body, tmp_path / "student", listener=interrupt)
+    shutil.copytree(networks / "noise", folder / "another")  # which comes first by name
+    result = run(body, tmp_path / "student", listener=quiet)
+    assert result["student"]["begins_as"] == "folder:knows"
+    assert "folder:another" not in result["pretrained"]["networks"]
+
+
+def test_where_none_was_at_hand_none_joins_later(
+    body: Json, networks: Path, teacher: Teacher, few_digits: Dataset, tmp_path: Path
+) -> None:
+    request = parse_request({**body, "kind": "search", "search": {"candidates": 2, "batch_size": 16}})
+    at_first = Opened(teacher, few_digits)
+    later = Opened(teacher, few_digits, None, lambda named: at_hand(networks) if named is None else [])
+    ledger = FolderLedger(tmp_path, request, quiet)
+    checked = validate(Story(request, ledger, lambda: at_first))
+    assert checked["settled"]["request"]["search"]["pretrained"] == []
+    story = settled(Story(request, ledger, lambda: later), checked)
+    assert {space.start for space in story.spaces} == {"teacher", "scratch"}
 
 
 def found(story_body: Json, teacher: Teacher, dataset: Dataset, networks: Path | None, out: Path) -> Json:
