@@ -167,6 +167,16 @@ def test_a_teacher_that_shows_nothing_but_answers_is_enough(
     assert (found.cka, open_.cka is None) == (None, False)
 
 
+def test_many_labels_an_image_are_many_answers(networks: Path, teacher: Teacher, pairs: Dataset) -> None:
+    shelf = make_ready(in_folder(networks)[:2], teacher, pairs)
+    knows, noise = (shelf.look(each) for each in (KNOWS, NOISE))
+    assert 0 < knows.nats < noise.nats
+    space, x = shelf.space(), domains.of(pairs.task).prepare(shelf.x, pairs.task)
+    with torch.no_grad():
+        said = space.begin(KNOWS, pairs.task).eval()(x)
+    assert divergence(shelf.logits_BK, said, "multilabel") < knows.nats * 2
+
+
 def test_what_cannot_be_built_for_the_images_is_left_out_and_says_so(
     networks: Path, teacher: Teacher, digits: Dataset, tmp_path: Path
 ) -> None:

@@ -91,16 +91,20 @@ def test_a_student_begins_as_a_network_of_the_folder_or_as_a_registered_one(
     assert again["result"]["student"]["begins_as"] != result["student"]["begins_as"]
 
 
-def test_a_teacher_stays_while_a_job_may_take_it_for_a_student(server: Server, named: dict[str, Any]) -> None:
-    registered = named["teacher"]["id"]
-    slow = request(named, search={"space": "pretrained", "batch_size": 32, "pretrained": [registered, "folder:knows"]})
-    slow["distill"] = {"epochs": 500, "batch_size": 64}
-    slow["teacher"] = {"kind": "teacher", "id": registered}
-    job = server.submit(slow)
-    answer = server.http.delete(f"/v1/teachers/{registered}")
+def test_a_teacher_stays_while_a_job_may_take_it_for_a_student(
+    server: Server, named: dict[str, Any], folder: Path
+) -> None:
+    weights = folder / "knows" / "model.safetensors"
+    own = server.client.add_teacher(describe_folder(folder / "knows"), weights=weights, name="mine", wait_s=60)["id"]
+    long = request(named, search={"space": "pretrained", "batch_size": 32, "pretrained": [own, "folder:knows"]})
+    long["distill"] = {"epochs": 500, "batch_size": 64}
+    assert own != long["teacher"]["id"]
+    job = server.submit(long)
+    answer = server.http.delete(f"/v1/teachers/{own}")
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
     server.client.cancel(job)
     server.wait_for(job, "cancelled")
+    assert server.http.delete(f"/v1/teachers/{own}").status_code == 204
 
 
 @pytest.mark.parametrize(
