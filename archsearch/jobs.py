@@ -40,7 +40,7 @@ from archsearch.request import (
 from archsearch.store import queries
 from archsearch.store.models import TERMINAL, Job, TeacherRow, now
 from archsearch.story import Opened, Story, tell
-from archsearch.teachers import Teacher
+from archsearch.teachers import Teacher, check_source, describe_folder
 from archsearch.workplace import Workplace
 
 log = logging.getLogger(__name__)
@@ -183,8 +183,11 @@ class Attempt:
             return replace(found, named=named)
         assert weights is not None
         if isinstance(source, UploadedFolder):
-            return pretrained.of_folder(named, weights)
+            # Nobody vouches for its config.json: what it says is described, and checked, as in a request.
+            described = {**describe_folder(weights), "upload": source.upload}
+            source, weights = UploadedTeacher(**described), weights / "model.safetensors"
         if isinstance(source, UploadedTeacher):
+            check_source(source, field=field)
             return pretrained.of_upload(named, source, weights)
         raise InvalidRequest(f"{id} is no network of timm's, whose weights a student could begin with", field=field)
 
