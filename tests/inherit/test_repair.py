@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from archsearch.inherit.families import layout
-from archsearch.inherit.repair import fit, mend, record
+from archsearch.inherit.guess import fit
+from archsearch.inherit.repair import mend, record
 from archsearch.inherit.slices import Cut, Scissors, Whole, cut
 from tests.inherit import surgery
 from tests.inherit.networks import (
