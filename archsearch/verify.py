@@ -180,8 +180,9 @@ def _distil(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(spec.seed)
             model = space.begin(trial.architecture, task)
-        spec = gentle(spec, space.start, space.optimizer)
-        for progress in train(model, dataset, spec, teacher=teacher, optimizer=space.optimizer, **kept):
+        optimizer = space.learns_by(trial.architecture)
+        spec = gentle(spec, space.start, optimizer)
+        for progress in train(model, dataset, spec, teacher=teacher, optimizer=optimizer, **kept):
             share = progress.step / progress.steps
             seen(share)
         reached = measure(domains.judge(task), lambda x: logits(model, task, x), dataset.selection, report=alive)

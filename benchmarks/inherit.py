@@ -216,12 +216,13 @@ def distil(home: Home, start: str, budget: float, seed: int, epochs: int) -> Run
     space, architecture, score = found
     dataset = space.read(architecture, home.dataset)
     spec = DistillSpec(epochs=epochs, batch_size=64, augment="crop_flip", seed=seed)
-    spec = gentle(spec, space.start, space.optimizer)
+    optimizer = space.learns_by(architecture)
+    spec = gentle(spec, space.start, optimizer)
     torch.manual_seed(seed)
     student = space.begin(architecture, dataset.task)
     cost, curve = space.cost(architecture, dataset.task), []
     cache = user_cache() / "inherit"
-    for report in train(student, dataset, spec, teacher=home.teacher, optimizer=space.optimizer, cache=cache):
+    for report in train(student, dataset, spec, teacher=home.teacher, optimizer=optimizer, cache=cache):
         if report.selection_acc is not None:
             curve.append((report.epoch, report.selection_acc))
     reached = accuracy(partial(logits, student, dataset.task), dataset.test)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from archsearch import domains
 from archsearch.bounded import Tell
@@ -19,13 +19,14 @@ from archsearch.domains.images.task import ImageTask
 from archsearch.errors import ArchsearchError
 from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.pretrained.count import counted
+from archsearch.pretrained.head import batch_norms
 from archsearch.pretrained.stored import Stored, at_hand
 from archsearch.spaces import Count, Recipe
 from archsearch.whole import read_kept, write_whole
 from archsearch.zoos.timm import build
 
 # Raise it when the same network would be told of otherwise.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Facts:
         mean, std: Of pixels in 0-1, as the weights were trained.
         input_size: Channels, height and width they were trained at.
         licence: As timm's configuration has it, if it says.
+        optimizer: What it learns best with: transformers and their kin, which have no batch norm, with AdamW.
         count: What the network is made of with the task's classes, channels and size.
     """
 
@@ -48,6 +50,7 @@ class Facts:
     std: tuple[float, ...]
     input_size: tuple[int, ...]
     licence: str | None
+    optimizer: Literal["sgd", "adamw"]
     count: Count
 
     @property
@@ -123,6 +126,7 @@ def _found_out(stored: Stored, task: ImageTask) -> Facts:
         std=tuple(config.get("std") or (0.5,)),
         input_size=tuple(config.get("input_size") or (3, 224, 224)),
         licence=config.get("license"),
+        optimizer="sgd" if batch_norms(model) else "adamw",
         count=counted(model, domains.of(task).shape(task)),
     )
 

@@ -62,11 +62,16 @@ def pieces(x: Tensor) -> tuple[Tensor, ...]:
     return x.chunk(max(1, -(-len(x) // _AT_ONCE)))
 
 
+def batch_norms(model: nn.Module) -> list[Any]:
+    """Those of a network, in its order."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]
+
+
 def settle_norms(model: nn.Module, x: Tensor) -> None:
     """Take the running statistics of batch norms anew from examples, as training will see them."""
-    from torch import nn
-
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = batch_norms(model)
     momenta = [norm.momentum for norm in norms]
     with unlearned(model):
         for norm in norms:

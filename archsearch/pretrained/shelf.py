@@ -76,6 +76,7 @@ class Shelf:
             weights=self.begin,
             reads=self.reads,
             called=lambda architecture: self.member(architecture).stored.label,
+            optimizers=lambda architecture: self.member(architecture).facts.optimizer,
         )
 
     def member(self, architecture: Architecture) -> Member:

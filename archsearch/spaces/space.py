@@ -20,6 +20,8 @@ from archsearch.spaces.count import Cost, Count
 if TYPE_CHECKING:
     from torch import nn
 
+Optimizer = Literal["sgd", "adamw"]
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -78,7 +80,7 @@ class Space:
         model: The network an architecture stands for.
         count: What an architecture is made of, in closed form; tests hold it equal to what torch counts on the meta
             device. It lets a search refuse thousands of proposals a second without building any.
-        optimizer: What the family is trained with unless the user says otherwise.
+        optimizer: What the family is trained with unless the user says otherwise; see `learns_by`.
         refuses: Why the family has no sensible network for a task; None where it has.
         learns_from: Training images (count) below which it falls behind when trained from scratch, and `auto` leaves it
             out.
@@ -89,6 +91,7 @@ class Space:
         weights: Gives an architecture's network, just built, its weights; None leaves it the noise it was built of.
         reads: The task as an architecture's students read it, where that is otherwise than the data says: normalised
             as the weights were trained. See `read`.
+        optimizers: What an architecture is trained with, where that is not the same for all.
         called: What people call an architecture, where its parameters do not say.
     """
 
@@ -97,7 +100,7 @@ class Space:
     parameters: Callable[[Any], tuple[Parameter, ...]]
     model: Callable[[Architecture, Any], Recipe]
     count: Callable[[Architecture, Any], Count]
-    optimizer: Literal["sgd", "adamw"]
+    optimizer: Optimizer
     refuses: Callable[[Any], str | None] = takes_all
     learns_from: int = 0
     benchmark: bool = False
@@ -107,6 +110,7 @@ class Space:
     weights: Callable[[nn.Module, Architecture], object] | None = None
     reads: Callable[[Architecture, Any], Any] | None = None
     called: Callable[[Architecture], str] | None = None
+    optimizers: Callable[[Architecture], Optimizer] | None = None
 
     def stock(self, task: Task) -> bool:
         """Whether a library alone builds the family's students for a task, without this package."""
@@ -148,6 +152,10 @@ class Space:
         if self.weights is not None:
             self.weights(model, architecture)
         return model.train()
+
+    def learns_by(self, architecture: Architecture) -> Optimizer:
+        """What an architecture is trained with unless the user says otherwise."""
+        return self.optimizer if self.optimizers is None else self.optimizers(architecture)
 
     def read(self, architecture: Architecture, dataset: Dataset) -> Dataset:
         """The data as an architecture's students read them."""

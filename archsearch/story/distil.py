@@ -45,7 +45,7 @@ def distil(story: Story, chosen: Mapping[str, Any]) -> Report:
     """
     student, ledger = story.student(chosen["space"], chosen["architecture"]), story.ledger
     dataset, place = student.read(story.dataset), ledger.new_student()
-    spec, task = gentle(story.request.training, student.space.start, student.space.optimizer), dataset.task
+    spec, task = gentle(story.request.training, student.space.start, student.learns_by), dataset.task
     method, domain, judge = settle(spec, task), domains.of(task), domains.judge(task)
     runs = _trainings(spec, method.spec)
     found: dict[str, Mapping[str, float]] = {}
@@ -118,7 +118,7 @@ def _train(
         dataset,
         spec,
         teacher=story.teacher,
-        optimizer=student.space.optimizer,
+        optimizer=student.learns_by,
         checkpoint_path=path,
         cache=story.ledger.cache,
         **({"alive": alive(story.ledger, "distilling")} if spec.devices == 1 else {}),
@@ -128,7 +128,7 @@ def _train(
         eta_s = last.eta_s + (count - number - 1) * (time.monotonic() - started + last.eta_s)
         report = {"phase": "distilling", **asdict(last), "eta_s": eta_s, "progress": (number + share) / count}
         story.ledger.report({**report, "training": role, "trainings": count, "seed": spec.seed})
-    whole, usual = amount(spec), usual_lr(spec, student.space.optimizer)
+    whole, usual = amount(spec), usual_lr(spec, student.learns_by)
     asked = spec.micro_batch or whole.batch_size // spec.devices
     if last is not None and last.micro_batch < asked:
         story.ledger.warn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from archsearch import checks
 from archsearch.data.batches import Alive, now_and_then
@@ -34,6 +34,11 @@ class Student:
 
     space: Space
     architecture: Architecture
+
+    @property
+    def learns_by(self) -> Literal["sgd", "adamw"]:
+        """What it is trained with unless the request says otherwise."""
+        return self.space.learns_by(self.architecture)
 
     @property
     def called(self) -> str | None:

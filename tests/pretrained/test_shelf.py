@@ -41,6 +41,7 @@ def test_the_space_is_the_networks_that_take_the_task_by_name(shelf: Shelf, gray
     assert (space.name, space.start, space.cardinality(gray_task)) == ("pretrained", "pretrained", 3)
     assert space.called is not None
     assert space.called(STOCK) == "folder:stock"
+    assert space.learns_by(KNOWS) == "sgd", "it has batch norms"
     assert [space.model(each, gray_task).stock for each in (KNOWS, STOCK)] == [False, True]
     assert set(shelf.left_out) == {"folder:vit"}
     assert "cannot be built for images of 8×8 pixels" in shelf.left_out["folder:vit"]
@@ -50,6 +51,7 @@ def test_transformers_are_built_for_the_images(networks: Path, colour_task: Imag
     found = {one.label: facts(one, colour_task, None) for one in in_folder(networks)}
     assert not any(isinstance(each, str) for each in found.values()), found
     assert found["folder:vit"].recipe.args["img_size"] == [32, 32]
+    assert [found[f"folder:{name}"].optimizer for name in ("vit", "stock")] == ["adamw", "sgd"]
     assert "img_size" not in found["folder:stock"].recipe.args
 
 
