@@ -19,6 +19,7 @@ from archsearch.request import Architecture, JobRequest
 from archsearch.search import Trial
 from archsearch.spaces import Cost, Space
 
+MORE_ACTIVATIONS = "more_activations_than_teacher"
 # Members of the front whose costs are counted beside the winner's.
 _COUNTED = 32
 
@@ -58,6 +59,12 @@ def settle(
         left = [trial for trial in left if trial.number not in unusable]
         told = f"candidate {won['number']} ({won['space']}) would have won, but {reason}"
         if not any(trial.state == "scored" for trial in left):
+            if exact is not ruler:  # that is more than the budget itself asks
+                warn(
+                    MORE_ACTIVATIONS,
+                    f"{told}; nothing else is left, and the best is taken without the teacher's activations as a limit",
+                )
+                return settle(request, ruler, spaces, trials, measurable=measurable, report=report, warn=warn)
             raise SearchError(f"{told}, and there is no other one")
         warn("winner_unusable", f"{told}; the next best takes its place")
     checked = _budget_check(found, by_name, exact)

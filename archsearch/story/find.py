@@ -41,7 +41,10 @@ def find(story: Story) -> Report:
             f"none of {len(trials)} candidates could be scored: {'; '.join(map(str, sorted(reasons, key=str)))}"
         )
     measurable = choice.wants_latency(story.request) and story.profile is None
-    exact = replace(ruler, limits=replace(story.exact_limits, latency_ms=ruler.limits.latency_ms))
+    # Where the front is timed, another winner would have it timed again.
+    exact = ruler
+    if not measurable:
+        exact = replace(ruler, limits=replace(story.exact_limits, latency_ms=ruler.limits.latency_ms))
     found = usable.settle(
         story.request,
         ruler,
@@ -108,11 +111,13 @@ def races(spec: SearchSpec, spaces: Sequence[Space], task: Task) -> list[Race]:
 
 def _candidates(spec: SearchSpec, start: Start, starts: Sequence[Start], spaces: Sequence[Space], task: Task) -> int:
     """A race's share of the candidates: an equal one, and of what networks with weights leave, which are a few."""
-    share = max(1, spec.candidates // len(starts))
-    if "pretrained" not in starts:
-        return share
-    there = min(share, sum(space.cardinality(task) for space in spaces if space.start == "pretrained"))
-    return there if start == "pretrained" else max(1, (spec.candidates - there) // (len(starts) - 1))
+    there = sum(space.cardinality(task) for space in spaces if space.start == "pretrained")
+    there = min(there, max(1, spec.candidates // len(starts)))
+    if start == "pretrained":
+        return there
+    others = [each for each in starts if each != "pretrained"]
+    share, left = divmod(spec.candidates - there, len(others))
+    return max(1, share + (others.index(start) < left))
 
 
 def _scored(story: Story, ruler: Ruler, searched: Sequence[Space]) -> tuple[Sequence[Trial], str, dict[str, int]]:

@@ -19,7 +19,10 @@ def verify(story: Story, found: Report) -> Report:
         timely = {member["number"] for member in found["front"]}
         trials = [trial for trial in trials if trial.number in timely]
     budget = request.budget
-    ruler = Ruler(task, story.exact_limits, budget.size_precision, budget.batch, trade=request.search.trade)
+    told = {warning["code"] for warning in ledger.warnings()}
+    held = not choice.wants_latency(request) and usable.MORE_ACTIVATIONS not in told  # as it was in the search
+    limits = story.exact_limits if held else story.limits
+    ruler = Ruler(task, limits, budget.size_precision, budget.batch, trade=request.search.trade)
     before = found.get("unusable", {})
     contenders, unusable = usable.contenders(
         trials,

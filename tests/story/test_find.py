@@ -35,7 +35,7 @@ def test_two_starts_are_two_races_that_share_candidates_and_time() -> None:
     spec = SearchSpec(candidates=9, time_limit_s=10.0, halving=2, workers=2)
     cut, noise = races(spec, [NOISE, CUT, OTHER], DIGITS)
     assert (cut.start, cut.spaces, noise.spaces) == ("teacher", (CUT,), (NOISE, OTHER))
-    assert cut.spec == spec.model_copy(update={"candidates": 4, "time_limit_s": 5.0, "halving": None, "workers": 1})
+    assert cut.spec == spec.model_copy(update={"candidates": 5, "time_limit_s": 5.0, "halving": None, "workers": 1})
     assert noise.spec == spec.model_copy(update={"candidates": 4, "time_limit_s": 5.0})
     trials = [trial(0, -1.0, "teacher", "teacher"), trial(1, 9.0)]
     assert (cut.own(trials), noise.own(trials)) == (trials[:1], trials[1:])

@@ -42,7 +42,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("example", ["test_slim_vit", "test_participation", "test_cosine"])
+@pytest.mark.parametrize("example", ["test_slim_vit", "test_participation", "test_angle"])
 def test_an_example_of_contributing_keeps_its_contract(failed: dict[str, set[str]], example: str) -> None:
     assert failed[example] == set()
 

@@ -81,7 +81,8 @@ def search(teacher: Path, data: Path, out: Path, budget: dict[str, Any], **more:
             "kind": "search",
             "teacher": {"kind": "local", "path": str(teacher)},
             "data": {"kind": "text", "path": str(data), "max_length": 8},
-            "budget": budget,
+            # The teacher is tiny, and so is what it costs.
+            "budget": {"may_exceed_teacher": True, **budget},
             "search": {"space": "bert", "candidates": 3, **more},
         },
         out,
