@@ -125,7 +125,9 @@ from archsearch.request import DistillSpec, LocalTeacher
 from archsearch.spaces import spaces
 from archsearch.teachers import fingerprint, load_teacher
 
+import torch._dynamo, torch.utils.flop_counter  # which the optimizer imports, and what looks for memory
 teacher, method, attempts = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+load_teacher(LocalTeacher(path=teacher)), load_digits()  # and with them timm and scikit-learn
 
 def attempt(folder, at, delay_s):
     dataset, space = load_digits(), spaces.get("resnet_cifar")
