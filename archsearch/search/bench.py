@@ -182,14 +182,19 @@ def evaluate(
         seen: Other candidates' scores at each rung. A candidate that is not among the best one in `spec.halving` of
             its rung stops there (asynchronous successive halving, Li et al. 2020, algorithm 2).
     """
-    started = time.monotonic()
-    measure, estimate = partial(ruler.measure, space), partial(ruler.estimate, space)
-    cost, reason = price(architecture, ruler.limits, measure=measure, estimate=estimate)
 
     def stop(rung: int, value: float) -> bool:
         return stops(spec, value, rung, seen)
 
-    climbed = Climb((), reason) if reason is not None else climb(spec, space, bench, architecture, stop)
+    return tried(space, architecture, ruler, number, lambda: climb(spec, space, bench, architecture, stop))
+
+
+def tried(space: Space, architecture: Architecture, ruler: Ruler, number: int, climb: Callable[[], Climb]) -> Trial:
+    """A candidate looked at if its cost holds the limits, with the time that took."""
+    started = time.monotonic()
+    measure, estimate = partial(ruler.measure, space), partial(ruler.estimate, space)
+    cost, reason = price(architecture, ruler.limits, measure=measure, estimate=estimate)
+    climbed = Climb((), reason) if reason is not None else climb()
     return as_trial(space, architecture, cost, climbed, number, time.monotonic() - started)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
-from functools import partial
 
 from archsearch.data.batches import free_memory
 from archsearch.failures import NETWORK_FAILURES, reason_of
@@ -13,7 +11,7 @@ from archsearch.hardware import Ruler
 from archsearch.inherit import Inheritance, Unsliceable
 from archsearch.proxies.score import Score
 from archsearch.request import Architecture, SearchSpec
-from archsearch.search.bench import Bench, Climb, Look, as_trial, price
+from archsearch.search.bench import Bench, Climb, Look, tried
 from archsearch.search.trial import Trial
 from archsearch.spaces import Space
 
@@ -36,11 +34,7 @@ def look_at(inheritance: Inheritance) -> Look:
         number: int = 0,
         seen: Sequence[Sequence[float]] = (),
     ) -> Trial:
-        started = time.monotonic()
-        measure, estimate = partial(ruler.measure, space), partial(ruler.estimate, space)
-        cost, reason = price(architecture, ruler.limits, measure=measure, estimate=estimate)
-        climbed = Climb((), reason) if reason is not None else _climb(spec, space, inheritance, architecture)
-        return as_trial(space, architecture, cost, climbed, number, time.monotonic() - started)
+        return tried(space, architecture, ruler, number, lambda: _climb(spec, space, inheritance, architecture))
 
     return look
 

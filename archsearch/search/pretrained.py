@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
-from functools import partial
 
 from archsearch.data.batches import free_memory
 from archsearch.errors import TeacherError
@@ -14,7 +12,7 @@ from archsearch.hardware import Ruler
 from archsearch.pretrained import Known, NoHead, Shelf
 from archsearch.proxies.score import Score
 from archsearch.request import Architecture, SearchSpec
-from archsearch.search.bench import Bench, Climb, Look, as_trial, price
+from archsearch.search.bench import Bench, Climb, Look, tried
 from archsearch.search.inherited import DIVERGENCE
 from archsearch.search.trial import Trial
 from archsearch.spaces import Space
@@ -36,11 +34,7 @@ def look_along(shelf: Shelf) -> Look:
         number: int = 0,
         seen: Sequence[Sequence[float]] = (),
     ) -> Trial:
-        started = time.monotonic()
-        measure, estimate = partial(ruler.measure, space), partial(ruler.estimate, space)
-        cost, reason = price(architecture, ruler.limits, measure=measure, estimate=estimate)
-        climbed = Climb((), reason) if reason is not None else _climb(shelf, architecture)
-        return as_trial(space, architecture, cost, climbed, number, time.monotonic() - started)
+        return tried(space, architecture, ruler, number, lambda: _climb(shelf, architecture))
 
     return look
 
