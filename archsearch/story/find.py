@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from archsearch.errors import SearchError
 from archsearch.hardware import Ruler
 from archsearch.ledger.ledger import Report
 from archsearch.request import SearchSpec, Start
-from archsearch.search import Told, Trial, prepare, search, side_by_side, winner
+from archsearch.search import Stop, Told, Trial, prepare, search, side_by_side, winner
 from archsearch.spaces import Space
 from archsearch.story.offered import offered
 from archsearch.story.story import Story
@@ -32,7 +32,7 @@ def find(story: Story) -> Report:
         cache=ledger.cache,
         report=ledger.report,
     )
-    trials, stop, told = _scored(story, ruler, searched)
+    trials, ends, told = _scored(story, ruler, searched)
     if not trials:
         raise SearchError("search.time_limit_s ran out before the first candidate was scored; raise it")
     if winner(trials) is None:
@@ -61,9 +61,12 @@ def find(story: Story) -> Report:
         # Of the winner and the front, whose costs are counted on the networks themselves.
         "infeasible_scored": len(found["budget_check"]["beyond"]),
         "spaces": [space.name for space in searched],
-        "starts": {race.start: _told(race.own(trials)) for race in races(story.request.search, searched, task)},
-        "stopped": stop,
-        "exhausted": stop == "exhausted",
+        "starts": {
+            race.start: {**_told(race.own(trials)), "stopped": ends[race.start]}
+            for race in races(story.request.search, searched, task)
+        },
+        "stopped": stopped(ends),
+        "exhausted": stopped(ends) == "exhausted",
         "workers": told,
         "limit": dict(ruler.limits.given()),
         "costs_of": domains.of(ruler.task).told(ruler.task),
@@ -90,6 +93,8 @@ class Race:
 
 # Those whose scores are measured first.
 _ORDER: tuple[Start, ...] = ("teacher", "pretrained", "scratch")
+# Of several ends, what tells most of what was left unseen.
+_CUT_SHORT_BY: tuple[Stop, ...] = ("time", "patience", "candidates", "exhausted")
 
 
 def races(spec: SearchSpec, spaces: Sequence[Space], task: Task) -> list[Race]:
@@ -120,12 +125,19 @@ def _candidates(spec: SearchSpec, start: Start, starts: Sequence[Start], spaces:
     return max(1, share + (others.index(start) < left))
 
 
-def _scored(story: Story, ruler: Ruler, searched: Sequence[Space]) -> tuple[Sequence[Trial], str, dict[str, int]]:
-    """The trials of earlier attempts and those that were missing, each kept as it comes; why there are no more; and who
-    scored these."""
+def stopped(ends: Mapping[Start, Stop]) -> Stop:
+    """Why there are no more candidates, of all races: what cut any of them short, time first."""
+    return min(ends.values(), key=_CUT_SHORT_BY.index)
+
+
+def _scored(
+    story: Story, ruler: Ruler, searched: Sequence[Space]
+) -> tuple[Sequence[Trial], dict[Start, Stop], dict[str, int]]:
+    """The trials of earlier attempts and those that were missing, each kept as it comes; why each race has no more; and
+    who scored these."""
     spec, ledger = story.request.search, story.ledger
     bench = prepare(spec, story.teacher, story.dataset, device=story.device, cache=ledger.cache)
-    trials, stop, told = list(ledger.trials()), "", Told(1)
+    trials, ends, told = list(ledger.trials()), dict[Start, Stop](), Told(1)
     ledger.report(_search_report(trials, spec.candidates, None))
     for race in races(spec, searched, ruler.task):
         look = story.look(race.start)
@@ -137,13 +149,13 @@ def _scored(story: Story, ruler: Ruler, searched: Sequence[Space]) -> tuple[Sequ
                 try:
                     trial = next(running)
                 except StopIteration as end:
-                    stop = end.value
+                    ends[race.start] = end.value
                     break
                 trials.append(trial)
                 pace = (time.monotonic() - started) / (len(trials) - first)
                 ledger.add(trial, _search_report(trials, spec.candidates, pace))
         told = told if pool is None else pool.told
-    return trials, stop, asdict(told)
+    return trials, ends, asdict(told)
 
 
 def _told(trials: Sequence[Trial]) -> Report:

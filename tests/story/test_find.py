@@ -13,7 +13,7 @@ from archsearch.domains.images.digits import DIGITS
 from archsearch.request import SearchSpec
 from archsearch.search import Trial, front, winner
 from archsearch.spaces import Cost, Parameter, spaces
-from archsearch.story.find import races
+from archsearch.story.find import races, stopped
 from archsearch.verify import contenders
 
 NOISE, OTHER = spaces.get("resnet_cifar"), spaces.get("mobilenet")
@@ -52,6 +52,12 @@ def test_of_a_few_networks_with_weights_the_others_share_what_is_left() -> None:
     assert short == {"teacher": 1, "pretrained": 1, "scratch": 1}
 
 
+def test_a_race_that_time_cut_short_is_told_of_whatever_ended_the_others() -> None:
+    assert stopped({"teacher": "time", "scratch": "candidates"}) == "time"
+    assert stopped({"teacher": "candidates", "scratch": "exhausted"}) == "candidates"
+    assert stopped({"pretrained": "exhausted"}) == "exhausted"
+
+
 def test_what_is_measured_stands_above_what_is_guessed() -> None:
     guessed, measured, worse = (
         trial(0, 30.0),
@@ -80,6 +86,7 @@ def test_a_job_that_leaves_it_open_compares_both_and_distils_the_better(teacher_
     result = archsearch.run(asked, tmp_path / "job", listener=lambda _: None)
     found = result["search"]
     assert {start: row["candidates_scored"] for start, row in found["starts"].items()} == {"teacher": 4, "scratch": 4}
+    assert {row["stopped"] for row in found["starts"].values()} == {found["stopped"]} == {"candidates"}
     assert "teacher_kl" in found["winner"]["votes"]
     spaces_verified = {row["space"] for row in result["verify"]["candidates"]}
     assert "teacher" in spaces_verified
