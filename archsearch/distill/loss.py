@@ -255,6 +255,7 @@ FILES = (
     "mld",
     "mlkd",
     "none",
+    "pkd",
     "reviewkd",
     "rkd",
     "sp",

@@ -21,7 +21,7 @@ class TestEveryLoss(LossContract):
     indifferent = (("at", "one stage of one value"),)
 
 
-@pytest.mark.parametrize("name", ["at", "sp", "fitnet", "rkd", "crd", "reviewkd", "catkd", "fam"])
+@pytest.mark.parametrize("name", ["at", "sp", "fitnet", "rkd", "crd", "reviewkd", "catkd", "fam", "pkd"])
 def test_losses_without_labels_serve_multi_label_tasks(name: str) -> None:
     assert losses.get(name).tasks == {"classification", "multilabel"}
 
