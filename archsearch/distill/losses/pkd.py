@@ -52,8 +52,7 @@ def pkd(inputs: LossInputs, settings: PKD) -> Tensor:
     assert inputs.teacher is not None
     assert inputs.adapter is not None
     pairs = [
-        same_size(inputs.student.maps[i], inputs.teacher.maps[i])
-        for i in _compared(settings, len(inputs.student.maps))
+        same_size(inputs.student.maps[i], inputs.teacher.maps[i]) for i in _compared(settings, len(inputs.student.maps))
     ]
     mapped = inputs.adapter([student for student, _ in pairs])
     gaps = [_gap(ours, theirs) for ours, (_, theirs) in zip(mapped, pairs, strict=True)]
