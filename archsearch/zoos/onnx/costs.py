@@ -37,12 +37,14 @@ def macs(graph: Graph, feed: Mapping[str, Any], examples: int) -> int:
     Args:
         feed: What the graph takes, of so many `examples`.
     """
-    products = [node for node in graph.model.graph.node if _read(node)]
+    # Of functions the file defines, what they are made of stands where they are called.
+    model = library("onnx.inliner").inline_local_functions(graph.model) if graph.model.functions else graph.model
+    products = [node for node in model.graph.node if _read(node)]
     if not products:
         return 0
-    known: dict[str, Sizes] = {tensor.name: tuple(tensor.dims) for tensor in graph.model.graph.initializer}
+    known: dict[str, Sizes] = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     known |= {name: value.shape for name, value in feed.items()}
-    known |= _seen(graph, {name for node in products for name in _read(node)} - known.keys(), feed)
+    known |= _seen(model, {name for node in products for name in _read(node)} - known.keys(), feed)
     return sum(_of(node, known.__getitem__) for node in products) // examples
 
 
@@ -63,11 +65,11 @@ def _of(node: Any, sizes: Callable[[str], Sizes]) -> int:
     return math.prod(numbers) * math.prod(factor[1:])
 
 
-def _seen(graph: Graph, names: set[str], feed: Mapping[str, Any]) -> dict[str, Sizes]:
+def _seen(model: Any, names: set[str], feed: Mapping[str, Any]) -> dict[str, Sizes]:
     """Shapes of values inside a graph, by a run that puts them out."""
     onnx = library("onnx")
     open_ = onnx.ModelProto()
-    open_.CopyFrom(graph.model)
+    open_.CopyFrom(model)
     del open_.graph.output[:]
     open_.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in sorted(names))
     found = session_of(open_.SerializeToString()).run(sorted(names), dict(feed))

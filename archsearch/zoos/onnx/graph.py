@@ -70,8 +70,11 @@ def read_graph(path: Path, *, field: str) -> Graph:
         raise TeacherError("the ONNX graph has no operators", field=field)
     _check_weights(model, field)
     _check_operators(model, field)
+    _check_names(model.graph, field)
     _check_inputs(model.graph, field)
-    return Graph(content, model, {prop.key: prop.value for prop in model.metadata_props})
+    # Protobuf hands on as bytes what is no text; of metadata that is some other program's.
+    texts = {prop.key: prop.value for prop in model.metadata_props}
+    return Graph(content, model, {key: text for key, text in texts.items() if type(key) is type(text) is str})
 
 
 def _check_weights(model: Any, field: str) -> None:
@@ -99,6 +102,14 @@ def _check_operators(model: Any, field: str) -> None:
                 f"{name} is an operator of {node.domain!r:.80}, which ONNX Runtime does not have; export the network "
                 "with standard operators alone",
                 field=field,
+            )
+
+
+def _check_names(graph: Any, field: str) -> None:
+    for value in (*graph.input, *graph.output):
+        if not isinstance(value.name, str):
+            raise TeacherError(
+                f"the name {value.name!r:.60} of an input or output is no text in UTF-8; export it again", field=field
             )
 
 

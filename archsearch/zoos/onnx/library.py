@@ -29,11 +29,14 @@ def session_of(model: bytes) -> Any:
     options.log_severity_level = 4
     # Threads without work would wait busily, and whoever trains meanwhile with them.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # Without a second try, whose failure it would print.
+    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def told(error: Exception) -> str:
     """What the runtime says is wrong, without its own prefixes and the files it was built of."""
     text = re.sub(r"^\[\w+\] : \d+ : \w+ : ", "", " ".join(str(error).split()))
     text = re.sub(r"\S*/\S*", "…", text)
+    # The signature of the function it was said in, between the file and what is said.
+    text = re.sub(r"(?:… )?\S+ [\w:<>~*& ]*onnxruntime::[\w:<>~]+\((?:[^()]|\([^()]*\))*\)(?: const)? ?", "", text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,13 @@ from archsearch.zoos.onnx.library import session_of, told
 from archsearch.zoos.onnx.network import Array, Intake, OnnxNetwork
 from archsearch.zoos.onnx.outputs import answers_of, embedding_of
 from archsearch.zoos.onnx.shown import Shown, in_file, in_whole_numbers, said
+from archsearch.zoos.onnx.tried import guarded, tried
 
 _KINDS = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
     "tensor(uint8)": np.uint8,
 }  # fmt: skip
 _ANSWERS = frozenset(["tensor(float)", "tensor(float16)", "tensor(double)"])
-# Images a graph is tried on: as many as tell probabilities from logits.
-_TRIED = 8
 # A side that is tried where neither graph, nor request, nor data say one.
 _SIDE = 64
 
@@ -74,12 +73,13 @@ def load_onnx(
         field: Of the request that names the file.
     """
     graph = read_graph(path, field=field)
-    shown = said(source, input_size).over(in_file(graph.texts, field))
     session = _session(graph, field)
-    taken = _taken(session.get_inputs()[0], shown, task, field)
+    port = session.get_inputs()[0]
+    whole = port.type == "tensor(uint8)"
+    shown = said(source, input_size).over(in_file(graph.texts, field, whole=whole))
+    taken = _taken(port, shown, task, field)
     in_chans = taken.in_chans or (task.in_chans if task else len(shown.mean or ()) or 3)
     hw = _size(taken, shown, task, field)
-    whole = taken.intake.kind == np.uint8
     if whole and shown.scale is None:
         shown = in_whole_numbers(shown)
     mean, std = (_channels(values, each, in_chans, name) for values, each, name in (
@@ -122,14 +122,14 @@ def _taken(port: Any, shown: Shown, task: ImageTask | None, field: str) -> _Take
             "export it with such an input",
             field=field,
         )
-    batch, *sizes = (size if isinstance(size, int) and size > 0 else None for size in port.shape)
-    layout = _layout(sizes, shown, field) if len(sizes) == 3 else "flat"
-    if len(sizes) not in (1, 3):
+    if len(port.shape) not in (2, 4):
         raise TeacherError(
-            f"the graph's input {port.name!r:.80} has {len(port.shape)} dimensions; images have four (a batch of "
-            "channels, height and width), or two where their pixels stand in a row",
+            f"the graph's input {port.name!r:.80} has {len(port.shape) or 'no'} dimensions; images have four (a batch "
+            "of channels, height and width), or two where their pixels stand in a row",
             field=field,
         )
+    batch, *sizes = (size if isinstance(size, int) and size > 0 else None for size in port.shape)
+    layout = _layout(sizes, shown, field) if len(sizes) == 3 else "flat"
     intake = Intake(port.name, layout, np.dtype(_KINDS[port.type]), batch)
     if layout == "flat":
         return _flat(intake, sizes[0], task, field)
@@ -214,13 +214,14 @@ def _network(
         found: list[Array] = session.run(names, feed)
         return found
 
-    intake, outputs = _tried(run, taken.intake, shown, sizes, field)
+    unit = 255 if taken.intake.kind.kind == "u" else shown.scale or 1
+    intake, outputs = tried(run, names, taken.intake, unit, sizes, field)
     if embeds:
         found = embedding_of(names, outputs, intake.layout)
     else:
         found = answers_of(graph, names, outputs, shown, task, intake.layout, field)
     return OnnxNetwork(
-        run,
+        guarded(run, names, intake.array(torch.zeros(1, *sizes)).shape[1:], outputs, field),
         intake,
         answer=found.answer,
         width=found.width,
@@ -232,37 +233,13 @@ def _network(
     )
 
 
-def _tried(
-    run: Any, intake: Intake, shown: Shown, sizes: tuple[int, int, int], field: str
-) -> tuple[Intake, list[Array]]:
-    """The outputs to some noise; a graph that says it takes any number of images, and does not, takes one at a time."""
-    generator = torch.Generator().manual_seed(0)
-    x_BCHW = torch.rand(intake.batch or _TRIED, *sizes, generator=generator) * (
-        255 if intake.kind.kind == "u" else shown.scale or 1
-    )
-    for count in (len(x_BCHW), 1):
-        tried = intake if count == len(x_BCHW) else replace(intake, batch=1)
-        try:
-            outputs = run({intake.name: tried.array(x_BCHW[:count])})
-        except Exception as error:  # the runtime raises a dozen kinds of its own
-            reason = told(error)
-            continue
-        if all(output.ndim > 1 and len(output) == count for output in outputs):
-            return tried, outputs
-        reason = f"of {count} images it answers to {outputs[0].shape[0] if outputs[0].ndim else 'none'}"
-    raise TeacherError(
-        f"the graph does not take images of {sizes[1]}×{sizes[2]} pixels and {sizes[0]} channels: {reason}; say "
-        "teacher.input_size or teacher.layout if they are others",
-        field=field,
-    )
-
-
 def _channels(values: tuple[float, ...] | None, usual: float, in_chans: int, name: str) -> tuple[float, ...]:
     """One value a channel; one alone is every channel's."""
     found = values or (usual,)
     found = found * in_chans if len(found) == 1 else found
     if len(found) != in_chans:
-        raise TeacherError(f"{len(found)} values for {in_chans} channels", field=f"teacher.{name}")
+        detail = f"{len(found)} values for {in_chans} channels; say one a channel, which goes before the file's own"
+        raise TeacherError(detail, field=f"teacher.{name}")
     return found
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from archsearch.data.shape import Shape
+from archsearch.errors import TeacherError
 from archsearch.teachers.answers import Answers
 
 Array = npt.NDArray[Any]
@@ -120,7 +121,14 @@ class OnnxNetwork(nn.Module):
         for module, stage in zip(self.stages, self._shown, strict=True):
             map_BX = outputs[stage.place]
             module(map_BX.movedim(-1, 1) if stage.last else map_BX)
-        logits_BK: Tensor = self.head(self._logits(self._row(outputs[self._answer])))
+        answers = outputs[self._answer]
+        if not answers.isfinite().all():
+            raise TeacherError(
+                "the ONNX network's answers to some images are no numbers (NaN or infinity); export it in float32, "
+                "without a logarithm of nothing at its end",
+                field="teacher",
+            )
+        logits_BK: Tensor = self.head(self._logits(self._row(answers)))
         return logits_BK
 
     def reset_classifier(self, num_classes: int) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 
 from archsearch.errors import TeacherError
 from archsearch.request import LocalTeacher, OnnxTeacher
-from archsearch.teacher_config import LARGEST_SIDE, check_normalisation, sides
+from archsearch.teacher_config import LARGEST_SIDE, MOST_CLASSES, check_normalisation, check_plain, sides
 
 # A list of names, and hardly anything else in a file's metadata, may be long.
 _LONGEST = 2**20
+# As in a request.
+_LONGEST_NAME = 1000
 # What exporters call the names of classes: ours, ultralytics, transformers.
 _NAMES = ("labels", "names", "id2label", "class_names", "classes")
 
@@ -59,14 +61,17 @@ def said(source: LocalTeacher | OnnxTeacher, input_size: int | Sequence[int] | N
     )
 
 
-def in_file(texts: Mapping[str, str], field: str) -> Shown:
+def in_file(texts: Mapping[str, str], field: str, *, whole: bool = False) -> Shown:
     """What a file's metadata say, of whatever exporter; raises TeacherError where that is a normalisation and none.
 
     Ours say everything, and that the graph normalises by itself; ultralytics name classes and size.
+
+    Args:
+        whole: Whether the graph takes whole numbers, as ours do.
     """
     known = {name: _plain(text) for name, text in texts.items() if len(text) <= _LONGEST}
     names, size = _names(known), _size(known)
-    if str(known.get("input", "")).startswith("uint8"):  # the graph takes pixels as files hold them
+    if whole and str(known.get("input", "")).startswith("uint8"):  # the graph takes pixels as files hold them
         return Shown("nhwc", 255, outputs="logits", class_names=names, input_hw=size)
     scale = 255 if known.get("scale") in (255, "0-255") else None
     mean, std = (_values(known.get(name), name, scale or 1, field) for name in ("mean", "std"))
@@ -104,12 +109,16 @@ def _is_flat(text: str) -> bool:
 
 
 def _values(value: Any, name: str, scale: int, field: str) -> tuple[float, ...] | None:
+    value = [value] if type(value) in (int, float) else value
     if not isinstance(value, list | tuple) or not value:
         return None
     try:
+        # Before and after: only numbers can be divided.
+        if not all(type(each) in (int, float) for each in value):
+            raise ValueError(f"the file's {name}: a list of numbers, not {value!r:.60}")
         found = [each / scale for each in value]
         check_normalisation(name, found, len(found), f"the file's {name}")
-    except (TypeError, ValueError) as error:
+    except (OverflowError, ValueError) as error:
         raise TeacherError(f"{error}; say teacher.{name}, which goes first", field=field) from None
     return tuple(found)
 
@@ -118,11 +127,25 @@ def _names(known: Mapping[str, Any]) -> tuple[str, ...]:
     """Of the classes, in order: a list, or a mapping from their numbers."""
     for name in _NAMES:
         value = known.get(name)
-        if isinstance(value, Mapping) and value and all(str(number).isdecimal() for number in value):
+        if isinstance(value, Mapping) and all(map(_is_place, value)):
             value = [value[number] for number in sorted(value, key=lambda number: int(str(number)))]
-        if isinstance(value, list | tuple) and value and len({*map(str, value)}) == len(value):
-            return tuple(map(str, value))
+        if isinstance(value, list | tuple) and value and all(map(_is_name, value)):
+            names = tuple(map(str, value))
+            return names if len({*names}) == len(names) else ()
     return ()
+
+
+def _is_place(number: Any) -> bool:
+    """Whether it is the number of an output; one of thousands of digits takes long to read, and counts none."""
+    return str(number).isdecimal() and len(str(number)) <= len(str(MOST_CLASSES))
+
+
+def _is_name(value: Any) -> bool:
+    """Whether it is what a class may be called: text that a database keeps, no longer than in a request."""
+    with suppress(ValueError):
+        check_plain(value, "name")
+        return type(value) in (str, int) and 0 < len(str(value)) <= _LONGEST_NAME and "\0" not in str(value)
+    return False
 
 
 def _size(known: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -101,3 +101,38 @@ def one_operator(path: Path, name: str, answers: Any = None, **attributes: Any) 
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 8, 8])
     found = answers or helper.make_tensor_value_info("answers", TensorProto.FLOAT, None)
     return save(path, [helper.make_node(name, ["images"], ["answers"], **attributes)], [images], [found])
+
+
+def answering(
+    path: Path,
+    images: Sequence[Any] = (),
+    answers: Sequence[Any] = (),
+    initial: dict[str, Any] | None = None,
+    **also: Any,
+) -> Path:
+    """`convolutional`, with more operators: those that make `x` of `images`, and `answers` of `raw`.
+
+    Args:
+        also: Names of more outputs (`outputs`), functions the file defines, the input's declaration (`port`).
+    """
+    port = also.get("port") or helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, "side", "side"])
+    nodes = [
+        *(images or [helper.make_node("Identity", ["images"], ["x"])]),
+        helper.make_node("Conv", ["x", "kernel"], ["map"], pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["map"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+        helper.make_node("Gemm", ["features", "matrix", "bias"], ["raw"], transB=1),
+        *(answers or [helper.make_node("Identity", ["raw"], ["answers"])]),
+    ]
+    names = ("answers", *also.get("outputs", ()))
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    tensors = [
+        numpy_helper.from_array(np.asarray(value), name) for name, value in {**weights(), **(initial or {})}.items()
+    ]
+    own = helper.make_opsetid("own", 1)
+    functions = also.get("functions", ())
+    save(path, nodes, [port], outputs, tensors, opsets=[*OPSETS, own])
+    model = onnx.load(str(path))
+    model.functions.extend(helper.make_function("own", *each, [*OPSETS, own]) for each in functions)
+    onnx.save(model, str(path))
+    return path

@@ -25,7 +25,7 @@ from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.hardware import measure_teacher
 from archsearch.request import DistillSpec, LocalTeacher
 from archsearch.teachers import ImageTeacher, build
-from tests.zoos.onnx.graphs import CLASSES, FEATURES, convolutional, expected, save, weights
+from tests.zoos.onnx.graphs import CLASSES, FEATURES, answering, convolutional, expected, save, weights
 
 STATED: Any = {"mean": [0.0], "std": [1.0]}
 
@@ -115,6 +115,14 @@ def test_its_costs_are_those_of_one_image(batch: Any, digits: Dataset, tmp_path:
     cost = measure_teacher(teacher_of(convolutional(tmp_path / "net.onnx", batch=batch), **STATED), digits.task)
     assert cost.params == sum(value.size for value in weights().values()) + 1  # what images are multiplied by
     assert cost.macs == 64 * FEATURES * 9 + FEATURES * CLASSES
+
+
+def test_what_a_function_of_the_file_computes_is_counted(digits: Dataset, tmp_path: Path) -> None:
+    product = helper.make_node("Conv", ["a", "k"], ["b"], pads=[1, 1, 1, 1])
+    call = helper.make_node("filter", ["images", "again"], ["x"], domain="own")
+    again = {"again": np.ones((1, 1, 3, 3), np.float32)}
+    path = answering(tmp_path / "net.onnx", [call], initial=again, functions=[("filter", ["a", "k"], ["b"], [product])])
+    assert measure_teacher(teacher_of(path, **STATED), digits.task).macs == 64 * 9 * (1 + FEATURES) + FEATURES * CLASSES
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,21 @@ def test_no_expression_is_worked_at(text: str) -> None:
 
 
 def test_a_normalisation_that_is_none_is_refused() -> None:
-    for wrong in ([0.0, float("inf")], [1e9], ["a"]):
+    for wrong in ([0.0, float("inf")], [1e9], ["a"], [True], [10**400]):
         with pytest.raises(TeacherError, match="which goes first"):
             in_file({"mean": json.dumps(wrong)}, "upload")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{"9" * 5000: "a"}, ["\ud800", "b"], ["a\0", "b"], ["a" * 1001, "b"], [["a"], {"b": 1}], ["", "b"], ["a", "a"]],
+    ids=lambda names: str(type(names)),
+)
+def test_names_that_no_class_has_name_none(names: Any) -> None:
+    assert in_file(texts(names=names), "upload") == Shown()
+
+
+def test_a_graph_that_takes_other_numbers_is_none_of_our_exports() -> None:
+    told = texts(input="uint8 B×H×W×C", mean=0.5, std=[0.25])
+    assert in_file(told, "upload") == Shown(mean=(0.5,), std=(0.25,))
+    assert in_file(told, "upload", whole=True) == Shown("nhwc", 255, outputs="logits")
