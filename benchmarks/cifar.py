@@ -51,19 +51,17 @@ def load_teacher_for(folder: Path, classes: int = 100, name: str = "resnet56") -
 
 
 def _train(folder: Path, classes: int, home: Path, model_args: dict[str, Any], spec: dict[str, Any]) -> None:
-    home.mkdir(parents=True, exist_ok=True)
-    data = home / ".data.npz"
-    decode(folder, classes, data)
-
     def show(report: dict[str, Any]) -> None:
         if report["selection_acc"] is not None:
             line = f"teacher: epoch {report['epoch']}/{report['epochs']}, {report['selection_acc']:.1f} %"
             print(line, file=sys.stderr)
 
-    source = {"kind": "npz", "path": data}
-    result = train_teacher(source, home, model_args=model_args, spec=spec, listener=show)
+    with tempfile.TemporaryDirectory() as temporary:
+        data = Path(temporary) / f"cifar{classes}.npz"
+        decode(folder, classes, data)
+        source = {"kind": "npz", "path": data}
+        result = train_teacher(source, home, model_args=model_args, spec=spec, listener=show)
     (home / "training.json").write_text(json.dumps(result, indent=2) + "\n")
-    data.unlink()
 
 
 def decode(folder: Path, classes: int, path: Path) -> None:
