@@ -79,6 +79,26 @@ def _domain(source: Any, at: Path | None) -> Domain:
     return domains.get("image_classification")
 
 
+def ask(
+    tell: Tell,
+    *,
+    source: dict[str, Any],
+    weights: str,
+    dataset: str | None,
+    digits: dict[str, Any] | None,
+    input_size: Any,
+) -> Any:
+    """Ask a graph about as many training images as anybody ever asks it about at once: what that takes is its own."""
+    from archsearch.zoos.onnx.load import load_onnx
+    from archsearch.zoos.onnx.network import AT_ONCE
+
+    held = domains.open_dataset(Path(dataset)) if dataset else domains.load(DigitsData(**(digits or {})))
+    asked = _SOURCES.validate_python(source)
+    teacher = load_onnx(Path(weights), asked, held.task, input_size, embeds=True, field="teacher").teacher
+    teacher.logits(held.train.examples(slice(0, AT_ONCE)))
+    return None
+
+
 def unpack(tell: Tell, *, path: str, folder: str) -> Any:
     """Unpack a teacher's zip, where that was done and is lost."""
     unpack_archive(Path(path), Path(folder))

@@ -19,8 +19,9 @@ from archsearch.device import resolve
 from archsearch.domains.domain import Domain
 from archsearch.engine import patiently, pause
 from archsearch.errors import Cancelled, InvalidRequest, TooManyAttempts, Unavailable
-from archsearch.examine import fetch, unpack
+from archsearch.examine import ask, fetch, unpack
 from archsearch.ledger.rows import RowLedger
+from archsearch.memory import machine_bytes
 from archsearch.register import profile_of
 from archsearch.request import (
     DatasetData,
@@ -147,8 +148,35 @@ class Attempt:
         row = self.ledger.read(lambda session: queries.require(session, TeacherRow, spec.id, field="teacher.id"))
         source, weights = self._source_of(row)
         self._fetch(source, domain)
+        if isinstance(source, OnnxTeacher):
+            self._ask(row, source, spec, dataset)
         given: dict[str, Any] = {"classes": spec.classes, "input_size": spec.input_size, "head": spec.head}
         return domain.load_teacher(source, weights, dataset, **given, device=device)
+
+    def _ask(self, row: TeacherRow, source: OnnxTeacher, spec: RegisteredTeacher, dataset: Any) -> None:
+        """Ask a graph about the job's data in a process of its own first, unless its check did: how long it takes and
+        how much memory, nobody can count beforehand."""
+        measured_on, domain = (row.facts or {}).get("measured_on"), domains.of(dataset.task)
+        if not domain.grid or (spec.input_size is None and measured_on == domain.size(dataset.task)):
+            return
+        data, files, settings = self.ledger.read(self._asked)[0].data, self.place.files, self.place.settings
+        size: Any = spec.input_size  # a pair arrives as a list
+        stored = str(files.dataset(data.id)) if isinstance(data, DatasetData) else None
+        bounded.run(
+            ask,
+            {
+                "source": row.source,
+                "weights": str(files.upload(source.upload)),
+                "dataset": stored,
+                "digits": None if stored else data.model_dump(mode="json"),
+                "input_size": size,
+            },
+            what="asking the ONNX teacher about the data",
+            limit_s=settings.check_time_limit_s,
+            memory_bytes=settings.check_memory_bytes or machine_bytes() // 2,
+            cancelled=self._heartbeat,
+            advice="give a smaller input_size or network",
+        )
 
     def _source_of(self, row: TeacherRow) -> tuple[Any, Path | None]:
         """Where a registered teacher comes from, and its weights file or its folder if it was uploaded."""

@@ -23,7 +23,7 @@ Meaning = Literal["logits", "softmax", "sigmoid"]
 # Probabilities below are rounding, and their logarithms would be the largest numbers there are.
 _LEAST = 1e-12
 # A graph for any number of images gets no more at once, whoever asks: what it takes meanwhile is not torch's to count.
-_AT_ONCE = 64
+AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class OnnxNetwork(nn.Module):
 
     def _ask(self, x_BCHW: Tensor) -> list[Tensor]:
         """Every output to all images, on the device that asks; they are looked at in pieces."""
-        given, size = self._intake.array(x_BCHW), self._intake.batch or _AT_ONCE
+        given, size = self._intake.array(x_BCHW), self._intake.batch or AT_ONCE
         parts = [self._piece(given[start : start + size]) for start in range(0, len(given), size)]
         return [torch.from_numpy(np.concatenate(each)).float().to(x_BCHW.device) for each in zip(*parts, strict=True)]
 

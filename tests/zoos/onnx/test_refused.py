@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from archsearch.data import Dataset
 from archsearch.domains.image_classification.teacher import load
 from archsearch.errors import ArchsearchError, TeacherError, TooMuchMemory
+from archsearch.examine import ask
 from archsearch.request import OnnxTeacher
 from archsearch.teachers import check_onnx_file, check_teacher
 from tests.zoos.onnx.graphs import answering, convolutional, one_operator, save
@@ -226,3 +227,11 @@ def test_a_graph_of_other_classes_does_not_fit_the_data(digits: Dataset, tmp_pat
     teacher = load(source, convolutional(tmp_path / "net.onnx", classes=7), digits)
     with pytest.raises(TeacherError, match="tells 7 classes apart, the data has 10"):
         check_teacher(teacher, digits)
+
+
+def test_a_jobs_data_are_shown_to_it_first(tmp_path: Path) -> None:
+    source = {"kind": "onnx", "upload": "up_" + "0" * 20, "mean": [0.0]}
+    asked: dict[str, Any] = {"source": source, "dataset": None, "digits": {}, "input_size": None}
+    ask(lambda said: None, weights=str(convolutional(tmp_path / "net.onnx")), **asked)
+    with pytest.raises(TeacherError, match="for 64 images"):
+        ask(lambda said: None, weights=str(_eight_rows(tmp_path / "net.onnx")), **asked)
