@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from archsearch import choice, defaults, domains
-from archsearch.data.task import Dataset, Task
+from archsearch.data.task import Dataset, Task, awaits_teacher
 from archsearch.distill.method import features_alone
 from archsearch.distill.train import check_distill
 from archsearch.errors import InvalidRequest
@@ -24,12 +24,15 @@ from archsearch.spaces import Cost, Space, check_name, choose, spaces
 from archsearch.spaces.choose import AUTO, PRETRAINED, TEACHER
 from archsearch.teachers import check_source
 from archsearch.teachers.facts import check_facts
+from archsearch.teachers.stand_in import asked_of, check_stand_in
 
 # Members of a space whose costs are asked before a budget that nothing holds so far is refused in a request, and how
 # far beyond it (as log cost / limit) the nearest of them has to be.
 _STEPS, _CLEARLY = 15, 0.7
 # Members of a space counted on the meta device before a limit on activations is called impossible.
 _COUNTED = 60
+# Classes of data without labels, where nothing tells how many the teacher knows before it is loaded.
+_SUPPOSED = 10
 # Raise it when a plan would say something else of the same request: kept ones are made anew by a worker then.
 _VERSION = 2
 
@@ -98,6 +101,9 @@ def plan(request: JobRequest, known: Known) -> Plan:
     Args:
         request: With a student in its own words, where it names one of another job's.
     """
+    if awaits_teacher(known.task):
+        check_stand_in(_head(request, known), getattr(request.teacher, "classes", None) or known.teacher.get("classes"))
+        known = replace(known, task=asked_of(known.teacher, known.task, _SUPPOSED))
     request, why = _without_answers(request, known)
     known = replace(known, task=domains.of(known.task).read_by(known.task, known.teacher))
     check_distill(request.training, known.task if defaults.trains(request) else None)
@@ -179,12 +185,16 @@ def _check_weights(request: JobRequest, known: Known) -> None:
 
 def _without_answers(request: JobRequest, known: Known) -> tuple[JobRequest, Mapping[str, str]]:
     """The request with its losses chosen, where the teacher's answers are not learned from; and why they are these."""
-    head = getattr(request.teacher, "head", None) or known.teacher.get("head", "keep")
-    if head != "none" or not defaults.trains(request):
+    if _head(request, known) != "none" or not defaults.trains(request):
         return request, {}
     distill = features_alone(request.distill)
     why = "teacher.head is none: students learn from what its last layer reads (cosine), beside the labels"
     return request.model_copy(update={"distill": distill}), {} if distill == request.distill else {"method": why}
+
+
+def _head(request: JobRequest, known: Known) -> str:
+    """What becomes of the teacher's answers."""
+    return str(getattr(request.teacher, "head", None) or known.teacher.get("head", "keep"))
 
 
 def _named(request: JobRequest, known: Known) -> tuple[str, ...]:

@@ -139,6 +139,10 @@ def judge(rows: Mapping[str, Row], dataset: Dataset, training: Training) -> Judg
             if other > guess and score.high < guess + KEPT * (other - guess):
                 reasons.append(f"far below {called}, which reaches {other:.2f} %")
     teacher = worth(rows["teacher"], test, task).percent if "teacher" in rows else guess
+    if task.truth == "teacher":
+        teacher = 100.0
+        if score.high < guess + KEPT * (teacher - guess):
+            reasons.append("far from its teacher, whose answers are all that is right here")
     return Judgement(
         judged_by=domains.judge(task).name,
         score=score,

@@ -55,8 +55,12 @@ def examine(
     known = {"sha256": teacher.sha256, "facts": facts}
     if held is None:
         return known
-    held = domain.encode(held, teacher, None)
-    checked = check_teacher(teacher, held, report=lambda done, of: tell({"doing": "measuring", "done": done, "of": of}))
+
+    def told(done: int, of: int) -> None:
+        tell({"doing": "measuring", "done": done, "of": of})
+
+    held = domain.encode(held, teacher, None, told)
+    checked = check_teacher(teacher, held, report=told)
     cost = measure_teacher(teacher, held.task)
     notes = [asdict(note) for note in (*teacher.notes, *checked.notes)]
     measured = {

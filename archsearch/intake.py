@@ -185,7 +185,7 @@ def _known_data(session: Session, spec: DigitsData | DatasetData) -> tuple[Task,
         task, splits = DIGITS, {"train": DIGITS_TRAIN}
     labelled, others = splits["train"], splits.get("unlabelled", 0)
     if spec.shots is not None:
-        if task.prevalence:
+        if task.prevalence or task.truth == "teacher":
             check_shots(spec, task, [round(share * labelled) for share in task.prevalence])
         task, labelled = evenly(task), task.classes * spec.shots if spec.rest == "drop" else labelled
     return task, labelled + others

@@ -14,6 +14,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from archsearch import arrival, bounded, checks, domains, intake, pretrained
+from archsearch.data.batches import now_and_then
 from archsearch.data.shots import few_shots
 from archsearch.device import resolve
 from archsearch.domains.domain import Domain
@@ -131,7 +132,8 @@ class Attempt:
         dataset = self._data(request.data)
         profile = self.ledger.read(lambda session: profile_of(session, request.budget))
         teacher = self._teacher(request.teacher, dataset, resolve(request.device))
-        dataset = domains.of(dataset.task).encode(dataset, teacher, self.ledger.cache)
+        alive = now_and_then(lambda: self.ledger.report({"phase": "validating"}))
+        dataset = domains.of(dataset.task).encode(dataset, teacher, self.ledger.cache, alive)
         return Opened(teacher, dataset, profile, self._networks)
 
     def _data(self, spec: Any) -> Any:

@@ -20,6 +20,8 @@ from archsearch.unit import written
 _PLAIN_EVERY_S = 5.0
 # What a line has beside the details, in characters: the phase, the share, and of a bar itself, the clock and gaps, too.
 _BESIDE_BAR, _BESIDE_PLAIN = 50, 19
+# What is put before the figure of the selection split, by the metric's key.
+_SAID = {"balanced_acc": "balanced ", "agreement": "agreement "}
 WORDS = {
     "queued": "waiting", "validating": "checking", "searching": "searching", "verifying": "verifying",
     "distilling": "distilling", "exporting": "exporting", "reading": "reading",
@@ -137,8 +139,8 @@ def details(report: dict[str, Any], room: float = math.inf) -> str:
         parts.append(f"epoch {report['epoch']}/{report['epochs']}")
         parts.append(f"loss {report['loss']:.3f}")
         if report.get("selection_acc") is not None:
-            balanced = "balanced " if report.get("metric") == "balanced_acc" else ""
-            parts.append(f"selection {balanced}{written(report['selection_acc'], report.get('unit', '%'))}")
+            said = _SAID.get(report.get("metric", ""), "")
+            parts.append(f"selection {said}{written(report['selection_acc'], report.get('unit', '%'))}")
         if report.get("retries"):
             parts.append(f"rolled back {report['retries']}×")
     if report.get("eta_s"):

@@ -1,8 +1,9 @@
 """What a run gives back, typed: the same for the library, a folder's manifest and a service's job.
 
 What is measured is of the selection or the test split; its keys end in the metric, `acc` for one label an example and
-`map` for many. `judged_by` says which metric decides, its unit, and which way is better. Sections that a kind of run
-has no use for are absent: a search has no `student`.
+`map` for many, `agreement` where no example has a label: nothing is said of the teacher's own worth then. `judged_by`
+says which metric decides, its unit, and which way is better. Sections that a kind of run has no use for are absent: a
+search has no `student`.
 """
 
 from typing import Any, Literal, NotRequired, TypedDict
@@ -140,10 +141,12 @@ class StudentResult(TypedDict):
     seconds: float
     selection_acc: NotRequired[float]
     selection_map: NotRequired[float]
+    selection_agreement: NotRequired[float]
     selection_balanced_acc: NotRequired[float]
     test_balanced_acc: NotRequired[float]
     test_acc: NotRequired[float]
     test_map: NotRequired[float]
+    test_agreement: NotRequired[float]
     selection_macro_f1: NotRequired[float]
     test_macro_f1: NotRequired[float]
     selection_mcc: NotRequired[float]

@@ -86,6 +86,8 @@ def train_teacher(
     parse, body = TeacherTraining.model_validate, asked.model_dump_json()
     with claimed(out, body, overwrite=overwrite, record=TRAINING, parse=parse) as made:
         dataset = loading(asked.data, tell)
+        if dataset.task.truth == "teacher":
+            raise InvalidRequest("a teacher learns from labels, and no example has one; label some", field="data")
         if made is not None:
             return _taught_before(made, dataset, out)
         begin(out / WORK, body, parse)

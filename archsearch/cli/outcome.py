@@ -19,6 +19,8 @@ _SAID = {
     "map": "mAP {}",
     "balanced_acc": "balanced accuracy {} (its classes are uneven)",
 }
+# What decides where no example has a label.
+AGREEMENT = "agreement"
 # What a request left open, as people call it.
 _CHOSEN = {"distill": "recipe", "verify": "verification"}
 
@@ -115,19 +117,26 @@ def _of_search(result: Result, source: str) -> list[str]:
 def _of_student(result: Result, source: str) -> list[str]:
     student, teacher = result["student"], result["teacher"]
     by = result.get("judged_by")
-    (reached, where), (taught, _) = judged(student, by), judged(teacher, by)
+    reached, where = judged(student, by)
     alone = f", and {judged(student['baseline'], by)[0]} without it" if student.get("baseline") else ""
     seeds = f"the best of {len(student['seeds'])} seeds, " if len(student["seeds"]) > 1 else ""
     why = f" ({student['why']})" if student.get("why") else ""
     formats = [name for name, row in student.get("formats", {}).items() if "missing" not in row]
     lies = f"It waits on the server as {source}" if source.startswith("job_") else f"It lies in {source}"
     return [
-        f"The student reaches {reached} {where}, its teacher {taught}{alone}.",
+        _agreed(reached)
+        if by and by["key"] == AGREEMENT
+        else f"The student reaches {reached} {where}, its teacher {judged(teacher, by)[0]}{alone}.",
         f"It is {network(student['space'], student['architecture'])}, with {_size(student, teacher)}{_begun(student)}.",
         f"It learned by {student['method']}{why}, {seeds}in {student['epochs']} epochs and "
         f"{duration(student.get('seconds', 0.0))}{_computed(student)}.",
         f"{lies}{', as ' + ', '.join(formats) if formats else ''}.",
     ]
+
+
+def _agreed(reached: str) -> str:
+    """What it reached where there was no label to be right by."""
+    return f"The student agrees with its teacher on {reached} of the test split; no label was seen, of either."
 
 
 def _begun(student: Mapping[str, Any]) -> str:

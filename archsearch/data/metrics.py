@@ -140,7 +140,10 @@ def scores(metrics: Iterable[Metric], answers_NK: npt.NDArray[Any], y: Labels) -
 
 
 def of_labels(task: Task) -> tuple[Metric, ...]:
-    """What answers to examples with one label, or with many, are judged by, and beside it what people expect to see."""
+    """What answers to examples with one label, or with many, are judged by, and beside it what people expect to see;
+    without any label by agreement with the teacher."""
+    if task.truth == "teacher":
+        return (AGREEMENT,)
     if task.kind == "multilabel":
         return (MAP,)
     return (BALANCED, ACCURACY) if task.uneven else (ACCURACY,)
@@ -298,6 +301,8 @@ def _entropy(task: Task) -> float:
 
 ACCURACY = Metric("acc", "accuracy", "%", "higher", _largest, partial(_Counted, right_share))
 BALANCED = Metric("balanced_acc", "balanced accuracy", "%", "higher", _even, partial(_Counted, balanced_share))
+# The same count, of which the teacher's first answers are what is right: never to be told as an accuracy.
+AGREEMENT = Metric("agreement", "agreement with the teacher", "%", "higher", _largest, partial(_Counted, right_share))
 # Guessed as often as they come, every class has its prevalence as precision and as recall.
 MACRO_F1 = Metric("macro_f1", "macro-F1", "%", "higher", _even, partial(_Counted, f1_share))
 MCC = Metric("mcc", "Matthews correlation", "", "higher", lambda task: 0.0, partial(_Counted, correlation))
@@ -305,4 +310,6 @@ MAP = Metric("map", "mAP", "%", "higher", _prevalence, lambda: _Kept([], []))
 NLL = Metric("nll", "negative log-likelihood", "nats", "lower", _entropy, _Nats)
 
 # By key, for whoever reads what was written when only keys were.
-METRICS: Mapping[str, Metric] = {metric.key: metric for metric in (ACCURACY, BALANCED, MACRO_F1, MCC, MAP, NLL)}
+METRICS: Mapping[str, Metric] = {
+    metric.key: metric for metric in (ACCURACY, BALANCED, AGREEMENT, MACRO_F1, MCC, MAP, NLL)
+}

@@ -32,7 +32,13 @@ def few_shots(dataset: D, spec: Any) -> D:
     if not isinstance(spec, Few) or spec.shots is None:
         return dataset
     task, train = dataset.task, dataset.train
-    check_shots(spec, task, [] if train.y_N.ndim > 1 else np.bincount(train.y_N, minlength=task.classes).tolist())
+    check_shots(
+        spec,
+        task,
+        []
+        if train.y_N.ndim > 1 or task.truth == "teacher"
+        else np.bincount(train.y_N, minlength=task.classes).tolist(),
+    )
     rows = balanced_rows(train.y_N, spec.shots * task.classes, spec.shots_seed)
     others = np.setdiff1d(np.arange(len(train)), rows)
     name = hashlib.sha256(f"{dataset.sha256} {spec.shots} {spec.shots_seed} {spec.rest}".encode()).hexdigest()
@@ -61,6 +67,8 @@ def check_shots(spec: Few, task: Any, counts_K: list[int]) -> None:
     """
     if spec.shots is None:
         return
+    if task.truth == "teacher":
+        raise InvalidRequest("no example has a label to be one of so many; leave it out", field="data.shots")
     if task.kind == "multilabel":
         raise InvalidRequest(
             "examples with any number of labels are of no single class to draw from; leave it out", field="data.shots"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # N examples, K classes
 
 Kind = Literal["classification", "multilabel"]
+# What is held to be right: labels somebody gave, or, where nobody gave any, what the teacher answers.
+Truth = Literal["labels", "teacher"]
 # Examples of the largest class for each of the smallest, above which accuracy hides what becomes of the smallest.
 UNEVEN = 3.0
 # N numbers of classes, or N×K of 0 and 1.
@@ -38,6 +40,8 @@ class Task(Protocol):
         classes: How many answers there are (count).
         kind: Whether each example has one label, or any number of them (`multilabel`), none included.
         prevalence: Share of the training examples that have each class or label; empty where it is not known.
+        truth: What answers are held against. Where that is the teacher there are no classes until it is known, and then
+            its own; its answers stand in the place of labels for whoever measures, and nothing is trained on them.
     """
 
     @property
@@ -51,9 +55,16 @@ class Task(Protocol):
     @property
     def prevalence(self) -> tuple[float, ...]: ...
     @property
+    def truth(self) -> Truth: ...
+    @property
     def uneven(self) -> bool: ...
     @property
     def chance(self) -> float: ...
+
+
+def awaits_teacher(task: Task) -> bool:
+    """Whether a task has no classes yet: they will be the teacher's."""
+    return task.truth == "teacher" and not task.classes
 
 
 def is_uneven(kind: Kind, prevalence: tuple[float, ...]) -> bool:
@@ -107,6 +118,11 @@ class Split(Labelled, Protocol):
 def unknown(examples: int) -> Labels:
     """The labels of examples that have none."""
     return np.full(examples, UNKNOWN, dtype=np.int64)
+
+
+def is_unknown(y_N: Labels) -> bool:
+    """Whether none of the examples has a label."""
+    return y_N.ndim == 1 and bool((y_N == UNKNOWN).all())
 
 
 def label_tensor(y_N: Labels) -> Tensor:

@@ -36,7 +36,7 @@ class Learner(nn.Module):
     """From a batch to its loss. Trained as one module, so that adapters and student are treated alike.
 
     Attributes:
-        mixed: Whether batches hold examples without labels.
+        mixed: Whether batches hold examples without labels, be they some or all.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ def prepare(
     adapters = _adapters(wanted, ours, theirs, teacher, dataset, spec, device)
     run = _compile(teacher.model, device) if _compiles(spec, device, wanted) else None
     online = Online(teacher, theirs, dataset.task, spec, device, run, alive)
-    mixed = dataset.unlabelled is not None
+    mixed = dataset.unlabelled is not None or dataset.task.truth == "teacher"
     learner = Learner(ours, wanted, adapters, dataset.task, online, mixed).to(device)
     source = where_idle(cached(online, teacher, dataset, spec, cache, device), stack)
     return Side(_compiled(learner, spec, device), source, teacher)

@@ -55,9 +55,10 @@ def _with_relations(spec: DistillSpec, task: Task) -> Settled:
     name = "mld" if many else "kd"
     answers = {} if many else {"weight": 1.0, "temperature": 2.0}
     terms = {name: LossTerm.model_validate(answers), RELATIONS: LossTerm.model_validate({"weight": 1.0, "until": 0.5})}
-    labels = (1.0 if many else 0.5) if spec.labels is None else spec.labels
+    labels = (1.0 if many else 0.5) if spec.labels is None and task.truth == "labels" else spec.labels
+    beside = ", beside the labels" if task.truth == "labels" else ""
     why = (
-        f"{name} teaches the answers, beside the labels; {RELATIONS}, for the first half, how words relate in the last "
+        f"{name} teaches the answers{beside}; {RELATIONS}, for the first half, how words relate in the last "
         "layer, which any two encoders can be compared by, whatever their widths, heads and depths"
     )
     return Settled(spec.model_copy(update={"losses": terms, "labels": labels}), why)

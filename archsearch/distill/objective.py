@@ -147,7 +147,44 @@ def objective(spec: DistillSpec, task: Task | None = None) -> Objective:
 
     Raises UnknownName or InvalidRequest naming the field.
     """
+    if task is not None and task.truth == "teacher":
+        return _without_labels(spec, task)
     weight_K = None if task is None else class_weights(spec, task)
+    return _asked(spec, task, weight_K)
+
+
+def _without_labels(spec: DistillSpec, task: Task) -> Objective:
+    """What is minimised where no example has a label: what the teacher says alone.
+
+    Raises InvalidRequest naming what asks for labels.
+    """
+    check_unlabelled(spec)
+    found = _asked(spec.model_copy(update={"labels": 0.0}), task, None)
+    for term in found.terms:
+        if not term.loss.needs_teacher:
+            raise InvalidRequest(
+                f"{term.loss.name} learns from labels, and no example has one; take one that reads the teacher",
+                field="distill.method" if spec.losses is None else f"distill.losses.{term.loss.name}",
+            )
+    return found
+
+
+def check_unlabelled(spec: DistillSpec) -> None:
+    """Raise InvalidRequest for what a request says of labels where no example has one."""
+    asks: dict[str, tuple[bool, str]] = {
+        "labels": (bool(spec.labels), "weighs the labels' loss"),
+        "alpha": (spec.alpha not in (None, 1), "leaves the rest to the labels"),
+        "labelled_share": (spec.labelled_share is not None, "is a share of labelled examples"),
+        "class_weights": (spec.class_weights == "balanced", "weighs the labels' classes"),
+        "baseline": (spec.baseline, "learns from labels alone"),
+    }
+    for name, (asked, what) in asks.items():
+        if asked:
+            raise InvalidRequest(f"{what}, and no example has one; leave it out", field=f"distill.{name}")
+
+
+def _asked(spec: DistillSpec, task: Task | None, weight_K: tuple[float, ...] | None) -> Objective:
+    """The objective as the request says it."""
     if spec.losses is None:
         term = _term(spec.method, _shorthands(spec), None, task, "distill.method")
         labels, weight = term.loss.labels, term.weight

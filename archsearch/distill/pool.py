@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from archsearch.data.decisions import decided_once
 from archsearch.data.task import UNKNOWN, Dataset
 from archsearch.distill.amount import amount
-from archsearch.distill.objective import objective
+from archsearch.distill.objective import check_unlabelled, objective
 from archsearch.errors import InvalidRequest
 from archsearch.request import DistillSpec
 
@@ -93,6 +93,8 @@ def targets(dataset: Dataset, of: Pool) -> Tensor:
     import torch
 
     y = dataset.train.labels()
+    if dataset.task.truth == "teacher":  # its answers are for meters: what is learned of is asked view by view
+        return torch.full_like(y, UNKNOWN)
     if not of.unlabelled:
         return y
     return torch.cat((y, y.new_full((of.unlabelled, *y.shape[1:]), UNKNOWN)))
@@ -100,7 +102,9 @@ def targets(dataset: Dataset, of: Pool) -> Tensor:
 
 def check_pool(spec: DistillSpec, dataset: Dataset) -> None:
     """Raise InvalidRequest where what the request says of examples without labels makes no sense for the data."""
-    if dataset.unlabelled is None:
+    if dataset.task.truth == "teacher":
+        check_unlabelled(spec)
+    elif dataset.unlabelled is None:
         if spec.labelled_share is not None:
             raise InvalidRequest(
                 "every training example has its label; leave it out, or add examples without (unlabelled/)",

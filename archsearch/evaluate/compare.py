@@ -13,7 +13,7 @@ import numpy as np
 from archsearch import domains
 from archsearch.data.answers import Network
 from archsearch.data.metrics import scores
-from archsearch.data.task import Split, Task
+from archsearch.data.task import Split, Task, Truth
 from archsearch.device import where
 from archsearch.evaluate.metrics import Evaluation, Likeness, Logits, evaluate, likeness
 from archsearch.evaluate.multilabel import MultiLabelEvaluation, evaluate_labels
@@ -26,10 +26,15 @@ STUDENT, TEACHER, NO_TEACHER = "student", "teacher", "no_teacher"
 
 @dataclass(frozen=True)
 class Row:
-    """One network: what it is worth, and how like the teacher it answers (None for the teacher, or without one)."""
+    """One network: what it is worth, and how like the teacher it answers (None for the teacher, or without one).
+
+    Where nobody gave labels (`truth`), the evaluation is against the teacher's first answers: its shares are agreement,
+    and what only labels tell (accuracy, calibration, likelihood) is not said.
+    """
 
     evaluation: Evaluation | MultiLabelEvaluation
     to_teacher: Likeness | None
+    truth: Truth = "labels"
 
 
 def network(model: nn.Module, task: Task) -> Network:
@@ -44,14 +49,17 @@ def network(model: nn.Module, task: Task) -> Network:
 
 
 def compare(logits: Mapping[str, Logits], split: Split, task: Task) -> dict[str, Row]:
-    """Every network's answers against the labels and, where there is one called `teacher`, against its answers."""
+    """Every network's answers against the labels and, where there is one called `teacher`, against its answers; it has
+    no row where these are what is right."""
     teacher_NK, judge = logits.get(TEACHER), evaluate_labels if task.kind == "multilabel" else evaluate
+    shown = {name: each for name, each in logits.items() if name != TEACHER or task.truth == "labels"}
     return {
         name: Row(
             judge(logits_NK, np.asarray(split.y_N), task.class_names),
             likeness(teacher_NK, logits_NK, task.kind) if teacher_NK is not None and name != TEACHER else None,
+            task.truth,
         )
-        for name, logits_NK in logits.items()
+        for name, logits_NK in shown.items()
     }
 
 
@@ -66,6 +74,8 @@ def figures(row: Row) -> dict[str, float]:
     found = row.evaluation
     if isinstance(found, MultiLabelEvaluation):
         return {"map": found.mean_ap, "nll": found.nll}
+    if row.truth == "teacher":
+        return {"agreement": found.top1_acc.percent}
     return {
         "acc": found.top1_acc.percent,
         "balanced_acc": found.balanced_acc,
@@ -78,6 +88,14 @@ def figures(row: Row) -> dict[str, float]:
 def summary(row: Row) -> dict[str, Any]:
     """The figures of a row that fit into a result, as plain JSON."""
     found, like = row.evaluation, row.to_teacher
+    if row.truth == "teacher" and isinstance(found, Evaluation):
+        return {
+            "images": found.images,
+            "agreement": found.top1_acc.percent,
+            "agreement_low": found.top1_acc.low,
+            "agreement_high": found.top1_acc.high,
+            "kl_to_teacher": like.kl if like else None,
+        }
     if isinstance(found, MultiLabelEvaluation):
         quality: dict[str, Any] = {"map": found.mean_ap}
     else:

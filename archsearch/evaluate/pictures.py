@@ -24,8 +24,11 @@ _INK, _PALE, _RIGHT, _WRONG = (30, 30, 30), (222, 222, 222), (31, 90, 160), (190
 _MARGIN = 16
 
 
-def draw_confusion(confusion_KK: npt.NDArray[np.integer[Any]], names: Sequence[str], path: Path) -> None:
-    """Labels downwards, answers to the right; each row is shaded by its share, and counts are written where they fit.
+def draw_confusion(
+    confusion_KK: npt.NDArray[np.integer[Any]], names: Sequence[str], path: Path, *, truth: str = "label"
+) -> None:
+    """What is right (`truth`) downwards, answers to the right; each row is shaded by its share, with counts where they
+    fit.
 
     Right answers are blue and wrong ones red, so that the diagonal does not hide what lies beside it.
     """
@@ -46,7 +49,7 @@ def draw_confusion(confusion_KK: npt.NDArray[np.integer[Any]], names: Sequence[s
     image.paste(Image.fromarray(_shades(confusion_KK)).resize((side, side), Image.Resampling.NEAREST), (left, top))
     draw.rectangle((left - 1, top - 1, left + side, top + side), outline=_INK)
     draw.text((left, _MARGIN - 4), "answer", _INK, _font(13))
-    _upright(image, "label", (_MARGIN - 4, top), _font(13))
+    _upright(image, truth, (_MARGIN - 4, top), _font(13))
     for k in range(0, classes, step):
         middle = cell * k + cell // 2
         draw.text((left - 5, top + middle), labels[k], _INK, font, anchor="rm")

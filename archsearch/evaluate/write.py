@@ -32,18 +32,22 @@ def write_evaluation(
     """Write `evaluation.json`, `calibration.png` and `confusion.png`; returns their paths.
 
     There is no confusion matrix where an image has many labels, and none is drawn of more than a thousand classes.
+    Without labels there is no calibration, and the matrix is of the teacher's answers and the student's.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    student = rows[STUDENT].evaluation
-    found = [folder / EVALUATION, folder / CALIBRATION]
+    student, labelled = rows[STUDENT].evaluation, task.truth == "labels"
+    found = [folder / EVALUATION]
     write_whole(found[0], _text(as_json(rows, task, data_sha256=data_sha256, split=split)))
-    one_label = isinstance(student, Evaluation)
-    draw_calibration(student.bins, student.ece, found[1], unit=domains.of(task).examples if one_label else "answers")
-    (folder / CONFUSION).unlink(missing_ok=True)  # an earlier evaluation's
+    for earlier in (CALIBRATION, CONFUSION):
+        (folder / earlier).unlink(missing_ok=True)
+    if labelled:
+        found.append(folder / CALIBRATION)
+        unit = domains.of(task).examples if isinstance(student, Evaluation) else "answers"
+        draw_calibration(student.bins, student.ece, found[-1], unit=unit)
     if isinstance(student, Evaluation) and task.classes <= MOST_DRAWN:
         names = task.class_names or tuple(map(str, range(task.classes)))
         found.append(folder / CONFUSION)
-        draw_confusion(student.confusion_KK, names, found[-1])
+        draw_confusion(student.confusion_KK, names, found[-1], truth="label" if labelled else "teacher's answer")
     return found
 
 
@@ -53,13 +57,15 @@ def as_json(rows: Mapping[str, Row], task: Task, *, data_sha256: str, split: str
     `judged_by` and `beside` say which of the figures decide and which are usually told with them.
     """
     judge, *beside = domains.metrics(task)
+    against = {"held_against": "the teacher's first answers; no label was seen"} if task.truth == "teacher" else {}
     return {
         "split": split,
         "data_sha256": data_sha256,
+        **against,
         "judged_by": judge.describe(),
         "beside": [metric.describe() for metric in beside],
         "units": {"*_acc, *_low, *_high, macro_f1, map, ece, agreement": "percent", "nll, kl_to_teacher": "nats"},
-        "networks": {name: {**summary(row), **_tables(row.evaluation)} for name, row in rows.items()},
+        "networks": {name: {**summary(row), **_tables(row)} for name, row in rows.items()},
     }
 
 
@@ -73,11 +79,23 @@ def _text(evaluation: Mapping[str, Any]) -> str:
     return "{" + ",\n".join([*head, f'"networks": {{\n{networks}\n}}']) + "}\n"
 
 
-def _tables(found: Evaluation | MultiLabelEvaluation) -> dict[str, Any]:
+def _tables(row: Row) -> dict[str, Any]:
+    found = row.evaluation
+    if row.truth == "teacher":
+        return {name: value for name, value in _told(found, "agreement").items() if name != "bins"}
+    return _told(found, "accuracy")
+
+
+def _told(found: Evaluation | MultiLabelEvaluation, called: str) -> dict[str, Any]:
+    """The tables of an evaluation.
+
+    Args:
+        called: What the share of a class's images is that are answered so.
+    """
     bins = [_rounded(asdict(bin)) for bin in found.bins]
     if isinstance(found, MultiLabelEvaluation):
         return {"bins": bins, **_listed("per_label", found.per_label, "average_precision")}
-    known = {"bins": bins, "classes": len(found.per_class), **_listed("per_class", found.per_class, "accuracy")}
+    known = {"bins": bins, "classes": len(found.per_class), **_listed("per_class", found.per_class, called)}
     if len(found.per_class) <= _MOST_WRITTEN:
         return {**known, "confusion": found.confusion_KK.tolist()}
     wrong_M3 = found.cells_M3[found.cells_M3[:, 0] != found.cells_M3[:, 1]]
@@ -89,6 +107,8 @@ def _tables(found: Evaluation | MultiLabelEvaluation) -> dict[str, Any]:
 def _listed(key: str, rows: Sequence[ClassRow] | Sequence[LabelRow], judged: str) -> dict[str, Any]:
     """The rows of all classes or labels, or of the worst where there are very many."""
     described = [_rounded(asdict(row)) for row in rows]
+    if judged == "agreement":
+        described = [{judged if name == "accuracy" else name: v for name, v in row.items()} for row in described]
     if len(described) <= _ROWS:
         return {key: described}
     worst = sorted((row for row in described if row[judged] is not None), key=lambda row: row[judged])[:_ROWS]

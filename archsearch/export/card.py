@@ -12,7 +12,7 @@ from archsearch import domains
 from archsearch.data.metrics import METRICS
 from archsearch.domains.domain import CardFacts
 from archsearch.evaluate import EVALUATION
-from archsearch.export.card_figures import evaluation_section, formats_section, limits_section
+from archsearch.export.card_figures import evaluation_section, formats_section, judged_by_agreement, limits_section
 from archsearch.export.card_metadata import data_name, metadata, teacher_name, title
 from archsearch.export.card_text import Json, count, listed, plain, table
 from archsearch.export.files import CARD, MANIFEST, PREPROCESSING, REPORT
@@ -70,6 +70,7 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
         # What it is.
         facts=facts,
         examples=domain.examples,
+        agreed=judged_by_agreement(manifest),
         multilabel=_multilabel(facts, report, evaluation),
         student=student,
         taught=taught,

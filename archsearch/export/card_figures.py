@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from archsearch.data.metrics import ACCURACY, METRICS
+from archsearch.data.metrics import ACCURACY, AGREEMENT, METRICS
 from archsearch.evaluate import CALIBRATION, CELLS, CONFUSION, MOST_DRAWN
 from archsearch.export.card_text import Json, count, joined, milliseconds, table
 from archsearch.unit import unit_of, written
 
 _CALLED = {"student": "**this student**", "teacher": "teacher", "no_teacher": "the same network without a teacher"}
 _WORST = 3
+AGREED = (
+    "It is judged by agreement with the teacher, the share of examples whose likeliest class is the teacher's; no "
+    "label was seen, and how often either is right nobody knows."
+)
 
 
 def evaluation_section(manifest: Json, evaluation: Json, examples: str) -> str:
@@ -24,9 +28,11 @@ def evaluation_section(manifest: Json, evaluation: Json, examples: str) -> str:
     else:
         once = joined(", on ", elsewhere(manifest, evaluation))
     multilabel = any("map" in row for row in networks.values())
+    agreed = judged_by_agreement(evaluation)
     # Every file has these; only where a domain tells them with what decides do they stand here.
     told = {metric["key"] for metric in evaluation.get("beside", ())}
     columns = _MULTILABEL_COLUMNS if multilabel else [one for one in _COLUMNS if told >= _BESIDE.get(one[0], set())]
+    columns = _AGREED_COLUMNS if agreed else columns
     shown = [(title, show) for title, show in columns if any(show(row) != "" for row in networks.values())]
     rows = [
         [_CALLED.get(name, name), count(_params(manifest, name)), *(show(row) for _, show in shown)]
@@ -34,12 +40,18 @@ def evaluation_section(manifest: Json, evaluation: Json, examples: str) -> str:
     ]
     return (
         f"## Evaluation\n\nOn the {images:,} {examples} of the {evaluation['split']} split{once}."
+        + (f" {AGREED}" if agreed else "")
         + ("" if multilabel else " Intervals are Wilson's, at 95 %.")
         + "\n\n"
         + table(["", "parameters", *(title for title, _ in shown)], rows)
         + (f"\n\n![Confusion matrix]({CONFUSION})" if _has_confusion(networks) else "")
-        + f"\n\n![Reliability diagram]({CALIBRATION})"
+        + ("" if agreed else f"\n\n![Reliability diagram]({CALIBRATION})")
     )
+
+
+def judged_by_agreement(told: Json) -> bool:
+    """Whether it was measured where no example has a label."""
+    return bool((told.get("judged_by") or {}).get("key") == AGREEMENT.key)
 
 
 def _has_confusion(networks: Json) -> bool:
@@ -51,10 +63,9 @@ def _has_confusion(networks: Json) -> bool:
     return bool(student["classes"] <= MOST_DRAWN) if "classes" in student else CELLS not in student
 
 
-def _interval(row: Json, name: str) -> str:
-    if row.get(f"{name}_acc") is None:
-        return ""
-    return f"{row[f'{name}_acc']:.2f} % ({row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f})"
+def _interval(row: Json, name: str, value: str = "{}_acc") -> str:
+    share = row.get(value.format(name))
+    return "" if share is None else f"{share:.2f} % ({row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f})"
 
 
 def _percent(key: str) -> Any:
@@ -80,6 +91,10 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("KL to the teacher, nats", _nats("kl_to_teacher")),
     ("calibration error", _percent("ece")),
     ("NLL, nats", _nats("nll")),
+)
+_AGREED_COLUMNS: tuple[tuple[str, Any], ...] = (
+    ("same answer as the teacher", lambda row: _interval(row, "agreement", "{}")),
+    ("KL to the teacher, nats", _nats("kl_to_teacher")),
 )
 _MULTILABEL_COLUMNS: tuple[tuple[str, Any], ...] = (
     ("mAP (mean average precision)", _percent("map")),
@@ -125,7 +140,7 @@ def formats_section(manifest: Json, report: Json, examples: str, library: str) -
     return (
         f"## Formats\n\n{figures}\n\nDifferences and equal answers are against the fp32 weights in {library}, on {on}."
         + _from_files(rows, examples)
-        + (f" Accuracies were measured on {other}." if other else "")
+        + (f" What is told of the test split was measured on {other}." if other else "")
         + f" Latency: {how}{_processors(rows)}."
         + (f"\n\nNot made: {'; '.join(lost)}." if lost else "")
     )
@@ -208,15 +223,17 @@ def _seeds(student: Json, unit: str, examples: str) -> str:
 def _weak_classes(student: Json, examples: str) -> list[str]:
     if "per_label" in student:
         return _weak_labels(student, examples)
-    rows = [row for row in student["per_class"] if row["accuracy"] is not None]
-    worst = [row for row in sorted(rows, key=lambda row: row["accuracy"])[:_WORST] if row["accuracy"] < 100]
+    agreed = any("agreement" in row for row in student["per_class"])
+    name, what = ("agreement", "Classes of the teacher's") if agreed else ("accuracy", "Weakest classes")
+    rows = [row for row in student["per_class"] if row[name] is not None]
+    worst = [row for row in sorted(rows, key=lambda row: row[name])[:_WORST] if row[name] < 100]
     if not worst:
         return []
     told = "; ".join(
-        f"“{row['name']}” {row['accuracy']:.2f} % of {row['images']:,}, most often taken for “{row['confused_with']}”"
+        f"“{row['name']}” {row[name]:.2f} % of {row['images']:,}, most often taken for “{row['confused_with']}”"
         for row in worst
     )
-    return [f"Weakest classes: {told}."]
+    return [f"{what}{' that it agrees on least' if agreed else ''}: {told}."]
 
 
 def _weak_labels(student: Json, examples: str) -> list[str]:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from archsearch.domains.domain import CardFacts
-from archsearch.export.card_figures import elsewhere, same_data
+from archsearch.export.card_figures import elsewhere, judged_by_agreement, same_data
 from archsearch.export.card_text import Json
 from archsearch.export.folder import last_part
 
@@ -24,6 +24,10 @@ _METRICS = (
     ("map", "mean-average-precision", "Mean average precision (%)"),
     ("ece", "expected-calibration-error", "Expected calibration error (%)"),
     ("nll", "negative-log-likelihood", "Negative log-likelihood (nats)"),
+)
+_AGREED = (
+    ("agreement", "agreement", "Agreement with the teacher (%)"),
+    ("kl_to_teacher", "kl-divergence", "KL to the teacher (nats)"),
 )
 
 
@@ -49,6 +53,7 @@ def _results(facts: CardFacts, manifest: Json, evaluation: Json) -> list[EvalRes
 
     data, student = data_name(manifest) or "unknown", evaluation.get("networks", {}).get("student", {})
     told = {metric["key"] for metric in evaluation.get("beside", ())}
+    metrics = _AGREED if judged_by_agreement(evaluation) else _METRICS
     ours = same_data(manifest, evaluation)
     return [
         EvalResult(
@@ -60,7 +65,7 @@ def _results(facts: CardFacts, manifest: Json, evaluation: Json) -> list[EvalRes
             metric_name=name,
             metric_value=round(student[key], 3),
         )
-        for key, kind, name in _METRICS
+        for key, kind, name in metrics
         if student.get(key) is not None and (key in told or key not in _BESIDE)
     ]
 

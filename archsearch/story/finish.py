@@ -75,7 +75,7 @@ def _examine(story: Story, student: Student, folder: Path, so_far: Report) -> Re
         "export": {"seconds": time.monotonic() - started, "device": story.device},
     }
     teacher = {
-        **_tested(seen.rows[evaluate.TEACHER], task),
+        **(_tested(seen.rows[evaluate.TEACHER], task) if evaluate.TEACHER in seen.rows else {}),
         "params": story.teacher_cost.params,
         "macs": story.teacher_cost.macs,
     }

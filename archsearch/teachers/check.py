@@ -18,6 +18,7 @@ from archsearch.errors import TeacherError
 from archsearch.failures import reason_of
 from archsearch.teachers.mixed_up import Better, better_order
 from archsearch.teachers.size import require_one_fits
+from archsearch.teachers.stand_in import known_of
 from archsearch.teachers.strange import strange
 from archsearch.unit import written
 
@@ -30,7 +31,8 @@ class Checked:
     """What a look at the selection split told of a teacher.
 
     Attributes:
-        scores: By the key of the metric, each in its unit; what the task is judged by comes first.
+        scores: By the key of the metric, each in its unit; what the task is judged by comes first. Empty where no label
+            tells.
         notes: What its owner should hear.
     """
 
@@ -38,24 +40,25 @@ class Checked:
     notes: tuple[Note, ...] = ()
 
     @property
-    def measured(self) -> float:
-        """What the task is judged by."""
-        return next(iter(self.scores.values()))
+    def measured(self) -> float | None:
+        """What the task is judged by; None where no label tells."""
+        return next(iter(self.scores.values()), None)
 
 
 @dataclass(frozen=True)
 class _Knowledge:
-    """What was measured, whether that is more than guessing, both in words, and a better order of the outputs if there
-    is one."""
+    """What was measured, whether that is more than guessing, both in words, a better order of the outputs if there is
+    one, and what else is to be said."""
 
     scores: Mapping[str, float]
     enough: bool
     told: str
     better: Better | None = None
+    notes: tuple[Note, ...] = ()
 
 
 def check_teacher(teacher: Teacher, dataset: Dataset, *, report: Report | None = None) -> Checked:
-    """What the teacher is worth on the selection split, by what the task is judged by.
+    """What the teacher is worth on the selection split, by what the task is judged by; without labels how sure it is.
 
     Args:
         report: Told how many images are done, of how many; it may raise.
@@ -78,7 +81,7 @@ def check_teacher(teacher: Teacher, dataset: Dataset, *, report: Report | None =
     except RuntimeError as error:
         detail = f"{teacher.name} does not take {told} ({reason_of(error)}); {fix}"
         raise TeacherError(detail, field="teacher") from None
-    notes = _mixed_up(teacher, task, found.better)
+    notes = (*found.notes, *_mixed_up(teacher, task, found.better))
     if not found.enough:
         raise TeacherError(
             f"{teacher.name} {found.told}. Check the order of the classes"
@@ -113,10 +116,18 @@ def check_head(name: str, num_classes: int, task: Task) -> None:
 
 
 def _look_of(task: Task) -> Callable[[Teacher, Dataset, Report | None], _Knowledge]:
-    """How its knowledge is looked for: by the statistics of right and wrong where the task is judged by a share."""
+    """How its knowledge is looked for: by the statistics of right and wrong where the task is judged by a share, and
+    not at all where it is itself what is right."""
+    if task.truth == "teacher":
+        return _own_answers
     if not domains.judge(task).is_share:
         return _any_knowledge
     return _label_knowledge if task.kind == "multilabel" else _class_knowledge
+
+
+def _own_answers(teacher: Teacher, dataset: Dataset, report: Report | None) -> _Knowledge:
+    """Nothing but how sure it is: there is no label to hold it against."""
+    return _Knowledge({}, enough=True, told="", notes=known_of(teacher, dataset, report))
 
 
 def _any_knowledge(teacher: Teacher, dataset: Dataset, report: Report | None) -> _Knowledge:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archsearch import domains
-from archsearch.data.task import Task
+from archsearch.data.task import Task, awaits_teacher
 from archsearch.errors import TeacherError
 from archsearch.request import ClassMap
 from archsearch.teachers.classes import order_of
+from archsearch.teachers.stand_in import check_stand_in
 
 
 def check_facts(facts: Mapping[str, Any], task: Task, given: ClassMap | None, *, field: str = "teacher.id") -> None:
@@ -24,6 +25,8 @@ def check_facts(facts: Mapping[str, Any], task: Task, given: ClassMap | None, *,
     if theirs != task.domain:
         seen = domains.get(theirs).examples
         raise TeacherError(f"the teacher was trained on {seen}, the data are {domain.examples}", field=field)
+    if task.truth == "teacher":
+        check_stand_in(facts.get("head"), given, many=bool(facts.get("multilabel")), field=field.partition(".")[0])
     # Else nobody has looked yet, or what it knows will be the data's.
     if (num_classes := facts.get("num_classes")) is not None and facts.get("head", "keep") == "keep":
         check_classes(facts.get("class_names"), num_classes, task, given, field.partition(".")[0])
@@ -34,6 +37,8 @@ def check_classes(
     names: Sequence[str] | None, num_classes: int, task: Task, given: ClassMap | None, field: str
 ) -> None:
     """Hold what is known of a head against the data: how many classes, what they are called, and who is who."""
+    if awaits_teacher(task):
+        return
     if given is None and num_classes != task.classes:
         raise TeacherError(f"the teacher knows {num_classes} classes, the data has {task.classes}", field=field)
     if names:  # else a worker may find some in the teacher's own configuration

@@ -9,7 +9,7 @@ import numpy as np
 from archsearch import domains
 from archsearch.data.answers import Report, answers
 from archsearch.data.notes import Note
-from archsearch.data.task import Dataset, Split
+from archsearch.data.task import Dataset, Split, Task
 from archsearch.domains.domain import Teacher
 
 # Examples of each kind that are looked at, at most.
@@ -27,7 +27,7 @@ def strange(teacher: Teacher, dataset: Dataset, report: Report | None = None) ->
     if dataset.unlabelled is None:
         return ()
     guess = 0.0 if dataset.task.kind == "multilabel" else 1 / dataset.task.classes
-    known, others = (_sure(teacher, dataset, split, report) for split in (dataset.selection, dataset.unlabelled))
+    known, others = (sure(teacher, dataset.task, split, report) for split in (dataset.selection, dataset.unlabelled))
     if others - guess >= STRANGE * (known - guess):
         return ()
     what = domains.of(dataset.task).examples
@@ -41,11 +41,11 @@ def strange(teacher: Teacher, dataset: Dataset, report: Report | None = None) ->
     )
 
 
-def _sure(teacher: Teacher, dataset: Dataset, split: Split, report: Report | None) -> float:
+def sure(teacher: Teacher, task: Task, split: Split, report: Report | None = None) -> float:
     """Mean probability of the likeliest class, over some examples spread over the split."""
     rows = np.linspace(0, len(split) - 1, min(MOST, len(split))).round().astype(np.int64)
     logits_NK = np.asarray(answers({"teacher": teacher.logits}, split.take(rows), report=report)["teacher"], np.float64)
     likeliest_N1 = logits_NK.max(axis=1, keepdims=True)
-    if dataset.task.kind == "multilabel":
+    if task.kind == "multilabel":
         return float(np.exp(-np.logaddexp(0, -likeliest_N1)).mean())
     return float((1 / np.exp(logits_NK - likeliest_N1).sum(axis=1)).mean())

@@ -19,6 +19,7 @@ from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import Metric, of_labels
 from archsearch.data.prediction import Form, Listener, Prediction
 from archsearch.data.shape import Shape
+from archsearch.data.task import awaits_teacher
 from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats, Pace
 from archsearch.domains.images import load_digits, load_image_folder, load_npz, stored
 from archsearch.domains.images.measured import load_measured
@@ -88,8 +89,13 @@ class ImageClassification:
         cache: Path | None,
         listener: Callable[[int, int], None] | None = None,
     ) -> ImageDataset:
-        """Images are the same for every network; a teacher of another resolution resizes them."""
-        return dataset
+        """Images are the same for every network; a teacher of another resolution resizes them. Where none has a label,
+        the teacher's classes are the task, and what it answers stands in their place."""
+        if not awaits_teacher(dataset.task):
+            return dataset
+        from archsearch.teachers.stand_in import stand_in
+
+        return stand_in(dataset, teacher, listener)
 
     def save_dataset(self, dataset: ImageDataset, folder: Path, *, own: bool = False) -> None:
         stored.save_dataset(dataset, folder, own=own)

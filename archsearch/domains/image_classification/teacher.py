@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from archsearch.data.task import awaits_teacher
 from archsearch.device import put_on
 from archsearch.domains.images.task import ImageDataset, ImageTask
 from archsearch.errors import InvalidRequest, TeacherError
@@ -28,6 +29,8 @@ from archsearch.teachers.hub import require_plain_config
 from archsearch.teachers.normalisation import at_best_normalisation
 from archsearch.teachers.order import in_order_of
 from archsearch.teachers.probe import probed
+from archsearch.teachers.stand_in import check_stand_in
+from archsearch.whole import read_kept
 from archsearch.zoos.image_networks import is_image_network
 from archsearch.zoos.onnx.load import load_onnx
 from archsearch.zoos.transformers.image_folder import is_image_folder
@@ -50,6 +53,11 @@ class _Asked:
     def task(self) -> ImageTask | None:
         return None if self.dataset is None else self.dataset.task
 
+    @property
+    def ordered(self) -> ImageTask | None:
+        """The task whose classes its answers have; None where they are its own, or a head's that is to be fitted."""
+        return None if self.fits or self.task is None or awaits_teacher(self.task) else self.task
+
 
 def load(
     source: Source,
@@ -65,6 +73,8 @@ def load(
     where nobody says how an ONNX graph is shown pixels, as it is right with."""
     fits = (source.head if head is None else head) != "keep"
     asked = _Asked(dataset, source.classes if classes is None else classes, input_size, fits)
+    if asked.task is not None and awaits_teacher(asked.task):
+        check_stand_in(source.head if head is None else head, asked.classes, many=_is_many(source, weights))
     if fits and asked.classes is not None:
         detail = "says which of the teacher's answers the data's classes are, and a probe has these alone; leave it out"
         raise InvalidRequest(detail, field="teacher.classes")
@@ -75,6 +85,17 @@ def load(
     else:
         found = _of_timm(source, weights, asked, device)
     return probed(found, dataset) if fits and dataset is not None else found
+
+
+def _is_many(source: Source, weights: Path | None) -> bool:
+    """Whether the config.json that comes with a source says that an image may have any number of labels."""
+    from archsearch.export.folder import MULTILABEL
+
+    place = source.path if isinstance(source, LocalTeacher) else weights if isinstance(source, UploadedFolder) else None
+    config = source.config if isinstance(source, UploadedTeacher) else None
+    if place is not None and place.is_dir():
+        config = read_kept(place / "config.json")
+    return isinstance(config, dict) and config.get("problem_type") == MULTILABEL
 
 
 def _of_transformers(source: Source, weights: Path | None) -> Path | None:
@@ -97,8 +118,8 @@ def _of_images(folder: Path, source: Source, asked: _Asked, device: str) -> Imag
     size = source.input_size if asked.input_size is None else asked.input_size
     field = fields.get(source.kind, "upload")
     found = load_image_network(folder, asked.task, size, name=named, embeds=asked.fits, field=field)
-    if asked.dataset is not None and not asked.fits:
-        found = in_order_of(asked.dataset.task, found, asked.classes)
+    if asked.ordered is not None:
+        found = in_order_of(asked.ordered, found, asked.classes)
     put_on(found.model, device, "teacher")
     return found
 
@@ -111,9 +132,9 @@ def _of_timm(source: Source, weights: Path | None, asked: _Asked, device: str) -
         fields = {**describe_folder(weights), "upload": source.upload, "head": "probe" if asked.fits else "keep"}
         source, weights = _described(fields), weights / "model.safetensors"
     assert isinstance(source, TimmTeacher | LocalTeacher | UploadedTeacher)  # whose folder is always at hand
-    loaded = load_teacher(source, weights, None if asked.fits else asked.task, asked.classes, input_size)
+    loaded = load_teacher(source, weights, asked.ordered, asked.classes, input_size)
     put_on(loaded.model, device, "teacher")
-    return loaded if asked.dataset is None or asked.fits else at_best_size(loaded, asked.dataset)
+    return loaded if asked.dataset is None or asked.ordered is None else at_best_size(loaded, asked.dataset)
 
 
 def _described(fields: Mapping[str, Any]) -> UploadedTeacher:
@@ -132,7 +153,10 @@ def _of_onnx(source: LocalTeacher | OnnxTeacher, weights: Path | None, asked: _A
     if isinstance(source, LocalTeacher) and not path.is_file():
         raise TeacherError(f"{path} is not there", field=field)
     loaded = load_onnx(path, source, asked.task, asked.input_size, embeds=asked.fits, field=field)
-    if asked.dataset is None or asked.fits:
+    if asked.dataset is None or asked.ordered is None:
+        if not (loaded.normalised or asked.dataset is None or asked.fits):
+            detail = "nothing says how the network is shown pixels, and without labels nothing tells; say mean and std"
+            raise TeacherError(detail, field="teacher.mean")
         return loaded.teacher
-    teacher = in_order_of(asked.dataset.task, loaded.teacher, asked.classes)
+    teacher = in_order_of(asked.ordered, loaded.teacher, asked.classes)
     return teacher if loaded.normalised else at_best_normalisation(teacher, asked.dataset)

@@ -10,6 +10,8 @@ from typing import TypeVar
 from archsearch.data.duplicates import Looked
 from archsearch.data.labels import prevalence
 from archsearch.data.splits import complete
+from archsearch.data.task import Truth
+from archsearch.data.unlabelled import no_labels
 from archsearch.domains.images.duplicates import look_apart
 from archsearch.domains.images.layout import UNLABELLED
 from archsearch.domains.images.task import ImageDataset, Images, ImageTask
@@ -37,6 +39,8 @@ def settle(
         looked: What `duplicates.look` made of those with labels.
         called: What an image without labels is called, by its row.
 
+    Without any classes no image has a label, and the teacher's will be the task.
+
     Raises DataError where a split stays empty, or images without labels are refused.
     """
     splits = looked.splits
@@ -44,7 +48,7 @@ def settle(
     named = dict(zip(("train", "selection", "test"), three, strict=True))
     apart, notes = look_apart(named, given.get(UNLABELLED), duplicates, called)
     dataset = assemble(*three, classes, class_names, fit, unlabelled=apart)
-    return replace(dataset, notes=(*looked.notes, *notes))
+    return replace(dataset, notes=(*(() if classes else (no_labels("image"),)), *looked.notes, *notes))
 
 
 def assemble(
@@ -57,11 +61,12 @@ def assemble(
     *,
     unlabelled: Images | None = None,
 ) -> ImageDataset:
-    """The data set of three checked splits; labels N×K make its task a multi-label one."""
+    """The data set of three checked splits; labels N×K make its task a multi-label one, no classes the teacher's."""
     height, width, in_chans = train.sizes
     mean, std = train.statistics()
-    shares = prevalence(train.y_N, classes)
-    task = ImageTask(classes, in_chans, height, width, mean, std, class_names, prevalence=shares, fit=fit)
+    shares = prevalence(train.y_N, classes) if classes else ()
+    truth: Truth = "labels" if classes else "teacher"
+    task = ImageTask(classes, in_chans, height, width, mean, std, class_names, prevalence=shares, fit=fit, truth=truth)
     if train.y_N.ndim == 2:
         task = replace(task, kind="multilabel")
     name = fingerprint(train, selection, test, unlabelled)

@@ -15,6 +15,7 @@ from archsearch.data.labels import count_classes, count_labels
 from archsearch.data.limits import NO_LIMIT, Limits
 from archsearch.data.notes import Note
 from archsearch.data.task import Labels
+from archsearch.data.unlabelled import check_enough
 from archsearch.domains.images.assemble import settle
 from archsearch.domains.images.duplicates import look
 from archsearch.domains.images.labels_csv import find_table, plan_table
@@ -48,7 +49,8 @@ def load_image_folder(
     Classes are numbered in the sorted order of their folders' names, as torchvision does. Where a labels.csv lies
     beside the images, it tells their labels, any number an image, and folders mean nothing: see `plan_table`.
     Files stored in grey give one channel if all are, else everything is RGB. Splits that are missing are held out of
-    train. Images in unlabelled/, beside the splits or the class folders, have no labels. Hidden files, desktop junk and
+    train. Images in unlabelled/, beside the splits or the class folders, have no labels; where that holds all of them,
+    or there are no class folders at all, the teacher's classes will be the task. Hidden files, desktop junk and
     documents are left out; any other file in the wrong place is refused. Images that would be too much for memory stay
     files, and are decoded as they are asked for: see `streamed.py`.
 
@@ -120,7 +122,9 @@ def _read(
 
 def _check_labels(y_N: Labels, class_names: tuple[str, ...], limits: Limits) -> None:
     """Raises DataError where too few images of a class are left."""
-    if y_N.ndim == 1:
+    if not class_names:
+        check_enough(len(y_N), "image", "duplicates")
+    elif y_N.ndim == 1:
         count_classes(y_N, class_names, limits)
     else:
         count_labels("duplicates", y_N, class_names, limits)

@@ -14,6 +14,7 @@ import numpy as np
 from archsearch.data.limits import Limits
 from archsearch.data.notes import Note
 from archsearch.data.task import Labels, unknown
+from archsearch.data.unlabelled import check_enough
 from archsearch.errors import DataError, TooLarge
 
 SPLIT_FOLDERS = {
@@ -53,10 +54,6 @@ FIX = (
     "images have many labels, name them in a labels.csv beside the images"
 )
 
-
-# Why images without labels are not enough.
-NONE_LABELLED = "a student is selected and measured by labels"
-
 Parts = tuple[str, ...]
 
 
@@ -65,8 +62,8 @@ class Layout:
     """Where the images of every split found lie, and their labels.
 
     Attributes:
-        class_names: In label order; of folders sorted as torchvision does.
-        files: Names of a split's images; those without labels are one more split, `unlabelled`.
+        class_names: In label order; of folders sorted as torchvision does. None where no image has a label.
+        files: Names of a split's images; those without labels, beside others with, are one more split, `unlabelled`.
         labels: Of the same images, as in `Split`.
         notes: What of it is not told by names alone, and was decided here.
     """
@@ -82,7 +79,8 @@ def plan(names: Iterable[str], limits: Limits) -> Layout:
 
     Every image beneath a class folder is of that class, however deep it lies. Folders that hold everything, and
     nothing beside it, are no classes. Splits may be folders around the classes or, in all of them, within. Images
-    beneath unlabelled/, which lies beside the splits or the classes, have no labels.
+    beneath unlabelled/, which lies beside the splits or the classes, have no labels. None has where unlabelled/ holds
+    all of them, or where they lie at the top or in folders of splits, and there is no other folder.
     """
     paths = {name: tuple(name.removesuffix("/").split("/")) for name in names if not is_document(name)}
     images = {name: parts for name, parts in paths.items() if not name.endswith("/")}
@@ -90,6 +88,8 @@ def plan(names: Iterable[str], limits: Limits) -> Layout:
     folders = {parts for name, parts in paths.items() if name.endswith("/")}
     folders |= {parts[:depth] for parts in images.values() for depth in range(1, len(parts))}
     folders, short = _inside(folders, images)
+    if (alone := _no_labels(folders, short)) is not None:
+        return _without_labels(alone, limits)
     folders, short, apart = _set_apart(folders, short)
     if _splits_within(folders, short.values()):
         folders = {_outwards(parts) for parts in folders if len(parts) > 1}
@@ -111,6 +111,38 @@ def plan(names: Iterable[str], limits: Limits) -> Layout:
     _check_no_class(found)
     notes = (*_nested(deeper), *_told_apart(apart, bool(roots)))
     return _layout(found, apart, notes)
+
+
+def _no_labels(folders: set[Parts], images: Mapping[str, Parts]) -> dict[str, list[str]] | None:
+    """Images by their split where it is plain that none has a label, those in unlabelled/ in train; None elsewhere."""
+    tops = [parts[0].lower() for parts in folders if len(parts) == 1]
+    meant = [SPLIT_FOLDERS.get(top, UNLABELLED if top in UNLABELLED_FOLDERS else None) for top in tops]
+    if not images or None in meant or len(set(meant)) < len(meant):
+        return None
+    # Folders within a split are classes, and unlabelled/train/ is anything.
+    deeper = {parts[:2] for parts in folders if len(parts) > 1}
+    if any(first.lower() in SPLIT_FOLDERS or second.lower() in SPLIT_FOLDERS for first, second in deeper):
+        return None
+    if tops and any(len(parts) == 1 for parts in images.values()):
+        return None  # of which split they are nobody says
+    found: dict[str, list[str]] = {}
+    for name, parts in sorted(images.items()):
+        split = SPLIT_FOLDERS.get(parts[0].lower(), "train") if len(parts) > 1 else "train"
+        found.setdefault(split, []).append(name)
+    return found
+
+
+def _without_labels(files: dict[str, list[str]], limits: Limits) -> Layout:
+    """The layout of images without any label; raises DataError or TooLarge."""
+    names = [name for of_split in files.values() for name in of_split]
+    for name in names:
+        check_image_name(name)
+    if limits.to_learn_from and "train" not in files:
+        raise DataError(f"there is {', '.join(sorted(files))} but no train folder; add train/", field="train/")
+    if len(names) > limits.max_examples:
+        raise TooLarge(f"{len(names):,} images, at most {limits.max_examples:,} are taken", field="path")
+    check_enough(len(names), "image", "path")
+    return Layout((), files, {split: unknown(len(of_split)) for split, of_split in files.items()})
 
 
 def _layout(found: Mapping[str, Mapping[str, list[str]]], apart: list[str], notes: tuple[Note, ...]) -> Layout:
@@ -178,9 +210,6 @@ def _set_apart(folders: set[Parts], images: Mapping[str, Parts]) -> tuple[set[Pa
     for name in apart:
         check_image_name(name)
     left = {name: parts for name, parts in images.items() if parts[0] != called[0]}
-    if not left:
-        detail = f"holds every image there is, and {NONE_LABELLED}: put some of every class into a folder of its class"
-        raise DataError(detail, field=f"{called[0]}/")
     return *_inside({parts for parts in folders if parts[0] != called[0]}, left), apart
 
 
@@ -214,7 +243,7 @@ def _wrapping(folders: set[Parts], images: Iterable[Parts]) -> int:
     while True:
         tops = {parts[skip] for parts in paths if len(parts) > skip}
         nested = any(len(parts) == skip + 2 for parts in folders)
-        if len(tops) != 1 or not nested or tops & {"train", "training"}:
+        if len(tops) != 1 or not nested or tops & {"train", "training", *UNLABELLED_FOLDERS}:
             return skip
         skip += 1
 

@@ -16,7 +16,7 @@ from archsearch.data.measured import Measured, Part
 from archsearch.data.notes import Note
 from archsearch.data.renumber import renumbered
 from archsearch.data.shots import few_shots
-from archsearch.data.task import Kind
+from archsearch.data.task import Kind, is_unknown
 from archsearch.domains.images.assemble import fingerprint, settle
 from archsearch.domains.images.digits import load_digits
 from archsearch.domains.images.duplicates import look
@@ -56,6 +56,11 @@ def load_measured(
     """
     read, names, notes = _read(spec, limits or Limits(), listener, cache)
     given: Given = {name: split for name, split in read.items() if name != UNLABELLED}
+    if all(is_unknown(split.y_N) for split in given.values()):
+        raise InvalidRequest(
+            "no image has a label to measure answers by; give labelled ones, in classes of the network's names",
+            field="--data",
+        )
     given, renamed = renumbered(given, names, known)
     apart = read.get(UNLABELLED)
     notes = (*notes, *renamed)

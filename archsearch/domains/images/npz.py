@@ -22,10 +22,11 @@ from archsearch.data.labels import (
 )
 from archsearch.data.limits import Limits
 from archsearch.data.npy import Header, read_array, read_header
-from archsearch.data.task import unknown
+from archsearch.data.task import is_unknown, unknown
+from archsearch.data.unlabelled import check_enough
 from archsearch.domains.images.assemble import settle
 from archsearch.domains.images.duplicates import look
-from archsearch.domains.images.layout import NONE_LABELLED, UNLABELLED
+from archsearch.domains.images.layout import UNLABELLED
 from archsearch.domains.images.pixels import check_layout, to_pixels
 from archsearch.domains.images.task import ImageDataset, ImageSplit
 from archsearch.errors import DataError, TooLarge
@@ -46,7 +47,9 @@ def load_npz(path: Path, limits: Limits | None = None, *, duplicates: OnDuplicat
 
     Images are N×H×W or N×H×W×C with 1 to 4 channels, uint8 or floats in 0-1. Labels are whole numbers 0 to K-1, or
     N×K of whole numbers or booleans, 1 where an image has a label, where it may have any number of them.
-    A split that is missing is held out of train, stratified and always the same. Other keys are left unread, except
+    A split that is missing is held out of train, stratified and always the same. Of a file that holds nothing but
+    images (x_train or x_unlabelled or both, and what splits there are) none has a label, and the teacher's classes will
+    be the task. Other keys are left unread, except
     that an unknown one starting with x_ or y_ is refused. `duplicates` says what images do that are there twice: see
     `duplicates.look`. Raises DataError or TooLarge whose `field` is the key.
     """
@@ -61,7 +64,10 @@ def load_npz(path: Path, limits: Limits | None = None, *, duplicates: OnDuplicat
 
 
 def read_npz(path: Path, limits: Limits) -> tuple[dict[str, ImageSplit], tuple[str, ...]]:
-    """The splits an .npz file has, `unlabelled` too if it is there, and the names of its classes; see `load_npz`."""
+    """The splits an .npz file has, `unlabelled` too if it is there, and the names of its classes; see `load_npz`.
+
+    Where no image has a label all labels are `UNKNOWN`, and images of x_unlabelled are of the training split.
+    """
     # A handful of arrays: an archive of a hundred thousand members is something else.
     with open_zip(path, replace(limits, max_members=min(limits.max_members, MOST_ARRAYS)), FIX) as archive:
         headers = _read_headers(archive, path.name, limits)
@@ -70,13 +76,24 @@ def read_npz(path: Path, limits: Limits) -> tuple[dict[str, ImageSplit], tuple[s
         _check_room(headers)
         splits = {name: _read_split(archive, headers, name) for name in SPLITS if f"x_{name}" in headers}
         if X_UNLABELLED in headers:
-            x_NHWC = to_pixels(X_UNLABELLED, read_array(archive, headers[X_UNLABELLED]))
-            splits[UNLABELLED] = ImageSplit(x_NHWC, unknown(len(x_NHWC)))
-        return splits, names
+            splits[UNLABELLED] = _read_split(archive, headers, UNLABELLED)
+        return splits if any(key.startswith("y_") for key in headers) else _all_alike(splits), names
+
+
+def _all_alike(splits: dict[str, ImageSplit]) -> dict[str, ImageSplit]:
+    """Splits of which no image has a label, those that are called so among the others to learn from."""
+    apart = splits.pop(UNLABELLED, None)
+    if apart is not None:
+        splits["train"] = splits["train"].joined([apart]) if "train" in splits else apart
+    return splits
 
 
 def _count(splits: Mapping[str, ImageSplit], names: tuple[str, ...], limits: Limits) -> int:
+    """K; 0 where no image has a label."""
     y_train = splits["train"].y_N
+    if is_unknown(y_train):
+        check_enough(sum(map(len, splits.values())), "image", "x_train")
+        return 0
     if y_train.ndim == 1:
         classes = count_classes(y_train, names, limits)
         for name, split in splits.items():
@@ -100,15 +117,19 @@ def _read_headers(archive: zipfile.ZipFile, file: str, limits: Limits) -> dict[s
             # Silently leaving out somebody's validation images would be worse than asking.
             near = difflib.get_close_matches(key.replace("val", "selection"), KEYS, n=1, cutoff=0.5)
             raise DataError(f"would not be read; rename it {near[0] if near else KEYS[2]} or remove it", field=key)
-    if X_UNLABELLED in members and not any(f"x_{name}" in members for name in SPLITS):
-        detail = f"holds every image there is, and {NONE_LABELLED}: add x_train and y_train with some of every class"
-        raise DataError(detail, field=X_UNLABELLED)
+    if _nothing_but_images(members):
+        return {key: read_header(archive, info) for key, info in members.items()}
     needed = () if not limits.to_learn_from and _held_out_alone(members) else ("train",)
     for name in SPLITS:
         for key, other in ((f"x_{name}", f"y_{name}"), (f"y_{name}", f"x_{name}")):
             if key not in members and (name in needed or other in members):
                 raise DataError(f"{file} has no such array, only {_listing(members)}; {FIX}", field=key)
     return {key: read_header(archive, info) for key, info in members.items() if key in KEYS}
+
+
+def _nothing_but_images(members: Mapping[str, object]) -> bool:
+    """Whether it is plain that no image has a label: any other array might be theirs."""
+    return bool({"x_train", X_UNLABELLED} & members.keys()) and all(key in KEYS and key[:2] == "x_" for key in members)
 
 
 def _held_out_alone(members: Mapping[str, object]) -> bool:
@@ -124,7 +145,7 @@ def _check_headers(headers: dict[str, Header], limits: Limits) -> None:
     images = sum(header.shape[0] for key, header in headers.items() if key.startswith("x_") and header.shape)
     if images > limits.max_examples:
         raise TooLarge(f"{images:,} images in all splits, at most {limits.max_examples:,} are taken", field="x_train")
-    first = next(name for name in SPLITS if f"x_{name}" in headers)
+    first = next(name for name in (*SPLITS, UNLABELLED) if f"x_{name}" in headers)
     for name in (*SPLITS, UNLABELLED):
         if header := headers.get(f"x_{name}"):
             check_ratio(header.info, limits)
@@ -133,7 +154,7 @@ def _check_headers(headers: dict[str, Header], limits: Limits) -> None:
             if own != others:
                 raise DataError(f"has images of shape {own}, x_{first} of {others}; make them equal", field=header.key)
     for name in SPLITS:
-        if header := headers.get(f"x_{name}"):
+        if (header := headers.get(f"x_{name}")) and f"y_{name}" in headers:
             labels = headers[f"y_{name}"]
             check_label_layout(labels.key, labels.shape, labels.dtype, header.shape[0])
             own, others = labels.shape[1:], headers[f"y_{first}"].shape[1:]
@@ -160,5 +181,6 @@ def _read_names(archive: zipfile.ZipFile, headers: dict[str, Header], limits: Li
 def _read_split(archive: zipfile.ZipFile, headers: dict[str, Header], name: str) -> ImageSplit:
     # Labels first: they are small, and wrong more often.
     x_key, y_key = f"x_{name}", f"y_{name}"
-    y_N = check_labels(y_key, read_array(archive, headers[y_key]))
-    return ImageSplit(to_pixels(x_key, read_array(archive, headers[x_key])), y_N)
+    y_N = check_labels(y_key, read_array(archive, headers[y_key])) if y_key in headers else None
+    x_NHWC = to_pixels(x_key, read_array(archive, headers[x_key]))
+    return ImageSplit(x_NHWC, unknown(len(x_NHWC)) if y_N is None else y_N)

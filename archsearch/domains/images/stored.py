@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from archsearch.data.at_rest import FIX, open_array, write_array, write_folder, write_record
 from archsearch.data.labels import prevalence
 from archsearch.data.notes import Note
-from archsearch.data.task import Labels
+from archsearch.data.task import Labels, awaits_teacher
 from archsearch.domains.images.file_split import FileSplit
 from archsearch.domains.images.stored_files import FilesRecord, Name, open_files, write_files
 from archsearch.domains.images.task import ImageDataset, Images, ImageSplit, ImageTask
@@ -30,9 +30,8 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1, 2, 3] = (
-        1  # 2 where images stay files, 3 where some have no labels: earlier versions read neither
-    )
+    # 2 where images stay files, 3 where some have no labels, 4 where none has: earlier versions read none of these.
+    format: Literal[1, 2, 3, 4] = 1
     sha256: str
     images: dict[Name, int]
     task: ImageTask
@@ -58,7 +57,7 @@ def open_dataset(folder: Path) -> ImageDataset:
     """
     record = read_record(folder)
     task, splits = record.task, _open_splits(folder, record)
-    if not task.prevalence:  # stored before it was told of tasks with one label an image
+    if not task.prevalence and not awaits_teacher(task):  # stored before it was told of tasks with one label an image
         task = replace(task, prevalence=prevalence(splits["train"].y_N, task.classes))
     train, selection, test = splits["train"], splits["selection"], splits["test"]
     return ImageDataset(task, train, selection, test, record.sha256, record.notes, splits.get("unlabelled"))
@@ -97,6 +96,8 @@ def _write(dataset: ImageDataset, folder: Path, *, own: bool) -> None:
         record = record.model_copy(update={"format": 2, "files": write_files(encoded, folder, own=own)})
     if dataset.unlabelled is not None:
         record = record.model_copy(update={"format": 3})
+    if dataset.task.truth == "teacher":
+        record = record.model_copy(update={"format": 4})
     write_record(folder / RECORD, record.model_dump_json(indent=2))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.task import Dataset, Kind, Labels, Rows, Split, guessing, is_uneven, label_tensor
+from archsearch.data.task import Dataset, Kind, Labels, Rows, Split, Truth, guessing, is_uneven, label_tensor
 from archsearch.domains.images.statistics import Statistics, channel_statistics, chunks
 from archsearch.request import Fit
 
@@ -28,6 +28,7 @@ class ImageTask:
         kind: Whether each image has one label, or any number of them (`multilabel`), none included.
         prevalence: Share of the training images that have each class or label; empty where it is not known.
         fit: How images of another size become this one: cropped from the centre, padded, or stretched.
+        truth: What is held to be right; see `data.task.Task`.
     """
 
     classes: int
@@ -40,6 +41,7 @@ class ImageTask:
     kind: Kind = "classification"
     prevalence: tuple[float, ...] = ()
     fit: Fit = "crop"
+    truth: Truth = "labels"
 
     @property
     def domain(self) -> str:
@@ -48,7 +50,7 @@ class ImageTask:
     @property
     def uneven(self) -> bool:
         """See `data.task.is_uneven`."""
-        return is_uneven(self.kind, self.prevalence)
+        return self.truth == "labels" and is_uneven(self.kind, self.prevalence)
 
     @property
     def chance(self) -> float:

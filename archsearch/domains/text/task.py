@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsearch.data.ragged import Ints, Ragged, joined
-from archsearch.data.task import Dataset, Kind, Labels, Rows, guessing, is_uneven, label_tensor
+from archsearch.data.task import Dataset, Kind, Labels, Rows, Truth, guessing, is_uneven, label_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,7 @@ class TextTask:
         pair: Whether each example is two texts, which segments tell apart.
         kind: Whether each text has one label, or any number of them (`multilabel`), none included.
         prevalence: Share of the training texts that have each class or label; empty where it is not known.
+        truth: What is held to be right; see `data.task.Task`.
     """
 
     classes: int
@@ -44,6 +45,7 @@ class TextTask:
     class_names: tuple[str, ...] = ()
     kind: Kind = "classification"
     prevalence: tuple[float, ...] = ()
+    truth: Truth = "labels"
 
     @property
     def domain(self) -> str:
@@ -52,7 +54,7 @@ class TextTask:
     @property
     def uneven(self) -> bool:
         """See `data.task.is_uneven`."""
-        return is_uneven(self.kind, self.prevalence)
+        return self.truth == "labels" and is_uneven(self.kind, self.prevalence)
 
     @property
     def chance(self) -> float:

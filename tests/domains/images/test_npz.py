@@ -156,7 +156,7 @@ def label(row: int, value: int) -> np.ndarray:
         ("x_test", "(5, 6, 3)", {"x_test": X_NHWC.reshape(30, 5, 6, 3), "y_test": Y_N}),
         ("x_test", "no such array", {"y_test": Y_N}),
         ("y_test", "no such array", {"x_test": X_NHWC}),
-        ("y_train", "only x_train", {"y_train": None}),
+        ("y_train", "only labels, x_train", {"y_train": None, "labels": Y_N}),
         ("x_val", "rename it x_selection", {"x_val": X_NHWC, "y_val": Y_N}),
         ("y_tset", "rename it y_test", {"y_tset": Y_N}),
         ("y_train", "label -1 of image 4", {"y_train": label(4, -1)}),

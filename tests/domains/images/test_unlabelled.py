@@ -97,17 +97,6 @@ def test_an_empty_folder_is_refused(good, make_zip, refused) -> None:
         load_image_folder(make_zip(members | {"unlabelled/": b""}))
 
 
-def test_images_without_labels_alone_are_refused(good, make_zip, tmp_path: Path, refused) -> None:
-    apart = {name: data for name, data in good.items() if name.startswith("unlabelled")}
-    with refused(
-        DataError, "unlabelled/", "holds every image there is, and a student is selected and measured by labels"
-    ):
-        load_image_folder(make_zip(apart))
-    np.savez(tmp_path / "a.npz", x_unlabelled=np.zeros((4, 6, 5, 3), np.uint8))
-    with refused(DataError, "x_unlabelled", "add x_train and y_train"):
-        load_npz(tmp_path / "a.npz")
-
-
 def test_another_size_is_refused_or_becomes_that_of_the_others(good, make_zip, picture, refused) -> None:
     members = good | {"unlabelled/wide.png": picture(500, size=(12, 6))}
     with refused(DataError, "image_size", "unlabelled/wide.png is 6×12 pixels"):
