@@ -255,7 +255,8 @@ class DatasetAnswer(Answer):
     sha256: str | None = Field(description="Null, as are task and splits, until it is ready.")
     task: dict[str, Any] | None = Field(
         description="By its `domain`, what there is to learn. Of texts `vocab_size` and `pad_id` are 0: they are the "
-        "teacher's tokenizer's."
+        "teacher's tokenizer's. Where no example has a label `truth` is `teacher` and `classes` 0: a job's teacher's "
+        "classes will be the task, and everything is judged by agreement with it."
     )
     splits: dict[str, int] | None
     notes: list[NoteAnswer] | None = Field(None, description="What loading it found that its owner should hear.")
@@ -282,7 +283,8 @@ class TeacherAnswer(Answer):
         description="What its check found out, and before that what its config.json told: `domain`, `num_classes`, "
         "`class_names` where they are known, `in_chans` of images, `max_length` and `vocab_size` of texts, and "
         "with data `params`, `macs` on examples as in `measured_on`, and `selection_acc` on the selection split: what "
-        "`judged_by` names (accuracy, balanced where classes are uneven, mAP with many labels), in its unit."
+        "`judged_by` names (accuracy, balanced where classes are uneven, mAP with many labels), in its unit; null "
+        "where no example has a label."
     )
     notes: list[NoteAnswer] | None = Field(None, description="What its check found that its owner should hear.")
     error: PublicProblem = None

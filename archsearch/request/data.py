@@ -60,7 +60,10 @@ Duplicates = Annotated[
 
 
 class NpzData(Few):
-    """An .npz with x_train, y_train and, if you have them, x_test, y_test, x_selection, y_selection, x_unlabelled."""
+    """An .npz with x_train, y_train and, if you have them, x_test, y_test, x_selection, y_selection, x_unlabelled.
+
+    One that holds nothing but images (x_train, x_unlabelled) has no labels: the teacher's classes are the task.
+    """
 
     kind: Literal["npz"] = "npz"
     path: Path = Field(description="The file.")
@@ -99,7 +102,8 @@ Broken = Annotated[
 class ImageFolderData(Few):
     """A folder or zip with a folder of images a class, or train/ and test/ that hold such; or with a labels.csv.
 
-    Images in unlabelled/, beside the classes or the splits, have no labels.
+    Images in unlabelled/, beside the classes or the splits, have no labels. Where no folder is a class (unlabelled/ has
+    all of them, or they lie right in the folder or in train/ and test/) none has: the teacher's classes are the task.
     """
 
     kind: Literal["image_folder"] = "image_folder"
