@@ -5,7 +5,7 @@ Nothing here touches torch, a disk or a database, so a client can build and chec
 
 from archsearch.plain import Spec
 from archsearch.request.base import Architecture, Device, Id, OfJob, Start
-from archsearch.request.budget import Budget, SizePrecision, TradedCost
+from archsearch.request.budget import LIMITS, Budget, SizePrecision, TradedCost
 from archsearch.request.data import (
     Broken,
     DatasetData,
@@ -36,6 +36,7 @@ from archsearch.request.search import (
     Verification,
     VerifySpec,
 )
+from archsearch.request.students import StudentLimits, Students
 from archsearch.request.teachers import (
     CLASSES,
     ClassMap,
@@ -58,6 +59,7 @@ from archsearch.request.wrong import errors_by_field, first_error
 
 __all__ = [
     "CLASSES",
+    "LIMITS",
     "Architecture",
     "Augment",
     "Broken",
@@ -99,7 +101,9 @@ __all__ = [
     "Spec",
     "Start",
     "StockNetwork",
+    "StudentLimits",
     "StudentSpec",
+    "Students",
     "TeacherNetwork",
     "TeacherSource",
     "TeacherSpec",

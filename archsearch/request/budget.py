@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -12,25 +12,53 @@ SizePrecision = Literal["fp32", "fp16", "int8"]
 TradedCost = Literal["params", "macs", "size_bytes", "peak_activation_bytes", "latency_ms"]
 
 
+# By name, in the order they are told in.
+LIMITS = ("params", "macs", "params_ratio", "macs_ratio", "size_bytes", "peak_activation_bytes", "latency_ms")
+
+
+def _or_several(schema: dict[str, Any]) -> None:
+    """Several limits of one cost are several students of one request, which takes them out of here."""
+    one = next(item for item in schema["anyOf"] if item.get("type") != "null")
+    schema["anyOf"].append({"type": "array", "items": one, "minItems": 1, "maxItems": 8, "uniqueItems": True})
+
+
 class Budget(Spec):
     """Hard limits on the student. All that are set must hold; nothing beyond them is ever scored.
 
-    A cost without a limit of its own is at most the teacher's, unless the budget says otherwise.
+    A cost without a limit of its own is at most the teacher's, unless the budget says otherwise. One cost may be given
+    several limits in a list: a student is made for each of them.
     """
 
-    params: int | None = Field(None, ge=1, description="Most parameters (count; weights, biases, norm affine).")
-    macs: int | None = Field(None, ge=1, description="Most multiply-accumulates for one image.")
-    params_ratio: float | None = Field(None, gt=0, le=1, description="Most parameters as a share of the teacher's.")
+    params: int | None = Field(
+        None, json_schema_extra=_or_several, ge=1, description="Most parameters (count; weights, biases, norm affine)."
+    )
+    macs: int | None = Field(
+        None, json_schema_extra=_or_several, ge=1, description="Most multiply-accumulates for one image."
+    )
+    params_ratio: float | None = Field(
+        None, json_schema_extra=_or_several, gt=0, le=1, description="Most parameters as a share of the teacher's."
+    )
     macs_ratio: float | None = Field(
-        None, gt=0, le=1, description="Most multiply-accumulates as a share of the teacher's."
+        None,
+        json_schema_extra=_or_several,
+        gt=0,
+        le=1,
+        description="Most multiply-accumulates as a share of the teacher's.",
     )
 
-    size_bytes: int | None = Field(None, ge=1, description="Most bytes of stored weights and buffers.")
+    size_bytes: int | None = Field(
+        None, json_schema_extra=_or_several, ge=1, description="Most bytes of stored weights and buffers."
+    )
     size_precision: SizePrecision = Field("fp32", description="Precision whose bytes size_bytes limits.")
     peak_activation_bytes: int | None = Field(
-        None, ge=1, description="Most bytes of activations alive at one time in an fp32 forward pass of one batch."
+        None,
+        json_schema_extra=_or_several,
+        ge=1,
+        description="Most bytes of activations alive at one time in an fp32 forward pass of one batch.",
     )
-    latency_ms: float | None = Field(None, gt=0, description="Most milliseconds for one batch on the device.")
+    latency_ms: float | None = Field(
+        None, json_schema_extra=_or_several, gt=0, description="Most milliseconds for one batch on the device."
+    )
     device: str = Field(
         "cpu-torch",
         min_length=1,
@@ -50,7 +78,7 @@ class Budget(Spec):
     @property
     def limits(self) -> dict[str, float]:
         """The limits that are set, by name."""
-        values = {name: getattr(self, name) for name in _LIMITS}
+        values = {name: getattr(self, name) for name in LIMITS}
         return {name: limit for name, limit in values.items() if limit is not None}
 
     @property
@@ -66,6 +94,3 @@ class Budget(Spec):
         }
         parts = (f"{name} ≤ {limit}{units.get(name, '')}" for name, limit in self.limits.items())
         return " and ".join(parts) or "no limit"
-
-
-_LIMITS = ("params", "macs", "params_ratio", "macs_ratio", "size_bytes", "peak_activation_bytes", "latency_ms")

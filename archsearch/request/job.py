@@ -16,6 +16,7 @@ from archsearch.request.budget import Budget
 from archsearch.request.data import DatasetData, DigitsData, FileData
 from archsearch.request.distill import DistillSpec
 from archsearch.request.search import SearchSpec, Verification, VerifySpec
+from archsearch.request.students import StudentLimits, Students, spelled_out
 from archsearch.request.teachers import LocalTeacher, RegisteredTeacher, TimmTeacher
 from archsearch.request.wrong import first_error
 
@@ -63,6 +64,13 @@ class JobRequest(Spec):
         "candidates then take at most a tenth of the training. Null is never.",
     )
     distill: DistillSpec = DistillSpec()
+    students: Students = Field(
+        1,
+        description="How many students are found, distilled and handed over side by side, each for a limit of its own "
+        "(count): the budget's limit of one cost and halves of it, or, where the budget has none, the teacher's cost "
+        "and halves of that; or the limits themselves, such as {'latency_ms': [5, 2, 1]}. The same may be said in the "
+        "budget: {'latency_ms': [5, 2, 1]}.",
+    )
     student: StudentSpec | None = Field(
         None,
         description="The student to distil; only for kind `distill`. With a job's candidate, teacher and data may be "
@@ -76,10 +84,19 @@ class JobRequest(Spec):
             return {"teacher": {"kind": "job"}, "data": {"kind": "job"}, **value}
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_limits_of_students(cls, value: Any) -> Any:
+        return spelled_out(value) if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def _check_kind(self) -> JobRequest:
         if (self.kind == "distill") != (self.student is not None):
             raise ValueError("kind 'distill' needs a student, and only it takes one")
+        if self.kind == "distill" and self.how_many > 1:
+            raise InvalidRequest(
+                "a job that distils one named student has no others; leave it out, or search", field="students"
+            )
         for name in ("teacher", "data"):
             if isinstance(getattr(self, name), OfJob) and (self.student is None or self.student.job is None):
                 raise ValueError(f"{name}: kind 'job' is for a student that names a job and its candidate")
@@ -91,9 +108,14 @@ class JobRequest(Spec):
             raise ValueError("search.choose: a knee needs a cost to trade; set search.trade, for example 'macs'")
         if self.kind == "distill" and self.verification is not None:
             raise ValueError("verify: it compares what a search found; this job has none")
-        if self.kind != "distill" and self.budget.unlimited:
+        if self.kind != "distill" and self.budget.unlimited and self.how_many == 1:
             raise ValueError("budget: set at least one limit, for example {'params_ratio': 0.1}")
         return self
+
+    @property
+    def how_many(self) -> int:
+        """Students that are asked for (count)."""
+        return len(self.students.of[1]) if isinstance(self.students, StudentLimits) else self.students
 
     @property
     def training(self) -> DistillSpec:

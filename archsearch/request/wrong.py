@@ -50,4 +50,5 @@ _KINDS = {
     "pretrained": _kinds(PretrainedNetwork),
     "verify": frozenset({"spec", "auto"}),
     "workers": frozenset({"count", "auto"}),
+    "students": frozenset({"count", "limits"}),
 }

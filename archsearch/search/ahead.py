@@ -45,11 +45,20 @@ class Ahead:
     Args:
         members: Of every space that is searched.
         look: What scores a candidate in this process, while no other is ready.
+        before: Candidates that are numbered before those of this search (count).
     """
 
     def __init__(
-        self, spec: SearchSpec, bench: Bench, ruler: Ruler, members: Mapping[str, Members], pool: Pool, look: Look
+        self,
+        spec: SearchSpec,
+        bench: Bench,
+        ruler: Ruler,
+        members: Mapping[str, Members],
+        pool: Pool,
+        look: Look,
+        before: int = 0,
     ) -> None:
+        self._last = before + spec.candidates - 1
         self._spec, self._bench, self._ruler, self._members = spec, bench, ruler, members
         self._pool, self._look = pool, look
         self._beliefs = Beliefs(spec, members)
@@ -154,7 +163,7 @@ class Ahead:
     ) -> Iterator[Candidate]:
         """What will be proposed after a candidate, if scores are as believed, and is not being scored yet."""
         ahead, guess = proposals.copy(), candidate
-        for there in range(number, min(number + _DEPTH, self._spec.candidates - 1)):
+        for there in range(number, min(number + _DEPTH, self._last)):
             ahead.tell(self._believed(guess, there, seen))
             found = ahead.next()
             if found is None:

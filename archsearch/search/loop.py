@@ -57,6 +57,7 @@ def search(
     look: Look = evaluate,
     pool: Pool | None = None,
     before: int = 0,
+    known: Sequence[Trial] = (),
 ) -> Generator[Trial, None, Stop]:
     """Propose, check and score candidates of all `spaces` together until one of the spec's limits is reached.
 
@@ -67,6 +68,7 @@ def search(
         pool: Scores candidates side by side (`side_by_side`); the trials are the same. `spec.workers` is for whoever
             opens one.
         before: Candidates of other searches that are numbered before these (count).
+        known: Trials of other searches that the budget holds: they are learned from, and count towards no limit.
 
     Yields:
         New trials only. `spec.candidates` counts old and new together, and so do time and patience.
@@ -83,8 +85,9 @@ def search(
     if not possible:
         raise ImpossibleBudget(f"no network of {', '.join(found)} is within {ruler.limits}", field="budget")
     by_name = {space.name: space for space in spaces}
-    proposals = Proposals(spec, possible)
-    ahead = None if pool is None else Ahead(spec, bench, ruler, possible, pool, look)
+    known = [trial for trial in known if trial.space in possible]
+    proposals = Proposals(spec, possible, known)
+    ahead = None if pool is None else Ahead(spec, bench, ruler, possible, pool, look, before)
     trials: list[Trial] = []
     # The scores seen at every rung, by which the next candidate is measured.
     seen: list[list[float]] = [[] for _ in bench.rungs]
@@ -92,13 +95,18 @@ def search(
 
     def note(trial: Trial) -> None:
         nonlocal stale
-        stale = 0 if spec.patience is None or improves(trial, trials, spec.trade) else stale + 1
+        stale = 0 if spec.patience is None or improves(trial, [*known, *trials], spec.trade) else stale + 1
         trials.append(trial)
+        learn(trial)
+
+    def learn(trial: Trial) -> None:
         for scores, value in zip(seen, trial.rungs, strict=False):
             scores.append(value)
         if ahead is not None:
             ahead.note(trial)
 
+    for trial in known:
+        learn(trial)
     earlier = list(done)
     for trial in earlier:
         note(trial)

@@ -37,16 +37,23 @@ def _plain(spec: SearchSpec, spaces: Mapping[str, Members]) -> list[tuple[str, A
 
 
 class Proposals:
-    """Candidates within the budget, each only once, as they follow from a spec and the trials so far."""
+    """Candidates within the budget, each only once, as they follow from a spec and the trials so far.
 
-    def __init__(self, spec: SearchSpec, spaces: Mapping[str, Members]) -> None:
+    Args:
+        known: Trials of other searches, which are learned from and not proposed again.
+    """
+
+    def __init__(self, spec: SearchSpec, spaces: Mapping[str, Members], known: Sequence[Trial] = ()) -> None:
         self._spec, self._spaces = spec, spaces
         self._sampler = make_sampler(spec, spaces)
         self._trials: dict[str, Trial] = {}
         # Trials all of whose neighbours are known or beyond the budget.
         self._closed: set[str] = set()
-        self._first = _plain(spec, spaces)
         self._asked: str | None = None
+        for trial in known:
+            self.tell(trial)
+        self._before = len(self._trials)
+        self._first = [(name, one) for name, one in _plain(spec, spaces) if key(name, one) not in self._trials]
 
     def copy(self) -> Proposals:
         """The same at this moment: what is asked of a copy and told to it, these proposals never learn."""
@@ -59,8 +66,8 @@ class Proposals:
         """A new candidate, or None when everything that can be reached within the budget was scored."""
         self._asked = None
         told = len(self._trials)
-        if told < len(self._first):
-            return self._first[told]
+        if told - self._before < len(self._first):
+            return self._first[told - self._before]
         for attempt in range(_ATTEMPTS):
             name, raw = self._sampler.ask(attempt)
             mended = self._spaces[name].mend(raw, seeded(self._spec, told, attempt))
