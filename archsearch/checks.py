@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from archsearch import choice, defaults, domains
+from archsearch import choice, defaults, domains, students
 from archsearch.data.task import Dataset, Task, awaits_teacher
 from archsearch.distill.method import features_alone
 from archsearch.distill.train import check_distill
@@ -111,7 +111,7 @@ def plan(request: JobRequest, known: Known) -> Plan:
     named = _named(request, known)
     settled = defaults.settle(request, known.images, None, domains.of(known.task).pace)
     _check_teacher(request, known)
-    most, left = _limits(request.budget, known), _left(settled.request, known)
+    most, left = _limits(settled.request.budget, known), _left(settled.request, known)
     _check_start(request, left)
     if known.profile is None:
         devices.get(request.budget.device, field="budget.device")
@@ -119,7 +119,11 @@ def plan(request: JobRequest, known: Known) -> Plan:
         check_search(request.search, request.device)
         if choice.wants_latency(request) and known.profile is not None:
             named = choice.timed_spaces(request, named, known.task, known.profile)
-        _check_possible(request.budget, [spaces.get(name) for name in named], known.task, most)
+        meant = [spaces.get(name) for name in named]
+        for tier in students.tiers(settled.request):
+            with tier.named():
+                budget = tier.request.budget
+                _check_possible(budget, meant, known.task, _limits(budget, known))
     return Plan(settled.request, {**settled.why, **why}, named, most, left)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from archsearch import students
 from archsearch.distill.amount import USUAL, amount, chosen
 from archsearch.domains.domain import Pace
 from archsearch.errors import InvalidRequest
@@ -36,9 +37,10 @@ def settle(request: JobRequest, images: int, families: Sequence[str] | None = ()
             stays open.
         pace: The domain's.
     """
+    request, why = students.settled(request)
     search = request.search.model_copy(update={"batch_size": scored_on(request, images)})
     update: dict[str, Spec | None] = {"search": search}
-    why, distill = {}, request.distill
+    distill, why = request.distill, dict(why)
     if trains(request):
         open_ = distill.epochs is None or distill.batch_size is None
         found = chosen(distill, images, pace)

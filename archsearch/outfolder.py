@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from archsearch.request import parse_request
 from archsearch.whole import read_kept, write_whole
 
 WORK = ".work"
+# Where of several students all but the first lie, each in a folder by its number.
+STUDENTS = "students"
 REQUEST = "request.json"
 # What says that a run is over, and of which request: a job's, and a teacher's training.
 MANIFEST, TRAINING = "manifest.json", "training.json"
@@ -84,6 +86,11 @@ def owned(out: Path) -> Iterator[None]:
 
 def clear(out: Path) -> None:
     """Remove what an earlier run made, so that no file of it is taken for the new one's."""
+    for beside in sorted((out / STUDENTS).glob("[1-9]*")):
+        clear(beside)
+        with suppress(OSError):  # it holds what somebody else put there
+            beside.rmdir()
+            (out / STUDENTS).rmdir()
     for record in (MANIFEST, TRAINING):
         found = read_kept(out / record)
         files = found.get("files") if isinstance(found, dict) else None

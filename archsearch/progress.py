@@ -58,9 +58,9 @@ class Display:
             console=self._console,
         )
         self._task = self._progress.add_task("", total=1.0, phase="waiting", details="")
-        self._phase, self._printed_at = "", 0.0
+        self._phase, self._stage, self._printed_at = "", "", 0.0
         self._reached: dict[str, Any] = {}
-        self._warned: set[str] = set()
+        self._warned: set[object] = set()
 
     def __enter__(self) -> Display:
         if self._live:
@@ -82,7 +82,8 @@ class Display:
         if (why := report.get("precision_why", "")).endswith("measured") and why not in self._warned:
             self._warned.add(why)
             self.note(f"computed in {why}")
-        if phase == self._phase and report.keys() == {"phase"}:
+        stage = phase if "student" not in report else f"{phase} {report['student']}"
+        if stage == self._stage and report.keys() <= {"phase", "student", "students"}:
             return  # a sign of life, with nothing to show
         if report.get("selection_acc") is not None:  # it is measured now and then, and shown until the next time
             self._reached = {"selection_acc": report["selection_acc"]}
@@ -91,19 +92,20 @@ class Display:
             if phase != self._phase and self._phase:
                 self._progress.reset(self._task)
             self._progress.update(self._task, completed=done, phase=WORDS.get(phase, phase), details=text)
-        elif phase != self._phase or done == 1.0 or time.monotonic() - self._printed_at > _PLAIN_EVERY_S:
+        elif stage != self._stage or done == 1.0 or time.monotonic() - self._printed_at > _PLAIN_EVERY_S:
             self._printed_at = time.monotonic()
             self._console.print(Text(f"{WORDS.get(phase, phase):<11} {100 * done:3.0f} %  {text}".rstrip()))
-        self._phase = phase
+        self._phase, self._stage = phase, stage
 
     def _room(self) -> int:
         """Characters a line has for details, beside the phase, the share and what else a bar has."""
         return self._console.width - (_BESIDE_BAR if self._live else _BESIDE_PLAIN)
 
-    def warn(self, warning: Mapping[str, str]) -> None:
+    def warn(self, warning: Mapping[str, Any]) -> None:
         """A warning that stays above the bar; each is shown once."""
-        if warning["code"] not in self._warned:
-            self._warned.add(warning["code"])
+        told = warning["code"], warning.get("student")
+        if told not in self._warned:
+            self._warned.add(told)
             self._console.print(warning_text(warning))
 
     def note(self, text: str) -> None:
@@ -111,7 +113,7 @@ class Display:
         self._console.print(Text(text))
 
 
-def warning_text(warning: Mapping[str, str]) -> Text:
+def warning_text(warning: Mapping[str, Any]) -> Text:
     """A warning as people see it, in yellow where there are colours."""
     return Text.assemble(("warning: ", "bold yellow"), (warning["detail"], "yellow"))
 
@@ -119,6 +121,8 @@ def warning_text(warning: Mapping[str, str]) -> Text:
 def details(report: dict[str, Any], room: float = math.inf) -> str:
     """What a report has to say beyond its phase; the loss's terms where a line of `room` characters holds them, too."""
     parts = []
+    if "student" in report:
+        parts.append(f"student {report['student']}/{report['students']}")
     if "read" in report:
         parts.append(f"{report['read']:,}/{report['of']:,} {report.get('examples', 'images')}")
     if "timing" in report:

@@ -13,10 +13,11 @@ from archsearch.unit import Direction, Unit
 
 
 class Warned(TypedDict):
-    """Something to look at before the student is used."""
+    """Something to look at before the student is used; of several, which of them."""
 
     code: str
     detail: str
+    student: NotRequired[int]
 
 
 class JudgedBy(TypedDict):
@@ -153,6 +154,51 @@ class StudentResult(TypedDict):
     test_mcc: NotRequired[float]
 
 
+class StudentRow(TypedDict):
+    """One of several students of a request: within which limit, what it costs, what it is worth, where it lies.
+
+    Where there is none, `failed` says why; `same_as` names the one before it that is the same network. All else is of a
+    student that came about. `folder` is seen from the first student's, which lies in `.`; null where none was trained.
+    """
+
+    student: int
+    limit: dict[str, float]
+    failed: str | None
+    same_as: int | None
+    folder: str | None
+    limits: NotRequired[dict[str, float]]
+    number: NotRequired[int]
+    space: NotRequired[str]
+    architecture: NotRequired[dict[str, int]]
+    start: NotRequired[str]
+    score: NotRequired[float]
+    params: NotRequired[int]
+    macs: NotRequired[int]
+    size_bytes: NotRequired[int | None]
+    peak_activation_bytes: NotRequired[int | None]
+    latency_ms: NotRequired[float | None]
+    measured: NotRequired[dict[str, Any]]
+    method: NotRequired[str]
+    epochs: NotRequired[int]
+    seed: NotRequired[int]
+    begins_as: NotRequired[str | None]
+    seconds: NotRequired[float]
+    formats: NotRequired[dict[str, Any]]
+    interval: NotRequired[list[float]]
+    degraded: NotRequired[bool]
+    pretrained: NotRequired[str | None]
+    selection_acc: NotRequired[float]
+    selection_map: NotRequired[float]
+    selection_balanced_acc: NotRequired[float]
+    test_acc: NotRequired[float]
+    test_map: NotRequired[float]
+    test_balanced_acc: NotRequired[float]
+    selection_macro_f1: NotRequired[float]
+    test_macro_f1: NotRequired[float]
+    selection_mcc: NotRequired[float]
+    test_mcc: NotRequired[float]
+
+
 class DataResult(TypedDict):
     """The identity of what it was all measured on."""
 
@@ -170,6 +216,11 @@ class Result(TypedDict):
     pretrained: NotRequired[PretrainedResult]
     verify: NotRequired[dict[str, Any]]
     student: NotRequired[StudentResult]
+    students: NotRequired[list[StudentRow]]
+    against: NotRequired[TradedCost]
+    stock: NotRequired[list[dict[str, Any]]]
+    stock_measured_by: NotRequired[str]
+    stock_left_out: NotRequired[dict[str, str]]
     judged_by: JudgedBy
     data: DataResult
     warnings: list[Warned]

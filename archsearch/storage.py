@@ -23,6 +23,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from archsearch.errors import Conflict, NotFound
+from archsearch.outfolder import STUDENTS
 from archsearch.settings import Settings
 from archsearch.store.database import writing
 from archsearch.store.delete import delete_job, remove_upload, sweep, uploads_in_use
@@ -33,7 +34,7 @@ from archsearch.whole import is_partial
 log = logging.getLogger(__name__)
 
 # What an attempt goes on from, in a job's folder.
-WORK = ("checkpoints", "baseline", "verify", "predictors.json")
+WORK = ("checkpoints", "baseline", "verify", STUDENTS, "predictors.json")
 # A file this young may still be being written, by whatever name.
 _YOUNG_S = 3600.0
 # Begin the names of a cache's folders that are of one data set, and no use in parts.

@@ -40,7 +40,7 @@ FLOORS: tuple[set[str], ...] = (
     {"pretrained"},
     {"client", "examine", "export", "search"},
     {"choice", "distill", "store"},
-    {"domains.image_classification", "domains.text_classification"},
+    {"domains.image_classification", "domains.text_classification", "students"},
     {"defaults", "doubt", "followup", "patience", "predictions", "storage", "verify", "workplace"},
     {"checks", "engine", "usable"},
     {"arrival", "ledger", "reconcile", "register", "serve"},

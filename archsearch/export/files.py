@@ -11,9 +11,11 @@ PT2, ONNX, INT8 = "student.pt2", "student.onnx", "student.int8.onnx"
 PREPROCESSING, PROGRAM = "preprocessing.json", "predict.py"
 REPORT, CARD = "report.json", "README.md"
 MANIFEST, ARCHIVE = "manifest.json", "student.zip"
+# Of several students made side by side: what each costs and reaches, beside the teacher and others, and a picture.
+FRONT, PICTURE = "front.json", "front.svg"
 
 # The student itself, in every form it comes in, and what is known of it. A student may lack some.
-_SEEN = (CARD, REPORT, EVALUATION, CONFUSION, CALIBRATION)
+_SEEN = (CARD, REPORT, EVALUATION, CONFUSION, CALIBRATION, FRONT, PICTURE)
 FILES = (WEIGHTS, CONFIG, PREPROCESSING, PROGRAM, *TOKENIZER_FILES, PT2, ONNX, INT8, *_SEEN)
 # What may leave the folder: nothing that is not named here is packed or pushed.
 PUBLIC = (*FILES, MANIFEST)
@@ -33,6 +35,8 @@ MEDIA_TYPES = {
     EVALUATION: "application/json",
     CONFUSION: "image/png",
     CALIBRATION: "image/png",
+    FRONT: "application/json",
+    PICTURE: "image/svg+xml",
     MANIFEST: "application/json",
     ARCHIVE: "application/zip",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from typing import Any, ParamSpec
 
 from archsearch import export
 from archsearch.ledger.ledger import Report
-from archsearch.outfolder import WORK, begin
+from archsearch.outfolder import STUDENTS, WORK, begin
 from archsearch.request import JobRequest
 from archsearch.search import Trial
 from archsearch.settings import user_cache
@@ -26,7 +27,7 @@ Listener = Callable[[Report], None]
 CANDIDATES = "candidates.jsonl"
 # Phases whose results are kept. The others are gone through again: validation and export look at files that may have
 # changed since, and a training goes on from its checkpoint.
-_KEPT = ("search", "verify")
+_KEPT = ("search", "winner", "verify")
 
 
 class FolderLedger:
@@ -50,7 +51,8 @@ class FolderLedger:
         if name == "validate":  # what was settled stays as it was
             found = phase(*args, **kwargs)
             return {**found, "settled": self._kept("settled", lambda: found["settled"])}
-        return self._kept(name, lambda: phase(*args, **kwargs)) if name in _KEPT else phase(*args, **kwargs)
+        kept = name.rstrip("0123456789 ") in _KEPT  # of several students, each has a number
+        return self._kept(name, lambda: phase(*args, **kwargs)) if kept else phase(*args, **kwargs)
 
     def trials(self) -> Sequence[Trial]:
         if not self._listing.is_file():
@@ -76,30 +78,37 @@ class FolderLedger:
         self._phase = report["phase"]
         self.listener(report)
 
-    def warn(self, code: str, detail: str) -> None:
+    def warn(self, code: str, detail: str, student: int | None = None) -> None:
         told = self.warnings()
-        if code not in (warning["code"] for warning in told):
-            warning = {"code": code, "detail": detail}
+        if (code, student) not in ((warning["code"], warning.get("student")) for warning in told):
+            warning = {"code": code, "detail": detail, **({} if student is None else {"student": student})}
             write_whole(self._told, json.dumps([*told, warning]))
             self.listener({"phase": self._phase, "warning": warning})
 
-    def warnings(self) -> Sequence[dict[str, str]]:
+    def warnings(self) -> Sequence[dict[str, str | int]]:
         found = read_kept(self._told)
         return found if isinstance(found, list) else []
 
     def expect(self, spans: Mapping[str, tuple[float, float]]) -> None:
         """Listeners are told of each phase by itself."""
 
-    def seconds(self, phase: str) -> float:
+    def seconds(self, phase: str, student: int | None = None) -> float:
         return time.monotonic() - self._began
 
-    def new_student(self) -> str:
-        return "."
+    def new_student(self, place: int = 1) -> str:
+        if place == 1:
+            return "."
+        shutil.rmtree(self.out / STUDENTS / str(place), ignore_errors=True)
+        return f"{STUDENTS}/{place}"
 
     def path(self, student: str) -> Path:
         return self.out / student
 
-    def publish(self, student: str | None, told: Report, model: Recipe) -> None:
+    def publish(self, student: str | None, told: Report, model: Recipe, place: int = 1) -> None:
+        if place > 1:
+            assert student is not None
+            export.write_manifest(self.path(student), told, model)
+            return
         write_whole(self.out / CANDIDATES, "".join(json.dumps(asdict(trial)) + "\n" for trial in self.trials()))
         # Where relative paths of the request begin, as seen from the folder, for whoever goes on from elsewhere.
         start = {"path": os.path.relpath(Path.cwd().resolve(), self.out.resolve())}

@@ -19,6 +19,7 @@ from archsearch import export
 from archsearch.engine import StartAgain, pause, step
 from archsearch.errors import ArchsearchError, Cancelled
 from archsearch.ledger.ledger import Report
+from archsearch.outfolder import STUDENTS
 from archsearch.patience import outlast, passing
 from archsearch.search import Trial
 from archsearch.spaces import Recipe
@@ -36,7 +37,7 @@ _REPORT_EVERY_S = 0.5
 # How often a row says that its attempt is alive, also where a step has nothing to report for minutes.
 HEARTBEAT_S = 10.0
 # What a later attempt goes on from, in the job's folder.
-_RESUMED_FROM = ("checkpoints", "baseline", "verify")
+_RESUMED_FROM = ("checkpoints", "baseline", "verify", STUDENTS)
 
 
 class Superseded(Exception):
@@ -56,7 +57,10 @@ class RowLedger:
         self._sessions, self._files = sessions, files
         self._own = self.folder / "attempts" / str(attempt)
         self._spans: Mapping[str, tuple[float, float]] = {}
-        self._reported_at, self._phase = 0.0, ""
+        # Students beside the first that were published, by what their files' names begin with.
+        self._beside: set[str] = set()
+        self._reported_at = 0.0
+        self._phase: tuple[str, int | None] = ("", None)
 
     # What the story asks for.
 
@@ -76,7 +80,7 @@ class RowLedger:
         self.report(report)
 
     def report(self, report: dict[str, Any]) -> None:
-        new_phase, event = report["phase"] != self._phase, self._is_worth_an_event(report)
+        new_phase, event = _stage(report) != self._phase, self._is_worth_an_event(report)
         try:
             self._write(lambda session, job: self._note(session, job, report, new_phase, event))
         except (Cancelled, Superseded):
@@ -87,49 +91,58 @@ class RowLedger:
         # Not before it is there: what failed is noted once more.
         if new_phase:
             log.info("job %s: %s", self.job_id, report["phase"])
-        self._phase = report["phase"]
+        self._phase = _stage(report)
         self._reported_at = time.monotonic() if event else self._reported_at
 
-    def warn(self, code: str, detail: str) -> None:
+    def warn(self, code: str, detail: str, student: int | None = None) -> None:
+        warning = {"code": code, "detail": detail, **({} if student is None else {"student": student})}
+
         def keep(session: Session, job: Job) -> None:
-            if code not in (warning["code"] for warning in queries.warnings(session, self.job_id)):
-                queries.add_event(session, self.job_id, "warning", {"code": code, "detail": detail})
+            told = queries.warnings(session, self.job_id)
+            if (code, student) not in ((one["code"], one.get("student")) for one in told):
+                queries.add_event(session, self.job_id, "warning", warning)
 
         self._write(keep)
 
-    def warnings(self) -> Sequence[dict[str, str]]:
+    def warnings(self) -> Sequence[dict[str, str | int]]:
         return self.read(lambda session: queries.warnings(session, self.job_id))
 
     def expect(self, spans: Mapping[str, tuple[float, float]]) -> None:
         self._spans = spans
 
-    def seconds(self, phase: str) -> float:
+    def seconds(self, phase: str, student: int | None = None) -> float:
         """Wall time since the job first entered the phase, whatever happened in between."""
+        wanted = {"phase": phase, **({} if student is None else {"student": student})}
 
         def entered(session: Session) -> datetime:
             events = queries.events_after(session, self.job_id, 0, limit=100_000)
-            return next((e.at for e in events if e.type == "phase" and e.data["phase"] == phase), now())
+            return next((e.at for e in events if e.type == "phase" and wanted.items() <= e.data.items()), now())
 
         return (now() - self.read(entered)).total_seconds()
 
-    def new_student(self) -> str:
-        folder = self._own / "student"
+    def new_student(self, place: int = 1) -> str:
+        folder = self._own / ("student" if place == 1 else f"{STUDENTS}/{place}")
         shutil.rmtree(folder, ignore_errors=True)
         return self._files.relative(folder)
 
     def path(self, student: str) -> Path:
         return self._files.artifact(student)
 
-    def publish(self, student: str | None, told: Report, model: Recipe) -> None:
+    def publish(self, student: str | None, told: Report, model: Recipe, place: int = 1) -> None:
         folder = self.path(student) if student is not None else self._own / "manifest"
         names = [export.write_manifest(folder, {"job": self.job_id, **told}, model).name]
         if student is not None:
             names += [name for name in export.FILES if (folder / name).is_file()] + [export.pack(folder).name]
-        described = [self._describe(folder / name) for name in names]
+        prefix = "" if place == 1 else f"{STUDENTS}/{place}/"
+        described = [self._describe(folder / name, prefix) for name in names]
+        if place > 1:
+            self._beside.add(prefix)
 
         def replace(session: Session, job: Job) -> None:
             for row in queries.artifacts(session, self.job_id):
-                session.delete(row)
+                others = [one for one in self._beside if row.name.startswith(one)]
+                if prefix in others if place > 1 else not others:
+                    session.delete(row)
             session.flush()
             session.add_all(Artifact(id=queries.new_id("art"), **each) for each in described)
 
@@ -232,10 +245,10 @@ class RowLedger:
         self._transact(end)
         log.info("job %s %s: %s", self.job_id, status, error["detail"])
 
-    def _describe(self, path: Path) -> dict[str, Any]:
+    def _describe(self, path: Path, prefix: str) -> dict[str, Any]:
         return {
             "job_id": self.job_id,
-            "name": path.name,
+            "name": f"{prefix}{path.name}",
             "media_type": export.MEDIA_TYPES[path.name],
             "size_bytes": path.stat().st_size,
             "sha256": sha256_of(path),
@@ -287,7 +300,7 @@ class RowLedger:
                 job = self._mine(session)
                 if job.waiting != reason:
                     job.waiting = reason
-                    queries.add_event(session, self.job_id, "waiting", {"phase": self._phase, "reason": reason})
+                    queries.add_event(session, self.job_id, "waiting", {"phase": self._phase[0], "reason": reason})
         except Exception as error:
             if passing(error) is None:
                 raise
@@ -297,7 +310,7 @@ class RowLedger:
         progress = report.get("progress")
         if progress is None:
             return False
-        worth = report["phase"] != self._phase or report.get("selection_acc") is not None or progress == 1.0
+        worth = _stage(report) != self._phase or report.get("selection_acc") is not None or progress == 1.0
         return worth or time.monotonic() - self._reported_at > _REPORT_EVERY_S
 
     def _note(self, session: Session, job: Job, report: dict[str, Any], new_phase: bool, event: bool) -> None:
@@ -310,9 +323,15 @@ class RowLedger:
         if overall > job.progress:
             job.progress, job.strikes = overall, 0
         if new_phase:
-            queries.add_event(session, self.job_id, "phase", {"phase": phase, "attempt": self.attempt})
+            of: Report = {name: report[name] for name in ("student", "students") if name in report}
+            queries.add_event(session, self.job_id, "phase", {"phase": phase, "attempt": self.attempt, **of})
         if event:
             queries.add_event(session, self.job_id, "progress", report)
+
+
+def _stage(report: Report) -> tuple[str, int | None]:
+    """The phase, and of several students whose."""
+    return report["phase"], report.get("student")
 
 
 def unforeseen(error: Exception) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Students that begin as a network with weights: which there are, what they cost, what they know of a teacher."""
 
 from archsearch.pretrained.facts import Facts
-from archsearch.pretrained.head import NoHead
+from archsearch.pretrained.head import NoHead, features
 from archsearch.pretrained.score import Known, known, logme
 from archsearch.pretrained.shelf import Member, Shelf, make_ready
 from archsearch.pretrained.stored import (
@@ -25,6 +25,7 @@ __all__ = [
     "Stored",
     "at_hand",
     "check_named",
+    "features",
     "find",
     "known",
     "logme",

@@ -112,13 +112,19 @@ class Shelf:
 
     def look(self, architecture: Architecture) -> Known:
         """What a network knows of the teacher, by its weights as they were trained; raises as `begin`."""
+        model, x = self.stock(architecture)
+        return self._known(model, x)
+
+    def stock(self, architecture: Architecture) -> tuple[nn.Module, Tensor]:
+        """A network by its weights as they were trained, its head no more than a place for one; and the examples as it
+        reads them. Raises as `begin`."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # for what is drawn before the weights take its place
             model = self.space().build(architecture, self.task)
             x = self._loaded(model, architecture)
-            return self._known(model.to(self.device), x)
+            return model.to(self.device), x
 
     def _known(self, model: nn.Module, x: Tensor) -> Known:
         return known(features(model, x), self.logits_BK, self.task.kind, self.theirs_BD)

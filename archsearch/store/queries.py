@@ -118,10 +118,11 @@ def events_after(session: Session, job_id: str, after: int, limit: int = 500) ->
     return session.scalars(query).all()
 
 
-def warnings(session: Session, job_id: str) -> list[dict[str, str]]:
-    """Code and detail of everything a job warned of, in order."""
+def warnings(session: Session, job_id: str) -> list[dict[str, str | int]]:
+    """Code and detail of everything a job warned of, in order; and of which of several students."""
     query = select(Event.data).where(Event.job_id == job_id, Event.type == "warning").order_by(Event.seq)
-    return [{"code": data["code"], "detail": data["detail"]} for data in session.scalars(query)]
+    told = ("code", "detail", "student")
+    return [{name: data[name] for name in told if name in data} for data in session.scalars(query)]
 
 
 def candidates(session: Session, job_id: str) -> Sequence[Candidate]:

@@ -10,7 +10,7 @@ from typing import Any
 from archsearch import choice, domains, usable
 from archsearch.data.task import Task
 from archsearch.errors import SearchError
-from archsearch.hardware import Ruler
+from archsearch.hardware import Limits, Ruler, fits
 from archsearch.ledger.ledger import Report
 from archsearch.request import SearchSpec, Start
 from archsearch.search import Stop, Told, Trial, prepare, search, side_by_side, winner
@@ -21,18 +21,41 @@ from archsearch.story.story import Story
 
 def find(story: Story) -> Report:
     """Search until the request's count; returns the winner and why it won."""
-    ledger, task = story.ledger, story.dataset.task
-    ruler, searched = choice.measured_by(
+    ruler, searched = measured(story)
+    trials, ends, told = scored(story, ruler, searched)
+    return chosen(story, ruler, searched, trials, ends, told)
+
+
+def measured(story: Story) -> tuple[Ruler, tuple[Space, ...]]:
+    """What candidates are measured by, and the spaces with one within the budget."""
+    ledger = story.ledger
+    return choice.measured_by(
         story.request,
         story.spaces,
-        task,
+        story.dataset.task,
         story.limits,
         profile=story.profile,
         folder=ledger.folder,
         cache=ledger.cache,
         report=ledger.report,
     )
-    trials, ends, told = _scored(story, ruler, searched)
+
+
+def chosen(
+    story: Story,
+    ruler: Ruler,
+    searched: Sequence[Space],
+    trials: Sequence[Trial],
+    ends: Mapping[Start, Stop],
+    told: Mapping[str, int],
+) -> Report:
+    """The best of a search's trials that is usable, and what there is to say of the others.
+
+    Args:
+        ends: Why each race had no more.
+        told: Who scored them.
+    """
+    ledger, task = story.ledger, story.dataset.task
     if not trials:
         raise SearchError("search.time_limit_s ran out before the first candidate was scored; raise it")
     if winner(trials) is None:
@@ -97,13 +120,19 @@ _ORDER: tuple[Start, ...] = ("teacher", "pretrained", "scratch")
 _CUT_SHORT_BY: tuple[Stop, ...] = ("time", "patience", "candidates", "exhausted")
 
 
-def races(spec: SearchSpec, spaces: Sequence[Space], task: Task) -> list[Race]:
-    """A search for each kind of start, those with weights first; they share what the request allows."""
+def races(spec: SearchSpec, spaces: Sequence[Space], task: Task, known: Sequence[Trial] = ()) -> list[Race]:
+    """A search for each kind of start, those with weights first; they share what the request allows.
+
+    Args:
+        known: Trials of earlier searches: of networks with weights, which are a few, so many are left.
+    """
     starts = [start for start in _ORDER if any(space.start == start for space in spaces)]
+    left = sum(space.cardinality(task) for space in spaces if space.start == "pretrained")
+    left -= sum(trial.start == "pretrained" for trial in known)
     found = []
     for start in starts:
         own = tuple(space for space in spaces if space.start == start)
-        share: dict[str, Any] = {"candidates": _candidates(spec, start, starts, spaces, task)}
+        share: dict[str, Any] = {"candidates": _candidates(spec, start, starts, left)}
         if spec.time_limit_s is not None:
             share["time_limit_s"] = spec.time_limit_s / len(starts)
         if start != "scratch":  # they are looked at in full, by this process
@@ -114,10 +143,9 @@ def races(spec: SearchSpec, spaces: Sequence[Space], task: Task) -> list[Race]:
     return found
 
 
-def _candidates(spec: SearchSpec, start: Start, starts: Sequence[Start], spaces: Sequence[Space], task: Task) -> int:
-    """A race's share of the candidates: an equal one, and of what networks with weights leave, which are a few."""
-    there = sum(space.cardinality(task) for space in spaces if space.start == "pretrained")
-    there = min(there, max(1, spec.candidates // len(starts)))
+def _candidates(spec: SearchSpec, start: Start, starts: Sequence[Start], left: int) -> int:
+    """A race's share of the candidates: an equal one, and of what the `left` networks with weights leave."""
+    there = min(left, max(1, spec.candidates // len(starts)))
     if start == "pretrained":
         return there
     others = [each for each in starts if each != "pretrained"]
@@ -130,21 +158,28 @@ def stopped(ends: Mapping[Start, Stop]) -> Stop:
     return min(ends.values(), key=_CUT_SHORT_BY.index)
 
 
-def _scored(
-    story: Story, ruler: Ruler, searched: Sequence[Space]
+def scored(
+    story: Story, ruler: Ruler, searched: Sequence[Space], first: int = 0
 ) -> tuple[Sequence[Trial], dict[Start, Stop], dict[str, int]]:
     """The trials of earlier attempts and those that were missing, each kept as it comes; why each race has no more; and
-    who scored these."""
+    who scored these.
+
+    Args:
+        first: Number of the first trial of this search; those before it were made for looser limits, and are learned
+            from where these limits hold them.
+    """
     spec, ledger = story.request.search, story.ledger
+    total = (story.whole or story).request.search.candidates
     bench = prepare(spec, story.teacher, story.dataset, device=story.device, cache=ledger.cache)
     trials, ends, told = list(ledger.trials()), dict[Start, Stop](), Told(1)
-    ledger.report(_search_report(trials, spec.candidates, None))
-    for race in races(spec, searched, ruler.task):
+    ledger.report(_search_report(trials, total, None))
+    known = within(trials[:first], ruler.limits)
+    for race in races(spec, searched, ruler.task, known):
         look = story.look(race.start)
         with side_by_side(race.spec, bench, race.spaces, device=story.device) as pool:
-            started, first, done = time.monotonic(), len(trials), race.own(trials)
-            others = len(trials) - len(done)
-            running = search(race.spec, bench, ruler, race.spaces, done=done, look=look, pool=pool, before=others)
+            started, there, done = time.monotonic(), len(trials), race.own(trials[first:])
+            before: dict[str, Any] = {"before": len(trials) - len(done), "known": race.own(known)}
+            running = search(race.spec, bench, ruler, race.spaces, done=done, look=look, pool=pool, **before)
             while True:
                 try:
                     trial = next(running)
@@ -152,10 +187,15 @@ def _scored(
                     ends[race.start] = end.value
                     break
                 trials.append(trial)
-                pace = (time.monotonic() - started) / (len(trials) - first)
-                ledger.add(trial, _search_report(trials, spec.candidates, pace))
+                pace = (time.monotonic() - started) / (len(trials) - there)
+                ledger.add(trial, _search_report(trials, total, pace))
         told = told if pool is None else pool.told
     return trials, ends, asdict(told)
+
+
+def within(trials: Sequence[Trial], limits: Limits) -> list[Trial]:
+    """Those of the trials that limits hold, which may be tighter than those they were made for."""
+    return [trial for trial in trials if fits(trial.cost, limits)]
 
 
 def _told(trials: Sequence[Trial]) -> Report:

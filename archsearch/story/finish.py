@@ -14,6 +14,7 @@ from archsearch.device import put_on
 from archsearch.distill.train import device_of
 from archsearch.hardware import measure
 from archsearch.ledger.ledger import Ledger, Report
+from archsearch.spaces import Recipe
 from archsearch.story.story import Story, Student, alive
 
 
@@ -24,16 +25,34 @@ def finish(story: Story, chosen: Mapping[str, Any], so_far: Report) -> Report:
         chosen: Space and architecture.
         so_far: What the phases before have told, by name.
     """
-    student, trained = story.student(chosen["space"], chosen["architecture"]), dict(so_far.get("student", {}))
-    place = trained.pop("folder", None)
-    if place is not None:
-        seen = _examine(story, student, story.ledger.path(place), trained)
-        so_far = {**so_far, "student": seen["student"], "teacher": {**so_far["teacher"], **seen["teacher"]}}
-    judged_by = domains.judge(story.dataset.task).describe()
-    result = {**so_far, "judged_by": judged_by, "data": _describe(story.dataset), **_doubts(story.ledger)}
+    place = dict(so_far.get("student", {})).get("folder")
+    result = {**examined(story, chosen, so_far), **closing(story)}
     told = {"request": story.request.model_dump(mode="json"), **result}
-    story.ledger.publish(place, told, student.space.model(student.architecture, story.dataset.task))
+    story.ledger.publish(place, told, model_of(story, chosen))
     return result
+
+
+def examined(story: Story, chosen: Mapping[str, Any], so_far: Report) -> Report:
+    """What the phases have told, with what the student, where one was trained, and its teacher are worth."""
+    trained = dict(so_far.get("student", {}))
+    place = trained.pop("folder", None)
+    if place is None:
+        return so_far
+    student = story.student(chosen["space"], chosen["architecture"])
+    seen = _examine(story, student, story.ledger.path(place), trained)
+    return {**so_far, "student": seen["student"], "teacher": {**so_far["teacher"], **seen["teacher"]}}
+
+
+def closing(story: Story) -> Report:
+    """What every result ends with: what decides, on which data, and what its own worth is."""
+    judged_by = domains.judge(story.dataset.task).describe()
+    return {"judged_by": judged_by, "data": _describe(story.dataset), **_doubts(story.ledger)}
+
+
+def model_of(story: Story, chosen: Mapping[str, Any]) -> Recipe:
+    """What a student's library builds it from."""
+    student = story.student(chosen["space"], chosen["architecture"])
+    return student.space.model(student.architecture, story.dataset.task)
 
 
 def _examine(story: Story, student: Student, folder: Path, so_far: Report) -> Report:

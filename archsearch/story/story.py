@@ -77,6 +77,7 @@ class Story:
         open: Opens what the request names, when the first phase that is gone through asks for it.
         kept: What was planned when the request was submitted, if it was kept.
         chosen: What the request left open, by part, and why it is as it is; see `settled`.
+        whole: The story of all students, where this is that of one of several.
     """
 
     request: JobRequest
@@ -84,6 +85,16 @@ class Story:
     open: Callable[[], Opened]
     kept: checks.Plan | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
+    whole: Story | None = None
+
+    def of_one(self, request: JobRequest, ledger: Ledger) -> Story:
+        """The story of one of several students, of whom the teacher and all that is ready of it are the same.
+
+        Args:
+            request: As if it had been made for this student alone.
+            ledger: As the student's phases see it.
+        """
+        return Story(request, ledger, lambda: self.opened, chosen=self.chosen, whole=self)
 
     @cached_property
     def opened(self) -> Opened:
@@ -91,6 +102,8 @@ class Story:
 
     @cached_property
     def plan(self) -> checks.Plan:
+        if self.whole is not None:
+            return self.whole.plan
         return self.kept or checks.plan(self.request, checks.known(self.dataset, self.profile))
 
     @cached_property
@@ -112,6 +125,8 @@ class Story:
 
     @cached_property
     def teacher_cost(self) -> Cost:
+        if self.whole is not None:
+            return self.whole.teacher_cost
         return measure_teacher(self.teacher, self.dataset.task)
 
     @property
@@ -149,6 +164,8 @@ class Story:
 
         Raises InvalidRequest where the request says they do, and the teacher is of no family that can be cut.
         """
+        if self.whole is not None:
+            return self.whole.inheritance
         request, init = self.plan.request, self.request.distill.init
         named = request.search.space if request.student is None else request.student.space
         if init in ("scratch", "pretrained") or "own space" not in self.plan.left or named not in (AUTO, TEACHER):
@@ -167,6 +184,8 @@ class Story:
 
         Raises InvalidRequest where the request names one that is none for such data.
         """
+        if self.whole is not None:
+            return self.whole.shelf
         dataset, named = self.dataset, self.plan.request.search.pretrained
         if dataset.task.domain != "image_classification":
             return None

@@ -10,6 +10,7 @@ from archsearch.request import JobRequest
 from archsearch.story.distil import distil
 from archsearch.story.find import find
 from archsearch.story.finish import finish
+from archsearch.story.several import several
 from archsearch.story.story import Story
 from archsearch.story.validate import settled, validate
 from archsearch.story.verify import verify
@@ -34,6 +35,8 @@ def tell(story: Story, once: Once) -> Report:
     story = settled(story, checked)
     story.ledger.expect(spans(story.request))
     request, result = story.request, {"teacher": checked, "chosen": dict(story.chosen)}
+    if request.how_many > 1:
+        return several(story, once, result)
     chosen: Mapping[str, Any] = request.student.model_dump() if request.student else {}
     if request.kind != "distill":
         result |= _told_apart(once("search", find, story))

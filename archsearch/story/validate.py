@@ -13,6 +13,7 @@ from archsearch.ledger.ledger import Report
 from archsearch.request import JobRequest
 from archsearch.search import check_search, require_room_for
 from archsearch.story.story import Story, alive
+from archsearch.students import tiers
 from archsearch.teachers import check_teacher
 
 
@@ -35,7 +36,9 @@ def validate(story: Story) -> Report:
     if request.search.pretrained is not None:
         _ = story.shelf  # what it names has to be there, be it to compare with alone
     if request.kind != "distill":
-        _ = story.spaces  # an impossible budget is refused here
+        for tier in tiers(request):
+            with tier.named():  # an impossible budget is refused here
+                _ = (story if tier.of == 1 else story.of_one(tier.request, story.ledger)).spaces
     elif {"own space", "pretrained"} & {*left}:
         _check_own(story)
     if "device" in left:

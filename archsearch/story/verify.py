@@ -5,6 +5,7 @@ from __future__ import annotations
 from archsearch import choice, usable
 from archsearch.hardware import Ruler
 from archsearch.ledger.ledger import Report
+from archsearch.story.find import within
 from archsearch.story.story import Story
 from archsearch.verify import verify as distil_briefly
 
@@ -14,6 +15,8 @@ def verify(story: Story, found: Report) -> Report:
     request, ledger, spec, task = story.request, story.ledger, story.request.verification, story.dataset.task
     assert spec is not None
     trials, spaces = ledger.trials(), {space.name: space for space in story.spaces}
+    if story.whole is not None:  # others were found for looser limits
+        trials = within(trials, story.limits)
     if choice.wants_latency(request):
         # Those that were timed and hold the limit; the others are promises.
         timely = {member["number"] for member in found["front"]}
