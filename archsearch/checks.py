@@ -164,6 +164,7 @@ def takes_weights(request: JobRequest, domain: str) -> bool:
 def _check_weights(request: JobRequest, known: Known) -> None:
     """Raise InvalidRequest where students are to begin as networks with weights and cannot."""
     init, space = request.distill.init, request.search.space if request.student is None else request.student.space
+    _check_named(request, known.task)
     if PRETRAINED not in (init, space):
         return
     if known.task.domain != "image_classification":
@@ -185,6 +186,14 @@ def _check_weights(request: JobRequest, known: Known) -> None:
             "name the networks the student's architecture counts in, as the search it is of had them",
             field="search.pretrained",
         )
+
+
+def _check_named(request: JobRequest, task: Task) -> None:
+    """Raise InvalidRequest where networks with weights are named that nobody would look at."""
+    space = None if request.student is None else request.student.space
+    if request.search.pretrained and (task.domain != "image_classification" or space not in (None, PRETRAINED)):
+        told = f"the data are {domains.of(task).examples}" if space is None else f"the student is of space {space}"
+        raise InvalidRequest(f"names networks with weights, and {told}; leave it out", field="search.pretrained")
 
 
 def _without_answers(request: JobRequest, known: Known) -> tuple[JobRequest, Mapping[str, str]]:

@@ -19,7 +19,7 @@ from archsearch.data.shots import few_shots
 from archsearch.device import resolve
 from archsearch.domains.domain import Domain
 from archsearch.engine import patiently, pause
-from archsearch.errors import Cancelled, InvalidRequest, TooManyAttempts, Unavailable
+from archsearch.errors import ArchsearchError, Cancelled, InvalidRequest, TooManyAttempts, Unavailable
 from archsearch.examine import ask, fetch, unpack
 from archsearch.ledger.rows import RowLedger
 from archsearch.memory import machine_bytes
@@ -197,9 +197,9 @@ class Attempt:
         folder = self.place.settings.pretrained_dir
         if named is None:
             return pretrained.at_hand(folder)
-        for one in named:
+        for i, one in enumerate(named):
             if isinstance(one, StockNetwork):
-                self._fetch(TimmTeacher(name=one.name), domains.get("image_classification"))
+                self._fetch_network(one.name, f"{pretrained.FIELD}.{i}")
         return pretrained.find(named, folder, self._registered)
 
     def _registered(self, id: str, field: str) -> pretrained.Stored:
@@ -208,7 +208,7 @@ class Attempt:
         row = self.ledger.read(lambda session: queries.require(session, TeacherRow, id, field=field))
         source, weights = self._source_of(row)
         if isinstance(source, TimmTeacher):
-            self._fetch(source, domains.get("image_classification"))
+            self._fetch_network(source.name, field)
             (found,) = pretrained.find([StockNetwork(name=source.name)], None, self._registered)
             return replace(found, named=named)
         assert weights is not None
@@ -220,6 +220,13 @@ class Attempt:
             check_source(source, field=field)
             return pretrained.of_upload(named, source, weights)
         raise InvalidRequest(f"{id} is no network of timm's, whose weights a student could begin with", field=field)
+
+    def _fetch_network(self, name: str, field: str) -> None:
+        try:
+            self._fetch(TimmTeacher(name=name), domains.get("image_classification"))
+        except ArchsearchError as error:  # it is no teacher here
+            error.field = field
+            raise
 
     def _fetch(self, source: object, domain: Domain) -> None:
         """Download what has to be, in a process that ends when the job is cancelled, whatever the hub does."""

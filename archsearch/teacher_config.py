@@ -133,7 +133,7 @@ def _class_names(config: Any, pretrained: Mapping[str, Any], count: int) -> dict
     """The names timm keeps beside the weights, a list or a mapping from their numbers, where no two are alike."""
     names = config.get("label_names") or pretrained.get("label_names") or ()
     if isinstance(names, Mapping):
-        if not all(str(number).isdecimal() for number in names):
+        if not all(str(number).isdecimal() and len(str(number)) < 8 for number in names):
             raise ValueError("config.label_names: a list, or a mapping of numbers to names")
         names = [names[number] for number in sorted(names, key=lambda number: int(str(number)))]
     if not isinstance(names, Sequence) or isinstance(names, str):

@@ -100,7 +100,7 @@ def learn(
     import torch
 
     method, rest = ARMS[arm]
-    dataset = few_shots(whole, DigitsData(shots=shots, shots_seed=draw, rest=rest))
+    dataset = whole if shots is None else few_shots(whole, DigitsData(shots=shots, shots_seed=draw, rest=rest))
     images = dataset.training_examples
     batch_size = min(BATCH, images)
     epochs = math.ceil(steps / (images // batch_size))

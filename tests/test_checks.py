@@ -14,6 +14,7 @@ from archsearch import checks, choice, intake, story
 from archsearch.checks import Known, Left, Plan
 from archsearch.data import Dataset
 from archsearch.domains.images.digits import DIGITS, DIGITS_TRAIN
+from archsearch.domains.text.task import TextTask
 from archsearch.errors import ArchsearchError, InvalidRequest, UnknownName
 from archsearch.hardware import profile as hardware_profile
 from archsearch.hardware.predict import fit
@@ -61,6 +62,29 @@ def test_students_of_a_named_family_are_cut_out_of_no_teacher(parts: dict[str, A
     assert e.value.field == "distill.init"
     for space in ("auto", "teacher"):
         checks.plan(request(search={"space": space}, distill={"init": "teacher"}), KNOWN)
+
+
+def test_networks_with_weights_nobody_would_look_at_are_refused() -> None:
+    named = {"pretrained": ["resnet18.a1_in1k"]}
+    checks.plan(request(search={"space": "resnet_cifar", **named}), KNOWN)  # they are compared with
+    architecture = {f"{name}{i}": 8 for name in ("depth", "width") for i in (1, 2, 3)}
+    student = {"space": "resnet_cifar", "architecture": architecture}
+    with pytest.raises(InvalidRequest, match="the student is of space resnet_cifar; leave it out") as e:
+        checks.plan(request(kind="distill", budget={}, student=student, search=named), KNOWN)
+    assert e.value.field == "search.pretrained"
+    with pytest.raises(InvalidRequest, match="the data are texts; leave it out"):
+        checks.plan(request(search={"space": "bert", **named}), Known(TextTask(2, 64, 1000, 0, pair=False), 100))
+
+
+@pytest.mark.parametrize("head", ["probe", "none"])
+def test_a_fitted_head_has_the_datas_classes_and_takes_no_map_of_them(head: str) -> None:
+    for teacher in (
+        {"kind": "timm", "name": "resnet18", "head": head, "classes": {"0": 3}},
+        {"kind": "teacher", "id": "tch_00000000000000000000", "head": head, "classes": "natural"},
+    ):
+        with pytest.raises(InvalidRequest, match=f"where its head is {head}") as e:
+            checks.plan(request(teacher=teacher), KNOWN)
+        assert e.value.field == "teacher.classes"
 
 
 def test_a_plan_leaves_open_only_what_takes_the_teacher_and_travels_as_json() -> None:

@@ -256,3 +256,23 @@ def test_a_map_of_classes_that_is_none_is_told_in_words(classes: Any, told: str)
         parse_request({**body, "budget": {"params": 1}})
     assert caught.value.field == "teacher.classes"
     assert told in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "detail"),
+    [
+        ({"distill": {"init": "noise"}}, "distill.init", "'auto', 'scratch', 'teacher' or 'pretrained'"),
+        (
+            {"distill": {"init": "scratch", "repair": False}},
+            "distill",
+            "repair: is of students cut out of their teacher",
+        ),
+        ({"search": {"pretrained": ["a.b", "c", "a.b"]}}, "search.pretrained", "names a.b twice"),
+        ({"search": {"pretrained": [3]}}, "search.pretrained.0", "give a network's name"),
+        ({"data": {"kind": "digits", "shots_seed": 3}}, "data", "shots_seed: is of labels that are drawn"),
+        ({"data": {"kind": "digits", "rest": "drop"}}, "data", "rest: is of labels that are drawn"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(part: Any, field: str, detail: str) -> None:
+    error = _refused({**BODY, **part})
+    assert (error.field, detail in error.detail) == (field, True), error

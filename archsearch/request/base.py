@@ -13,6 +13,7 @@ from archsearch.plain import Spec
 Architecture = dict[str, int]
 # What a student begins with: noise, weights cut out of its teacher's, or those of a network that was trained before.
 Start = Literal["scratch", "teacher", "pretrained"]
+Init = Literal["auto", "scratch", "teacher", "pretrained"]
 # Where something is computed; `archsearch.device` says what it means on a machine.
 Device = Annotated[str, AfterValidator(check_name), Field(json_schema_extra={"pattern": PATTERN})]
 Id = Annotated[str, Field(pattern=r"^[a-z]{2,4}_[0-9a-z]{8,32}$", description="An id this service handed out.")]

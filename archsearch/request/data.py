@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from archsearch.domains.text.spec import TextData
 from archsearch.plain import Spec
@@ -34,6 +34,14 @@ class Few(Spec):
         description="What becomes of the other training examples, where `shots` is given: what the teacher answers is "
         "learned of them without their labels, or they are left out (`drop`).",
     )
+
+    @model_validator(mode="after")
+    def _check_drawn(self) -> Self:
+        if self.shots is None:
+            for name, usual in (("shots_seed", 0), ("rest", "unlabelled")):
+                if getattr(self, name) != usual:
+                    raise ValueError(f"{name}: is of labels that are drawn; say how many of each class (shots)")
+        return self
 
 
 class DigitsData(Few):

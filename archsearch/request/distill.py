@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from archsearch.plain import Spec, StrictNumbers
 from archsearch.precision import Precision
 from archsearch.recipes import RECIPES, RecipeName
-from archsearch.request.base import Device, Start
+from archsearch.request.base import Device, Init
 
 Augment = Literal["none", "crop", "crop_flip", "resized_crop", "strong"]
 
@@ -45,7 +45,7 @@ class DistillSpec(Spec):
     labels: float | None = Field(
         None, ge=0, le=1e6, description="Weight of the labels' own loss; null is the method's, and 1 in a sum."
     )
-    init: Start | Literal["auto"] = Field(
+    init: Init = Field(
         "auto",
         description="What students begin with. `teacher` cuts them out of the teacher, whose channels and blocks that "
         "matter most they keep: all of them are of its kind. `pretrained` takes networks that come with weights (see "
@@ -185,6 +185,10 @@ class DistillSpec(Spec):
                 raise ValueError("losses: name at least one, or leave it out")
             if self.method != "auto":
                 raise ValueError(f"method: {self.method} or a sum of losses, not both; put it among the losses")
+        if not self.repair and self.init in ("scratch", "pretrained"):
+            raise ValueError(
+                f"repair: is of students cut out of their teacher, and init {self.init} cuts none; leave it out"
+            )
         sampled = self.augment == "strong" or (self.augment == "resized_crop" and self.views is not None)
         if self.views is not None and not sampled:
             raise ValueError(f"views: those of {self.augment} are few, and all numbered; take resized_crop or strong")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from archsearch.plain import Spec
 from archsearch.precision import Precision
@@ -65,6 +65,8 @@ class TeacherNetwork(Spec):
 def _spelled_out(value: Any) -> Any:
     """A network by one word: `resnet18.a1_in1k`, `folder:mine`, `tch_…`."""
     if not isinstance(value, str):
+        if not isinstance(value, dict | StockNetwork | FolderNetwork | TeacherNetwork):
+            raise ValueError("give a network's name, or an object with kind and name")
         return value
     if value.startswith("folder:"):
         return {"kind": "folder", "name": value.removeprefix("folder:")}
@@ -137,6 +139,16 @@ class SearchSpec(Spec):
         "is too short to gain by more.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampler, batch and initial weights.")
+
+    @field_validator("pretrained")
+    @classmethod
+    def _check_twice(cls, value: tuple[PretrainedNetwork, ...] | None) -> tuple[PretrainedNetwork, ...] | None:
+        seen: set[str] = set()
+        for one in value or ():
+            if one.label in seen:
+                raise ValueError(f"names {one.label} twice")
+            seen.add(one.label)
+        return value
 
 
 class VerifySpec(Spec):

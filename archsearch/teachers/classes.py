@@ -13,6 +13,7 @@ from archsearch.data.notes import Note
 from archsearch.data.task import Task
 from archsearch.errors import TeacherError
 from archsearch.request import ClassMap
+from archsearch.teacher_config import MOST_CLASSES
 
 # A head's names as one list a way of naming them: short ones first, then descriptions.
 Namings = tuple[tuple[str, ...], ...]
@@ -23,6 +24,7 @@ REORDERED = "classes_reordered"
 # What transformers writes where nobody gave names.
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
 _SHOWN = 3
+_LONGEST_NUMBER = len(str(MOST_CLASSES))
 
 
 def namings_of(config: Any, num_classes: int) -> Namings:
@@ -182,10 +184,15 @@ def _part(text: str) -> tuple[int, int, str]:
     return (0, int(text), "") if text.isdecimal() else (1, 0, text)
 
 
+def is_place(key: Any) -> bool:
+    """Whether it is the number of an output, as files spell them; one of thousands of digits counts none."""
+    return str(key).isdecimal() and len(str(key)) <= _LONGEST_NUMBER
+
+
 def _listed(value: Any, names: Sequence[str]) -> tuple[str, ...]:
     """A list of names from a list, from a mapping of numbers to names, or from one of names to descriptions."""
     if isinstance(value, Mapping):
-        if value and all(str(key).isdecimal() for key in value):
+        if value and all(is_place(key) for key in value):
             return tuple(str(value[key]) for key in sorted(value, key=lambda key: int(str(key))))
         return tuple(str(value[name]) for name in names) if set(names) == value.keys() else ()
     return tuple(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else ()

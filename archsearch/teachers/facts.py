@@ -7,7 +7,7 @@ from typing import Any
 
 from archsearch import domains
 from archsearch.data.task import Task, awaits_teacher
-from archsearch.errors import TeacherError
+from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.request import ClassMap
 from archsearch.teachers.classes import order_of
 from archsearch.teachers.stand_in import check_stand_in
@@ -31,6 +31,17 @@ def check_facts(facts: Mapping[str, Any], task: Task, given: ClassMap | None, *,
     if (num_classes := facts.get("num_classes")) is not None and facts.get("head", "keep") == "keep":
         check_classes(facts.get("class_names"), num_classes, task, given, field.partition(".")[0])
     domain.check_facts(facts, task, field)
+    check_map(given, facts.get("head"), field.partition(".")[0])
+
+
+def check_map(given: ClassMap | None, head: str | None, field: str) -> None:
+    """Raise InvalidRequest where classes are named of a head that is fitted to the data, whose classes it has."""
+    if given is not None and head not in (None, "keep"):
+        raise InvalidRequest(
+            f"says which of the teacher's answers the data's classes are, and where its head is {head} it has these "
+            "alone; leave it out",
+            field=f"{field}.classes",
+        )
 
 
 def check_classes(

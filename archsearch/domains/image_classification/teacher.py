@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from archsearch.data.task import awaits_teacher
 from archsearch.device import put_on
 from archsearch.domains.images.task import ImageDataset, ImageTask
-from archsearch.errors import InvalidRequest, TeacherError
+from archsearch.errors import TeacherError
 from archsearch.request import (
     ClassMap,
     Head,
@@ -25,6 +25,7 @@ from archsearch.request import (
     is_onnx,
 )
 from archsearch.teachers import ImageTeacher, at_best_size, check_source, describe_folder, load_teacher
+from archsearch.teachers.facts import check_map
 from archsearch.teachers.hub import require_plain_config
 from archsearch.teachers.normalisation import at_best_normalisation
 from archsearch.teachers.order import in_order_of
@@ -71,13 +72,12 @@ def load(
 ) -> ImageTeacher:
     """See `Domain.load_teacher`; where a config only says timm's default resolution, at the better one of two, and
     where nobody says how an ONNX graph is shown pixels, as it is right with."""
-    fits = (source.head if head is None else head) != "keep"
+    head = source.head if head is None else head
+    fits = head != "keep"
     asked = _Asked(dataset, source.classes if classes is None else classes, input_size, fits)
     if asked.task is not None and awaits_teacher(asked.task):
-        check_stand_in(source.head if head is None else head, asked.classes, many=_is_many(source, weights))
-    if fits and asked.classes is not None:
-        detail = "says which of the teacher's answers the data's classes are, and a probe has these alone; leave it out"
-        raise InvalidRequest(detail, field="teacher.classes")
+        check_stand_in(head, asked.classes, many=_is_many(source, weights))
+    check_map(asked.classes, head, "teacher")
     if isinstance(source, OnnxTeacher) or (isinstance(source, LocalTeacher) and is_onnx(source.path)):
         found = _of_onnx(source, weights, asked)
     elif (folder := _of_transformers(source, weights)) is not None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from archsearch.errors import TeacherError
 from archsearch.request import LocalTeacher, OnnxTeacher
-from archsearch.teacher_config import LARGEST_SIDE, MOST_CLASSES, check_normalisation, check_plain, sides
+from archsearch.teacher_config import LARGEST_SIDE, check_normalisation, check_plain, sides
+from archsearch.teachers.classes import is_place
 
 # A list of names, and hardly anything else in a file's metadata, may be long.
 _LONGEST = 2**20
@@ -127,17 +128,12 @@ def _names(known: Mapping[str, Any]) -> tuple[str, ...]:
     """Of the classes, in order: a list, or a mapping from their numbers."""
     for name in _NAMES:
         value = known.get(name)
-        if isinstance(value, Mapping) and all(map(_is_place, value)):
+        if isinstance(value, Mapping) and all(map(is_place, value)):
             value = [value[number] for number in sorted(value, key=lambda number: int(str(number)))]
         if isinstance(value, list | tuple) and value and all(map(_is_name, value)):
             names = tuple(map(str, value))
             return names if len({*names}) == len(names) else ()
     return ()
-
-
-def _is_place(number: Any) -> bool:
-    """Whether it is the number of an output; one of thousands of digits takes long to read, and counts none."""
-    return str(number).isdecimal() and len(str(number)) <= len(str(MOST_CLASSES))
 
 
 def _is_name(value: Any) -> bool:
