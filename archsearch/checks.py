@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from archsearch import choice, defaults, domains, students
 from archsearch.data.task import Dataset, Task, awaits_teacher
-from archsearch.distill.method import features_alone
+from archsearch.distill.method import check_answers, features_alone
 from archsearch.distill.train import check_distill
 from archsearch.errors import InvalidRequest
 from archsearch.hardware import Limits, Ruler, excess, limits, nearest, require_possible
@@ -113,6 +113,8 @@ def plan(request: JobRequest, known: Known) -> Plan:
     _check_teacher(request, known)
     most, left = _limits(settled.request.budget, known), _left(settled.request, known)
     _check_start(request, left)
+    if defaults.trains(request) and (request.distill.init == "scratch" or not {"own space", "pretrained"} & {*left}):
+        check_answers(request.training, known.task)
     if known.profile is None:
         devices.get(request.budget.device, field="budget.device")
     if request.kind != "distill":

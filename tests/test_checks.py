@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,23 @@ def test_networks_with_weights_nobody_would_look_at_are_refused() -> None:
     assert e.value.field == "search.pretrained"
     with pytest.raises(InvalidRequest, match="the data are texts; leave it out"):
         checks.plan(request(search={"space": "bert", **named}), Known(TextTask(2, 64, 1000, 0, pair=False), 100))
+
+
+def test_a_classifier_that_begins_with_noise_has_to_be_taught_by_something() -> None:
+    for field, said in (
+        ("distill.labels", {"method": "cosine", "labels": 0}),
+        ("distill.labels", {"losses": {"at": {}, "rkd": {}}, "labels": 0}),
+        ("distill.method", {"method": "cosine"}),
+    ):
+        known = KNOWN if "labels" in said else Known(replace(DIGITS, truth="teacher"), DIGITS_TRAIN)
+        with pytest.raises(InvalidRequest, match="would leave the classifier of a student that begins with noise") as e:
+            checks.plan(request(search={"space": "resnet_cifar"}, distill=said), known)
+        assert e.value.field == field
+        checks.plan(request(search={"space": "teacher"}, distill=said), known)  # cut out of its teacher, it has one
+        with pytest.raises(InvalidRequest):
+            checks.plan(request(search={"space": "teacher"}, distill={**said, "init": "scratch"}), known)
+    for taught in ({"method": "kd", "labels": 0}, {"losses": {"catkd": {}}, "labels": 0}, {"method": "none"}):
+        checks.plan(request(search={"space": "resnet_cifar"}, distill=taught), KNOWN)
 
 
 @pytest.mark.parametrize("head", ["probe", "none"])

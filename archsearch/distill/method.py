@@ -35,6 +35,21 @@ def check_method(spec: DistillSpec, task: Task | None = None) -> None:
         objective(settle(spec, task).spec, task)
 
 
+def check_answers(spec: DistillSpec, task: Task) -> None:
+    """Raise InvalidRequest where nothing would teach a student to answer: no labels, and losses of features alone."""
+    found = objective(settle(spec, task).spec, task)
+    reads = {read for term in found.terms for read in term.loss.reads}
+    if found.labels or reads & {"logits", "head"} or not all(term.loss.needs_teacher for term in found.terms):
+        return
+    names = ", ".join(term.loss.name for term in found.terms)
+    raise InvalidRequest(
+        f"{names} of features alone would leave the classifier of a student that begins with noise as it is; add a "
+        "loss of answers (distill.losses: {kd: {}, "
+        f"{found.terms[0].loss.name}: {{}}}})" + (", or weigh the labels" if task.truth == "labels" else ""),
+        field="distill.labels" if spec.labels == 0 else "distill.method" if spec.losses is None else "distill.losses",
+    )
+
+
 def settle(spec: DistillSpec, task: Task | None = None) -> Settled:
     """The spec with `auto` replaced by what suits the task; others are returned as they are.
 

@@ -47,7 +47,7 @@ def check_stand_in(head: str | None, given: Any, *, many: bool = False, field: s
     if head == "none":
         raise InvalidRequest(
             "leaves nothing to judge a student by: no example has a label, and without a head there are no answers to "
-            "agree with; take keep, with losses of features if you like (distill.losses: {cosine: {}, pkd: {}}), or "
+            "agree with; take keep, with losses of features if you like (distill.losses: {kd: {}, cosine: {}}), or "
             "label some",
             field=f"{field}.head",
         )
