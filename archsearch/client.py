@@ -20,6 +20,7 @@ from archsearch.connection import Away, Connection
 from archsearch.data.pack import pack
 from archsearch.errors import ArchsearchError, InvalidRequest, ServiceError
 from archsearch.hardware.profile import read_profile
+from archsearch.outfolder import STUDENTS
 from archsearch.request import JobRequest
 
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -228,27 +229,45 @@ class Client:
             except Away as away:
                 patience.wait(away)
 
-    def download(self, job_id: str, folder: Path | str, *, listener: Progress | None = None) -> list[Path]:
+    def download(
+        self, job_id: str, folder: Path | str, *, student: int | None = None, listener: Progress | None = None
+    ) -> list[Path]:
         """Fetch a finished job's files into `folder` and check each one's sha256; returns their paths.
 
         What an earlier call left there is not fetched again: whole files stay, and the rest of a half one is asked for.
         The zip, which holds the same files again, is left out.
+
+        Args:
+            student: Of several, the number of the one to fetch. Without it all are: the first into the folder itself,
+                the others into `students/2` and so on beneath it.
         """
-        artifacts: Any = self.call("GET", f"/v1/jobs/{job_id}/artifacts")
-        wanted = [artifact for artifact in artifacts if artifact["name"] != "student.zip"]
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        before, total = 0, sum(artifact["size_bytes"] for artifact in wanted)
-        paths = []
-        for artifact in wanted:
-            # The server's name is used for the last part of a path only, whatever it says.
-            path = folder / Path(artifact["name"]).name
+        # The server's name is used for the last part of a path only, whatever it says.
+        wanted = [
+            (artifact, where / Path(artifact["name"]).name)
+            for where, artifact in self._artifacts(job_id, folder, student)
+            if Path(artifact["name"]).name != "student.zip"
+        ]
+        before, total = 0, sum(artifact["size_bytes"] for artifact, _ in wanted)
+        for artifact, path in wanted:
+            path.parent.mkdir(parents=True, exist_ok=True)
             for size in fetch(self._server, artifact, path):
                 if listener:
                     listener(before + size, total)
             before += artifact["size_bytes"]
-            paths.append(path)
-        return paths
+        return [path for _, path in wanted]
+
+    def _artifacts(self, job_id: str, folder: Path, student: int | None) -> Iterator[tuple[Path, Json]]:
+        """A job's files, each with the folder it goes to."""
+        path = f"/v1/jobs/{job_id}/artifacts"
+        first: list[Json] = self.call("GET", path, params={} if student is None else {"student": student})
+        yield from ((folder, artifact) for artifact in first)
+        if student is None and any(artifact["name"] == "front.json" for artifact in first):
+            for row in self.job(job_id)["result"]["students"]:
+                if row["same_as"] is None and row["folder"] not in (None, "."):
+                    number = int(row["student"])
+                    beside: list[Json] = self.call("GET", path, params={"student": number})
+                    yield from ((folder / STUDENTS / str(number), artifact) for artifact in beside)
 
     def call(self, method: str, path: str, **kwargs: Any) -> Any:
         """One request; the answer's JSON, or ServiceError with the problem the server sent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request, Response
@@ -51,4 +52,5 @@ def content(artifact_id: str, request: Request, services: ServicesDep) -> Respon
     request.scope.update(settle_range(request.scope, etag, size))
     if request.scope["state"].get("head"):
         request.scope["method"] = "HEAD"
-    return FileResponse(path, media_type=row.media_type, filename=row.name, headers={"ETag": etag})
+    # Those of a student beside the first are named with its folder.
+    return FileResponse(path, media_type=row.media_type, filename=Path(row.name).name, headers={"ETag": etag})

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from archsearch import intake
 from archsearch.errors import Conflict
 from archsearch.request import JobRequest, Kind, TradedCost
+from archsearch.request.students import MOST
 from archsearch.store import delete, queries, scored
 from archsearch.store.models import Job
 
@@ -117,14 +118,21 @@ def pareto(job_id: str, services: ServicesDep, against: TradedCost | None = None
 
 
 @router.get("/{job_id}/artifacts")
-def artifacts(job_id: str, services: ServicesDep) -> list[ArtifactAnswer]:
-    """What the job made; 409 until it has succeeded."""
+def artifacts(
+    job_id: str,
+    services: ServicesDep,
+    student: Annotated[
+        int | None, Query(ge=1, le=MOST, description="Of a job with several students, the number of one.")
+    ] = None,
+) -> list[ArtifactAnswer]:
+    """What the job made; 409 until it has succeeded. Of several students these are the first one's files, with the
+    table and the picture of all."""
     with services.reading() as session:
         job: Job = queries.require(session, Job, job_id)
         if job.status != "succeeded":
             reason = (job.error or {}).get("detail")
             raise Conflict(f"job {job_id} is {job.status}, it has no artifacts" + (f": {reason}" if reason else " yet"))
-        return [ArtifactAnswer.model_validate(row) for row in queries.artifacts(session, job_id)]
+        return [ArtifactAnswer.model_validate(row) for row in queries.artifacts_of(session, job, student)]
 
 
 def answer(session: Session, job_id: str) -> JobAnswer:

@@ -50,6 +50,43 @@ def show_front(
     console.print(table)
 
 
+def show_students(result: Mapping[str, Any]) -> None:
+    """A table of several students, the loosest limit first, with the teacher and networks with weights beside them."""
+    rows, judge = result["students"], result["judged_by"]
+    against = result.get("against") or result["search"]["traded"]
+    key = f"test_{judge['key']}"
+    table = Table(title="Students, each within a limit of its own")
+    for column in ("student", "limit", "number"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("network", overflow="fold", min_width=18)
+    costs = list(dict.fromkeys(("params", "macs", against)))
+    for column in (*costs, judge["name"]):
+        table.add_column(column, no_wrap=True)
+
+    def reached(row: Mapping[str, Any]) -> str:
+        return "" if row.get(key) is None else written(row[key], judge["unit"])
+
+    def cost(row: Mapping[str, Any], name: str) -> str:
+        return "" if row.get(name) is None and not row.get("measured") else cost_text(row, name)
+
+    for row in rows:
+        ((limited, limit),) = row["limit"].items()
+        within = [str(row["student"]), f"{limited} ≤ {limit:,}"]
+        if row["failed"] is not None:
+            table.add_row(*within, "", Text(f"none: {row['failed']}", style="red"))
+            continue
+        architecture = " ".join(f"{name}={value}" for name, value in row["architecture"].items())
+        network = f"{row['space']} {architecture}" if row["same_as"] is None else f"that of student {row['same_as']}"
+        table.add_row(*within, str(row["number"]), network, *(cost(row, name) for name in costs), reached(row))
+    teacher = result["teacher"]
+    table.add_row("", "", "", "the teacher", *(cost(teacher, name) for name in costs[:2]), *[""] * len(costs[2:]),
+                  reached(teacher), style="dim")  # fmt: skip
+    for row in result.get("stock", ()):
+        told = f"{reached(row)} (linear probe)"
+        table.add_row("", "", "", row["network"], *(cost(row, name) for name in costs), told, style="dim")
+    Console().print(table)
+
+
 def show_verified(verified: Mapping[str, Any]) -> None:
     """A table of the candidates that were distilled briefly, best first, with the rank their score had given them."""
     plan = verified["rounds"]
@@ -117,6 +154,7 @@ def show_job(job: Mapping[str, Any]) -> None:
         "status": f"{job['status']}{phase}, {100 * job['progress']:.0f} %{left}",
         "teacher": _named(request.get("teacher") or {}),
         "data": _named(request.get("data") or {}),
+        "students": _students(request),
         "budget": " and ".join(f"{name} ≤ {limit}" for name, limit in _limits(request).items()),
         "problem": f"{error['detail']} [{error['code']}]" if error else "",
     }
@@ -127,6 +165,16 @@ def show_job(job: Mapping[str, Any]) -> None:
 
 def _named(source: Mapping[str, Any]) -> str:
     return str(source.get("id") or source.get("name") or source.get("kind") or "")
+
+
+def _students(request: Mapping[str, Any]) -> str:
+    """How many, where there are several."""
+    students = request.get("students", 1)
+    if isinstance(students, Mapping):
+        return "; ".join(
+            f"{name} ≤ {', '.join(f'{limit:,}' for limit in limits)}" for name, limits in students.items() if limits
+        )
+    return str(students) if students > 1 else ""
 
 
 def _limits(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from archsearch.errors import InvalidRequest
 from archsearch.hardware.devices import devices as latency_devices
 from archsearch.plain import read_yaml
 from archsearch.request import (
+    LIMITS,
     Few,
     FileData,
     Fit,
@@ -100,6 +101,26 @@ def _count(_context: click.Context, _parameter: click.Parameter, value: str | No
     return int(value) if value is not None and value.isdigit() else value
 
 
+def _limits(kind: type[int] | type[float]) -> Callable[..., Any]:
+    """One limit, or several with commas between: a student for each."""
+
+    def read(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
+        if value is None:
+            return None
+        try:
+            found = [kind(part) for part in value.split(",")]
+        except ValueError:
+            noun = "a whole number" if kind is int else "a number"
+            raise click.BadParameter(f"{value!r}: give {noun}, or several with commas between") from None
+        return found if len(found) > 1 else found[0]
+
+    return read
+
+
+def _limit(flag: str, kind: type[int] | type[float], about: str) -> Callable[[F], F]:
+    return click.option(flag, callback=_limits(kind), metavar="MOST[,MOST]…", help=about)
+
+
 _OPTIONS = (
     click.option("--request", "-f", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
                  help="YAML or JSON file with a whole request; flags override it."),
@@ -109,13 +130,16 @@ _OPTIONS = (
                  "data's classes; or none, whose features alone teach.  [default: keep]"),
     click.option("--data", "-d", help="digits, an .npz file, a folder or .zip of class folders or of images "
                  "with a labels.csv, texts (.csv, .tsv, .jsonl), or an id (ds_…)."),
-    click.option("--params", type=int, help="Most parameters the student may have."),
-    click.option("--params-ratio", type=float, help="Most parameters, as a share of the teacher's."),
-    click.option("--macs", type=int, help="Most multiply-accumulates for one example."),
-    click.option("--macs-ratio", type=float, help="Most multiply-accumulates, as a share of the teacher's."),
-    click.option("--size-bytes", type=int, help="Most bytes of stored weights."),
-    click.option("--peak-activation-bytes", type=int, help="Most bytes of activations alive at one time."),
-    click.option("--latency-ms", type=float, help="Most milliseconds for one batch on --latency-device."),
+    _limit("--params", int, "Most parameters the student may have; as of every limit, several are students side by "
+           "side: 90000,40000."),
+    click.option("--students", type=int, help="So many students side by side: within the limit, a half of it, a "
+                 "quarter, and so on.  [default: 1]"),
+    _limit("--params-ratio", float, "Most parameters, as a share of the teacher's."),
+    _limit("--macs", int, "Most multiply-accumulates for one example."),
+    _limit("--macs-ratio", float, "Most multiply-accumulates, as a share of the teacher's."),
+    _limit("--size-bytes", int, "Most bytes of stored weights."),
+    _limit("--peak-activation-bytes", int, "Most bytes of activations alive at one time."),
+    _limit("--latency-ms", float, "Most milliseconds for one batch on --latency-device."),
     click.option("--latency-device", help="Device whose latency is limited: `archsearch devices` lists them; a file "
                  "that `archsearch profile` wrote, or the id of one uploaded (prf_…).  [default: cpu-torch]"),
     click.option("--device", help="Where everything is computed: auto, cpu, cuda, or a GPU by its number: cuda:1.  "
@@ -155,7 +179,7 @@ _FIELDS = {
     "workers": "search.workers",
     "head": "teacher.head", "method": "distill.method", "init": "distill.init",
     "recipe": "distill.recipe", "epochs": "distill.epochs",
-    "verify": "verify.candidates", "name": "name",
+    "verify": "verify.candidates", "name": "name", "students": "students",
 }  # fmt: skip
 
 
@@ -204,10 +228,12 @@ def build_request(kind: str | None, flags: dict[str, Any], ask: Ask | None = Non
     if body.get("student") and body["kind"] == "search_and_distill":
         body["kind"] = "distill"
         body.pop("verify", None)  # chose among a search's best, and there is no search; a --verify is refused below
+        body.pop("students", None)
     flags = _devices_told_apart(flags)
     if flags["seed"] is not None:
         _put(body, "search.seed", flags["seed"])
         _put(body, "distill.seed", flags["seed"])
+    body = _without_limits(body, flags)
     for flag, field in _FIELDS.items():
         if flags[flag] is not None:
             _put(body, field, flags[flag])
@@ -221,6 +247,16 @@ def build_request(kind: str | None, flags: dict[str, Any], ask: Ask | None = Non
         if field not in body:
             raise InvalidRequest(f"is needed; give --{field} or a request file", field=field)
     return parse_request(body)
+
+
+def _without_limits(body: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """A file's request without the limits of its several students, where flags limit the same cost, or several."""
+    students = body.get("students")
+    limited = {name for name, value in students.items() if value is not None} if isinstance(students, dict) else set()
+    said = {name: flags[name] for name in LIMITS if flags[name] is not None}
+    if limited.isdisjoint(said) and not any(isinstance(value, list) for value in said.values()):
+        return body
+    return {name: value for name, value in body.items() if name != "students"}
 
 
 def _devices_told_apart(flags: dict[str, Any]) -> dict[str, Any]:

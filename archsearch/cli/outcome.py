@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from archsearch.cli.display import cost_text, show_front, show_verified
+from archsearch.cli.display import cost_text, show_front, show_students, show_verified
 from archsearch.progress import count, duration
 from archsearch.unit import written
 
@@ -22,7 +22,7 @@ _SAID = {
 # What decides where no example has a label.
 AGREEMENT = "agreement"
 # What a request left open, as people call it.
-_CHOSEN = {"distill": "recipe", "verify": "verification"}
+_CHOSEN = {"distill": "recipe", "verify": "verification", "students": "students"}
 
 
 def tell(result: Result, source: str) -> None:
@@ -37,7 +37,9 @@ def tell(result: Result, source: str) -> None:
     if "verify" in result:
         show_verified(result["verify"])
     for part, why in result.get("chosen", {}).items():
-        click.echo(f"{_CHOSEN[part]}: {why}")
+        click.echo(f"{_CHOSEN.get(part, part)}: {why}")
+    if "students" in result:
+        show_students(result)
     if already := instead(result):
         click.echo(already)
     for sentence in sentences(result, source):
@@ -49,7 +51,20 @@ def tell(result: Result, source: str) -> None:
 
 def sentences(result: Result, source: str) -> list[str]:
     """Four of them."""
-    return _of_student(result, source) if "student" in result else _of_search(result, source)
+    found = _of_student(result, source) if "student" in result else _of_search(result, source)
+    return [*found, *_of_others(result, source)]
+
+
+def _of_others(result: Result, source: str) -> list[str]:
+    """Where the other students lie, if there are any, and the picture of all."""
+    if "student" not in result or "students" not in result:
+        return []
+    start = "" if source.startswith("job_") else f"{source}/"
+    beside = [
+        row["folder"] for row in result["students"] if row["same_as"] is None and row["folder"] not in (None, ".")
+    ]
+    others = [f"Beside it lie {' and '.join(start + folder for folder in beside)}."] if beside else []
+    return [*others, f"A picture of them all is {start}front.svg."]
 
 
 def instead(result: Result) -> str:

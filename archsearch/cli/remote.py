@@ -66,13 +66,15 @@ def watch(job_id: str, url: str | None, as_json: bool) -> None:
 @click.option(
     "--out", "-o", type=click.Path(file_okay=False, path_type=Path), default=Path("student"), show_default=True
 )
+@click.option("--student", type=click.IntRange(1), help="Of several, the number of the one to fetch.  [default: all]")
 @overwrite_option
 @url_option
-def download(job_id: str, out: Path, overwrite: bool, url: str | None) -> None:
-    """Fetch a finished job's student and check every file's sha256; what an interrupted call left is gone on with."""
+def download(job_id: str, out: Path, student: int | None, overwrite: bool, url: str | None) -> None:
+    """Fetch a finished job's student, or all of several, and check every file's sha256; what an interrupted call left
+    is gone on with."""
     check_fetched(job_id, out, overwrite=overwrite)
     with Client(url) as client:
-        for path in client.download(job_id, out):
+        for path in client.download(job_id, out, student=student):
             click.echo(path)
 
 

@@ -14,8 +14,9 @@ from archsearch.domains.domain import CardFacts
 from archsearch.evaluate import EVALUATION
 from archsearch.export.card_figures import evaluation_section, formats_section, judged_by_agreement, limits_section
 from archsearch.export.card_metadata import data_name, metadata, teacher_name, title
+from archsearch.export.card_students import own_row, students_section
 from archsearch.export.card_text import Json, count, listed, plain, table
-from archsearch.export.files import CARD, MANIFEST, PREPROCESSING, REPORT
+from archsearch.export.files import CARD, MANIFEST, PICTURE, PREPROCESSING, REPORT
 from archsearch.export.folder import last_part, load_config, read_json
 from archsearch.request import Budget
 from archsearch.unit import written
@@ -38,12 +39,13 @@ def write_card(folder: Path, manifest: Json) -> Path:
     if report:  # a format that could not be made again has left the folder, and its row is still there
         there = {name: row for name, row in report["formats"].items() if (folder / row["file"]).is_file()}
         report = {**report, "formats": there}
-    text = card(config, manifest, report, read_json(folder / EVALUATION), domain.stock(config))
+    picture = (folder / PICTURE).is_file()
+    text = card(config, manifest, report, read_json(folder / EVALUATION), domain.stock(config), picture=picture)
     write_whole(path, text)
     return path
 
 
-def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bool) -> str:
+def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bool, *, picture: bool = False) -> str:
     """The card's text.
 
     Args:
@@ -52,6 +54,7 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
         report: `report.json`, or empty.
         evaluation: `evaluation.json`, or empty.
         stock: Whether plain timm builds the network.
+        picture: Whether a picture of several students lies beside it.
     """
     from huggingface_hub import ModelCard
 
@@ -75,9 +78,10 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
         student=student,
         taught=taught,
         share=f"{student['params'] / teacher['params']:.2%}" if taught and "params" in teacher else "",
-        warnings=[" ".join(warning["detail"].split()) for warning in manifest.get("warnings", ())],
+        warnings=[" ".join(warning["detail"].split()) for warning in _warnings(manifest)],
         # Sections of their own.
         evaluation=evaluation_section(manifest, evaluation, domain.examples),
+        side_by_side=students_section(manifest, picture=picture),
         use=facts.use,
         formats=formats_section(manifest, report, domain.examples, facts.library),
         limits=limits_section(manifest, report, evaluation, domain.examples),
@@ -97,6 +101,12 @@ def card(config: Json, manifest: Json, report: Json, evaluation: Json, stock: bo
         table=table,
     )
     return f"{text}\n"
+
+
+def _warnings(manifest: Json) -> list[Json]:
+    """What was warned of, as far as it is of this student."""
+    own = own_row(manifest).get("student")
+    return [one for one in manifest.get("warnings", ()) if one.get("student", own) == own]
 
 
 def _facts_of_teacher(manifest: Json) -> list[list[str]]:

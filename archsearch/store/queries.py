@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from archsearch.errors import Cancelled, NotFound
+from archsearch.outfolder import STUDENTS
 from archsearch.store.models import (
     TERMINAL,
     Artifact,
@@ -140,6 +141,23 @@ def candidate(session: Session, job_id: str, number: int, *, field: str | None =
 
 def artifacts(session: Session, job_id: str) -> Sequence[Artifact]:
     return session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.name)).all()
+
+
+def artifacts_of(session: Session, job: Job, student: int | None = None) -> Sequence[Artifact]:
+    """The files of one of a job's students: of the first there is, or of the one of this number.
+
+    Raises NotFound where the job has no such student, with the reason where it was to have one.
+    """
+    rows = (job.result or {}).get("students") or [{"student": 1, "folder": "."}]
+    named: dict[str, Any] = next((one for one in rows if one["student"] == student), {})
+    row = {"folder": "."} if student is None else named
+    if row.get("folder") is None:
+        told = "" if not row else f": {row.get('failed') or 'none was trained'}"
+        raise NotFound(f"job {job.id} has no student {student}{told}", field="student")
+    beside = f"{STUDENTS}/"
+    prefix = "" if row["folder"] == "." else f"{row['folder']}/"
+    found = artifacts(session, job.id)
+    return [one for one in found if (one.name.startswith(prefix) if prefix else not one.name.startswith(beside))]
 
 
 def request_cancel(session: Session, job: Job) -> bool:
