@@ -335,10 +335,15 @@ def describe(trial: Trial, latency: Latency | None = None) -> dict[str, Any]:
         "latency_ms": cost.latency_ms,
     }
     if latency is not None:
-        found["measured"] = {
-            "latency_ms": latency.median_ms,
-            "low_ms": latency.low_ms,
-            "high_ms": latency.high_ms,
-            "repeats": latency.repeats,
-        }
+        found["measured"] = timed(latency)
     return found
+
+
+def timed(latency: Latency) -> dict[str, float]:
+    """A latency as results have it: the median and both quartiles."""
+    return {
+        "latency_ms": latency.median_ms,
+        "low_ms": latency.low_ms,
+        "high_ms": latency.high_ms,
+        "repeats": latency.repeats,
+    }

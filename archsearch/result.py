@@ -37,6 +37,9 @@ class FoundTeacher(TypedDict):
     device: NotRequired[str]
     params: int
     macs: int
+    size_bytes: NotRequired[int | None]
+    peak_activation_bytes: NotRequired[int | None]
+    measured: NotRequired[dict[str, Any]]
     selection_acc: NotRequired[float]
     selection_map: NotRequired[float]
     selection_balanced_acc: NotRequired[float]

@@ -53,37 +53,30 @@ def show_front(
 def show_students(result: Mapping[str, Any]) -> None:
     """A table of several students, the loosest limit first, with the teacher and networks with weights beside them."""
     rows, judge = result["students"], result["judged_by"]
-    against = result.get("against") or result["search"]["traded"]
-    key = f"test_{judge['key']}"
-    table = Table(title="Students, each within a limit of its own")
-    for column in ("student", "limit", "number"):
-        table.add_column(column, no_wrap=True)
+    limited, key = next(iter(rows[0]["limit"])), f"test_{judge['key']}"
+    costs = list(dict.fromkeys(("params", "macs", limited.removesuffix("_ratio"))))
+    table = Table(title=f"Students, each within a limit of {limited} of its own")
+    for column in ("student", *costs, judge["name"]):
+        # Quartiles of a latency go to a line of their own where there is no room beside it.
+        table.add_column(column, no_wrap=column != "latency_ms", min_width=10 if column == "latency_ms" else None)
     table.add_column("network", overflow="fold", min_width=18)
-    costs = list(dict.fromkeys(("params", "macs", against)))
-    for column in (*costs, judge["name"]):
-        table.add_column(column, no_wrap=True)
 
-    def reached(row: Mapping[str, Any]) -> str:
-        return "" if row.get(key) is None else written(row[key], judge["unit"])
-
-    def cost(row: Mapping[str, Any], name: str) -> str:
-        return "" if row.get(name) is None and not row.get("measured") else cost_text(row, name)
+    def figures(row: Mapping[str, Any]) -> list[str]:
+        known = [name for name in costs if row.get(name) is not None or (name == "latency_ms" and row.get("measured"))]
+        reached = "" if row.get(key) is None else written(row[key], judge["unit"])
+        return [*(cost_text(row, name) if name in known else "" for name in costs), reached]
 
     for row in rows:
-        ((limited, limit),) = row["limit"].items()
-        within = [str(row["student"]), f"{limited} ≤ {limit:,}"]
+        name = f"{row['student']} ≤ {row['limit'][limited]:,}"
         if row["failed"] is not None:
-            table.add_row(*within, "", Text(f"none: {row['failed']}", style="red"))
+            table.add_row(name, *[""] * (len(costs) + 1), Text(f"none: {row['failed']}", style="red"))
             continue
         architecture = " ".join(f"{name}={value}" for name, value in row["architecture"].items())
         network = f"{row['space']} {architecture}" if row["same_as"] is None else f"that of student {row['same_as']}"
-        table.add_row(*within, str(row["number"]), network, *(cost(row, name) for name in costs), reached(row))
-    teacher = result["teacher"]
-    table.add_row("", "", "", "the teacher", *(cost(teacher, name) for name in costs[:2]), *[""] * len(costs[2:]),
-                  reached(teacher), style="dim")  # fmt: skip
+        table.add_row(name, *figures(row), network)
+    table.add_row("", *figures(result["teacher"]), "the teacher", style="dim")
     for row in result.get("stock", ()):
-        told = f"{reached(row)} (linear probe)"
-        table.add_row("", "", "", row["network"], *(cost(row, name) for name in costs), told, style="dim")
+        table.add_row("", *figures(row), f"{row['network']}, by a linear probe", style="dim")
     Console().print(table)
 
 

@@ -63,7 +63,8 @@ def _of_others(result: Result, source: str) -> list[str]:
     beside = [
         row["folder"] for row in result["students"] if row["same_as"] is None and row["folder"] not in (None, ".")
     ]
-    others = [f"Beside it lie {' and '.join(start + folder for folder in beside)}."] if beside else []
+    lie = "lies" if len(beside) == 1 else "lie"
+    others = [f"Beside it {lie} {' and '.join(start + folder for folder in beside)}."] if beside else []
     return [*others, f"A picture of them all is {start}front.svg."]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from archsearch import domains, export
+from archsearch import choice, domains, export
 from archsearch.data.batches import free_memory
 from archsearch.errors import ArchsearchError, InvalidRequest, TeacherError
 from archsearch.failures import NETWORK_FAILURES, reason_of
@@ -39,9 +39,10 @@ def compare(story: Story, each: Sequence[One], told: Report, folder: Path) -> Re
     against, judge = each[0].tier.cost.removesuffix("_ratio"), domains.judge(story.dataset.task)
     reached = f"test_{judge.key}"
     seen = told["student"]["evaluation"]
+    cost = _teacher_cost(story, against)
     teacher = {
         "name": story.teacher.name,
-        **_teacher_cost(story, against),
+        **cost,
         reached: told["teacher"].get(reached),
         **interval(seen.get("teacher"), judge.key),
     }
@@ -58,7 +59,8 @@ def compare(story: Story, each: Sequence[One], told: Report, folder: Path) -> Re
     }
     write_whole(folder / export.FRONT, json.dumps(found, indent=2, sort_keys=True, default=str) + "\n")
     write_whole(folder / export.PICTURE, draw(found))
-    return {name: found[name] for name in ("against", "stock", "stock_measured_by", "stock_left_out")}
+    kept = {name: found[name] for name in ("against", "stock", "stock_measured_by", "stock_left_out")}
+    return {"teacher": {**told["teacher"], **cost}, **kept}
 
 
 def _teacher_cost(story: Story, against: str) -> Report:
@@ -72,23 +74,25 @@ def _teacher_cost(story: Story, against: str) -> Report:
     elif against == "peak_activation_bytes":
         found[against] = teacher_activation_bytes(teacher, story.dataset.task, budget.batch)
     elif against == "latency_ms":
-        found[against] = _timed(story, teacher.model, teacher.shape(story.dataset.task), teacher.name)
-    return {**found, against: found.get(against)}
+        found |= _timed(story, teacher.model, teacher.shape(story.dataset.task), teacher.name)
+    return found
 
 
-def _timed(story: Story, model: Any, shape: Any, name: str) -> float | None:
-    """Milliseconds on the budget's device; None where it cannot be timed there."""
+def _timed(story: Story, model: Any, shape: Any, name: str) -> Report:
+    """Its latency on the budget's device, as results have it; nothing where it cannot be timed there."""
     if story.profile is not None:
-        return None
+        return {}
     budget = story.request.budget
     story.ledger.report({"phase": "exporting"})
     try:
-        return measure_latency(model, shape, budget.device, batch=budget.batch).median_ms
+        found = measure_latency(model, shape, budget.device, batch=budget.batch)
     except ArchsearchError as error:
         log.warning("%s cannot be timed: %s", name, error.detail)
+        return {}
     except NETWORK_FAILURES as error:
         log.warning("%s cannot be timed: %s", name, reason_of(error))
-    return None
+        return {}
+    return {"measured": choice.timed(found)}
 
 
 def _stock(story: Story, each: Sequence[One], against: str) -> tuple[list[Report], dict[str, str]]:
@@ -130,11 +134,7 @@ def _stock_cost(story: Story, architecture: Architecture, against: str) -> Repor
     space, task, budget = story.shelf.space(), story.dataset.task, story.request.budget
     if against == "latency_ms":
         model, _ = story.shelf.stock(architecture)
-        return {
-            against: _timed(
-                story, model, domains.of(task).shape(task), str(space.called and space.called(architecture))
-            )
-        }
+        return _timed(story, model, domains.of(task).shape(task), story.shelf.member(architecture).stored.label)
     ruler = Ruler(task, size_precision=budget.size_precision, batch=budget.batch, trade=against)
     return {against: getattr(ruler.measure(space, architecture), against)}
 

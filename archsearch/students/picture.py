@@ -96,7 +96,7 @@ def draw(front: Mapping[str, Any]) -> str:
     key = f"test_{judge['key']}"
     students = [row for row in front["students"] if not row.get("failed")]
     drawn = [row for row in students if row.get("same_as") is None and _cost(row, against) and row.get(key) is not None]
-    stock = [row for row in front["stock"] if row.get(against) and row.get(key) is not None]
+    stock = [row for row in front["stock"] if _cost(row, against) and row.get(key) is not None]
     teacher = front["teacher"]
     reached = [row[key] for row in (*drawn, *stock, teacher) if row.get(key) is not None]
     spans = [end for row in (*drawn, teacher) for end in row.get("interval", ())]
@@ -111,8 +111,12 @@ def draw(front: Mapping[str, Any]) -> str:
             parts += _limit(axes, row, row["limits"][against], against)
     points = [
         *((row, _cost(row, against), _STUDENT) for row in drawn),
-        *((row, row[against], _STOCK) for row in stock),
-        *(((teacher, teacher[against], _TEACHER),) if teacher.get(against) and teacher.get(key) is not None else ()),
+        *((row, _cost(row, against), _STOCK) for row in stock),
+        *(
+            ((teacher, _cost(teacher, against), _TEACHER),)
+            if _cost(teacher, against) and teacher.get(key) is not None
+            else ()
+        ),
     ]
     for row, cost, _ in points:
         names.hold(axes.x(cost), axes.y(row[key]), 7)

@@ -252,3 +252,33 @@ def test_the_next_command_reads_images_as_this_one_did() -> None:
     again = images_again({"image_size": 64, "on_broken": "skip", "duplicates": "drop"})
     assert again == " --image-size 64 --on-broken skip --duplicates drop"
     assert images_again({}) == ""
+
+
+def test_several_students_are_a_number_or_limits_with_commas_between() -> None:
+    named = ("--teacher", "resnet18", "--data", "digits")
+    assert request_of(*named, "--students", "3").students == 3
+    asked = request_of(*named, "--latency-ms", "5,2,1", "--params", "9")
+    assert asked == parse_request(
+        {
+            "kind": "search_and_distill",
+            "teacher": {"kind": "timm", "name": "resnet18"},
+            "data": {"kind": "digits"},
+            "budget": {"params": 9, "latency_ms": [5, 2, 1]},
+        }
+    )
+    result = CliRunner().invoke(click.command()(request_options(lambda **_: None)), ["--params", "9,x"])
+    assert result.exit_code == 2
+    assert "give a whole number, or several with commas between" in result.output
+
+
+def test_limits_of_several_students_in_a_file_give_way_to_flags(tmp_path: Path) -> None:
+    file = tmp_path / "asked.json"
+    asked = request_of(*BASE[:4], "--params", "90,50", "--macs", "7")
+    file.write_text(json.dumps({"request": asked.model_dump(mode="json")}))
+    again = ("--request", str(file))
+    assert request_of(*again) == asked
+    assert request_of(*again, "--epochs", "3").students == asked.students
+    assert request_of(*again, "--params", "40").how_many == 1
+    assert request_of(*again, "--macs", "9,5").students.of == ("macs", (9, 5))  # type: ignore[union-attr]
+    alone = request_of(*again, "--space", "vit", "--architecture", '{"depth": 1}')
+    assert (alone.kind, alone.how_many) == ("distill", 1)
