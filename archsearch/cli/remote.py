@@ -70,7 +70,7 @@ def watch(job_id: str, url: str | None, as_json: bool) -> None:
 @overwrite_option
 @url_option
 def download(job_id: str, out: Path, student: int | None, overwrite: bool, url: str | None) -> None:
-    """Fetch a finished job's student, or all of several, and check every file's sha256; what an interrupted call left
+    """Fetch a finished job's student, or all of several. Every file's sha256 is checked; what an interrupted call left
     is gone on with."""
     check_fetched(job_id, out, overwrite=overwrite)
     with Client(url) as client:
