@@ -20,12 +20,12 @@ from tests.small_disk import full
 PHASES = ("validating", "searching", "verifying", "distilling", "exporting")
 
 
-def request(named: Mapping[str, Any]) -> dict[str, Any]:
+def request(named: Mapping[str, Any], space: str = "resnet_cifar") -> dict[str, Any]:
     """A job with every phase."""
     return {
         **named,
         "budget": {"params_ratio": 0.5},
-        "search": {"space": "resnet_cifar", "candidates": 12, "batch_size": 64},
+        "search": {"space": space, "candidates": 12, "batch_size": 64},
         "verify": {"candidates": 2, "epochs": 1},
         # Long enough not to be over before anybody has looked.
         "distill": {"epochs": 24, "batch_size": 32},
@@ -91,11 +91,17 @@ def test_postgresql_is_restarted_in_every_phase(digits_npz: Path, teacher_folder
             database.start()
 
         named = server.furnish(digits_npz, teacher_folder)
-        quiet = server.submit(request(named))
+        # Students that begin with weights of their teacher's, and others with noise.
+        asked = request(named, "auto")
+        quiet = server.submit(asked)
         server.wait_for(quiet, "succeeded", within_s=5 * PATIENCE_S)
-        job_id = server.submit(request(named))
+        job_id = server.submit(asked)
         disturbed(server, job_id, restart)
         assert weights(server, job_id) == weights(server, quiet)
+        both = [[(row["start"], row["architecture"], row["score"]) for row in server.client.candidates(id, limit=100)]
+                for id in (quiet, job_id)]  # fmt: skip
+        assert both[0] == both[1]
+        assert {start for start, *_ in both[0]} == {"teacher", "scratch"}
 
 
 @pytest.mark.slow

@@ -15,7 +15,8 @@ from alembic.migration import MigrationContext
 from alembic import command
 from archsearch.store.database import connect, session_factory
 from archsearch.store.migrate import VERSION_TABLE, upgrade
-from archsearch.store.models import Row, TeacherRow
+from archsearch.store.models import Candidate, Row, TeacherRow
+from archsearch.store.trials import trial_of
 
 pytestmark = pytest.mark.smoke
 
@@ -25,6 +26,7 @@ UPGRADE = """
 import sys, time
 from pathlib import Path
 from archsearch.engine import EngineClient
+from archsearch.store.trials import trial_of
 from archsearch.store.database import connect, session_factory
 from archsearch.store.migrate import upgrade
 engine = connect(sys.argv[1])
@@ -186,6 +188,33 @@ def test_candidates_of_the_first_release_keep_their_space(engine: sa.Engine, mov
     move("0002")
     current = "0002"
     assert kept() == before
+
+
+def test_candidates_of_old_began_with_noise(engine: sa.Engine, move: Move, tmp_path: Path) -> None:
+    move("0011")
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO jobs (id, kind, request, status, progress, attempt, strikes, created_at) "
+                "VALUES ('job_1', 'search', '{}', 'running', 0.5, 1, 0, CURRENT_TIMESTAMP)"
+            )
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO candidates (job_id, number, space, architecture, architecture_key, params, macs, state, "
+                "score, proxies, votes, seconds, attempt, rung, rungs) "
+                "VALUES ('job_1', 0, 'vit', '{\"depth\": 1}', 'vit 1', 5, 6, 'scored', 1.5, '{}', '{}', 0.1, 1, 1, "
+                "'[1.5]')"
+            )
+        )
+    upgrade(engine, tmp_path / "lock")
+    with session_factory(engine)() as session:
+        (row,) = session.scalars(sa.select(Candidate))
+        # As a job that goes on reads it: of the race of those that begin with noise.
+        assert (row.start, trial_of(row).start, trial_of(row).score) == ("scratch", "scratch", 1.5)
+    move("0011")
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT score FROM candidates")).scalars().all() == [1.5]
 
 
 def test_our_folder_of_migrations_does_not_hide_the_library() -> None:
