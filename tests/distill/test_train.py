@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,10 +127,10 @@ from archsearch.spaces import spaces
 from archsearch.teachers import fingerprint, load_teacher
 
 import torch._dynamo, torch.utils.flop_counter  # which the optimizer imports, and what looks for memory
-teacher, method, attempts = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+teacher, attempts = Path(sys.argv[1]), json.loads(sys.argv[2])
 load_teacher(LocalTeacher(path=teacher)), load_digits()  # and with them timm and scikit-learn
 
-def attempt(folder, at, delay_s):
+def attempt(folder, method, at, delay_s):
     dataset, space = load_digits(), spaces.get("resnet_cifar")
     torch.manual_seed(0)
     student = space.build(space.smallest(dataset.task), dataset.task)
@@ -149,11 +150,11 @@ def attempt(folder, at, delay_s):
         pass
     print(report.resumed_at, fingerprint(student), flush=True)
 
-for folder, at, delay_s in attempts:
+for folder, method, at, delay_s in attempts:
     child = os.fork()
     if not child:
         try:
-            attempt(Path(folder), at, delay_s)
+            attempt(Path(folder), method, at, delay_s)
             os._exit(0)
         except BaseException:
             traceback.print_exc()
@@ -164,21 +165,36 @@ for folder, at, delay_s in attempts:
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["kd", "crd"])
-def test_killed_at_ten_random_steps_the_weights_are_the_same_to_the_bit(
-    teacher_folder: Path, tmp_path: Path, method: str
-) -> None:
-    """Fifty-odd steps; each attempt is killed some steps on, in the middle of a step or while something is written."""
-    draw = random.Random(method)
-    kills = [(draw.randint(2, 5), draw.choice([0, 0, 0.004, 0.01])) for _ in range(10)]
-    attempts = [("whole", 0, 0), *(("killed", *kill) for kill in kills), ("killed", 0, 0)]
-    given = json.dumps([(str(tmp_path / folder), *rest) for folder, *rest in attempts])
-    command = [sys.executable, "-c", KILLED, str(teacher_folder), method, given]
+METHODS = ("kd", "crd")
+
+
+@pytest.fixture(scope="module")
+def killed(teacher_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[str]]:
+    """How a training ended that nobody disturbed, ten that were killed and the last, for each method; one process
+    imports for them all."""
+    attempts: list[tuple[str, str, float, float]] = []
+    for method in METHODS:
+        draw = random.Random(method)
+        kills = [(draw.randint(2, 5), draw.choice([0, 0, 0.004, 0.01])) for _ in range(10)]
+        folder = tmp_path_factory.mktemp(method)
+        attempts.append((str(folder / "whole"), method, 0, 0))
+        attempts += [(str(folder / "killed"), method, *kill) for kill in [*kills, (0, 0)]]
+    command = [sys.executable, "-c", KILLED, str(teacher_folder), json.dumps(attempts)]
     done = subprocess.run(command, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
-    whole, *deaths, last = done.stdout.splitlines()
-    assert deaths == [str(-signal.SIGKILL)] * 10, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(attempts), done.stdout + done.stderr
+    return {method: lines[12 * number : 12 * (number + 1)] for number, method in enumerate(METHODS)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_at_ten_random_steps_the_weights_are_the_same_to_the_bit(
+    killed: Mapping[str, list[str]], method: str
+) -> None:
+    """Fifty-odd steps; each attempt is killed some steps on, in the middle of a step or while something is written."""
+    whole, *deaths, last = killed[method]
+    assert deaths == [str(-signal.SIGKILL)] * 10
     assert int(last.split()[0]) >= 10
     assert last.split()[1] == whole.split()[1]
 

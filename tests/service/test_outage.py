@@ -28,7 +28,7 @@ def request(named: Mapping[str, Any], space: str = "resnet_cifar") -> dict[str, 
         "search": {"space": space, "candidates": 12, "batch_size": 64},
         "verify": {"candidates": 2, "epochs": 1},
         # Long enough not to be over before anybody has looked.
-        "distill": {"epochs": 24, "batch_size": 32},
+        "distill": {"epochs": 12, "batch_size": 32},
     }
 
 
@@ -116,11 +116,11 @@ def test_a_disk_is_full_and_sqlite_locked_in_every_phase(
 
         def disturb(phase: str) -> None:
             with full(small_disk):
-                time.sleep(3)
+                time.sleep(2)
             # Once for longer than a connection itself waits for a lock.
             with closing(sqlite3.connect(server.database, timeout=30, isolation_level=None)) as other:
                 other.execute("BEGIN EXCLUSIVE")
-                time.sleep(35 if phase == "distilling" else 8)
+                time.sleep(35 if phase == "distilling" else 3)
                 other.execute("ROLLBACK")
 
         disturbed(server, job_id, disturb)
