@@ -1,12 +1,14 @@
-"""What a few labels a class make, alone, with a teacher, and with what has no labels beside them.
+"""What a few labels a class make, alone, with a teacher, and with what has no labels beside them; and none at all.
 
-    python -m benchmarks.few_labels [--data ../shared/data] [--only digits] [--shots 1 5 10 50] [--draws 3]
+    python -m benchmarks.few_labels [--data ../shared/data] [--only digits] [--shots 0 1 5 10 50] [--draws 3]
         [--steps 720] [--json FILE]
 
 The teacher has learned from all labels. The students are one network, from the same noise, with as many steps of as
 many images: on the labels alone, with the teacher on the labelled images alone, and with the teacher on all images, a
-quarter of each batch labelled. The test split is read once, after the last step. Every draw of labels is another
-seed of the training, too. The digits come with scikit-learn; `--data` adds CIFAR-10 of 1,700 images at 16 px.
+quarter of each batch labelled. With no label at all (0) the teacher's answers are all there is to learn, and to
+select by; what is told is accuracy on the true labels of the test split all the same. That split is read once, after
+the last step. Every draw of labels is another seed of the training, too. The digits come with scikit-learn; `--data`
+adds CIFAR-10 of 1,700 images at 16 px.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,11 +32,13 @@ import archsearch
 from archsearch.data import Dataset
 from archsearch.data.metrics import accuracy
 from archsearch.data.shots import few_shots
+from archsearch.data.task import unknown
 from archsearch.distill.train import logits, train
 from archsearch.domains.images import load_digits, load_npz
 from archsearch.request import DigitsData, DistillSpec, LocalTeacher
 from archsearch.spaces import spaces
 from archsearch.teachers import Teacher, load_teacher
+from archsearch.teachers.stand_in import stand_in
 
 BATCH = 32
 # What a student learns from, with the method and what becomes of images without labels.
@@ -48,7 +52,8 @@ SMALL = {"depth1": 1, "depth2": 1, "depth3": 1, "width1": 16, "width2": 16, "wid
 
 @dataclass(frozen=True)
 class Run:
-    """One training; `shots` is None where all labels are kept, accuracy in percent of the test split."""
+    """One training; `shots` is None where all labels are kept and 0 where none is, accuracy in percent of the test
+    split."""
 
     data: str
     shots: int | None
@@ -93,6 +98,21 @@ def taught(source: dict[str, Any], folder: Path, augment: str, epochs: int = 30)
     return load_teacher(LocalTeacher(path=folder))
 
 
+def without_labels(whole: Dataset) -> Dataset:
+    """The data as they are read where nobody has labelled anything."""
+    task: Any = whole.task
+    splits: dict[str, Any] = {name: getattr(whole, name) for name in ("train", "selection", "test")}
+    blank: dict[str, Any] = {name: replace(split, y_N=unknown(len(split))) for name, split in splits.items()}
+    task = replace(task, classes=0, class_names=(), prevalence=(), truth="teacher")
+    return replace(whole, task=task, sha256=f"none{whole.sha256[4:]}", **blank)
+
+
+def arms(shots: int | None) -> list[str]:
+    """What can be compared with so many labels a class."""
+    every = [*ARMS]
+    return every[:2] if shots is None else every[2:] if shots == 0 else every
+
+
 def learn(
     name: str, whole: Dataset, teacher: Teacher, augment: str, shots: int | None, arm: str, draw: int, steps: int
 ) -> Run:
@@ -100,7 +120,10 @@ def learn(
     import torch
 
     method, rest = ARMS[arm]
-    dataset = whole if shots is None else few_shots(whole, DigitsData(shots=shots, shots_seed=draw, rest=rest))
+    if shots == 0:
+        dataset = stand_in(without_labels(whole), teacher)
+    else:
+        dataset = whole if shots is None else few_shots(whole, DigitsData(shots=shots, shots_seed=draw, rest=rest))
     images = dataset.training_examples
     batch_size = min(BATCH, images)
     epochs = math.ceil(steps / (images // batch_size))
@@ -112,8 +135,8 @@ def learn(
     model = space.build(SMALL, dataset.task)
     started, learned_from = time.monotonic(), None if method == "none" else teacher
     *_, last = train(model, dataset, spec, teacher=learned_from, optimizer=space.optimizer)
-    acc = accuracy(partial(logits, model, dataset.task), dataset.test)
-    labelled, seconds = len(dataset.train), time.monotonic() - started
+    acc = accuracy(partial(logits, model, dataset.task), whole.test)
+    labelled, seconds = 0 if shots == 0 else len(dataset.train), time.monotonic() - started
     return Run(name, shots, arm, draw, labelled, images, last.steps, acc, seconds)
 
 
@@ -129,11 +152,13 @@ def run_all(
             teacher = taught(source, Path(scratch) / name, augment)
             teachers[name] = accuracy(teacher.logits, whole.test)
             for count in (*shots, None):
-                for arm in ARMS if count is not None else [*ARMS][:2]:
+                for arm in arms(count):
                     for draw in range(draws):
                         runs.append(learn(name, whole, teacher, augment, count, arm, draw, steps))
                         told = runs[-1]
-                        Console(stderr=True).print(f"{name} {count or 'all'} {arm} {draw}: {told.test_acc:.2f}")
+                        Console(stderr=True).print(
+                            f"{name} {'all' if count is None else count} {arm} {draw}: {told.test_acc:.2f}"
+                        )
     return runs, teachers
 
 
@@ -166,7 +191,7 @@ def gains(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             **{f"over {arm}": mean - by_arm[data, shots, arm] for arm in ARMS if arm != every},
         }
         for (data, shots, one), mean in by_arm.items()
-        if one == every
+        if one == every and shots  # without any label there is nothing to gain over
     ]
 
 
@@ -188,7 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of the evaluation data, for CIFAR-10 beside the digits")
     parser.add_argument("--only", help="data whose name begins so")
-    parser.add_argument("--shots", type=int, nargs="+", default=[1, 5, 10, 50], help="labels a class")
+    parser.add_argument("--shots", type=int, nargs="+", default=[0, 1, 5, 10, 50], help="labels a class")
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--steps", type=int, default=720, help="of every training")
     parser.add_argument("--json", type=Path, help="where the numbers go as JSON")
