@@ -356,7 +356,7 @@ def _kind_of(path: Path) -> str:
 
 
 # A folder of images may have a labels.csv beside them.
-_TEXTS = (".csv", ".tsv", ".jsonl")
+_TEXTS = (".csv", ".tsv", ".jsonl", "unlabelled.txt", "unlabeled.txt")
 
 
 def send_local_parts(client: Client, request: JobRequest, say: Callable[[str], None]) -> JobRequest:

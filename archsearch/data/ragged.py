@@ -68,3 +68,13 @@ def joined(rows: Iterable[Sequence[int] | npt.NDArray[Any]], dtype: npt.DTypeLik
     arrays = [np.asarray(row, dtype=dtype) for row in rows]
     starts_N1 = np.concatenate([[0], np.cumsum([len(row) for row in arrays])]).astype(np.int64)
     return unpacked(np.concatenate(arrays) if arrays else np.empty(0, dtype=dtype), starts_N1)
+
+
+def stacked(columns: Sequence[Ragged]) -> Ragged:
+    """The rows of several columns of one type, one column after the other."""
+    if len(columns) == 1:
+        return columns[0]
+    packed = [column.packed() for column in columns]
+    lengths = [np.diff(starts_N1) for _, starts_N1 in packed]
+    starts_N1 = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
+    return unpacked(np.concatenate([flat_F for flat_F, _ in packed]), starts_N1)

@@ -44,13 +44,11 @@ def few_shots(dataset: D, spec: Any) -> D:
     name = hashlib.sha256(f"{dataset.sha256} {spec.shots} {spec.shots_seed} {spec.rest}".encode()).hexdigest()
     notes = (*dataset.notes, _told(spec, len(rows), len(others)))
     changed: dict[str, Any] = {"train": train.take(rows), "sha256": name, "notes": notes}
-    if not isinstance(dataset, Dataset):
-        if spec.rest == "unlabelled":
-            raise InvalidRequest("texts are learned from with labels only; set it to drop", field="data.rest")
-        return replace(dataset, **changed, prevalence=evenly(task).prevalence)
-    changed["task"] = evenly(task)
     if spec.rest == "unlabelled" and len(others):
         changed["unlabelled"] = _apart(train.take(others), dataset.unlabelled)
+    if not isinstance(dataset, Dataset):  # texts before a tokenizer is known tell of their task bit by bit
+        return replace(dataset, **changed, prevalence=evenly(task).prevalence)
+    changed["task"] = evenly(task)
     return replace(dataset, **changed)
 
 

@@ -6,6 +6,7 @@ is a row that can be taken, and a tensor that a network is asked about.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, Self
 
@@ -113,6 +114,17 @@ class Split(Labelled, Protocol):
 
     def labels(self) -> Tensor:
         """The labels as a tensor (a copy): N int64, or N×K float32, which binary cross-entropy takes."""
+
+    def joined(self, others: Sequence[Self]) -> Self:
+        """These examples, and then those of others of the same data; of many labels, those without labels have none."""
+
+
+def joined_labels(each: Sequence[Labels]) -> Labels:
+    """Labels of several splits, one after the other, in the form of the first."""
+    first = each[0]
+    shaped = [y_N if y_N.ndim == first.ndim else np.zeros((len(y_N), *first.shape[1:]), first.dtype) for y_N in each]
+    found: Labels = np.concatenate(shaped)
+    return found
 
 
 def unknown(examples: int) -> Labels:

@@ -9,14 +9,16 @@ of the teacher's]: few labels are seen often enough, and the teacher's part is a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from archsearch.data.decisions import decided_once
-from archsearch.data.task import UNKNOWN, Dataset
+from archsearch.data.task import UNKNOWN, Dataset, Split
 from archsearch.distill.amount import amount
 from archsearch.distill.objective import check_unlabelled, objective
 from archsearch.errors import InvalidRequest
 from archsearch.request import DistillSpec
+
+S = TypeVar("S", bound=Split)
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -86,6 +88,13 @@ def pool(dataset: Dataset, spec: DistillSpec) -> Pool:
     # Neither part of a batch has an example twice, if that can be helped.
     own = min(max(round(share * size), 1, size - others), labelled, size - 1)
     return Pool(labelled, others, own, size, steps)
+
+
+def learned(dataset: Dataset[Any, S], of: Pool) -> S:
+    """The examples of every row."""
+    if not of.unlabelled or dataset.unlabelled is None:
+        return dataset.train
+    return dataset.train.joined([dataset.unlabelled])
 
 
 def targets(dataset: Dataset, of: Pool) -> Tensor:

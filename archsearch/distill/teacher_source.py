@@ -19,6 +19,7 @@ from archsearch.device import alike
 from archsearch.distill.kept import Form, Whole, form_of
 from archsearch.distill.loader import Batch
 from archsearch.distill.loss import Outputs
+from archsearch.distill.pool import learned, pool
 from archsearch.distill.remembered import remembered
 from archsearch.distill.view_cache import ViewCache, open_cache
 from archsearch.distill.watched import Watched
@@ -141,8 +142,9 @@ def cached(
     example is one decision; in memory with its attention, where that is read too and an example has one view."""
     once = decided_once(dataset.train.y_N)
     possible = domains.of(dataset.task).views(dataset.task, spec) if once else None
-    if possible is not None and possible.count == 1 and spec.view_cache == "auto":
-        found = remembered(online, dataset.train)
+    shows = online.watched.reads - {"logits"} == {"attention"}
+    if possible is not None and possible.count == 1 and spec.view_cache == "auto" and shows:
+        found = remembered(online, learned(dataset, pool(dataset, spec)))
         if found is not None:
             return found
     if possible is None or online.watched.reads - {"logits"}:

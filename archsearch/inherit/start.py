@@ -155,9 +155,10 @@ def _examples(dataset: Dataset, most: int) -> tuple[Tensor, Tensor]:
     count = len(rows)
     judged = max(int(_JUDGED * count), min(_LEAST_JUDGED, count // 2))
     held = rows[balanced_rows(split.y_N[rows], judged, 1)]
-    fitted, judging = split.examples(np.setdiff1d(rows, held)), split.examples(held)
+    own, judges = split.take(np.setdiff1d(rows, held)), split.take(held)
     if dataset.unlabelled is not None and len(others):  # nothing here asks for labels
-        apart, some = dataset.unlabelled.examples(others), int(_JUDGED * len(others))
-        fitted, judging = torch.cat((fitted, apart[some:])), torch.cat((judging, apart[:some]))
+        apart, some = dataset.unlabelled.take(others), int(_JUDGED * len(others))
+        own, judges = own.joined([apart.take(slice(some, None))]), judges.joined([apart.take(slice(0, some))])
+    fitted, judging = own.examples(slice(None)), judges.examples(slice(None))
     # Data may be in the order of their classes, and the last of these tell how strongly a layer is fitted.
     return fitted[torch.randperm(len(fitted), generator=torch.Generator().manual_seed(0))], judging

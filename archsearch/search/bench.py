@@ -130,10 +130,12 @@ def _drawn(teacher: Teacher, dataset: Dataset, images: int, seed: int) -> tuple[
     x, y = dataset.train.examples(rows), dataset.train.take(rows).labels()
     if dataset.unlabelled is None or not len(others):
         return x, y
-    added = dataset.unlabelled.examples(others)
+    added = dataset.unlabelled.take(others)
     with torch.no_grad():
-        answers_BK = teacher.logits(added.to(where(teacher.model))).cpu()
-    return torch.cat((x, added)), torch.cat((y, answered(answers_BK, y)))
+        answers_BK = teacher.logits(added.examples(slice(None)).to(where(teacher.model))).cpu()
+    # Joined before they are tensors: texts have to become as long as the longest of all.
+    x = dataset.train.take(rows).joined([added]).examples(slice(None))
+    return x, torch.cat((y, answered(answers_BK, y)))
 
 
 def _where_it_fits(look: Callable[[str], NetworkEvidence], device: str) -> NetworkEvidence:

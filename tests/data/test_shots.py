@@ -87,9 +87,13 @@ def test_texts_have_a_few_labels_or_none(tmp_path: Path) -> None:
     few = few_shots(table, DatasetData(id="ds_" + "0" * 20, shots=4, rest="drop"))
     assert np.bincount(few.train.y_N).tolist() == [4, 4]
     assert few.sha256 != table.sha256
-    with pytest.raises(InvalidRequest, match="with labels only") as caught:
-        few_shots(table, DatasetData(id="ds_" + "0" * 20, shots=4))
-    assert caught.value.field == "data.rest"
+    beside = few_shots(table, DatasetData(id="ds_" + "0" * 20, shots=4))
+    assert beside.unlabelled is not None
+    assert (len(beside.train), len(beside.unlabelled)) == (8, len(table.train) - 8)
+    assert {*beside.unlabelled.y_N.tolist()} == {-1}
+    both = {text for split in (beside.train, beside.unlabelled) for text in map(split.texts, range(len(split)))}
+    assert both == {table.train.texts(row) for row in range(len(table.train))}
+    assert len({table.sha256, few.sha256, beside.sha256}) == 3
 
 
 def test_whoever_measures_knows_the_data_again() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,3 +163,36 @@ def test_a_distillation_whose_worker_is_killed_ends_in_the_same_bits(server: Ser
     resumed = [event["data"] for event in server.events(job_id) if event["data"].get("resumed_at", 0) > 0]
     assert resumed
     assert weights_of(server, job_id) == weights_of(server, undisturbed)
+
+
+def test_texts_without_labels_teach_beside_others_and_alone(
+    server: Server, texts: Texts, named: dict[str, Any], tmp_path: Path
+) -> None:
+    lines = texts.table.read_text().splitlines()
+    words = [line.rpartition(",")[0] for line in lines[1:]]
+    some, none = tmp_path / "some.zip", tmp_path / "none.csv"
+    with zipfile.ZipFile(some, "w") as archive:
+        archive.writestr("train.csv", "\n".join(lines[:101]) + "\n")
+        archive.writestr("unlabelled.txt", "\n".join(words[100:]) + "\n")
+    none.write_text("\n".join(["text", *words]) + "\n")
+    for path, judge in ((some, "acc"), (none, "agreement")):
+        row = server.client.add_dataset(path, "text", name=path.stem, max_length=12, duplicates="warn")
+        assert ("unlabelled" in row["splits"]) == (path is some)
+        assert row["task"]["truth"] == ("labels" if path is some else "teacher")
+        asked = request(
+            named, data={"kind": "dataset", "id": row["id"]}, distill={"epochs": 1, **TRAINING}, verify=None
+        )
+        job = server.wait_for(server.submit(asked), "succeeded")
+        result = job["result"]
+        assert result["judged_by"]["key"] == judge
+        assert f"test_{judge}" in result["student"]
+        assert result["data"]["classes"] == 3
+    assert "no text has a label" in result["warnings"][0]["detail"]
+    server.client.download(job["id"], tmp_path / "student")
+    card, evaluation = ((tmp_path / "student" / name).read_text() for name in ("README.md", "evaluation.json"))
+    assert "judged by agreement with the teacher" in card
+    assert "accura" not in card.lower()
+    row = json.loads(evaluation)["networks"]["student"]
+    assert not {"top1_acc", "macro_f1", "mcc", "nll", "ece"} & row.keys()
+    problem = server.http.post("/v1/jobs", json={**asked, "distill": {"labels": 1}}).json()
+    assert (problem["field"], problem["status"]) == ("distill.labels", 422)

@@ -19,7 +19,7 @@ from archsearch.device import kind
 from archsearch.distill.amount import amount
 from archsearch.distill.group import Group
 from archsearch.distill.loader import Batch, Mixed, plan, shares
-from archsearch.distill.pool import Pool, pool, targets
+from archsearch.distill.pool import learned, pool, targets
 from archsearch.domains.image_classification.ahead import Decoded, ahead, workers_for
 from archsearch.domains.images.file_split import FileSplit
 from archsearch.domains.images.sampled import Shown
@@ -45,7 +45,7 @@ class Resident:
 
     def __init__(self, dataset: ImageDataset, spec: DistillSpec, device: str, group: Group, views: Views) -> None:
         self.rows, self.spec, self.device, self.group, self.views = pool(dataset, spec), spec, device, group, views
-        self.split, self.y = _learned(dataset, self.rows), targets(dataset, self.rows).to(device)
+        self.split, self.y = learned(dataset, self.rows), targets(dataset, self.rows).to(device)
         self.x_NHWC = self._resident()
 
     def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
@@ -105,7 +105,7 @@ class Streamed:
     ) -> None:
         self.task, self.spec, self.device, self.group, self.views = dataset.task, spec, device, group, views
         self.rows = pool(dataset, spec)
-        self.split, self.y = _learned(dataset, self.rows), targets(dataset, self.rows)
+        self.split, self.y = learned(dataset, self.rows), targets(dataset, self.rows)
 
     def epoch(self, epoch: int, first: int) -> Iterator[Batch]:
         import torch
@@ -142,13 +142,6 @@ class Streamed:
         others = torch.tensor([partner.row for partner in partners])
         y, share_B = self.y[others], torch.tensor([partner.share for partner in partners])
         return Mixed(y.to(self.device, non_blocking=True), share_B.to(self.device, non_blocking=True))
-
-
-def _learned(dataset: ImageDataset, rows: Pool) -> Images:
-    """The images of every row."""
-    if not rows.unlabelled or dataset.unlabelled is None:
-        return dataset.train
-    return dataset.train.joined([dataset.unlabelled])
 
 
 class _Transformed:

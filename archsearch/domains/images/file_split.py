@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.task import Labels, Rows, label_tensor
+from archsearch.data.task import Labels, Rows, joined_labels, label_tensor
 from archsearch.domains.images.encoded import Encoded
 from archsearch.domains.images.statistics import Statistics, of_sums
-from archsearch.domains.images.task import feed_labels, joined_labels
+from archsearch.domains.images.task import feed_labels
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.task import Dataset, Kind, Labels, Rows, Split, Truth, guessing, is_uneven, label_tensor
+from archsearch.data.task import (
+    Dataset,
+    Kind,
+    Labels,
+    Rows,
+    Split,
+    Truth,
+    guessing,
+    is_uneven,
+    joined_labels,
+    label_tensor,
+)
 from archsearch.domains.images.statistics import Statistics, channel_statistics, chunks
 from archsearch.request import Fit
 
@@ -80,9 +91,6 @@ class Images(Split, Protocol):
     def feed(self, digest: Any, name: str) -> None:
         """Have a hash of `hashlib` read all that makes the split, called `name`, what it is."""
 
-    def joined(self, others: Sequence[Self]) -> Self:
-        """These images, and then those of others of the same data; of many labels, those without labels have none."""
-
 
 @dataclass(frozen=True)
 class ImageSplit:
@@ -152,14 +160,6 @@ def feed_labels(digest: Any, name: str, y_N: Labels) -> None:
     kind, bytes_ = ("int64", "<i8") if y_N.ndim == 1 else ("uint8", "u1")
     digest.update(f"{name} {kind} {y_N.shape}\n".encode())
     digest.update(np.ascontiguousarray(y_N, dtype=bytes_).data)
-
-
-def joined_labels(each: Sequence[Labels]) -> Labels:
-    """Labels of several splits, one after the other, in the form of the first."""
-    first = each[0]
-    shaped = [y_N if y_N.ndim == first.ndim else np.zeros((len(y_N), *first.shape[1:]), first.dtype) for y_N in each]
-    found: Labels = np.concatenate(shaped)
-    return found
 
 
 ImageDataset = Dataset[ImageTask, Images]

@@ -35,7 +35,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns as the table has them: one of labels, or several of 0 and 1."""
+    """Columns as the table has them: one of labels, or several of 0 and 1, or none where no text has a label."""
 
     text: str
     pair: str | None
@@ -45,6 +45,9 @@ class Columns:
 
 def find_columns(names: Sequence[str], wanted: Wanted, *, split_known: bool) -> Columns:
     """The columns meant; raises DataError whose `field` is that of the request that would name one.
+
+    Texts have no labels where no column is named for them and the table has none but those of the texts: any other
+    might be theirs.
 
     Args:
         split_known: Whether files tell the splits, so that no column does.
@@ -56,8 +59,10 @@ def find_columns(names: Sequence[str], wanted: Wanted, *, split_known: bool) -> 
     label = (wanted.label,) if isinstance(wanted.label, str) else wanted.label
     if label is None:
         rest = [name for name in names if name not in (text, pair, split)]
-        found_label = _only(rest, LABELS, "label_column", "label") or _absent(names, "label_column", "label")
-        labels: tuple[str, ...] = (found_label,)
+        found_label = _only(rest, LABELS, "label_column", "label")
+        labels: tuple[str, ...] = () if found_label is None else (found_label,)
+        if rest and not labels:
+            _absent(names, "label_column", "label")
     else:
         labels = tuple(_named(names, name, "label_column") or name for name in label)
     found = [name for name in (text, pair, *labels, split) if name is not None]

@@ -12,7 +12,8 @@ from archsearch.data.batches import require_room
 from archsearch.data.labels import check_distinct, count_classes, count_labels, is_text, refuse_one_hot
 from archsearch.data.limits import Limits
 from archsearch.data.notes import Note
-from archsearch.data.task import Labels
+from archsearch.data.task import Labels, is_unknown, unknown
+from archsearch.data.unlabelled import check_enough
 from archsearch.errors import DataError, TooLarge
 
 # N texts, K labels
@@ -94,8 +95,10 @@ def number_labels(
     """Numbers for the labels of all splits; raises DataError or TooLarge whose `field` is the column.
 
     Words are numbered in their alphabetical order. Numbers from 0 stay what they are; others, as 1 to 5 of stars, are
-    names in their own order. A label has to be on some training text.
+    names in their own order. A label has to be on some training text. Without a column no text has any.
     """
+    if not columns:
+        return Numbered((), {split: unknown(len(found)) for split, found in raw.items()}, "text_column")
     column = columns[0] if len(columns) == 1 else "label_column"
     if len(columns) > 1:
         return _flagged(raw, check_distinct("label_column", columns), column, ())
@@ -114,8 +117,12 @@ def number_labels(
 
 
 def check_numbered(numbered: Numbered, y_train: Labels, limits: Limits) -> int:
-    """K; raises DataError or TooLarge where a class has too few training texts, or there is but one."""
+    """K, 0 where no text has a label; raises DataError or TooLarge where a class has too few training texts, or there
+    is but one."""
     column = numbered.column
+    if is_unknown(y_train):
+        check_enough(sum(map(len, numbered.y.values())), "text", "path")
+        return 0
     if y_train.ndim == 2:
         fix = "write the label itself, not a list or a column for each"
         refuse_one_hot(column, numbered.y.values(), fix, noun="text")
@@ -179,7 +186,9 @@ def _single(raw: Mapping[str, Sequence[Raw]], column: str, called: Called, limit
         sets[split] = []
         for row, one in enumerate(found):
             if not isinstance(one, str):
-                raise DataError(f"{called(split, row)} has no label; give it one or remove the row", field=column)
+                raise DataError(
+                    f"{called(split, row)} has no label; give it one or move it to unlabelled.csv", field=column
+                )
             sets[split].append({one})
     names = _known(sets, column, called, limits)
     from_0 = all(map(_WHOLE.fullmatch, names)) and int(names[0]) == 0

@@ -11,13 +11,13 @@ from archsearch.data.duplicates import look
 from archsearch.data.limits import Limits
 from archsearch.data.measured import Measured, Part
 from archsearch.data.notes import Note
-from archsearch.data.ragged import Ragged, joined
 from archsearch.data.renumber import renumbered
 from archsearch.data.splits import complete
+from archsearch.data.task import is_unknown
 from archsearch.domains.text.columns import Wanted
-from archsearch.domains.text.load import WORDS, content, read_splits
+from archsearch.domains.text.load import WORDS, content, look_beside, read_splits
 from archsearch.domains.text.spec import OnDuplicates, TextData
-from archsearch.domains.text.table import TableSplit, TextTable, make_table
+from archsearch.domains.text.table import UNLABELLED, TableSplit, TextTable, make_table
 from archsearch.domains.text.task import TextTask
 from archsearch.domains.text.tokenise import CUT, identity, tokenise
 from archsearch.domains.text.tokenizer import TextTokenizer
@@ -52,6 +52,12 @@ def load_measured(
     """
     wanted = Wanted(spec.text_column, spec.pair_column, spec.label_column, spec.split_column)
     read, names, notes = read_splits(spec.path, wanted, limits or Limits())
+    apart = read.pop(UNLABELLED, None)
+    if all(is_unknown(split.y_N) for split in read.values()):
+        raise InvalidRequest(
+            "no text has a label to measure answers by; give labelled ones, in classes of the network's names",
+            field="--data",
+        )
     found = next(iter(read.values())).pair is not None
     if paired is not None and paired is not found:
         raise InvalidRequest(
@@ -60,7 +66,7 @@ def load_measured(
     known = replace(known, pair=found)
     given, renamed = renumbered(read, names, known)
     notes, own = (*notes, *renamed), known.class_names if renamed else names
-    whole, learned = _wholes(given, known, own, tokenizer, learned_from)
+    whole, learned = _wholes(given, apart, known, own, tokenizer, learned_from)
     if part == "auto":
         part = "test" if "test" in given or learned is not None else "all"
         if learned is not None and "test" not in given:
@@ -115,22 +121,29 @@ def _all_told(given: Given, whole: TextTable | None) -> Note:
 
 
 def _wholes(
-    given: Given, known: TextTask, names: tuple[str, ...], tokenizer: TextTokenizer, learned_from: str | None
+    given: Given,
+    apart: TableSplit | None,
+    known: TextTask,
+    names: tuple[str, ...],
+    tokenizer: TextTokenizer,
+    learned_from: str | None,
 ) -> tuple[TextTable | None, TextTable | None]:
     """The table a training would make of the texts as they are, and the very one the network learned from.
 
     Either is None where there is none. Who trained may have left out texts that are there twice.
     """
-    whole = _whole(given, known, names, "warn")
+    whole = _whole(given, apart, known, names, "warn")
     if learned_from is None:
         return whole, None
-    for table in (whole, _whole(given, known, names, "drop")):
+    for table in (whole, _whole(given, apart, known, names, "drop")):
         if table is not None and learned_from in (table.sha256, identity(table, tokenizer, known.max_length)):
             return whole, table
     return whole, None
 
 
-def _whole(given: Given, known: TextTask, names: tuple[str, ...], duplicates: OnDuplicates) -> TextTable | None:
+def _whole(
+    given: Given, apart: TableSplit | None, known: TextTask, names: tuple[str, ...], duplicates: OnDuplicates
+) -> TextTable | None:
     """The table a training would make of it; None where there is too little to train on."""
     if "train" not in given:
         return None
@@ -141,18 +154,11 @@ def _whole(given: Given, known: TextTask, names: tuple[str, ...], duplicates: On
         if y_train.ndim == 1 and np.bincount(y_train, minlength=known.classes).min() == 0:
             return None
         splits = complete(left["train"], left.get("selection"), left.get("test"), looked.group_N, noun="text")
+        left_apart, _ = look_beside(splits, apart, duplicates, lambda row: f"text {row} of {UNLABELLED}")
     except DataError:
         return None
-    return make_table(splits, known.classes, names, known.max_length)
+    return make_table(splits, known.classes, names, known.max_length, unlabelled=left_apart)
 
 
 def _together(splits: list[TableSplit]) -> TableSplit:
-    if len(splits) == 1:
-        return splits[0]
-    pairs = [split.pair for split in splits if split.pair is not None]
-    labels = np.concatenate([split.y_N for split in splits])
-    return TableSplit(_stacked([split.text for split in splits]), _stacked(pairs) if pairs else None, labels)
-
-
-def _stacked(columns: list[Ragged]) -> Ragged:
-    return joined((column[row] for column in columns for row in range(len(column))), np.uint8)
+    return splits[0].joined(splits[1:])

@@ -14,13 +14,13 @@ from archsearch.data.batches import require_room
 from archsearch.data.labels import is_text
 from archsearch.data.limits import Limits
 from archsearch.data.ragged import Ragged, unpacked
-from archsearch.domains.text.columns import Columns, Wanted, find_columns
+from archsearch.domains.text.columns import Columns, Wanted, find_columns, find_texts
 from archsearch.domains.text.labels import Raw, read_flags, read_label
-from archsearch.domains.text.rows import Row, read_rows
-from archsearch.domains.text.sources import SPLITS, Source, open_sources
+from archsearch.domains.text.rows import LINE, Row, read_rows
+from archsearch.domains.text.sources import LINES, SPLITS, UNLABELLED, Source, open_sources, table_format
 from archsearch.errors import DataError, TooLarge
 
-ORDER = ("train", "selection", "test")
+ORDER = ("train", "selection", "test", UNLABELLED)
 # Rows after which memory is looked at, and bytes of one beside its texts: starts, a line and a label.
 _ROWS, _A_ROW = 2**16, 48
 
@@ -71,7 +71,8 @@ def read_texts(path: Path, wanted: Wanted, limits: Limits) -> Texts:
     columns: Columns | None = None
     with open_sources(path, limits) as sources:
         for source in sources:
-            columns = _read(source, wanted, columns, parts, limits)
+            found = _read(source, wanted, columns, parts, limits)
+            columns = columns or found
     assert columns is not None  # there is a source, or there was an error
     if limits.to_learn_from and "train" not in parts:
         here = f"only {' and '.join(sorted(parts))}" if parts else "no row"
@@ -84,12 +85,9 @@ def read_texts(path: Path, wanted: Wanted, limits: Limits) -> Texts:
 def _read(source: Source, wanted: Wanted, before: Columns | None, parts: dict[str, Part], limits: Limits) -> Columns:
     with source.open() as stream:
         table = read_rows(source.name, stream, limits)
-        columns = _columns(table.columns, wanted, source)
-        if before is not None and (
-            (columns.pair is None) != (before.pair is None) or _labels(columns) != _labels(before)
-        ):
-            detail = f"columns {_told(before)} in the first table and {_told(columns)} here; make them equal"
-            raise DataError(detail, field=source.name)
+        columns = _columns(table.columns, wanted, source, before)
+        if before is not None:
+            _check_alike(before, columns, source)
         same: dict[str, str] = {}
         for row in table.rows:
             split = source.split or _split(row, columns, source.name)
@@ -112,13 +110,41 @@ def _check_room(parts: Mapping[str, Part], name: str) -> None:
     require_room(held, f"sorting {rows:,} texts and those to come", field=name, fix=fix)
 
 
-def _columns(names: tuple[str, ...], wanted: Wanted, source: Source) -> Columns:
+def _check_alike(before: Columns, columns: Columns, source: Source) -> None:
+    """Raise DataError where a table is not as the first is."""
+    apart = source.split == UNLABELLED
+    if apart and not before.labels:
+        raise DataError("no text in the other tables has a label, either; put all into one file", field=source.name)
+    unlike = not apart and (_labels(columns) != _labels(before) or bool(columns.labels) != bool(before.labels))
+    if (columns.pair is None) != (before.pair is None) or unlike:
+        detail = f"columns {_told(before)} in the first table and {_told(columns)} here; make them equal"
+        raise DataError(detail, field=source.name)
+
+
+def _columns(names: tuple[str, ...], wanted: Wanted, source: Source, before: Columns | None) -> Columns:
     try:
-        return find_columns(names, wanted, split_known=source.split is not None)
+        if source.split == UNLABELLED or table_format(source.name) == LINES:
+            return _without_labels(names, wanted, source, before)
+        found = find_columns(names, wanted, split_known=source.split is not None)
+        if before is not None and before.labels and not found.labels:
+            raise DataError(f"no column is called {before.labels[0]!r}", field="label_column")
+        return found
     except DataError as error:
         if source.split is None:
             raise
         raise DataError(f"{error.detail} (in {source.name})", field=error.field) from None
+
+
+def _without_labels(names: tuple[str, ...], wanted: Wanted, source: Source, before: Columns | None) -> Columns:
+    """The columns of texts that nobody has labelled; raises DataError where there is one of labels."""
+    if table_format(source.name) == LINES:
+        return Columns(LINE, None, (), None)
+    text, pair = find_texts(names, wanted)
+    labels = [] if before is None else [name for name in before.labels if name in names]
+    if labels:
+        detail = f"has a column {labels[0]!r}, and its texts have no labels; remove it, or move the rows to train"
+        raise DataError(detail, field=source.name)
+    return Columns(text, pair, (), None)
 
 
 def _labels(columns: Columns) -> tuple[str, ...]:
@@ -145,15 +171,22 @@ def _add(part: Part, row: Row, columns: Columns, name: str, same: dict[str, str]
     part.text.add(_text(line, cells, columns.text, name))
     if columns.pair is not None:
         part.pair.add(_text(line, cells, columns.pair, name))
-    values = [_cell(line, cells, column, name) for column in columns.labels]
-    try:
-        label = read_label(values[0]) if len(values) == 1 else read_flags(values, columns.labels)
-    except ValueError as error:
-        what = f"{columns.labels[0]} " if len(values) == 1 else ""
-        raise DataError(f"line {line}: {what}{error}", field=name) from None
+    label = _label(line, cells, columns, name)
     # A million labels are a few words, each kept once.
     part.labels.append(same.setdefault(label, label) if isinstance(label, str) else label)
     part.lines.append(line)
+
+
+def _label(line: int, cells: Mapping[str, Any], columns: Columns, name: str) -> Raw:
+    """What stands in the columns of labels; None where there are none."""
+    if not columns.labels:
+        return None
+    values = [_cell(line, cells, column, name) for column in columns.labels]
+    try:
+        return read_label(values[0]) if len(values) == 1 else read_flags(values, columns.labels)
+    except ValueError as error:
+        what = f"{columns.labels[0]} " if len(values) == 1 else ""
+        raise DataError(f"line {line}: {what}{error}", field=name) from None
 
 
 def _cell(line: int, cells: Mapping[str, Any], column: str, name: str) -> Any:

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from archsearch.data.archive import BROKEN
 from archsearch.data.limits import Limits
-from archsearch.domains.text.sources import table_format
+from archsearch.domains.text.sources import LINES, table_format
 from archsearch.errors import DataError, TooLarge
 
 _BOM = b"\xef\xbb\xbf"
@@ -23,6 +23,8 @@ _OLD_ENCODING = "cp1252"
 # Cells of a tsv, whose quotes mean nothing unless all of one are as a csv writes them.
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
+# What the only column of a file of lines is called.
+LINE = "text"
 Row = tuple[int, Mapping[str, Any]]
 
 
@@ -46,7 +48,18 @@ def read_rows(name: str, stream: IO[bytes], limits: Limits) -> Table:
     first = next(lines, "")
     kind = table_format(name) or _guessed(first)
     again = _Again(first, lines)
+    if kind == LINES:
+        return Table((LINE,), _texts(again, lines))
     return _json_table(again, lines) if kind == "jsonl" else _cells_table(again, lines, first, kind)
+
+
+def _texts(again: _Again, lines: _Lines) -> Iterator[Row]:
+    """A text on every line that is not blank."""
+    for text in again:
+        line = again.following - 1
+        lines.begin()
+        if not text.isspace():
+            yield line, {LINE: text.strip("\r\n")}
 
 
 class _Lines:

@@ -25,6 +25,8 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
+# What holds texts that nobody has labelled, beside the others or alone; as .txt it has a text on every line.
+UNLABELLED, _CALLED, LINES = "unlabelled", {"unlabelled", "unlabeled"}, "txt"
 SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 FIX = "give a csv, tsv or jsonl file, or a folder or zip with train.csv and, if you have them, validation.csv, test.csv"
 # A handful of tables and what describes them: an archive of a hundred thousand members is something else.
@@ -37,7 +39,10 @@ Opened = Callable[[], AbstractContextManager[IO[bytes]]]
 
 @dataclass(frozen=True)
 class Source:
-    """One table: how it is called, of which split all its rows are (None where rows tell), and how it is opened."""
+    """One table: how it is called, of which split all its rows are (None where rows tell), and how it is opened.
+
+    Texts that nobody has labelled are one more split, `unlabelled`.
+    """
 
     name: str
     split: str | None
@@ -112,27 +117,33 @@ def _planned(names: Iterable[str], opened: Callable[[str], AbstractContextManage
         raise DataError(f"lies in another folder than {tables[0]}; put all tables into one", field=stranger)
     found: dict[str, str] = {}
     for name in tables:
-        split = SPLITS.get(_stem(name), "train" if len(tables) == 1 else None)
+        stem = _stem(name)
+        split = UNLABELLED if stem in _CALLED else SPLITS.get(stem, "train" if len(tables) == 1 else None)
         if split is None:
             detail = (
-                "is none of train, validation and test by its name; rename it so, remove it, or give one file alone"
+                "is none of train, validation, test and unlabelled by its name; rename it so, remove it, or give one "
+                "file alone"
             )
             raise DataError(detail, field=name)
         if split in found:
             raise DataError(f"is of the {split} split as {found[split]} is; put them into one file", field=name)
         found[split] = name
 
+    if found.keys() == {UNLABELLED}:  # all there is to learn from
+        found = {"train": found[UNLABELLED]}
+
     def source(split: str) -> Source:
         # Of one file alone rows may tell their splits themselves.
-        alone = len(found) == 1 and split == "train"
+        alone = split == "train" and not found.keys() - {"train", UNLABELLED}
         return Source(found[split], None if alone else split, lambda: opened(found[split]))
 
-    return [source(split) for split in ("train", "selection", "test") if split in found]
+    return [source(split) for split in ("train", "selection", "test", UNLABELLED) if split in found]
 
 
 def table_format(name: str) -> str | None:
-    """csv, tsv or jsonl by a file's name; None where it says nothing."""
-    return SUFFIXES.get(PurePosixPath(name.lower().removesuffix(".gz")).suffix)
+    """csv, tsv or jsonl by a file's name, or txt of texts without labels; None where it says nothing."""
+    path = PurePosixPath(name.lower().removesuffix(".gz"))
+    return LINES if path.suffix == f".{LINES}" and path.stem in _CALLED else SUFFIXES.get(path.suffix)
 
 
 def _stem(name: str) -> str:

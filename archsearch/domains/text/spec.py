@@ -36,7 +36,9 @@ Tokens = Annotated[
 class TextData(Spec):
     """Texts with labels: a csv, tsv or jsonl file (.gz too), or a folder or zip of train, validation and test.
 
-    Columns that are not named are found by their usual names.
+    Columns that are not named are found by their usual names. Texts of unlabelled.csv (.tsv, .jsonl, or .txt with one
+    on every line), beside train, have no labels. Where that is all there is, or a table has no columns but the texts',
+    none has: the teacher's classes are the task.
     """
 
     kind: Literal["text"] = "text"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from archsearch.data.at_rest import FIX, open_array, write_array, write_folder, write_record
 from archsearch.data.notes import Note
 from archsearch.data.ragged import Ragged, unpacked
-from archsearch.data.task import Kind, Labels
-from archsearch.domains.text.table import SPLITS, TableSplit, TextTable
+from archsearch.data.task import Kind, Labels, Truth
+from archsearch.domains.text.table import SPLITS, UNLABELLED, TableSplit, TextTable
 from archsearch.domains.text.task import TextDataset, TextSplit, TextTask, id_type
 from archsearch.errors import DataError
 
@@ -27,9 +28,9 @@ class _Stored(BaseModel):
 
 
 class TableRecord(_Stored):
-    """What task.json holds of texts; `texts` counts those of each split."""
+    """What task.json holds of texts; `texts` counts those of each split and those without labels."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1  # 2 where some or all have no labels, which earlier versions cannot read
     domain: Literal["text_classification"] = "text_classification"
     holds: Literal["texts"] = "texts"
     sha256: str
@@ -41,12 +42,13 @@ class TableRecord(_Stored):
     pair: bool
     max_length: int
     notes: tuple[Note, ...] = ()
+    truth: Truth = "labels"
 
 
 class Record(_Stored):
-    """What task.json holds of tokens; `texts` counts those of each split."""
+    """What task.json holds of tokens; `texts` counts those of each split and those without labels."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1  # as of texts
     domain: Literal["text_classification"] = "text_classification"
     holds: Literal["tokens"] = "tokens"
     sha256: str
@@ -66,9 +68,11 @@ def save_table(table: TextTable, folder: Path) -> None:
 def open_table(folder: Path) -> TextTable:
     """The texts stored in `folder`, as read-only memory maps; raises DataError if they are not whole."""
     record = read_table_record(folder)
-    train, selection, test = (_open_texts(folder, name, record) for name in SPLITS)
+    splits = {name: _open_texts(folder, name, record) for name in _named(record.texts)}
     facts = record.classes, record.class_names, record.kind, record.prevalence
-    return TextTable(*facts, train, selection, test, record.sha256, record.max_length, record.notes)
+    train, selection, test = (splits[name] for name in SPLITS)
+    apart, length = splits.get(UNLABELLED), record.max_length
+    return TextTable(*facts, train, selection, test, record.sha256, length, record.notes, apart, record.truth)
 
 
 def read_table_record(folder: Path) -> TableRecord:
@@ -87,8 +91,9 @@ def save_dataset(dataset: TextDataset, folder: Path) -> None:
 def open_dataset(folder: Path) -> TextDataset:
     """The data set stored in `folder`, its ids read-only memory maps; raises DataError if it is not whole."""
     record = read_record(folder)
-    train, selection, test = (_open_tokens(folder, name, record) for name in SPLITS)
-    return TextDataset(record.task, train, selection, test, record.sha256, record.notes)
+    splits = {name: _open_tokens(folder, name, record) for name in _named(record.texts)}
+    train, selection, test = (splits[name] for name in SPLITS)
+    return TextDataset(record.task, train, selection, test, record.sha256, record.notes, splits.get(UNLABELLED))
 
 
 def read_record(folder: Path) -> Record:
@@ -119,17 +124,32 @@ def _holds(folder: Path, kind: type[R], sha256: str) -> bool:
         return False
 
 
+def _named(texts: Mapping[str, int]) -> tuple[str, ...]:
+    """The splits that are kept."""
+    return (*SPLITS, UNLABELLED) if UNLABELLED in texts else SPLITS
+
+
+def _splits(data: TextTable | TextDataset) -> dict[str, Any]:
+    """Every split by its name, and what has no labels where there is anything."""
+    found = {name: getattr(data, name) for name in (*SPLITS, UNLABELLED)}
+    return {name: split for name, split in found.items() if split is not None}
+
+
+def _format(data: TextTable | TextDataset) -> Literal[1, 2]:
+    return 1 if data.unlabelled is None and data.task.truth == "labels" else 2
+
+
 def _write_table(table: TextTable, folder: Path) -> None:
     folder.mkdir()
     counts = {}
-    for name in SPLITS:
-        split: TableSplit = getattr(table, name)
+    for name, split in _splits(table).items():
         _write_ragged(folder / f"{name}_text.npy", split.text)
         if split.pair is not None:
             _write_ragged(folder / f"{name}_pair.npy", split.pair)
         write_array(folder / f"{name}_y.npy", split.y_N)
         counts[name] = len(split)
     record = TableRecord(
+        format=_format(table),
         sha256=table.sha256,
         texts=counts,
         classes=table.classes,
@@ -139,6 +159,7 @@ def _write_table(table: TextTable, folder: Path) -> None:
         pair=table.pair,
         max_length=table.max_length,
         notes=table.notes,
+        truth=table.truth,
     )
     write_record(folder / RECORD, record.model_dump_json(indent=2))
 
@@ -146,8 +167,7 @@ def _write_table(table: TextTable, folder: Path) -> None:
 def _write_dataset(dataset: TextDataset, folder: Path) -> None:
     folder.mkdir()
     counts = {}
-    for name in SPLITS:
-        split: TextSplit = getattr(dataset, name)
+    for name, split in _splits(dataset).items():
         kind = id_type(dataset.task.vocab_size)
         _write_ragged(folder / f"{name}_ids.npy", split.ids, kind)
         if split.segment_F is not None:
@@ -155,7 +175,8 @@ def _write_dataset(dataset: TextDataset, folder: Path) -> None:
             write_array(folder / f"{name}_segments.npy", segments.packed()[0])
         write_array(folder / f"{name}_y.npy", split.y_N)
         counts[name] = len(split)
-    record = Record(sha256=dataset.sha256, texts=counts, task=dataset.task, notes=dataset.notes)
+    facts: dict[str, Any] = {"texts": counts, "task": dataset.task, "notes": dataset.notes}
+    record = Record(format=_format(dataset), sha256=dataset.sha256, **facts)
     write_record(folder / RECORD, record.model_dump_json(indent=2))
 
 
@@ -175,9 +196,9 @@ def _open_tokens(folder: Path, name: str, record: Record) -> TextSplit:
 
 def _open_labels(folder: Path, name: str, count: int, kind: Kind, classes: int) -> Labels:
     path = folder / f"{name}_y.npy"
-    return (
-        open_array(path, (count, classes), np.uint8) if kind == "multilabel" else open_array(path, (count,), np.int64)
-    )
+    if kind == "multilabel" and name != UNLABELLED:
+        return open_array(path, (count, classes), np.uint8)
+    return open_array(path, (count,), np.int64)
 
 
 def _write_ragged(path: Path, rows: Ragged, dtype: npt.DTypeLike = np.uint8) -> None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from archsearch.data.labels import prevalence
 from archsearch.data.notes import Note
-from archsearch.data.ragged import Ragged
-from archsearch.data.task import Kind, Labels, Rows
+from archsearch.data.ragged import Ragged, stacked
+from archsearch.data.task import Kind, Labels, Rows, Truth, joined_labels
 from archsearch.domains.text.spec import MAX_LENGTH
 from archsearch.domains.text.task import TextTask
 
 # N texts, K classes
 
 SPLITS = ("train", "selection", "test")
+# What texts that nobody has labelled are called, as a split.
+UNLABELLED = "unlabelled"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,15 @@ class TableSplit:
         """The texts of these rows with their labels; no text is copied."""
         return TableSplit(self.text.take(rows), None if self.pair is None else self.pair.take(rows), self.y_N[rows])
 
+    def joined(self, others: Sequence[Self]) -> TableSplit:
+        """See `data.task.Split`; texts are copied."""
+        if not others:
+            return self
+        every = (self, *others)
+        pairs = [split.pair for split in every if split.pair is not None]
+        labels = joined_labels([split.y_N for split in every])
+        return TableSplit(stacked([split.text for split in every]), stacked(pairs) if pairs else None, labels)
+
     def texts(self, row: int) -> tuple[str, ...]:
         """The text of a row, or both of its pair."""
         return tuple(column[row].tobytes().decode() for column in (self.text, self.pair) if column is not None)
@@ -56,6 +69,8 @@ class TextTable:
         prevalence: Share of the training texts that have each class or label.
         max_length: Tokens a text may have, as the request has it; no part of `sha256`.
         notes: What reading found that the owner should hear.
+        unlabelled: Texts that nobody has labelled; None where there are none, or no text has a label.
+        truth: What is held to be right; see `data.task.Task`. Without labels there are no classes yet.
     """
 
     classes: int
@@ -68,11 +83,14 @@ class TextTable:
     sha256: str
     max_length: int = MAX_LENGTH
     notes: tuple[Note, ...] = ()
+    unlabelled: TableSplit | None = None
+    truth: Truth = "labels"
 
     @property
     def task(self) -> TextTask:
         """The question, before any tokenizer is known: of no vocabulary."""
-        return TextTask(self.classes, self.max_length, 0, 0, self.pair, self.class_names, self.kind, self.prevalence)
+        known = self.class_names, self.kind, self.prevalence, self.truth
+        return TextTask(self.classes, self.max_length, 0, 0, self.pair, *known)
 
     @property
     def pair(self) -> bool:
@@ -86,18 +104,25 @@ def make_table(
     class_names: tuple[str, ...],
     max_length: int = MAX_LENGTH,
     notes: tuple[Note, ...] = (),
+    unlabelled: TableSplit | None = None,
 ) -> TextTable:
-    """The table of three checked splits; labels N×K make it a multi-label one."""
+    """The table of three checked splits; labels N×K make it a multi-label one, no classes the teacher's."""
     y_train = splits[0].y_N
     kind: Kind = "multilabel" if y_train.ndim == 2 else "classification"
-    name = fingerprint(splits, class_names)
-    return TextTable(classes, class_names, kind, prevalence(y_train, classes), *splits, name, max_length, notes)
+    name, shares = fingerprint(splits, class_names, unlabelled), prevalence(y_train, classes) if classes else ()
+    truth: Truth = "labels" if classes else "teacher"
+    return TextTable(classes, class_names, kind, shares, *splits, name, max_length, notes, unlabelled, truth)
 
 
-def fingerprint(splits: tuple[TableSplit, TableSplit, TableSplit], class_names: tuple[str, ...]) -> str:
+def fingerprint(
+    splits: tuple[TableSplit, TableSplit, TableSplit],
+    class_names: tuple[str, ...],
+    unlabelled: TableSplit | None = None,
+) -> str:
     """SHA-256, in hex, over all texts, labels and names of classes, whatever file they came from."""
     digest = hashlib.sha256(json.dumps(class_names).encode())
-    for name, split in zip(SPLITS, splits, strict=True):
+    named = dict(zip(SPLITS, splits, strict=True))
+    for name, split in (named if unlabelled is None else {**named, UNLABELLED: unlabelled}).items():
         for column in (split.text, split.pair):
             if column is not None:
                 flat_F, starts_N1 = column.packed()

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from archsearch.data.ragged import Ints, Ragged, joined
-from archsearch.data.task import Dataset, Kind, Labels, Rows, Truth, guessing, is_uneven, label_tensor
+from archsearch.data.ragged import Ints, Ragged, joined, stacked
+from archsearch.data.task import (
+    Dataset,
+    Kind,
+    Labels,
+    Rows,
+    Truth,
+    guessing,
+    is_uneven,
+    joined_labels,
+    label_tensor,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,6 +115,20 @@ class TextSplit:
         x_N2T[:, 0][~there_NT] = self.pad_id
         x_N2T[:, 1][~there_NT] = PADDING
         return torch.from_numpy(x_N2T)
+
+    def joined(self, others: Sequence[Self]) -> TextSplit:
+        """See `Split`; tokens are copied."""
+        if not others:
+            return self
+        every = (self, *others)
+        ids, segment_F = stacked([split.ids for split in every]), None
+        if self.segment_F is not None:
+            segment_F = stacked([split._segments() for split in every]).flat_F
+        return TextSplit(ids, segment_F, joined_labels([split.y_N for split in every]), self.pad_id)
+
+    def _segments(self) -> Ragged:
+        assert self.segment_F is not None
+        return Ragged(self.segment_F, self.ids.start_N, self.ids.length_N)
 
     def labels(self) -> Tensor:
         """The labels as a tensor (a copy): N int64, or N×K float32, which binary cross-entropy takes."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from archsearch.data.notes import Note
 from archsearch.data.ragged import unpacked
 from archsearch.domains.text.stored import open_dataset, read_record, save_dataset
-from archsearch.domains.text.table import SPLITS, TableSplit, TextTable
+from archsearch.domains.text.table import SPLITS, UNLABELLED, TableSplit, TextTable
 from archsearch.domains.text.task import TextDataset, TextSplit, TextTask, id_type
 from archsearch.domains.text.tokenizer import TextTokenizer
 from archsearch.errors import DataError
@@ -98,12 +98,14 @@ def _made(
         table.class_names,
         table.kind,
         table.prevalence,
+        table.truth,
     )
-    encoder, found = tokenizer.encoder(max_length), _Found(sum(len(getattr(table, split)) for split in SPLITS))
-    train, selection, test = (
-        _split(split, getattr(table, split), encoder, tokenizer, found, listener) for split in SPLITS
-    )
-    return TextDataset(task, train, selection, test, name, _notes(found, max_length))
+    named = {split: getattr(table, split) for split in (*SPLITS, UNLABELLED)}
+    splits: dict[str, TableSplit] = {split: texts for split, texts in named.items() if texts is not None}
+    encoder, found = tokenizer.encoder(max_length), _Found(sum(map(len, splits.values())))
+    made = {split: _split(split, texts, encoder, tokenizer, found, listener) for split, texts in splits.items()}
+    train, selection, test = (made[split] for split in SPLITS)
+    return TextDataset(task, train, selection, test, name, _notes(found, max_length), made.get(UNLABELLED))
 
 
 def _split(

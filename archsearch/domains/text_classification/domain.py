@@ -19,6 +19,7 @@ from archsearch.data.measured import Measured, Part
 from archsearch.data.metrics import MACRO_F1, MCC, Metric, of_labels
 from archsearch.data.prediction import Form, Listener, Prediction
 from archsearch.data.shape import Shape
+from archsearch.data.task import awaits_teacher
 from archsearch.device import put_on, where
 from archsearch.domains.domain import Beginning, CardFacts, Domain, Floats, Pace
 from archsearch.domains.text import stored
@@ -112,10 +113,13 @@ class TextClassification:
         cache: Path | None,
         listener: Callable[[int, int], None] | None = None,
     ) -> TextDataset:
-        """The texts as ids of the teacher's tokens."""
+        """The texts as ids of the teacher's tokens. Where none has a label, the teacher's classes are the task, and
+        what it answers stands in their place."""
         from archsearch.domains.text.tokenise import tokenise
+        from archsearch.teachers.stand_in import stand_in
 
-        return tokenise(dataset, teacher.tokenizer, cache=cache, listener=listener)
+        found = tokenise(dataset, teacher.tokenizer, cache=cache, listener=listener)
+        return stand_in(found, teacher, listener) if awaits_teacher(found.task) else found
 
     def save_dataset(self, dataset: TextTable | TextDataset, folder: Path, *, own: bool = False) -> None:
         if isinstance(dataset, TextTable):
@@ -153,7 +157,7 @@ class TextClassification:
         return counts_ND
 
     def metrics(self, task: TextTask) -> Sequence[Metric]:
-        beside = (MACRO_F1, MCC) if task.kind == "classification" else ()
+        beside = (MACRO_F1, MCC) if task.kind == "classification" and task.truth == "labels" else ()
         return (*of_labels(task), *beside)
 
     def size(self, task: TextTask) -> dict[str, int]:
@@ -185,10 +189,13 @@ class TextClassification:
 
     def _load(self, source: Any, weights: Path | None, dataset: Any, classes: Any) -> TextTeacher:
         from archsearch.domains.text_classification.teacher import load_text_teacher
+        from archsearch.teachers.stand_in import check_stand_in
         from archsearch.zoos.transformers.hub import local_folder
 
         given = source.classes if classes is None else classes
         task = None if dataset is None else dataset.task
+        if task is not None and awaits_teacher(task):
+            check_stand_in("keep", given)
         if isinstance(source, TimmTeacher) and ":" in source.name:
             folder = local_folder(source.name)
             return load_text_teacher(folder, task, given, name=source.name, field="teacher.name")

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.data.notes import Note
 from archsearch.data.shape import Shape
+from archsearch.data.task import awaits_teacher
 from archsearch.device import where
 from archsearch.domains.text.task import TextTask
 from archsearch.domains.text.tokenizer import TextTokenizer, load_tokenizer
 from archsearch.errors import TeacherError
 from archsearch.request import ClassMap
 from archsearch.teachers.classes import order_of
+from archsearch.teachers.stand_in import check_stand_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +92,8 @@ def load_text_teacher(
 
     found = load_folder(folder, field=field)
     name = name or found.model.family.model_type
+    if task is not None and awaits_teacher(task):
+        check_stand_in("keep", None, many=bool(found.multilabel))
     if task is not None and found.multilabel not in (None, task.kind == "multilabel"):
         kinds = ("one label a text", "any number of labels a text")
         raise TeacherError(

@@ -365,7 +365,7 @@ def test_options_that_do_not_fit_are_refused(load: Load, refused: Refused, case:
 @pytest.mark.parametrize(
     ("field", "part", "members"),
     [
-        ("more.csv", "is none of train, validation and test", {"train.csv": GOOD, "more.csv": GOOD}),
+        ("more.csv", "is none of train, validation, test and unlabelled", {"train.csv": GOOD, "more.csv": GOOD}),
         ("train.tsv", "is of the train split as train.csv is", {"train.csv": GOOD, "train.tsv": GOOD}),
         ("b/test.csv", "lies in another folder than a/train.csv", {"a/train.csv": GOOD, "b/test.csv": GOOD}),
         (
