@@ -22,6 +22,7 @@ from archsearch.data.batches import free_memory, now_and_then
 from archsearch.data.metrics import Metric, measure
 from archsearch.data.task import Dataset
 from archsearch.distill.amount import amount, chosen
+from archsearch.distill.begun import begun
 from archsearch.distill.schedule import gentle
 from archsearch.distill.train import logits, train
 from archsearch.errors import InvalidRequest, SearchError, TooMuchMemory, TrainingError
@@ -171,15 +172,11 @@ def _distil(
     seen: Callable[[float], None],
 ) -> dict[str, Any]:
     """One brief training: what it is worth on the selection split, and what it took."""
-    import torch
-
     task, started, share, failed = dataset.task, time.monotonic(), 0.0, ""
     alive = now_and_then(lambda: seen(share))
     kept: dict[str, Any] = {"checkpoint_path": path, "cache": cache, "alive": alive}
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(spec.seed)
-            model = space.begin(trial.architecture, task)
+        model = begun(space, trial.architecture, task, spec.seed, path.with_suffix(".start.safetensors"))
         optimizer = space.learns_by(trial.architecture)
         spec = gentle(spec, space.start, optimizer)
         for progress in train(model, dataset, spec, teacher=teacher, optimizer=optimizer, **kept):

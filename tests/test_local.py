@@ -484,8 +484,8 @@ def test_a_student_that_diverges_in_half_precision_is_distilled_in_fp32_and_says
         return model
 
     training = importlib.import_module("archsearch.story.distil")  # the package's own name is the function's
-    fresh = training._begun
-    monkeypatch.setattr(training, "_begun", spoiled)
+    fresh = training.begun
+    monkeypatch.setattr(training, "begun", spoiled)
     monkeypatch.setattr("archsearch.precision._has_bf16", lambda kind: True)
     space, task = spaces.get("resnet_cifar"), load(DigitsData()).task
     student = {"space": space.name, "architecture": dict(space.smallest(task))}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from archsearch.data import Dataset
 from archsearch.distill.train import train
 from archsearch.errors import SearchError
-from archsearch.request import DistillSpec, VerifySpec
+from archsearch.request import Architecture, DistillSpec, VerifySpec
 from archsearch.search import Trial
 from archsearch.spaces import Cost, spaces
 from archsearch.teachers import Teacher
@@ -142,6 +143,40 @@ def test_a_crash_between_the_last_step_and_the_result_costs_nothing(
     second = run(teacher, few_digits, trials, tmp_path, [])
     assert second["candidates"] == first["candidates"]
     assert not list((tmp_path / "verify").glob("*.safetensors"))
+
+
+def test_weights_that_were_fitted_are_those_of_before_wherever_it_goes_on(
+    few_digits: Dataset, teacher: Teacher, tmp_path: Path
+) -> None:
+    """Another machine fits them a little otherwise; here it fits others altogether."""
+    fitted = 1.0
+
+    def fit(model: torch.nn.Module, _: Architecture) -> None:
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(fitted if weight.ndim > 1 else 1)
+
+    cut = replace(spaces.get("resnet_cifar"), name="teacher", start="teacher", weights=fit)
+    trials = [replace(trial(k, 9.0 - k, "teacher", width=8 * (1 + k)), start="teacher") for k in (0, 1)]
+
+    def verified(folder: Path, report: Callable[[Any], None]) -> list[Any]:
+        spec = VerifySpec(candidates=2, epochs=2)
+        places: dict[str, Any] = {"folder": folder, "cache": tmp_path / "cache", "report": report}
+        found = verify(spec, DISTILL, trials, {"teacher": cut}, teacher, few_digits, **places)
+        return sorted((one["number"], one["selection_acc"]) for one in found["candidates"])
+
+    def crash(report: Any) -> None:
+        raise KeyboardInterrupt
+
+    whole = verified(tmp_path / "whole", lambda report: None)
+    with pytest.raises(KeyboardInterrupt):
+        verified(tmp_path / "crashed", crash)
+    assert [path.name for path in (tmp_path / "crashed").glob("*.start.*")] == ["0-2.start.safetensors"]
+    fitted = 3.0
+    again = verified(tmp_path / "crashed", lambda report: None)
+    assert again[0] == whole[0]
+    assert again[1] != whole[1], "nobody had begun with it"
+    assert not list((tmp_path / "crashed").glob("*.safetensors"))
 
 
 def test_a_method_that_does_not_fit_one_kind_of_network_costs_that_contender_alone(

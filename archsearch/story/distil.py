@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsearch import domains
@@ -14,6 +13,7 @@ from archsearch.data.metrics import measure_all
 from archsearch.data.task import Dataset, Task
 from archsearch.distill.amount import amount
 from archsearch.distill.attempts import computed_in, fallback
+from archsearch.distill.begun import begun
 from archsearch.distill.method import settle
 from archsearch.distill.objective import objective
 from archsearch.distill.schedule import gentle, usual_lr
@@ -23,7 +23,6 @@ from archsearch.errors import TrainingError
 from archsearch.ledger.ledger import Report
 from archsearch.request import DistillSpec
 from archsearch.story.story import Story, Student, alive
-from archsearch.whole import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -110,7 +109,8 @@ def _train(
 ) -> tuple[nn.Module, Report]:
     """One of a job's trainings, gone on with where an earlier attempt left it; returns what it took, too."""
     path = story.ledger.folder / "checkpoints" / f"{role}-{spec.seed}.safetensors"
-    model = _begun(student, dataset.task, spec.seed, path.with_suffix(".start.safetensors"))
+    start = path.with_suffix(".start.safetensors")
+    model = begun(student.space, student.architecture, dataset.task, spec.seed, start)
     started, last, fell_back = time.monotonic(), None, False
     trained = train if spec.devices == 1 else train_together
     for last in trained(
@@ -147,29 +147,6 @@ def _train(
         "precision": last.precision if last else computed_in(path, device_of(spec)) or "fp32",
         "precision_why": last.precision_why if last else "",
     }
-
-
-def _begun(student: Student, task: Task, seed: int, kept: Path) -> nn.Module:
-    """The student as its training begins.
-
-    Args:
-        kept: Where weights that are not noise are kept: they are fitted, and another machine would fit them a little
-            otherwise, and not go on from a checkpoint of this one.
-    """
-    import torch
-    from safetensors.torch import load_file, save
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if student.space.start == "scratch":
-            return student.begin(task)
-        if not kept.is_file():
-            state = student.begin(task).state_dict()
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(kept, save({name: value.contiguous() for name, value in state.items()}))
-        model = student.space.build(student.architecture, task)
-        model.load_state_dict(load_file(kept))
-        return model
 
 
 def _tell_fallback(warn: Callable[[str, str], None], last: Progress, spec: DistillSpec) -> bool:

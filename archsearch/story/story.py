@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from archsearch import checks
 from archsearch.data.batches import Alive, now_and_then
-from archsearch.data.task import Dataset, Task
+from archsearch.data.task import Dataset
 from archsearch.device import resolve
 from archsearch.errors import InvalidRequest
 from archsearch.hardware import Limits, limits, measure_teacher, teacher_activation_bytes
@@ -23,9 +23,6 @@ from archsearch.search import Look, evaluate, look_along, look_at
 from archsearch.spaces import Cost, Space, choose, own, spaces
 from archsearch.spaces.choose import AUTO, PRETRAINED, TEACHER
 from archsearch.teachers import Teacher
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -48,10 +45,6 @@ class Student:
     def read(self, dataset: Dataset) -> Dataset:
         """The data as it reads them."""
         return self.space.read(self.architecture, dataset)
-
-    def begin(self, task: Task) -> nn.Module:
-        """The network as its training begins."""
-        return self.space.begin(self.architecture, task)
 
 
 @dataclass(frozen=True)
