@@ -105,14 +105,14 @@ class FolderLedger:
         return self.out / student
 
     def publish(self, student: str | None, told: Report, model: Recipe, place: int = 1) -> None:
+        folder = self.out if student is None else self.path(student)
+        # Where relative paths of the request begin, as seen from the folder, for whoever goes on from elsewhere.
+        start = {"asked_from": {"path": os.path.relpath(Path.cwd().resolve(), folder.resolve())}}
         if place > 1:
-            assert student is not None
-            export.write_manifest(self.path(student), told, model)
+            export.write_manifest(folder, {**start, **told}, model)
             return
         write_whole(self.out / CANDIDATES, "".join(json.dumps(asdict(trial)) + "\n" for trial in self.trials()))
-        # Where relative paths of the request begin, as seen from the folder, for whoever goes on from elsewhere.
-        start = {"path": os.path.relpath(Path.cwd().resolve(), self.out.resolve())}
-        asked = {"asked": self.request.model_dump(mode="json"), "asked_from": start}
+        asked = {"asked": self.request.model_dump(mode="json"), **start}
         export.write_manifest(self.out, {**asked, **told}, model)
 
     def _kept(self, name: str, run: Callable[[], Report]) -> Report:

@@ -42,7 +42,7 @@ class Told:
     def listen(self, report: Report) -> None:
         self.reports.append(report)
         if report["phase"] == "distilling" and "epoch" in report:
-            self.when_trained[report["student"]] = self.answered
+            self.when_trained[report.get("student", 1)] = self.answered
         if self.stop is not None and self.stop(report):
             raise Interrupt
 
@@ -135,6 +135,22 @@ def test_an_impossible_limit_is_refused_before_anything_is_spent(
     assert {report["phase"] for report in told.reports} == {"validating"}
 
 
+@pytest.mark.slow
+def test_limits_of_latency_are_timed_and_an_impossible_one_is_told_before_anything_is_scored(
+    teacher: Teacher, few_digits: Dataset, tmp_path: Path
+) -> None:
+    asked = {**ASKED, "kind": "search", "budget": {"latency_ms": [2000, 1000, 1e-6]}}
+    told = Told(asked, teacher, few_digits, tmp_path / "out")
+    with pytest.raises(ImpossibleBudget, match="student 3: latency_ms") as error:
+        told.run()
+    assert error.value.field == "budget.latency_ms.2"
+    assert not any("scored" in report for report in told.reports)
+    asked["budget"]["latency_ms"].pop()
+    first, second = Told(asked, teacher, few_digits, tmp_path / "other").run()["students"]
+    assert first["measured"]["latency_ms"] <= 2000
+    assert second["measured"]["latency_ms"] <= 1000
+
+
 @pytest.fixture(scope="module")
 def done(teacher: Teacher, few_digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, Report]:
     asked = {**ASKED, "budget": {"params_ratio": [0.5, 0.14]}, "search": {**ASKED["search"], "candidates": 3}}
@@ -186,6 +202,8 @@ def test_the_manifest_of_one_makes_it_alone(done: tuple[Told, Report], tmp_path:
     told, _ = done
     request = parse_request(export.read_manifest(told.out / "students" / "2")["request"])
     assert (request.kind, request.how_many, request.budget.params_ratio) == ("distill", 1, 0.14)
+    start = export.read_manifest(told.out / "students" / "2")["asked_from"]["path"]
+    assert (told.out / "students" / "2" / start).resolve() == Path.cwd()
     alone = Told(request.model_dump(mode="json"), told.teacher, told.dataset, tmp_path / "alone")
     alone.run()
     weights = "model.safetensors"
