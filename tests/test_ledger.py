@@ -19,6 +19,7 @@ from archsearch.engine import StartAgain
 from archsearch.errors import ArchsearchError, Cancelled, TrainingError
 from archsearch.ledger import rows
 from archsearch.ledger.rows import RowLedger, Superseded
+from archsearch.ledger.student import StudentLedger
 from archsearch.store import queries
 from archsearch.store.database import connect, session_factory
 from archsearch.store.files import Files
@@ -110,6 +111,31 @@ def test_what_may_have_been_committed_is_not_written_twice(house: House) -> None
         house.ledger.succeed({})
     assert len(house.ledger.trials()) == 1
     assert (house.events().count("warning"), house.events().count("done")) == (1, 1)
+
+
+def test_of_several_students_each_is_told_of_by_itself(house: House) -> None:
+    one, other = (StudentLedger(house.ledger, number, 2, house.ledger.folder) for number in (1, 2))
+    for ledger in (one, other, other):
+        ledger.warn("degraded", "it is worse")
+        ledger.report({"phase": "distilling", "progress": 0.5})
+    assert [(w["student"], w["detail"]) for w in house.ledger.warnings()] == [
+        (1, "student 1: it is worse"),
+        (2, "student 2: it is worse"),
+    ]
+    assert [w["student"] for w in other.warnings()] == [2]
+    assert house.events().count("phase") == 2
+    assert one.seconds("distilling") >= other.seconds("distilling") >= 0
+
+
+def test_of_several_students_each_has_its_share_of_the_progress(house: House) -> None:
+    told: list[dict[str, object]] = []
+    second = StudentLedger(house.ledger, 2, 4, house.ledger.folder, before=0.25, share=0.25)
+    house.ledger.report = told.append  # type: ignore[method-assign]
+    second.report({"phase": "distilling", "progress": 0.5, "eta_s": 10.0})
+    second.report({"phase": "searching", "progress": 0.5, "eta_s": 10.0})
+    assert (told[0]["progress"], told[0]["student"], told[0]["students"]) == (0.375, 2, 4)
+    assert told[0]["eta_s"] == pytest.approx(10 + 2 * 10, abs=0.1), "its own, and twice as much as it takes in all"
+    assert (told[1]["progress"], told[1]["eta_s"]) == (0.5, 10.0), "candidates are counted together"
 
 
 def test_a_report_that_cannot_be_kept_ends_nothing(house: House, caplog: pytest.LogCaptureFixture) -> None:

@@ -93,6 +93,17 @@ def test_a_report_says_which_round_or_training_it_is_of() -> None:
     assert details({**report, "training": "baseline", "seed": 0}) == "without teacher  epoch 2/5  loss 0.510"
 
 
+def test_a_report_says_which_of_several_students_it_is_of() -> None:
+    assert details({"phase": "verifying", "student": 2, "students": 3, "eta_s": 61}) == "student 2/3  ETA 1:01"
+
+
+def test_each_student_is_warned_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display() as display:
+        for student in (1, 2, 2):
+            display.warn({"code": "degraded", "detail": f"student {student}: worse", "student": student})
+    assert capsys.readouterr().err.count("worse") == 2
+
+
 def test_a_verification_is_a_table_of_ranks_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
     def candidate(rank: int, by_score: int, accs: list[float | None]) -> dict[str, object]:
         network = {"number": 10 + rank, "space": "vit", "architecture": {"depth": rank}}
