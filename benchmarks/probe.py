@@ -29,7 +29,7 @@ from archsearch.data import Dataset
 from archsearch.data.metrics import accuracy
 from archsearch.distill.train import logits, train
 from archsearch.domains.image_classification.teacher import load
-from archsearch.request import DistillSpec, LocalTeacher
+from archsearch.request import DistillSpec, LocalTeacher, LossTerm
 from archsearch.settings import user_cache
 from archsearch.teachers import Teacher, build
 from benchmarks.cifar import load_cifar
@@ -37,12 +37,14 @@ from benchmarks.imagenet import folder_of
 from benchmarks.inherit import enlarged, lite0
 
 NETWORK, SIDE = "tf_efficientnet_lite0", 64
-# By arm: which teacher, and the method; `auto` is what a request that leaves it open takes.
+# By arm: which teacher, and the method, or the losses of a sum; `auto` is what a request that leaves it open takes.
 ARMS: Mapping[str, tuple[str, str]] = {
     "labels alone": ("none", "none"),
     "the right teacher": ("right", "auto"),
     "other classes, probe": ("probe", "auto"),
     "other classes, features alone": ("probe", "cosine"),
+    "other classes, maps alone": ("probe", "pkd"),
+    "other classes, features and maps": ("probe", "cosine+pkd"),
 }
 STUDENT: Mapping[str, Any] = {"depths": [1, 1, 1], "widths": [8, 16, 32]}
 
@@ -72,7 +74,9 @@ def distil(arm: str, dataset: Dataset, teacher: Teacher | None, seed: int, epoch
     started = time.monotonic()
     torch.manual_seed(seed)
     student = build("cifar_resnet", {**STUDENT, "num_classes": dataset.task.classes, "in_chans": dataset.task.in_chans})
-    spec = DistillSpec(method=ARMS[arm][1], epochs=epochs, batch_size=64, augment="crop_flip", seed=seed)
+    method = ARMS[arm][1]
+    named = {"losses": {name: LossTerm() for name in method.split("+")}} if "+" in method else {"method": method}
+    spec = DistillSpec(**named, epochs=epochs, batch_size=64, augment="crop_flip", seed=seed)  # type: ignore[arg-type]
     for _ in train(student, dataset, spec, teacher=teacher, optimizer="sgd", cache=user_cache() / "inherit"):
         pass
     knows = None if teacher is None else accuracy(teacher.logits, dataset.test)

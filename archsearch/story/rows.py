@@ -86,10 +86,12 @@ def row(one: One, seen: Report) -> Report:
 
 
 def interval(evaluation: Report | None, metric: str) -> Report:
-    """What a network truly reaches, with 95 % confidence, where it is judged by a share of right answers."""
-    if metric != "acc" or evaluation is None or "top1_low" not in evaluation:
+    """What a network truly reaches, with 95 % confidence, where it is judged by a share of answers, right or as the
+    teacher's."""
+    name = {"acc": "top1", "agreement": "agreement"}.get(metric)
+    if name is None or evaluation is None or f"{name}_low" not in evaluation:
         return {}
-    return {"interval": [evaluation["top1_low"], evaluation["top1_high"]]}
+    return {"interval": [evaluation[f"{name}_low"], evaluation[f"{name}_high"]]}
 
 
 def _costs(one: One) -> Report:

@@ -236,3 +236,11 @@ def test_a_size_no_folder_of_images_can_be_read_in_is_told(gray_task, tmp_path: 
     with pytest.raises(InvalidRequest, match=r"as images of 8192×8192 pixels: .*image_size") as caught:
         open_data(str(tmp_path / "images"), replace(gray_task, height=8192, width=8192))
     assert caught.value.field == "--data"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_data_without_labels_measure_nothing(untrained: Path, digits: Dataset, tmp_path: Path, command: str) -> None:
+    np.savez(tmp_path / "none.npz", x_unlabelled=digits.test.pixels(slice(0, 20)))
+    with pytest.raises(InvalidRequest, match="no image has a label to measure answers by") as caught:
+        invoke(command, str(untrained), "--data", str(tmp_path / "none.npz"), "--out", str(tmp_path / "out"))
+    assert caught.value.field == "--data"

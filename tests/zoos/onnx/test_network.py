@@ -16,6 +16,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from archsearch import domains
 from archsearch.data import Dataset
 from archsearch.distill.learner import prepare
 from archsearch.distill.train import train
@@ -25,6 +26,7 @@ from archsearch.errors import InvalidRequest, TeacherError
 from archsearch.hardware import measure_teacher
 from archsearch.request import DistillSpec, LocalTeacher
 from archsearch.teachers import ImageTeacher, build
+from tests.teachers.test_stand_in import blank
 from tests.zoos.onnx.graphs import CLASSES, FEATURES, answering, convolutional, expected, save, weights
 
 STATED: Any = {"mean": [0.0], "std": [1.0]}
@@ -197,3 +199,18 @@ def test_its_stages_teach(method: str, few_digits: Dataset, tmp_path: Path) -> N
     *_, last = train(student, few_digits, spec, teacher=teacher, optimizer="sgd")
     assert last.loss is not None
     assert np.isfinite(last.loss)
+
+
+def test_without_labels_its_answers_are_the_classes_once_it_is_said_how_it_is_shown_pixels(
+    tmp_path: Path, few_digits: Dataset
+) -> None:
+    data, path = blank(few_digits), convolutional(tmp_path / "network.onnx", classes=7)
+    with pytest.raises(TeacherError, match="without labels nothing tells; say mean and std") as caught:
+        load(LocalTeacher(path=path), None, data)
+    assert caught.value.field == "teacher.mean"
+    names = [f"class {k}" for k in range(7)]
+    teacher = load(LocalTeacher(path=path, mean=[0.0], std=[1.0], class_names=names), None, data)
+    found = domains.of(data.task).encode(data, teacher, None)
+    assert (found.task.classes, found.task.class_names) == (7, tuple(names))
+    answers_NK = teacher.logits(data.test.examples(slice(None)))
+    assert found.test.y_N.tolist() == answers_NK.argmax(1).tolist()
