@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.domains.images.task import ImageTask
 from archsearch.request import Architecture
-from archsearch.spaces.count import Count, batch_norm, conv, linear, moved, total
+from archsearch.spaces.count import Count, batch_norm, conv, linear, moved, squeeze_excite, total
 from archsearch.spaces.kin import Kin, eighths, share
 from archsearch.spaces.space import Parameter, Recipe, Space, spaces
 from archsearch.spaces.strides import halvings, shrunk, strides
@@ -38,6 +38,7 @@ class Net:
         stem: Channels, kernel and stride of each convolution of the stem.
         pooled: Whether the stem ends in a max pooling of stride 2.
         pooled_shortcuts: Whether shortcuts between stages are pooled rather than strided (ResNet-D).
+        excited: Whether squeeze-excite weighs what a block puts out.
     """
 
     bottleneck: bool
@@ -49,6 +50,7 @@ class Net:
     cardinality: int = 1
     base_width: int = 64
     pooled_shortcuts: bool = False
+    excited: bool = False
 
 
 def stock(task: ImageTask) -> bool:
@@ -138,18 +140,26 @@ def count_net(here: Net, task: ImageTask) -> Count:
 
 
 def _block(here: Net, c_in: int, planes: int, stride: int, before: int, hw: int) -> Count:
+    c_out = 4 * planes if here.bottleneck else planes
+    parts = [squeeze_excite(c_out, _squeezed(c_out), hw)] if here.excited else []
     if not here.bottleneck:
         norm = batch_norm(planes, hw)
-        return total(conv(c_in, planes, 3, hw, stride=stride), norm, conv(planes, planes, 3, hw), norm)
+        return total(conv(c_in, planes, 3, hw, stride=stride), norm, conv(planes, planes, 3, hw), norm, *parts)
     inner = int(planes * (here.base_width / 64)) * here.cardinality
     return total(
         conv(c_in, inner, 1, before),
         batch_norm(inner, before),
         conv(inner, inner, 3, hw, groups=here.cardinality, stride=stride),
         batch_norm(inner, hw),
-        conv(inner, 4 * planes, 1, hw),
-        batch_norm(4 * planes, hw),
+        conv(inner, c_out, 1, hw),
+        batch_norm(c_out, hw),
+        *parts,
     )
+
+
+def _squeezed(channels: int) -> int:
+    """Channels that timm's squeeze-excite leaves of so many: a sixteenth, in eights."""
+    return max(8, int(channels / 16 + 4) // 8 * 8)
 
 
 def _shortcut(here: Net, c_in: int, c_out: int, stride: int, hw: int) -> Count:
@@ -160,7 +170,8 @@ def _shortcut(here: Net, c_in: int, c_out: int, stride: int, hw: int) -> Count:
 
 def kin(teacher: nn.Module) -> Kin | None:
     """The family of a teacher that is a ResNet of timm's, or our own small one."""
-    from timm.models.resnet import BasicBlock, ResNet
+    from timm.layers import SEModule
+    from timm.models.resnet import BasicBlock, Bottleneck, ResNet
     from torch import nn
 
     from archsearch.models.resnet_small import SmallResNet
@@ -168,7 +179,9 @@ def kin(teacher: nn.Module) -> Kin | None:
     if type(teacher) not in (ResNet, SmallResNet):
         return None
     seen: Any = teacher
-    stages = [seen.get_submodule(f"layer{i}") for i in STAGES]
+    stages: list[Any] = [getattr(seen, f"layer{i}", None) for i in STAGES]
+    if not all(type(block) in (BasicBlock, Bottleneck) for stage in stages for block in stage or (None,)):
+        return None  # of blocks with parts in other places, as selective kernels and split attention
     first = stages[0][0]
     bottleneck = type(first) is not BasicBlock
     widths = tuple(stage[0].conv3.out_channels // 4 if bottleneck else stage[0].conv2.out_channels for stage in stages)
@@ -185,6 +198,7 @@ def kin(teacher: nn.Module) -> Kin | None:
         cardinality=cardinality,
         base_width=64 * first.conv2.out_channels // (widths[0] * cardinality) if bottleneck else 64,
         pooled_shortcuts=bool(pools),
+        excited=type(first.se) is SEModule,
     )
     name, own = seen.pretrained_cfg["architecture"], type(teacher) is SmallResNet
     # A group has a channel at least: of ResNeXt's four in 64, one in sixteen.

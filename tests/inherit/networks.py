@@ -84,12 +84,7 @@ FAMILIES: dict[str, Family] = {
     "resnet50": Family("resnet50", {"layers": [2, 1, 2, 2], "channels": [16, 16, 16, 24]}, 64),
     "resnext": Family("resnext50_32x4d", {"layers": [1, 2, 1, 2], "channels": [16, 32, 32, 64]}, 64),
     "resnet18d": Family("resnet18d", {"layers": [2, 2, 1, 1], "channels": [32, 16, 24, 32]}, 64),
-    "seresnet18": Family(
-        "seresnet18",
-        {"layers": [2, 2, 1, 2], "channels": [64, 16, 24, 256]},
-        64,
-        {"layers": [1, 2, 1, 1], "channels": [32, 16, 16, 128]},
-    ),
+    "seresnet18": Family("seresnet18", {"layers": [2, 2, 1, 2], "channels": [64, 16, 24, 256]}, 64),
     "resnet_small": Family("resnet_small", {"layers": [2, 2, 1, 2], "channels": [16, 16, 24, 32], "stem_chs": 16}, 16),
     "small bottlenecks": Family(
         "resnet_small",
