@@ -195,6 +195,17 @@ class Client:
         found: list[dict[str, Any]] = self.call("GET", f"/v1/jobs/{job_id}/candidates", params={"limit": limit})
         return found
 
+    def spaces(self, **sized: Any) -> list[dict[str, Any]]:
+        """Spaces of students, with what they cost; `sized` says for which tasks: domain, classes, image_size …"""
+        found: list[dict[str, Any]] = self.call("GET", "/v1/spaces", params=sized)
+        return found
+
+    def pretrained(self, **sized: Any) -> list[dict[str, Any]]:
+        """Networks with weights that jobs may take for students, with what each costs; `sized` says at which size:
+        classes, image_size, in_chans."""
+        found: list[dict[str, Any]] = self.call("GET", "/v1/pretrained", params=sized)
+        return found
+
     def pareto(self, job_id: str, against: str | None = None) -> Json:
         """Candidates no other one beats in both the score and a cost (`against`, or the one the search traded)."""
         params = {} if against is None else {"against": against}

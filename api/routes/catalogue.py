@@ -12,11 +12,16 @@ from fastapi import Depends, Query
 from archsearch import domains
 from archsearch.data import Task
 from archsearch.distill.loss import losses, serves
+from archsearch.domains.images.task import ImageTask
+from archsearch.pretrained.listing import listed
+from archsearch.pretrained.stored import at_hand
 from archsearch.proxies import proxies
 from archsearch.proxies.score import DEFAULT, votes_in
 from archsearch.request import Architecture
 from archsearch.spaces import Space, of_domain, spaces
+from archsearch.spaces.choose import PRETRAINED
 
+from ..deps import Services, ServicesDep
 from ..room import Room
 from ..schemas import LossAnswer, MemberAnswer, ParameterAnswer, ProxyAnswer, SpaceAnswer
 
@@ -55,15 +60,19 @@ Asked = Annotated[Sized, Depends(_sized)]
 
 
 @router.get("/spaces")
-def list_spaces(asked: Asked) -> list[SpaceAnswer]:
-    """Student families of a domain, with bounds and costs for a task of this size."""
+def list_spaces(services: ServicesDep, asked: Asked) -> list[SpaceAnswer]:
+    """Student families of a domain, with bounds and costs for a task of this size; and, of images, the networks with
+    weights at hand, which are a space together."""
     task = domains.sized(asked.domain, asked.classes, asked.given)
-    return [describe(space, task) for space in of_domain(task.domain)]
+    found = [describe(space, task) for space in of_domain(task.domain)]
+    return [*found, _with_weights(services, task)] if isinstance(task, ImageTask) else found
 
 
 @router.get("/spaces/{name}")
-def get_space(name: str, asked: Asked) -> SpaceAnswer:
+def get_space(services: ServicesDep, name: str, asked: Asked) -> SpaceAnswer:
     """One family, for a task of its own domain unless the query names another."""
+    if name == PRETRAINED:
+        return _with_weights(services, domains.sized(asked.domain, asked.classes, asked.given))
     space = spaces.get(name, field="name")
     own = None if asked.domain or any(asked.given.values()) else space.domain
     return describe(space, domains.sized(asked.domain or own, asked.classes, asked.given))
@@ -107,6 +116,37 @@ def list_losses() -> list[LossAnswer]:
         )
         for loss in losses
     ]
+
+
+def _with_weights(services: Services, task: Any) -> SpaceAnswer:
+    """What a search of space `pretrained` would choose among, as far as networks have been counted for such images."""
+    doc = "Networks that come with weights, ranked by what they know of the teacher's answers: see /v1/pretrained."
+    about = {"name": PRETRAINED, "doc": doc, "benchmark": False}
+    if not isinstance(task, ImageTask):
+        return SpaceAnswer(**about, refuses=task.domain.replace("_", " "), stock_timm=False)
+    stored = at_hand(services.settings.pretrained_dir)
+    # As an architecture counts in them: those that can be a student, in the order in which they are found.
+    rows = {row.name: row for row in listed(stored, task, services.files.evidence)}
+    able = [row for row in (rows[one.label] for one in stored) if row.params is not None and row.macs is not None]
+    if not able:
+        none = "no network with weights is at hand" if not stored else "none at hand is known to: ask /v1/pretrained"
+        return SpaceAnswer(**about, refuses=none, stock_timm=False)
+    members = [
+        MemberAnswer(architecture={"network": i}, params=row.params or 0, macs=row.macs or 0)
+        for i, row in enumerate(able)
+    ]
+    last = len(able) - 1
+    number = ParameterAnswer(name="network", doc="which of them, by its number", low=0, high=last, step=1)
+    ranked = sorted(members, key=lambda member: member.params)
+    return SpaceAnswer(
+        **about,
+        refuses=None,
+        stock_timm=all(row.stock_timm for row in able),
+        parameters=[number],
+        cardinality=len(able),
+        smallest=ranked[0],
+        largest=ranked[-1],
+    )
 
 
 def describe(space: Space, task: Task) -> SpaceAnswer:

@@ -170,7 +170,7 @@ def _shortcut(here: Net, c_in: int, c_out: int, stride: int, hw: int) -> Count:
 
 def kin(teacher: nn.Module) -> Kin | None:
     """The family of a teacher that is a ResNet of timm's, or our own small one."""
-    from timm.layers import SEModule
+    from timm.layers.squeeze_excite import SEModule
     from timm.models.resnet import BasicBlock, Bottleneck, ResNet
     from torch import nn
 

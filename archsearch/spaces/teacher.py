@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from archsearch.data.task import Task
 from archsearch.errors import InvalidRequest
 from archsearch.spaces import bert, convnext, mobilenet, regnet, resnet, resnet_cifar, vit
-from archsearch.spaces.kin import Order
+from archsearch.spaces.kin import Kin, Order
 from archsearch.spaces.space import Space
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def of_teacher(model: nn.Module, task: Any, order: Order | None = None) -> Space
     Raises InvalidRequest when the teacher is of no family here, has parts its family's other members lack, or leaves
     too little of the task's images to pool: stem, strides and patch stay the teacher's.
     """
-    kin = next((found for recognise in _RECOGNISERS if (found := recognise(model)) is not None), None)
+    kin = next((found for recognise in _RECOGNISERS if (found := _recognised(recognise, model)) is not None), None)
     if kin is None:
         raise _unknown(f"a {type(model).__name__} is of no family known here")
     if order is not None and kin.cut is not None:
@@ -63,6 +64,18 @@ def of_teacher(model: nn.Module, task: Any, order: Order | None = None) -> Space
     )
     _require_same(model, space, task)
     return space
+
+
+def _recognised(recognise: Callable[[nn.Module], Kin | None], model: nn.Module) -> Kin | None:
+    """What a family says of a network; nothing of a variant whose blocks lack what it reads off them.
+
+    timm has the class of a family for dozens of variants, and gets new ones: whose norm is another, whose blocks are
+    parallel, whose gate has no first layer.
+    """
+    try:
+        return recognise(model)
+    except AttributeError:
+        return None
 
 
 def _require_same(teacher: nn.Module, space: Space, task: Task) -> None:

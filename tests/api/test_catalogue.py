@@ -16,6 +16,9 @@ from tests.api.conftest import Refused
 
 def test_every_registered_space_is_listed_with_its_bounds(client: TestClient) -> None:
     found = {space["name"]: space for space in client.get("/v1/spaces", params={"image_size": 32}).json()}
+    weighted = found.pop("pretrained")
+    assert weighted["refuses"] == "no network with weights is at hand"
+    assert client.get("/v1/spaces/pretrained", params={"image_size": 32}).json() == weighted
     assert sorted(found) == sorted(space.name for space in of_domain("image_classification"))
     for name, space in found.items():
         assert space["smallest"]["params"] < space["largest"]["params"]

@@ -66,6 +66,21 @@ def test_networks_at_hand_are_listed_and_counted_once_for_each_size(server: Serv
     assert time.monotonic() - started < 1, "what was counted is kept"
     (larger,) = server.http.get("/v1/pretrained", params={"image_size": 16, "in_chans": 1}).json()
     assert (larger["params"], larger["macs"] > 3 * found["macs"]) == (found["params"], True)
+    assert server.client.pretrained(**asked) == [found]
+
+
+def test_they_are_a_space_among_the_others(server: Server) -> None:
+    asked = {"image_size": 12, "in_chans": 1}
+    (unknown,) = [space for space in server.client.spaces(**asked) if space["name"] == "pretrained"]
+    assert (unknown["refuses"], unknown["cardinality"]) == ("none at hand is known to: ask /v1/pretrained", 0)
+    (network,) = server.client.pretrained(**asked)
+    space = server.http.get("/v1/spaces/pretrained", params=asked).raise_for_status().json()
+    assert space == server.client.spaces(**asked)[-1]
+    assert (space["refuses"], space["cardinality"]) == (None, 1)
+    assert [(p["name"], p["low"], p["high"]) for p in space["parameters"]] == [("network", 0, 0)]
+    member = {"architecture": {"network": 0}, "params": network["params"], "macs": network["macs"]}
+    assert space["smallest"] == space["largest"] == member
+    assert "pretrained" not in {space["name"] for space in server.client.spaces(domain="text_classification")}
 
 
 def test_a_student_begins_as_a_network_of_the_folder_or_as_a_registered_one(

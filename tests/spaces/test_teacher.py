@@ -132,6 +132,8 @@ def test_students_keep_the_teachers_patch_and_head_width() -> None:
         ("ecaresnet26t", {}, 224, "parts that other networks of its family lack"),
         ("skresnet18", {}, 224, "ResNet is of no family"),
         ("resnest14d", {}, 224, "ResNet is of no family"),
+        ("test_efficientnet_evos", {}, 224, "EfficientNet is of no family"),
+        ("vit_pwee_patch16_reg1_gap_256", {"depth": 1}, 256, "VisionTransformer is of no family"),
         ("resnet18", {"stem_type": "deep"}, 224, "parts that other networks of its family lack"),
         ("regnetx_002", {"depth": 12}, 224, "differs from other networks of its family"),
         ("resnet18", {"act_layer": "gelu"}, 224, "differs from other networks of its family"),
