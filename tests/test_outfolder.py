@@ -11,7 +11,7 @@ import pytest
 
 from archsearch.errors import Conflict, InvalidRequest
 from archsearch.ledger.folder import FolderLedger
-from archsearch.outfolder import claimed
+from archsearch.outfolder import claimed, clear
 from archsearch.request import parse_request
 
 BODY = {"teacher": {"name": "resnet18", "kind": "timm"}, "data": {"kind": "digits"}, "budget": {"params": 5}}
@@ -115,3 +115,15 @@ def test_an_unfinished_run_from_before_a_field_existed_goes_on(tmp_path: Path) -
     assert (tmp_path / ".work" / "trials.jsonl").is_file()
     with pytest.raises(InvalidRequest, match="not finished"):
         take(tmp_path, OTHER)
+
+
+def test_students_beside_the_first_go_with_it_and_what_somebody_else_put_there_stays(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "students" / "2", tmp_path / "students" / "3"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.safetensors").write_bytes(b"x")
+        (folder / "manifest.json").write_text(json.dumps({"request": {}, "files": {"model.safetensors": {}}}))
+    (tmp_path / "students" / "3" / "notes.txt").write_text("mine")
+    clear(tmp_path)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"students/3/notes.txt"}
+    assert not (tmp_path / "students" / "2").exists()

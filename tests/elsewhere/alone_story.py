@@ -63,6 +63,23 @@ def test_a_whole_job_is_computed_there_and_gives_what_the_processor_gives(
     assert manifest["machine"]["device"] == NAME
 
 
+def test_several_students_and_what_stands_beside_them_are_computed_there(
+    there: Elsewhere, teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "networks").mkdir()
+    (tmp_path / "networks" / "taught").symlink_to(teacher_folder)
+    monkeypatch.setenv("ARCHSEARCH_PRETRAINED_DIR", str(tmp_path / "networks"))
+    with there:
+        found = run(request(teacher_folder, budget={"params": [20_000, 5_000]}), tmp_path / "out")
+    assert [row["folder"] for row in found["students"]] == [".", "students/2"]
+    second = json.loads((tmp_path / "out" / "students" / "2" / "manifest.json").read_text())
+    assert second["machine"]["device"] == NAME
+    assert second["student"]["baseline"]["test_acc"] > 0
+    (network,) = found["stock"]
+    assert network["network"] == "folder:taught"
+    assert network["test_acc"] > 80
+
+
 def test_evidence_that_is_kept_of_the_teacher_is_not_the_processors(
     there: Elsewhere, teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def test_limits_that_one_network_is_best_within_are_one_student(
     teacher: Teacher, few_digits: Dataset, tmp_path: Path
 ) -> None:
     asked = {**ASKED, "kind": "search", "budget": {"params_ratio": [0.14, 0.13]}}
+    asked["search"] = {**ASKED["search"], "candidates": 3}
     first, second = Told(asked, teacher, few_digits, tmp_path / "out").run()["students"]
     assert (first["same_as"], second["same_as"]) == (None, 1)
     assert second["architecture"] == first["architecture"]
