@@ -143,6 +143,7 @@ def judge(rows: Mapping[str, Row], dataset: Dataset, training: Training) -> Judg
         teacher = 100.0
         if score.high < guess + KEPT * (teacher - guess):
             reasons.append("far from its teacher, whose answers are all that is right here")
+    named = task.truth == "labels"
     return Judgement(
         judged_by=domains.judge(task).name,
         score=score,
@@ -150,7 +151,7 @@ def judge(rows: Mapping[str, Row], dataset: Dataset, training: Training) -> Judg
         linear=linear,
         kept=(score.percent - guess) / (teacher - guess) if teacher > guess else None,
         reasons=tuple(reasons),
-        causes=tuple(causes(training, student, len(dataset.train), task.classes)) if reasons else (),
+        causes=tuple(causes(training, student, len(dataset.train), task.classes, named=named)) if reasons else (),
     )
 
 
@@ -207,11 +208,12 @@ def linear_model(dataset: Dataset) -> float:
     return score(tested_ND, test, metric.best({ridge: score(seen_ND, selection, ridge) for ridge in _RIDGES}))
 
 
-def causes(training: Training, student: Row, images: int, classes: int) -> list[str]:
+def causes(training: Training, student: Row, images: int, classes: int, *, named: bool = True) -> list[str]:
     """Why a student may have learned nothing, likeliest first, as far as what is known of its training tells.
 
     Args:
         images: In the training split (count).
+        named: Whether somebody named the classes, and may have named them otherwise than the teacher does.
     """
     found, an_epoch = [], images // training.batch_size
     if training.steps < _FEW * training.usual_steps:
@@ -236,7 +238,7 @@ def causes(training: Training, student: Row, images: int, classes: int) -> list[
         )
     if images < _FEW_A_CLASS * classes:
         found.append(f"too few examples: {images / classes:.1f} a class")
-    if isinstance(student, Evaluation) and (other := _in_another_order(student)):
+    if named and isinstance(student, Evaluation) and (other := _in_another_order(student)):
         found.append(
             f"classes in another order: with other names for its answers it is right on {other:.2f} %; compare the "
             "class names of teacher and data"

@@ -133,3 +133,17 @@ def test_answers_in_another_order_of_the_classes_are_seen(digits: Dataset) -> No
     turned = evaluate(knowing((y_N + 1) % 10, 0.95, np.random.default_rng(0)), y_N)
     (cause,) = causes(ENOUGH, turned, 1169, 10)
     assert cause.startswith("classes in another order")
+
+
+def test_without_labels_a_student_is_held_against_its_teachers_answers(digits: Dataset) -> None:
+    task: Any = digits.task
+    alone = replace(digits, task=replace(task, truth="teacher"))
+    good = judge(rows(digits.test, student=0.98), alone, ENOUGH)
+    assert (good.degraded, good.judged_by) == (False, "agreement with the teacher")
+    assert good.kept == pytest.approx((good.score.percent - good.guessing) / (100 - good.guessing))
+    poor = judge(rows(digits.test, student=0.4), alone, ENOUGH)
+    assert "far from its teacher, whose answers are all that is right here" in poor.describe()
+    assert "accuracy" not in poor.describe()
+    turned = {"student": evaluate(np.roll(5 * np.eye(10)[digits.test.y_N], 1, axis=1), digits.test.y_N)}
+    assert not any("in another order" in cause for cause in judge(turned, alone, ENOUGH).causes)
+    assert any("in another order" in cause for cause in judge(turned, digits, ENOUGH).causes)

@@ -199,6 +199,33 @@ def test_rows_are_held_against_the_teacher_where_there_is_one(some, gray_task: I
     assert evaluate.score(logits_NK, split, task) == rows["student"].evaluation.top1_acc.percent
 
 
+def test_without_labels_a_row_tells_agreement_and_nothing_that_only_labels_tell(
+    some: tuple[np.ndarray, np.ndarray], gray_task: ImageTask, tmp_path: Path
+) -> None:
+    logits_NK, _ = some
+    teacher_NK = np.roll(logits_NK, 1, axis=0)
+    y_N = teacher_NK.argmax(1)
+    task = replace(gray_task, classes=logits_NK.shape[1], class_names=(), truth="teacher")
+    split = ImageSplit(np.zeros((len(y_N), 8, 8, 1), np.uint8), y_N)
+    rows = evaluate.compare({"student": logits_NK, "teacher": teacher_NK}, split, task)
+    assert list(rows) == ["student"]
+    agreed = 100 * float((logits_NK.argmax(1) == y_N).mean())
+    assert evaluate.figures(rows["student"]) == {"agreement": pytest.approx(agreed)}
+    told = evaluate.summary(rows["student"])
+    assert told.keys() == {"images", "agreement", "agreement_low", "agreement_high", "kl_to_teacher"}
+    assert told["kl_to_teacher"] == evaluate.likeness(teacher_NK, logits_NK).kl
+    (tmp_path / evaluate.CALIBRATION).write_bytes(b"an earlier one")
+    paths = evaluate.write_evaluation(tmp_path, rows, task, data_sha256="0" * 64)
+    assert [path.name for path in paths] == [evaluate.EVALUATION, evaluate.CONFUSION]
+    assert not (tmp_path / evaluate.CALIBRATION).exists()
+    found = json.loads(paths[0].read_text())
+    assert found["judged_by"]["name"] == "agreement with the teacher"
+    assert found["held_against"].endswith("no label was seen")
+    row = found["networks"]["student"]
+    assert not {"bins", "nll", "ece", "top1_acc"} & row.keys()
+    assert all(each.keys() == {"name", "images", "agreement", "confused_with", "confused"} for each in row["per_class"])
+
+
 def test_a_multi_label_task_has_rows_and_a_score_of_its_own(gray_task: ImageTask, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y_NK = (rng.random((60, 4)) < 0.3).astype(np.uint8)

@@ -72,7 +72,9 @@ def test_no_row_of_a_training_has_a_label(data: Any) -> None:
     assert set(targets(data, rows).tolist()) == {UNKNOWN}
 
 
-@pytest.mark.parametrize("fields", [{}, {"method": "dkd", "augment": "strong", "views": 2}])
+@pytest.mark.parametrize(
+    "fields", [{}, pytest.param({"method": "dkd", "augment": "strong", "views": 2}, marks=pytest.mark.slow)]
+)
 def test_what_stands_where_labels_would_changes_no_weight(data: Any, teacher: Teacher, fields: dict[str, Any]) -> None:
     """Other answers there, and the student is the same to the bit: they are for meters alone."""
     shuffled = np.random.default_rng(0).permutation(data.train.y_N)

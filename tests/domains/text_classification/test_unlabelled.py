@@ -100,6 +100,7 @@ def test_a_loader_gives_them_without_labels_from_any_step_on(taught: tuple[Path,
         assert (batch.y >= 0).sum() == rows.own
 
 
+@pytest.mark.slow
 def test_they_teach_and_what_is_remembered_is_of_all(taught: tuple[Path, Path, Any]) -> None:
     teacher, dataset = opened(taught, 0)
     spec = DistillSpec(epochs=2, batch_size=16, device="cpu", precision="fp32")
