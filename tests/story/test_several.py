@@ -11,6 +11,7 @@ import pytest
 
 import archsearch
 from archsearch import export
+from archsearch.cli.outcome import sentences
 from archsearch.data import Dataset
 from archsearch.errors import ImpossibleBudget, SearchError, TrainingError
 from archsearch.ledger.folder import FolderLedger
@@ -195,6 +196,10 @@ def test_the_front_is_a_table_and_a_picture(done: tuple[Told, Report]) -> None:
     assert (front["against"], front["teacher"]["params"], front["stock"]) == ("params", 31_434, [])
     picture = (told.out / "front.svg").read_text()
     assert f"Student 2: {result['students'][1]['test_acc']:.2f} % at " in picture
+    assert sentences(result, "out")[-2:] == [
+        "Beside it lies out/students/2.",
+        "A picture of them all is out/front.svg.",
+    ]
     assert {"front.json", "front.svg"} <= export.read_manifest(told.out)["files"].keys()
 
 
