@@ -90,20 +90,29 @@ def write(digits: Dataset, folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_folder_is_searched_for_verified_and_distilled(folder: Path, teacher_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_becomes_two_students_after_a_search_and_a_verification(
+    folder: Path, teacher_folder: Path, tmp_path: Path
+) -> None:
     body = request(
         teacher_folder,
         {"kind": "image_folder", "path": str(folder)},
         kind="search_and_distill",
         student=None,
         budget={"params_ratio": 0.7},
-        search={"candidates": 4, "batch_size": 32},
+        search={"space": "resnet_cifar", "candidates": 4, "batch_size": 32},
+        students=2,
         verify={"candidates": 2, "epochs": 1},
         distill={"epochs": 1, "batch_size": 32},
     )
     found = quietly(body, tmp_path / "out")
     assert found["verify"]["judged_by"]["key"] == "agreement"
     assert "selection_agreement" in found["verify"]["candidates"][0]
+    for row in found["students"]:
+        low, high = row["interval"]
+        assert low <= row["test_agreement"] <= high
+    front = json.loads((tmp_path / "out" / "front.json").read_text())
+    assert (front["judged_by"]["key"], front["teacher"]["test_agreement"]) == ("agreement", None)
+    check_no_accuracy(tmp_path / "out")
     again = quietly(body, tmp_path / "out")  # it is there, and what it was
     assert again["student"]["test_agreement"] == found["student"]["test_agreement"]
 
