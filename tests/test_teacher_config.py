@@ -175,6 +175,19 @@ def test_a_head_of_other_classes_than_the_config_says_is_no_head_of_noise(folder
         load_teacher(LocalTeacher(path=folder))
 
 
+def test_a_backbone_whose_arguments_ask_for_a_head_has_none_of_noise(folder: Path) -> None:
+    """timm builds what the arguments say, and of weights without a head loads the others."""
+    config = json.loads((folder / "config.json").read_text())
+    config["num_classes"] = config["pretrained_cfg"]["num_classes"] = 0
+    config["model_args"]["num_classes"] = 10
+    config.pop("label_names")
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: w for name, w in weights.items() if not name.startswith("fc.")}, folder / "model.safetensors")
+    with pytest.raises(TeacherError, match=r"num_classes is 0, model_args.num_classes 10: the weights have one head"):
+        load_teacher(LocalTeacher(path=folder))
+
+
 def test_an_upload_of_other_classes_than_it_says_names_the_field(teacher_folder: Path, tmp_path: Path) -> None:
     weights = load_file(teacher_folder / "model.safetensors")
     weights["fc.weight"], weights["fc.bias"] = weights["fc.weight"][:9].clone(), weights["fc.bias"][:9].clone()

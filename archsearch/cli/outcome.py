@@ -9,6 +9,7 @@ import click
 
 from archsearch.cli.display import cost_text, show_front, show_students, show_verified
 from archsearch.progress import count, duration
+from archsearch.spaces.choose import PRETRAINED
 from archsearch.unit import written
 
 Result = Mapping[str, Any]
@@ -110,8 +111,11 @@ def judged(scores: Mapping[str, Any], by: Mapping[str, str] | None = None) -> tu
     return written(scores[f"test_{key}"], by["unit"] if by else "%"), name.format("on the test split")
 
 
-def network(space: str, architecture: Mapping[str, int]) -> str:
-    """`resnet_cifar depth1=3 width1=16`."""
+def network(space: str, architecture: Mapping[str, int], result: Result | None = None) -> str:
+    """`resnet_cifar depth1=3 width1=16`; of a network with weights its name, where the result tells of it."""
+    names = ((result or {}).get("pretrained") or {}).get("networks", [])
+    if space == PRETRAINED and architecture["network"] < len(names):
+        return str(names[architecture["network"]])
     return " ".join((space, *(f"{name}={value}" for name, value in architecture.items())))
 
 
@@ -124,7 +128,7 @@ def _of_search(result: Result, source: str) -> list[str]:
     return [
         f"{found['candidates_scored']} candidates of {', '.join(found['spaces'])} were scored{failed}, "
         f"in {duration(found['seconds'])}.",
-        f"The winner is number {best['number']}: {network(best['space'], best['architecture'])}.",
+        f"The winner is number {best['number']}: {network(best['space'], best['architecture'], result)}.",
         f"It has {_size(best, teacher)}, and scores {best['score']:.2f} nats ({loudest}).",
         f"Others can be had by number: {kept} lists them.",
     ]
@@ -138,12 +142,13 @@ def _of_student(result: Result, source: str) -> list[str]:
     seeds = f"the best of {len(student['seeds'])} seeds, " if len(student["seeds"]) > 1 else ""
     why = f" ({student['why']})" if student.get("why") else ""
     formats = [name for name, row in student.get("formats", {}).items() if "missing" not in row]
+    called = student.get("begins_as") or network(student["space"], student["architecture"], result)
     lies = f"It waits on the server as {source}" if source.startswith("job_") else f"It lies in {source}"
     return [
         _agreed(reached)
         if by and by["key"] == AGREEMENT
         else f"The student reaches {reached} {where}, its teacher {judged(teacher, by)[0]}{alone}.",
-        f"It is {network(student['space'], student['architecture'])}, with {_size(student, teacher)}{_begun(student)}.",
+        f"It is {called}, with {_size(student, teacher)}{_begun(student)}.",
         f"It learned by {student['method']}{why}, {seeds}in {student['epochs']} epochs and "
         f"{duration(student.get('seconds', 0.0))}{_computed(student)}.",
         f"{lies}{', as ' + ', '.join(formats) if formats else ''}.",
@@ -157,7 +162,8 @@ def _agreed(reached: str) -> str:
 
 def _begun(student: Mapping[str, Any]) -> str:
     """What it began with, where that is not noise."""
-    return ", and began with its teacher's weights" if student.get("start") == "teacher" else ""
+    weights = {"teacher": "its teacher's weights", "pretrained": "the weights it comes with"}
+    return f", and began with {weights[start]}" if (start := student.get("start")) in weights else ""
 
 
 def _computed(student: Mapping[str, Any]) -> str:

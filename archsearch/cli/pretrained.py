@@ -37,7 +37,8 @@ def pretrained(folder: Path | None, classes: int, image_size: int, in_chans: int
         show_listing(title, ((row.name, _told(row)) for row in rows))
     else:
         click.echo(
-            "no network with weights is at hand: fetch some of timm's from the hub, or set ARCHSEARCH_PRETRAINED_DIR"
+            "no network with weights is at hand: name one of timm's where you search, which fetches it from the hub "
+            "(--network resnet18.a1_in1k), or set ARCHSEARCH_PRETRAINED_DIR to a folder of them"
         )
 
 

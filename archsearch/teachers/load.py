@@ -105,6 +105,12 @@ def _check_config(config: Any, folder: Path) -> None:
                 f"{folder}/config.json: num_classes is {classes}, but the weights' {name} tells {rows} classes apart",
                 field="teacher.path",
             )
+    if (built := (config.get("model_args") or {}).get("num_classes", classes)) != classes:
+        raise TeacherError(
+            f"{folder}/config.json: num_classes is {classes}, model_args.num_classes {built!r:.60}: the weights have "
+            "one head, if any; correct the wrong one",
+            field="teacher.path",
+        )
 
 
 def _load_uploaded(source: UploadedTeacher, weights: Path) -> ImageTeacher:

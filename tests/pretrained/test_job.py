@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from archsearch.cli.followup import follow_up
-from archsearch.cli.outcome import instead
+from archsearch.cli.outcome import instead, sentences
 from archsearch.data import Dataset
 from archsearch.errors import ArchsearchError, ImpossibleBudget, InvalidRequest, UnknownName
 from archsearch.ledger.folder import FolderLedger
@@ -55,6 +55,11 @@ def test_a_student_is_a_network_with_weights_from_request_to_card(body: Json, tm
     assert "cannot be built" in result["pretrained"]["left_out"]["folder:vit"]
     assert result["student"]["test_acc"] > 80
     assert instead(result) == "", "it is what the student began as"
+    told = " ".join(sentences(result, "student"))
+    assert "It is folder:knows, with" in told
+    assert "and began with the weights it comes with." in told
+    searched = {name: part for name, part in result.items() if name != "student"}
+    assert f"The winner is number {result['search']['winner']['number']}: folder:knows." in sentences(searched, "out")
     manifest = json.loads((tmp_path / "student" / "manifest.json").read_text())
     named = [{"kind": "folder", "name": name} for name in ("knows", "noise", "stock")]
     assert manifest["request"]["search"]["pretrained"] == named, "the request that makes it again names them"

@@ -82,7 +82,8 @@ def _check_weights(model: Any, field: str) -> None:
         if tensor.external_data or tensor.data_location == tensor.EXTERNAL:
             raise TeacherError(
                 f"the weights {tensor.name!r:.80} lie in another file (external data), which is never read; save them "
-                "inside: onnx.save(onnx.load('model.onnx'), 'whole.onnx', save_as_external_data=False)",
+                "inside: onnx.save(onnx.load('model.onnx'), 'whole.onnx', save_as_external_data=False), or export them "
+                "so: torch.onnx.export(model, images, path, external_data=False)",
                 field=field,
             )
 
