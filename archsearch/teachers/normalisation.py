@@ -32,7 +32,7 @@ def at_best_normalisation(teacher: ImageTeacher, dataset: ImageDataset) -> Image
     split, judge = few(dataset.selection if len(dataset.selection) else dataset.test), domains.judge(task)
     tried = {
         told: replace(teacher, mean=_spread(mean, teacher.in_chans), std=_spread(std, teacher.in_chans))
-        for told, mean, std in _USUAL
+        for told, mean, std in (*_USUAL, ("the data's own mean and deviation", task.mean, task.std))
         if len(mean) in (1, teacher.in_chans)
     }
     reached = {told: measure(judge, each.logits, split) for told, each in tried.items()}
@@ -43,7 +43,7 @@ def at_best_normalisation(teacher: ImageTeacher, dataset: ImageDataset) -> Image
     others = "; ".join(f"{told} {value:.1f}" for told, value in reached.items() if told != best)
     note = Note(
         NORMALISATION,
-        f"nothing says how {teacher.name} is shown pixels: with {best} it reaches a {judge.name} of "
+        f"nothing says how {teacher.name} is shown pixels: with {best} its {judge.name} is "
         f"{reached[best]:.1f} on {len(split)} of the selection split ({others}), so it is asked with that; "
         "teacher.mean, std and scale settle it",
     )

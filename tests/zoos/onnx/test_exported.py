@@ -68,6 +68,16 @@ def test_pixels_nobody_speaks_of_are_shown_as_the_teacher_is_right_with(
     found = load(LocalTeacher(path=exported(whole, tmp_path / "net.onnx")), None, digits)
     (note,) = found.notes
     assert note.code == "teacher_normalisation"
-    assert "with pixels in 0-255 it reaches" in note.detail
+    assert "with pixels in 0-255 its accuracy is" in note.detail
     assert (found.mean, found.std) == ((0.0,), (1 / 255,))
     assert check_teacher(found, digits).measured == pytest.approx(check_teacher(teacher, digits).measured, abs=0.5)
+
+
+@pytest.mark.slow
+def test_one_that_was_trained_on_the_data_is_shown_them_as_they_are_spread(
+    digits: Dataset, teacher: ImageTeacher, tmp_path: Path
+) -> None:
+    found = load(LocalTeacher(path=exported(teacher.model, tmp_path / "net.onnx")), None, digits)
+    assert "with the data's own mean and deviation its accuracy is" in found.notes[0].detail
+    assert (found.mean, found.std) == (digits.task.mean, digits.task.std)
+    assert check_teacher(found, digits).measured == pytest.approx(check_teacher(teacher, digits).measured)
