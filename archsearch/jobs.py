@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 from sqlalchemy import update
@@ -46,6 +46,7 @@ from archsearch.teachers import Teacher, check_source, describe_folder
 from archsearch.workplace import Workplace
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _SOURCES: TypeAdapter[Any] = TypeAdapter(TeacherSource)
 # How long a job waits before it asks again for what is away, such as the hub.
@@ -119,14 +120,17 @@ class Attempt:
         return (intake.resolve(session, parse_request(job.request)), None) if plan is None else (plan.request, plan)
 
     def _opened(self, request: JobRequest) -> Opened:
-        """What the request names, asked for again for a while where the hub is away."""
+        return self._asked_again(lambda: self._open(request))
+
+    def _asked_again(self, ask: Callable[[], T]) -> T:
+        """What a request names, asked for again for a while where the hub is away."""
         for wait_s in _AWAY_S:
             try:
-                return self._open(request)
+                return ask()
             except Unavailable as error:
                 log.warning("job %s: %s; asking again in %g s", self.job_id, error, wait_s)
             self._wait(wait_s)
-        return self._open(request)
+        return ask()
 
     def _open(self, request: JobRequest) -> Opened:
         dataset = self._data(request.data)
@@ -134,7 +138,7 @@ class Attempt:
         teacher = self._teacher(request.teacher, dataset, resolve(request.device))
         alive = now_and_then(lambda: self.ledger.report({"phase": "validating"}))
         dataset = domains.of(dataset.task).encode(dataset, teacher, self.ledger.cache, alive)
-        return Opened(teacher, dataset, profile, self._networks)
+        return Opened(teacher, dataset, profile, lambda named: self._asked_again(lambda: self._networks(named)))
 
     def _data(self, spec: Any) -> Any:
         if isinstance(spec, DatasetData):

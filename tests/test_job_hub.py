@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from huggingface_hub.utils import close_session
 
 from archsearch import jobs, story
-from archsearch.errors import Cancelled, Unavailable
+from archsearch.errors import ArchsearchError, Cancelled, Unavailable
 from archsearch.jobs import Attempt
-from archsearch.request import JobRequest
+from archsearch.request import JobRequest, StockNetwork
 from archsearch.settings import Settings
 from archsearch.store.database import connect, session_factory
 from archsearch.store.files import Files
@@ -79,6 +79,26 @@ def test_a_job_asks_again_and_goes_on_once_the_hub_is_back(
     monkeypatch.setattr(Attempt, "_wait", back)
     assert story.validate(attempt.story())["name"] == "hf-hub:me/good"
     assert waited == [2.0]
+
+
+def test_networks_with_weights_are_asked_for_again_as_a_teacher_is(
+    hub: HubOfFiles, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[str] = []
+
+    def back(self: Attempt, seconds: float) -> None:
+        waited.append(hub.mood)
+        hub.mood = "serve"
+
+    monkeypatch.setattr(Attempt, "_wait", back)
+    hub.files |= {name.replace("good", "other"): content for name, content in hub.files.items()}
+    opened = attempt.story().opened
+    hub.mood = "503"
+    (found,) = opened.networks((StockNetwork(name="hf-hub:me/other"),))
+    assert (found.label, waited) == ("hf-hub:me/other", ["503"])
+    with pytest.raises(ArchsearchError) as caught:
+        opened.networks((StockNetwork(name="hf-hub:me/other"), StockNetwork(name="hf-hub:me/missing")))
+    assert caught.value.field == "search.pretrained.1"
 
 
 def test_a_hub_that_stays_away_is_the_jobs_end_and_may_be_tried_again(
