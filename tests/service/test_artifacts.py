@@ -60,8 +60,8 @@ session = onnxruntime.InferenceSession(folder + "/NAME", providers=["CPUExecutio
 numpy.save(answers, session.run(None, {"images": pixels})[0])
 """
 
-# Photos need no tokenizer.
-OF_IMAGES = [name for name in export.PUBLIC if name not in TOKENIZER_FILES]
+# Photos need no tokenizer, and one student alone no front.
+OF_IMAGES = [name for name in export.PUBLIC if name not in (*TOKENIZER_FILES, export.FRONT, export.PICTURE)]
 
 
 @dataclass(frozen=True)
