@@ -11,6 +11,7 @@ from typing import Any
 from archsearch import choice, domains, export
 from archsearch.data.batches import free_memory
 from archsearch.errors import ArchsearchError, InvalidRequest, TeacherError
+from archsearch.export.card_metadata import teacher_name
 from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.hardware import Ruler, teacher_activation_bytes
 from archsearch.hardware.latency import measure_latency
@@ -41,7 +42,8 @@ def compare(story: Story, each: Sequence[One], told: Report, folder: Path) -> Re
     seen = told["student"]["evaluation"]
     cost = _teacher_cost(story, against)
     teacher = {
-        "name": story.teacher.name,
+        # Whose folder it lies in is nobody's business who is shown the picture.
+        "name": teacher_name({"teacher": {"name": story.teacher.name}}),
         **cost,
         reached: told["teacher"].get(reached),
         **interval(seen.get("teacher"), judge.key),

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 
 from archsearch import choice
 from archsearch.data.batches import free_memory
-from archsearch.errors import InvalidRequest, SearchError, TooMuchMemory, TrainingError
+from archsearch.errors import InvalidRequest, SearchError, TooMuchMemory, TrainingError, public
 from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.ledger.ledger import Once, Report
 from archsearch.ledger.student import StudentLedger
@@ -208,7 +208,7 @@ def _or_failed(story: Story, phase: Callable[P, Report], *args: P.args, **kwargs
         return phase(*args, **kwargs)
     except _ITS_OWN as error:
         log.warning("a student fails: %s", error)
-        reason = error.detail
+        reason = public(error.detail)
     except NETWORK_FAILURES as error:
         log.warning("a student fails", exc_info=True)
         reason = reason_of(error)

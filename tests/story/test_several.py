@@ -195,6 +195,8 @@ def test_the_front_is_a_table_and_a_picture(done: tuple[Told, Report]) -> None:
     assert [row["test_acc"] for row in front["students"]] == [row["test_acc"] for row in result["students"]]
     assert (front["against"], front["teacher"]["params"], front["stock"]) == ("params", 31_434, [])
     picture = (told.out / "front.svg").read_text()
+    assert picture.count("Teacher teacher: ") == 1, "of its folder no more than the name"
+    assert "/tmp" not in picture + json.dumps(front)
     assert f"Student 2: {result['students'][1]['test_acc']:.2f} % at " in picture
     assert sentences(result, "out")[-2:] == [
         "Beside it lies out/students/2.",
