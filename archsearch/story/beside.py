@@ -10,7 +10,7 @@ from typing import Any
 
 from archsearch import choice, domains, export
 from archsearch.data.batches import free_memory
-from archsearch.errors import ArchsearchError, InvalidRequest, TeacherError
+from archsearch.errors import ArchsearchError, InvalidRequest, TeacherError, public
 from archsearch.export.card_metadata import teacher_name
 from archsearch.failures import NETWORK_FAILURES, reason_of
 from archsearch.hardware import Ruler, teacher_activation_bytes
@@ -119,7 +119,7 @@ def _stock(story: Story, each: Sequence[One], against: str) -> tuple[list[Report
             worth = probe(shelf, architecture, dataset, alive(story.ledger, "exporting"))
             cost |= _stock_cost(story, architecture, against)
         except (InvalidRequest, TeacherError) as error:
-            why[label] = error.detail
+            why[label] = public(error.detail)
             continue
         except NETWORK_FAILURES as error:
             free_memory()
