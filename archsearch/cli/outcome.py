@@ -23,7 +23,7 @@ _SAID = {
 # What decides where no example has a label.
 AGREEMENT = "agreement"
 # What a request left open, as people call it.
-_CHOSEN = {"distill": "recipe", "verify": "verification", "students": "students"}
+_CHOSEN = {"distill": "recipe", "init": "beginnings", "verify": "verification", "students": "students"}
 
 
 def tell(result: Result, source: str) -> None:

@@ -151,25 +151,35 @@ class Story:
             found = [*(() if self._takes_weights_alone else found), self.weighted.space()]
         return checks.possible(self.request.budget, found, task, self.limits)
 
-    @cached_property
+    @property
     def inheritance(self) -> Inheritance | None:
         """The teacher ready to be cut; None where students do not begin with its weights.
 
         Raises InvalidRequest where the request says they do, and the teacher is of no family that can be cut.
         """
+        return None if isinstance(self.readied, str) else self.readied
+
+    @property
+    def uncut(self) -> str:
+        """Why students do not begin with the teacher's weights; empty where they do."""
+        return self.readied if isinstance(self.readied, str) else ""
+
+    @cached_property
+    def readied(self) -> Inheritance | str:
+        """The teacher ready to be cut, or why it is not; raises as `inheritance`."""
         if self.whole is not None:
-            return self.whole.inheritance
+            return self.whole.readied
         request, init = self.plan.request, self.request.distill.init
         named = request.search.space if request.student is None else request.student.space
         if init in ("scratch", "pretrained") or "own space" not in self.plan.left or named not in (AUTO, TEACHER):
-            return None
+            return "nothing asks for it"
         try:
             return make_ready(self.teacher, self.dataset)
         except InvalidRequest as error:
+            reason = error.detail.partition("; ")[0]
             if init == "teacher":
-                reason = error.detail.partition("; ")[0]
                 raise InvalidRequest(f"{reason}; set init to 'auto' or 'scratch'", field="distill.init") from None
-            return None  # the families remain, and the teacher's own where it is one
+            return reason  # the families remain, and the teacher's own where it is one
 
     @cached_property
     def shelf(self) -> Shelf | None:

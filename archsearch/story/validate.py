@@ -12,6 +12,7 @@ from archsearch.distill.together import check_machine
 from archsearch.ledger.ledger import Report
 from archsearch.request import JobRequest
 from archsearch.search import check_search, require_room_for
+from archsearch.story.starts import why_starts
 from archsearch.story.story import Story, alive
 from archsearch.students import tiers
 from archsearch.teachers import check_teacher
@@ -81,7 +82,7 @@ def settled(story: Story, checked: Report) -> Story:
     found = checked.pop("settled", None) or _settle(story)
     known = replace(story, request=JobRequest.model_validate(found["request"]), chosen=found["chosen"])
     # These took time to tell, and do not depend on it.
-    told = {"opened", "plan", "teacher_cost", "exact_limits", "spaces", "inheritance", "shelf"}
+    told = {"opened", "plan", "teacher_cost", "exact_limits", "spaces", "readied", "shelf"}
     if "shelf" in story.__dict__ and known.request.search.pretrained != _with_networks(story).search.pretrained:
         told -= {"spaces", "shelf"}  # others are at hand than were when it was settled
     for name in told & story.__dict__.keys():
@@ -92,12 +93,15 @@ def settled(story: Story, checked: Report) -> Story:
 def _settle(story: Story) -> Report:
     """What the plan settled, and what it could not tell before the families that are left were known."""
     plan, request = story.plan, _with_networks(story)
-    if "verify" not in plan.left:
-        return {"request": request.model_dump(mode="json"), "chosen": dict(plan.chosen)}
-    pace = domains.of(story.dataset.task).pace
-    families = [space.name for space in story.spaces]
-    found = defaults.settle(request, story.dataset.training_examples, families, pace)
-    return {"request": found.request.model_dump(mode="json"), "chosen": {**plan.chosen, **found.why}}
+    chosen = dict(plan.chosen)
+    if "verify" in plan.left:
+        pace = domains.of(story.dataset.task).pace
+        families = [space.name for space in story.spaces]
+        found = defaults.settle(request, story.dataset.training_examples, families, pace)
+        request, chosen = found.request, {**chosen, **found.why}
+    if started := why_starts(story, request):
+        chosen["init"] = started
+    return {"request": request.model_dump(mode="json"), "chosen": chosen}
 
 
 def _with_networks(story: Story) -> JobRequest:

@@ -84,6 +84,10 @@ def test_a_job_that_leaves_it_open_compares_both_and_distils_the_better(teacher_
         "distill": {"epochs": 2, "batch_size": 64},
     }
     result = archsearch.run(asked, tmp_path / "job", listener=lambda _: None)
+    assert result["chosen"]["init"] == (
+        "cut out of the teacher and from noise, a search each, and the best of them distilled briefly to tell; "
+        "no network with weights is at hand"
+    )
     found = result["search"]
     assert {start: row["candidates_scored"] for start, row in found["starts"].items()} == {"teacher": 4, "scratch": 4}
     assert {row["stopped"] for row in found["starts"].values()} == {found["stopped"]} == {"candidates"}
