@@ -32,13 +32,8 @@ def few_shots(dataset: D, spec: Any) -> D:
     if not isinstance(spec, Few) or spec.shots is None:
         return dataset
     task, train = dataset.task, dataset.train
-    check_shots(
-        spec,
-        task,
-        []
-        if train.y_N.ndim > 1 or task.truth == "teacher"
-        else np.bincount(train.y_N, minlength=task.classes).tolist(),
-    )
+    counted = train.y_N.ndim == 1 and task.truth == "labels"
+    check_shots(spec, task, np.bincount(train.y_N, minlength=task.classes).tolist() if counted else [])
     rows = balanced_rows(train.y_N, spec.shots * task.classes, spec.shots_seed)
     others = np.setdiff1d(np.arange(len(train)), rows)
     name = hashlib.sha256(f"{dataset.sha256} {spec.shots} {spec.shots_seed} {spec.rest}".encode()).hexdigest()

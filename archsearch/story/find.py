@@ -149,8 +149,8 @@ def _candidates(spec: SearchSpec, start: Start, starts: Sequence[Start], left: i
     if start == "pretrained":
         return there
     others = [each for each in starts if each != "pretrained"]
-    share, left = divmod(spec.candidates - there, len(others))
-    return max(1, share + (others.index(start) < left))
+    share, more = divmod(spec.candidates - there, len(others))
+    return max(1, share + (others.index(start) < more))
 
 
 def stopped(ends: Mapping[Start, Stop]) -> Stop:
